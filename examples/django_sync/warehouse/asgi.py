@@ -1,0 +1,18 @@
+"""
+ASGI config for warehouse project.
+
+It exposes the ASGI callable as a module-level variable named ``application``.
+
+For more information on this file, see
+https://docs.djangoproject.com/en/5.2/howto/deployment/asgi/
+"""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+from bridge import WsgiToAsgi
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "warehouse.settings")
+
+application = WsgiToAsgi(get_wsgi_application())

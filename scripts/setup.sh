@@ -1,0 +1,66 @@
+#!/bin/sh
+# Makes .venv, if it is not there, and installs what one verb of the Makefile needs; says what it does, and does nothing
+# when that was done before.
+#
+#   scripts/setup.sh PYTHON example|test|check
+set -eu
+
+python=$1
+what=$2
+cd "$(dirname "$0")/.."
+venv_python=.venv/bin/python
+
+case $what in
+example) set -- -r examples/django_sync/requirements.txt ;;
+test | check) set -- --group "$what" ;;
+*)
+    echo "setup.sh: $what is none of example, test, check" >&2
+    exit 2
+    ;;
+esac
+
+# Version and home of an interpreter; the same for an interpreter and for a virtual environment made of it.
+identity() {
+    "$1" -c 'import sys; print("%d.%d.%d %s" % (sys.version_info[:3] + (getattr(sys, "base_prefix", sys.prefix),)))' 2>/dev/null
+}
+
+if ! wanted=$(identity "$python"); then
+    echo "There is no Python at \"$python\": name one of version 3.11 or newer, as in PYTHON=python3.12." >&2
+    exit 1
+fi
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "bridge needs Python 3.11 or newer, and \"$python\" is ${wanted%% *}: name another, as in PYTHON=python3.12." >&2
+    exit 1
+fi
+
+if [ -d .venv ] && [ "$(identity $venv_python || true)" != "$wanted" ]; then
+    echo "== .venv is not of Python ${wanted%% *}: making it anew"
+    rm -rf .venv
+fi
+if [ ! -d .venv ]; then
+    echo "== making .venv with Python ${wanted%% *}"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        version=${wanted%% *}
+        scripts/install-debian.sh "python${version%.*}-venv"
+    fi
+    "$python" -m venv .venv || {
+        rm -rf .venv
+        exit 1
+    }
+fi
+
+# What was installed, and where: an editable install does not survive a moved directory.
+stamp=.venv/.installed-$what
+state=$(cksum pyproject.toml examples/django_sync/requirements.txt; pwd)
+if [ "$(cat "$stamp" 2>/dev/null || true)" = "$state" ]; then
+    exit 0
+fi
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+# Dependency groups came with pip 25.1.
+if ! $venv_python -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))'; then
+    echo "== upgrading pip in .venv"
+    $venv_python -m pip install --quiet --upgrade "pip>=25.1"
+fi
+echo "== installing bridge and what \"$what\" needs into .venv (pip install -e . $*)"
+$venv_python -m pip install --quiet --editable . "$@"
+printf '%s\n' "$state" >"$stamp"

@@ -1,0 +1,105 @@
+"""What a constructor is given: is it an application of the right interface, and are the options in their range?"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def wsgi_app(app: Any) -> None:
+    """Raise `TypeError` unless `app` can be called as `app(environ, start_response)` and is not async."""
+    if not _fits(app, 2):
+        raise TypeError(f"expected a WSGI application, app(environ, start_response), got {_seen(app)}")
+    if _is_async(app):
+        raise TypeError(f"expected a WSGI application, which is not async, got {_seen(app)}")
+
+
+def asgi_app(app: Any) -> None:
+    """Raise `TypeError` unless `app` can be called as `app(scope, receive, send)`."""
+    if not _fits(app, 3):
+        raise TypeError(f"expected an ASGI 3 application, async app(scope, receive, send), got {_seen(app)}")
+
+
+def hook(name: str, function: Any) -> None:
+    """Raise `TypeError` unless `function` is None or can be called with the lifespan state, or with nothing."""
+    if function is not None and not _fits(function, 0) and not _fits(function, 1):
+        raise TypeError(f"{name} must be None or a callable that takes the state or nothing, got {function!r:.80}")
+
+
+def takes_argument(function: Callable[..., Any]) -> bool:
+    """Whether a hook is to be called with the lifespan state."""
+    return not _fits(function, 0)
+
+
+def count(name: str, value: Any, *, least: int) -> None:
+    """Raise unless `value` is a whole number, `least` or more."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r:.80}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, got {value}")
+
+
+def seconds(name: str, value: Any) -> None:
+    """Raise unless `value` is a number of seconds above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, got {value!r:.80}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be more than 0 seconds and finite, got {value}")
+
+
+def flag(name: str, value: Any) -> None:
+    """Raise unless `value` is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r:.80}")
+
+
+def choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r:.80}")
+
+
+def factory(name: str, function: Any) -> None:
+    """Raise `TypeError` unless `function` is None or can be called with nothing."""
+    if function is not None and not _fits(function, 0):
+        raise TypeError(f"{name} must be None or a callable that takes nothing, got {function!r:.80}")
+
+
+def _fits(app: Any, arguments: int) -> bool:
+    if not callable(app):
+        return False
+    try:
+        inspect.signature(app).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # a callable of C that does not tell its signature
+    return True
+
+
+def _is_async(app: Any) -> bool:
+    while hasattr(app, "func"):  # functools.partial
+        app = app.func
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
+
+
+def _seen(app: Any) -> str:
+    if inspect.isclass(app):
+        what = f"the class {app.__qualname__}"
+    else:
+        what = (
+            f"{app!r:.80}" if not callable(app) else f"{type(app).__name__} {getattr(app, '__qualname__', '')}".strip()
+        )
+    if not callable(app):
+        return f"{what}, which cannot be called"
+    if _fits(app, 3) and not _fits(app, 2):
+        return f"{what}, which takes the three arguments of an ASGI application"
+    if _fits(app, 2) and not _fits(app, 3):
+        return f"{what}, which takes the two arguments of a WSGI application" + (
+            ", but is async" if _is_async(app) else ""
+        )
+    if inspect.isclass(app) or (_fits(app, 1) and not _fits(app, 3)):
+        return f"{what}, which takes one argument, as ASGI 2 did (asgiref.compatibility adapts that)"
+    try:
+        return f"{what}{inspect.signature(app)}"
+    except (TypeError, ValueError):
+        return what

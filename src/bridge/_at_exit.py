@@ -1,0 +1,52 @@
+"""Closes what is still open when the interpreter exits."""
+
+import atexit
+import concurrent.futures.thread  # noqa: F401  # registers its own end first, so that ours comes before it
+import os
+import threading
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Closing(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """Close it, within a deadline of its own."""
+
+
+_open: WeakSet[Closing] = WeakSet()
+_pid = 0
+
+
+def register(closing: Closing) -> None:
+    """Close `closing` at exit, if it still exists then."""
+    global _pid
+    if _pid != os.getpid():
+        # A fork inherits the registration, but not what the parent had open.
+        if not _pid:
+            _hook()
+        _pid = os.getpid()
+        _open.clear()
+    _open.add(closing)
+
+
+def unregister(closing: Closing) -> None:
+    """It has been closed."""
+    _open.discard(closing)
+
+
+def close_all() -> None:
+    """Close all that this process has open."""
+    if _pid == os.getpid():
+        for closing in list(_open):
+            closing.close()
+
+
+def _hook() -> None:
+    # While executors still work, if the interpreter can call so early: an application's cleanup may need a thread, and
+    # threads that are no daemons are joined before atexit.
+    early = getattr(threading, "_register_atexit", None)
+    if early is not None:
+        early(close_all)
+    atexit.register(close_all)

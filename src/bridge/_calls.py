@@ -1,0 +1,201 @@
+"""The calls of one adapter: its threads in this process, and its side of each event loop that it serves."""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from contextvars import Context
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from bridge import _at_exit
+from bridge._call import Call, Side, Spawn
+from bridge._crossing import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
+from bridge._stats import Counters, ThreadStats
+from bridge._threads import Threads
+
+_log = logging.getLogger("bridge")
+
+
+class _Process:
+    """What there is in one process, from its first request on."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.threads: Threads | None = None
+        self.sides: dict[object, Side] = {}
+        self.past = Counters()
+
+
+class Calls:
+    """Finds or makes the side of the event loop that runs in this thread.
+
+    Nothing exists before the first request, and a fork starts anew: threads, locks and loops of the parent are not here.
+    """
+
+    def __init__(self, limit: int, shutdown_timeout: float, slow_warning: float | None) -> None:
+        self._limit = limit
+        self._shutdown_timeout = shutdown_timeout
+        self._slow_warning = slow_warning
+        self._processes: dict[int, _Process] = {}
+        self._last: Side | None = None
+
+    def here(self) -> Side:
+        """The side of the running loop."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return self._find(anyio.lowlevel.current_token().native_token, TrioCrossing)
+        side = self._last
+        if side is not None and side.key is loop and side.threads.usable:
+            return side
+        side = self._last = self._find(loop, lambda: AsyncioCrossing(loop))
+        return side
+
+    def _find(self, key: object, cross: Callable[[], Crossing]) -> Side:
+        process = self._process()
+        with process.lock:
+            side = process.sides.get(key)
+            if side is not None and side.threads.usable:
+                return side
+            if process.threads is None or not process.threads.usable:
+                process.threads = Threads(self._limit, name="wsgi")
+                _at_exit.register(self)
+            for old in [old for old, known in process.sides.items() if old is key or known.crossing.gone]:
+                process.past.add(process.sides.pop(old).counters)
+            side = process.sides[key] = Side(process.threads, cross(), key, self._slow_warning)
+        return side
+
+    def _process(self) -> _Process:
+        pid = os.getpid()
+        # setdefault and not a lock: another thread may have held the lock when this process was forked.
+        return self._processes.get(pid) or self._processes.setdefault(pid, _Process())
+
+    def stats(self) -> ThreadStats:
+        """Counts, for this process."""
+        process = self._process()
+        total = Counters()
+        with process.lock:
+            for counters in (process.past, *(side.counters for side in process.sides.values())):
+                total.add(counters)
+            threads = process.threads
+        alive, busy = (threads.alive, threads.busy) if threads is not None else (0, 0)
+        return ThreadStats(
+            alive=alive,
+            busy=busy,
+            idle=max(alive - busy, 0),
+            waiting=threads.waiting if threads is not None else 0,
+            rejected=total.rejected,
+            client_disconnects=total.client_disconnects,
+            aborted=total.aborted,
+            served=total.served,
+        )
+
+    def close(self) -> None:
+        """Stop the threads, and wait for them; not on a loop whose requests they work for."""
+        threads = self._detach()
+        if threads is not None:
+            threads.close(None)
+            self._report(threads.join(self._shutdown_timeout))
+
+    async def drain(self, side: Side) -> None:
+        """Stop the threads, and wait for them on the loop of `side`."""
+        threads = self._detach()
+        if threads is None:
+            return
+        drained = _Signal(side.crossing)
+        threads.close(drained.set)
+        await drained.wait(self._shutdown_timeout)
+        self._report(threads.join(0))
+
+    def _detach(self) -> Threads | None:
+        process = self._process()
+        with process.lock:
+            threads, process.threads = process.threads, None
+        _at_exit.unregister(self)
+        return threads
+
+    def _report(self, left: list[str]) -> None:
+        for description in left:
+            _log.warning("not stopped within %.1f seconds: %s", self._shutdown_timeout, description)
+
+
+class _Signal:
+    """Set by a thread, once; waited for by a task."""
+
+    def __init__(self, crossing: Crossing) -> None:
+        self._crossing = crossing
+        self._waiter: Any = crossing.waiter()
+
+    def set(self) -> None:
+        # Threads that ended after the deadline have nobody to tell.
+        with suppress(LoopGone):
+            self._crossing.post(self)
+
+    def arrived(self) -> None:
+        self._crossing.wake(self._waiter)
+
+    async def wait(self, timeout: float) -> None:
+        if isinstance(self._crossing, AsyncioCrossing):
+            timer = self._crossing.call_later(timeout, self.arrived)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+        else:
+            with anyio.move_on_after(timeout):
+                await self._waiter
+
+
+async def run_in_thread(side: Side, function: Callable[[], Any]) -> Any:
+    """Run `function` in a worker thread; returns what it returns, raises what it raises."""
+    results: list[Any] = []
+
+    def steps(call: Call) -> Generator[None]:
+        results.append(function())
+        yield from ()
+
+    call = Call(side, steps)
+    side.submit(call)
+    try:
+        while not call.finished:
+            await call.arrival()
+    except BaseException:
+        call.abandon()
+        raise
+    if call.error is not None:
+        raise call.error
+    return results[0]
+
+
+async def run_hook(side: Side, hook: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Run a hook of the user's: an async one on the loop, another in a worker thread."""
+    results = hook(*arguments) if asyncio.iscoroutinefunction(hook) else None
+    if results is not None:
+        await results
+        return
+    outcome = await run_in_thread(side, lambda: hook(*arguments))
+    if isinstance(outcome, Coroutine):
+        await outcome
+
+
+def spawner(group: TaskGroup) -> Spawn:
+    """Starts tasks in `group`, for loops that have no tasks outside one."""
+
+    def spawn(function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:
+        scope = anyio.CancelScope()
+
+        async def scoped() -> None:
+            with scope:
+                await function()
+
+        context.run(group.start_soon, scoped)
+        return scope.cancel
+
+    return spawn

@@ -1,0 +1,114 @@
+"""The way between threads and one event loop: come back in batches, wait on the loop, start a task there.
+
+On asyncio and uvloop it is an `AsyncioCrossing`, on trio a `TrioCrossing`. Whatever is posted from a thread has its
+`arrived()` called on the loop; one wake-up of the loop serves all that was posted until then.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any, Protocol
+
+import anyio
+import anyio.lowlevel
+
+
+class LoopGone(RuntimeError):
+    """The event loop is closed."""
+
+
+class Arriving(Protocol):
+    """What can be posted to a loop."""
+
+    def arrived(self) -> None:
+        """Runs on the loop, soon after the post."""
+
+
+class AsyncioCrossing:
+    """The way to one asyncio (or uvloop) loop."""
+
+    is_asyncio = True
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._posted: deque[Arriving] = deque()
+        self._signalled = False
+        # On the loop: something to wait for, that `wake` ends.
+        self.waiter: Callable[[], Awaitable[None]] = loop.create_future
+        # On the loop: run a function soon, or after some seconds.
+        self.call_soon = loop.call_soon
+        self.call_later = loop.call_later
+
+    def post(self, target: Arriving) -> None:
+        """Have `target.arrived()` run on the loop; from any thread. Raises `LoopGone`."""
+        self._posted.append(target)
+        if not self._signalled:
+            self._signalled = True
+            try:
+                self.loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                raise LoopGone("the event loop is closed") from None
+
+    def _deliver(self) -> None:
+        # Down before the first popleft: what is appended after the last one then finds it down, and signals anew.
+        self._signalled = False
+        posted = self._posted
+        while posted:
+            posted.popleft().arrived()
+
+    def wake(self, waiter: Any) -> None:
+        """End the wait of a `waiter()`; on the loop."""
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
+        """Start a task; on the loop."""
+        return self.loop.create_task(coroutine, context=context)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the loop is closed."""
+        return self.loop.is_closed()
+
+
+class _TrioWaiter:
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self.wake = self._event.set
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._event.wait().__await__()
+
+
+class TrioCrossing:
+    """The way to one trio run."""
+
+    is_asyncio = False
+    waiter = _TrioWaiter
+
+    def __init__(self) -> None:
+        self._token: Any = anyio.lowlevel.current_token().native_token
+
+    def post(self, target: Arriving) -> None:
+        """Have `target.arrived()` run on the loop; from any thread. Raises `LoopGone`."""
+        try:
+            self._token.run_sync_soon(target.arrived)
+        except RuntimeError:  # trio.RunFinishedError; trio itself need not be importable here
+            raise LoopGone("the trio run is over") from None
+
+    def wake(self, waiter: Any) -> None:
+        """End the wait of a `waiter()`; on the loop."""
+        waiter.wake()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the run is over."""
+        try:
+            self._token.run_sync_soon(bool)
+        except RuntimeError:
+            return True
+        return False
+
+
+Crossing = AsyncioCrossing | TrioCrossing

@@ -1,0 +1,106 @@
+"""What asgiref, anyio and sniffio have to find in a worker thread, so that async code called from there runs on the loop
+that the request came from (asgiref.sync.async_to_sync, anyio.from_thread) and asyncio.run still works.
+
+Each library keeps this in thread-locals of its own that have no public setter; this file is the only one that knows them.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextvars import Context
+from typing import Any, Final
+
+import anyio.lowlevel
+from anyio._core._eventloop import threadlocals as _anyio_threadlocals
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, _restore_context
+
+from bridge._crossing import AsyncioCrossing, Crossing
+from bridge._threads import Host, Threads, lender
+
+try:
+    from sniffio import current_async_library_cvar
+except ImportError:  # optional for anyio too
+    current_async_library_cvar = None  # type: ignore[assignment]
+
+
+class LoopToken:
+    """What has to be found in a thread that works for one loop; made on that loop."""
+
+    def __init__(self, crossing: Crossing) -> None:
+        self._anyio = anyio.lowlevel.current_token()
+        self._loop = crossing.loop if isinstance(crossing, AsyncioCrossing) else None
+
+    def enter(self) -> None:
+        """Make this thread one that works for the loop, until it enters another one's."""
+        local = SyncToAsync.threadlocal
+        local.main_event_loop = self._loop
+        local.main_event_loop_pid = os.getpid() if self._loop is not None else None
+        _anyio_threadlocals.current_token = self._anyio
+        _anyio_threadlocals.current_cancel_scope = None
+
+
+def begin() -> list["asyncio.Task[Any]"]:
+    """Begin a request in this thread; returns the list in which asgiref keeps the tasks that the thread is waiting for."""
+    tasks: list[asyncio.Task[Any]] = []
+    SyncToAsync.threadlocal.task_context = tasks
+    return tasks
+
+
+class _RequestThread(Executor):
+    """Runs thread-sensitive work in the thread that waits for the request, as long as one does."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Called by asgiref in the task that needs the work done."""
+        future: Future[Any] = Future()
+
+        def job() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = fn(*args, **kwargs)
+                except BaseException as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+        task = lender.get()
+        if task is None or not task.run_here(job):
+            run_elsewhere(job)
+        return future
+
+
+class _ElsewhereJob:
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+
+    def run(self, host: Host) -> None:
+        self._function()
+
+    def dropped(self) -> None:
+        """It is not: this pool is not closed while the process lives."""
+
+
+_SENSITIVE: Final = ThreadSensitiveContext()
+SyncToAsync.context_to_thread_executor[_SENSITIVE] = _RequestThread()
+# One thread, as asgiref has where it knows no request: work that outlives its request must not run at the same time.
+_elsewhere: dict[int, Threads] = {}
+
+
+def serve_sensitive() -> None:
+    """In this context, thread-sensitive work goes to the thread that `lender` says."""
+    SyncToAsync.thread_sensitive_context.set(_SENSITIVE)
+
+
+def run_elsewhere(job: Callable[[], None]) -> None:
+    """Run `job`, which no request's thread waits for any more, in one thread of our own."""
+    pid = os.getpid()
+    threads = _elsewhere.get(pid) or _elsewhere.setdefault(pid, Threads(1, name="sensitive"))
+    threads.submit(_ElsewhereJob(job), eager=True)
+
+
+def rehome(context: Context) -> None:
+    """Make what the context holds visible in this thread; runs inside `context`, a copy of the request's."""
+    if current_async_library_cvar is not None and current_async_library_cvar in context:
+        # Set where anyio or trio runs the request; in this thread no loop runs.
+        current_async_library_cvar.set(None)
+    _restore_context(context)

@@ -1,0 +1,115 @@
+"""Runs the lifespan of an ASGI application on a loop, for servers that have none to run (ASGI Lifespan)."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from bridge._crossing import AsyncioCrossing
+from bridge._translate.lifespan import RUNNING, STARTING, STOPPED, Lifespan
+from bridge._types import ASGIApp, Event
+from bridge.errors import ApplicationProtocolError, LifespanFailed
+
+_STARTUP: Final = {"type": "lifespan.startup"}
+
+_log = logging.getLogger("bridge")
+
+
+class LifespanRun:
+    """The lifespan of `app` on the loop of `crossing`; `state` is what it puts there for its requests.
+
+    `demanded` (lifespan="on"): an application that does not support lifespan is a failure, and not just one without.
+    """
+
+    def __init__(self, app: ASGIApp, crossing: AsyncioCrossing, *, demanded: bool) -> None:
+        self.state: dict[str, Any] = {}
+        self.failure: LifespanFailed | None = None
+        self._app = app
+        self._crossing = crossing
+        self._demanded = demanded
+        self._order = Lifespan()
+        self._supported = True
+        self._received = False
+        self._asked = False
+        self._shutdown: Awaitable[None] | None = None
+        self._started = threading.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, timeout: float) -> None:
+        """Start it if nobody has, and wait until the application is ready; from a thread, by any number at once.
+
+        Raises `LifespanFailed` where it is not ready within `timeout` seconds, or will never be.
+        """
+        self._crossing.post(self)
+        if not self._started.wait(timeout):
+            raise LifespanFailed(f"the application's startup has not been completed within {timeout} seconds")
+        if self.failure is not None:
+            # Raised in several threads: each needs an exception, and traceback, of its own.
+            raise LifespanFailed(str(self.failure)) from self.failure.__cause__
+
+    def arrived(self) -> None:
+        """On the loop: start the task."""
+        if self._task is None:
+            self._task = self._crossing.spawn(self._run())
+
+    async def stop(self, timeout: float) -> None:
+        """Ask the application to shut down, and wait `timeout` seconds at most; on the loop."""
+        task = self._task
+        if task is None or task.done():
+            return
+        self._asked = True
+        if self._shutdown is not None:
+            self._crossing.wake(self._shutdown)
+        done, _ = await asyncio.wait({task}, timeout=timeout)
+        if not done:
+            _log.error("the application's shutdown has not been completed within %.1f seconds", timeout)
+            task.cancel()
+            await asyncio.wait({task}, timeout=1.0)
+        if self._order.failure is not None:
+            _log.error("%s", self._order.failure)
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        try:
+            await self._app(scope, self._receive, self._send)
+        except BaseException as error:
+            self._ended(error)
+        else:
+            self._ended(None)
+        self._started.set()
+
+    def _ended(self, error: BaseException | None) -> None:
+        """The application has returned or raised: what does that say?"""
+        state = self._order.state
+        if state is STARTING:
+            if self._demanded or isinstance(error, asyncio.CancelledError):
+                self.failure = LifespanFailed("the application ended its lifespan before its startup was complete")
+                self.failure.__cause__ = error
+            elif error is not None:
+                # ASGI Lifespan: an exception here means that the application does not support it; go on without.
+                _log.info("the application does not support lifespan: %s: %s", type(error).__name__, error)
+        elif state is RUNNING and not isinstance(error, asyncio.CancelledError):
+            _log.error("the application ended its lifespan before it was asked to shut down", exc_info=error)
+        elif error is not None and state is not STOPPED and self.failure is None:
+            _log.error("the application's shutdown raised", exc_info=error)
+
+    async def _receive(self) -> Event:
+        if not self._received:
+            self._received = True
+            return dict(_STARTUP)
+        while not self._asked:
+            self._shutdown = self._crossing.waiter()
+            await self._shutdown
+        return self._order.ask_shutdown()
+
+    async def _send(self, event: Event) -> None:
+        try:
+            self._order.answer(event)
+        except ApplicationProtocolError:
+            if self._order.state is not STARTING:
+                _log.exception("the application broke the lifespan protocol")
+            raise
+        if self._order.failure is not None and not self._started.is_set():
+            self.failure = self._order.failure
+        self._started.set()

@@ -1,0 +1,74 @@
+"""The server's thread of one request, as the host of what is done in it while it waits."""
+
+import os
+import queue
+import select
+import threading
+from time import monotonic
+
+from bridge._threads import Job, describe
+
+
+class ServerThread:
+    """Waits for nudges, or for nudges and the client's connection at once."""
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.since = monotonic()
+        self.loop: object = None
+        # Taken from its module now, and not at import: under gevent and eventlet it is a patched one by then.
+        self._inbox: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread = threading.current_thread()
+        self._pipe: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+        self._polling = False
+
+    def nudge(self) -> None:
+        """End the wait of the thread; from any thread."""
+        self._inbox.put(None)
+        if self._polling:
+            with self._lock:
+                # Not once the thread has left: the number of a closed descriptor may be that of another one by then.
+                if self._polling and self._pipe is not None:
+                    os.write(self._pipe[1], b"\0")
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a nudge; False after `timeout` seconds without one."""
+        try:
+            self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        return True
+
+    def wait_readable(self, descriptor: int, timeout: float) -> bool:
+        """Wait for a nudge, or until there is something to read, if only the end; False after `timeout` seconds."""
+        if self._pipe is None:
+            self._pipe = os.pipe()
+        self._polling = True
+        try:
+            if self._inbox.empty():
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
+                poll.register(self._pipe[0], select.POLLIN)
+                ready = poll.poll(timeout * 1000)
+            else:
+                ready = [(0, 0)]
+        finally:
+            with self._lock:
+                self._polling = False
+        while not self._inbox.empty():
+            self._inbox.get()
+        if any(number == self._pipe[0] for number, _ in ready):
+            os.read(self._pipe[0], 4096)
+        return bool(ready)
+
+    def release(self) -> None:
+        """The thread leaves the request."""
+        if self._pipe is not None:
+            for end in self._pipe:
+                os.close(end)
+            self._pipe = None
+
+    def describe(self) -> str:
+        """The thread's name, and where it is now."""
+        return describe(self._thread.name, self._thread.ident)

@@ -1,0 +1,374 @@
+"""One task on a loop, and its conversation with the server's thread that waits for it.
+
+The task asks, the thread answers: `tell` and `ease` hand items over and wait while too much is on the way, `listen` waits
+for the next event of the request body. The thread, which waits in `next`, also lends itself to work that belongs to the
+request: what asgiref calls thread-sensitive, and a WSGI application further in.
+"""
+
+import functools
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import anyio
+
+from bridge import _interop
+from bridge._call import Call, Gone, Spawn
+from bridge._crossing import Crossing, LoopGone
+from bridge._stats import Counters
+from bridge._server_thread import ServerThread
+from bridge._threads import Host, Job, current, lender
+from bridge._types import Event
+from bridge._wsgi_servers import Connection
+
+# Bytes on the way to the thread before the task has to wait.
+BOUND: Final = 64 * 1024
+# What an item counts beside its bytes, so that very small ones are bounded as well.
+_ITEM: Final = 64
+# How often a waiting thread looks after the client and the loop, in seconds.
+POLL: Final = 0.5
+
+ENDED: Final = object()
+
+
+class Side(Protocol):
+    """What the tasks of one adapter on one loop have in common."""
+
+    crossing: Crossing
+    counters: Counters
+    live: "set[Task]"
+    disconnect_grace: float
+
+    def task_ended(self, task: "Task") -> None:
+        """Forget a task that was in `live`."""
+
+    def look_after(self) -> None:
+        """Called by a thread that has waited for `POLL` seconds."""
+
+
+class Task:
+    """`function()`, a coroutine function, on the loop of `side`. `error` is what it raised, once it is `finished`.
+
+    `read` gives the next event of the request body, in the thread, or None where it would have to wait for the client.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        function: Callable[[], Coroutine[Any, Any, None]],
+        spawn: Spawn,
+        read: Callable[[], Event | None],
+        connection: Connection,
+    ) -> None:
+        self.side = side
+        self.out: deque[Any] = deque()
+        self.error: BaseException | None = None
+        self.finished = False
+        # The client left, or the server closed the response before its end.
+        self.gone = False
+        # The response is complete, so that nothing of it is of interest any more; set on the loop.
+        self.over = False
+        # Work of the request was done in the thread, and more may come until the task ends.
+        self.sensitive = False
+        self.cancel: Callable[[], object] | None = None
+        self._function: Callable[[], Coroutine[Any, Any, None]] | None = function
+        self._spawn = spawn
+        self._read = read
+        self._connection = connection
+        self._unreadable = False
+        host = current.host
+        self._host: Host = ServerThread() if host is None else host
+        outer = None if host is None else host.job
+        # This thread works for an event loop: the task that waits for it there may give the request up.
+        self._outer = outer if isinstance(outer, Call) else None
+        self._context: Context | None = copy_context()
+        self._rehome = len(self._context) > 0
+        self._context.run(self._enter)
+        self._given: deque[Event] = deque()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()
+        self._waiters: list[Awaitable[None]] = []
+        self._told_size = self._taken_size = 0
+        self._posted = self._nudged = self._wanted = self._full = self._released = self._expiring = False
+        # What the thread has lent itself to; as the host of that, this task has the three attributes of a Host.
+        self._call: Call | None = None
+        self._lent = self._busy = False
+        self.job: Job | None = None
+        self.since = 0.0
+        self.loop: object = None
+
+    def _enter(self) -> None:
+        lender.set(self)
+        _interop.serve_sensitive()
+
+    # -- in the thread
+
+    def start(self) -> None:
+        """Start the task. Raises `LoopGone`."""
+        self._posted = True
+        self.side.crossing.post(self)
+
+    def give(self, event: Event) -> None:
+        """Give the task an event of the request body before it asks for it."""
+        self._given.append(event)
+
+    def next(self) -> Any:
+        """The next item that the task tells, or `ENDED`; does the work of the request while it waits.
+
+        Raises `Gone` when the client has left and nothing has to be done in this thread any more.
+        """
+        out = self.out
+        while not out:
+            if self._serve():
+                continue
+            if self.finished:
+                if out:
+                    break
+                return ENDED
+            if self.gone and not self.sensitive:
+                raise Gone
+            self._nudged = False
+            if not (out or self._jobs or self.finished or (self._wanted and not self._unreadable)):
+                self._rest(POLL)
+        item = out.popleft()
+        if isinstance(item, bytes):
+            self._taken_size += len(item) + _ITEM
+            if self._full and not self.stalled:
+                self._post()
+        return item
+
+    def linger(self, timeout: float) -> None:
+        """Do the work of the request until the task ends, or for `timeout` seconds."""
+        limit = monotonic() + timeout
+        while not self.finished and (left := limit - monotonic()) > 0:
+            self._nudged = False
+            if not self._serve():
+                self._rest(min(left, POLL))
+
+    def disconnect(self) -> None:
+        """The client left."""
+        self.gone = True
+        self._post()
+
+    def release(self) -> None:
+        """The thread leaves: what it would have done later is done elsewhere."""
+        with self._lock:
+            self._released = True
+            jobs = list(self._jobs)
+            self._jobs.clear()
+        for job in jobs:
+            _interop.run_elsewhere(job)
+        if self._call is not None:
+            self._call.gone = True
+            self._in_call(self._call.cut)
+        if isinstance(self._host, ServerThread):
+            self._host.release()
+        if not (self.finished or self.over):
+            self._post()
+
+    def _serve(self) -> bool:
+        """Do one piece of work of the request, if there is any."""
+        if self._serve_task():
+            return True
+        call = self._call
+        if call is None or call.stalled:
+            return False
+        if not self._in_call(call.advance):
+            self._call = self.job = None
+            self._lent = False
+        return True
+
+    def _serve_task(self) -> bool:
+        if self._jobs:
+            self._busy = True
+            try:
+                self._jobs.popleft()()
+            finally:
+                self._busy = False
+        elif self._wanted and not self._unreadable:
+            event = self._read()
+            if event is None:
+                self._unreadable = True
+                return False
+            self._wanted = False
+            self._given.append(event)
+            self._post()
+        else:
+            return False
+        return True
+
+    def _in_call(self, function: Callable[[], Any]) -> Any:
+        before, current.host = current.host, self
+        self._busy = True
+        try:
+            return function()
+        finally:
+            self._busy = False
+            current.host = before
+
+    def _rest(self, timeout: float) -> bool:
+        host = self._host
+        if self._unreadable and isinstance(host, ServerThread) and (number := self._connection.descriptor) is not None:
+            self._unreadable = False
+            timely = host.wait_readable(number, timeout)
+        else:
+            timely = host.wait(timeout)
+        if self._outer is not None and self._outer.gone and not self.gone:
+            self.disconnect()
+        if not timely:
+            if not (self.gone or self.over) and self._connection.left():
+                self.disconnect()
+            self.side.look_after()
+            if self.side.crossing.gone:
+                raise LoopGone("the event loop was closed in the middle of a request")
+        return timely
+
+    def _post(self) -> None:
+        if not self._posted:
+            self._posted = True
+            try:
+                self.side.crossing.post(self)
+            except LoopGone:
+                self.gone = True
+
+    # -- as the host of a call, in the thread
+
+    def nudge(self) -> None:
+        """End the wait of the thread; from any thread."""
+        self._host.nudge()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a nudge, and do what else the request needs meanwhile."""
+        self._nudged = False
+        return self._serve_task() or self._rest(min(timeout, POLL))
+
+    def describe(self) -> str:
+        """The thread's name, and where it is now."""
+        return self._host.describe()
+
+    # -- on the loop
+
+    def arrived(self) -> None:
+        """Something came from the thread: the start, an event, room for more, or the news that the client left."""
+        self._posted = False
+        if self.cancel is None and not self.finished:
+            assert self._context is not None
+            self.side.live.add(self)
+            self.cancel = self._spawn(self._run, self._context)
+        else:
+            self._wake()
+        if self.gone and not self._expiring and not self.finished:
+            self._expiring = True
+            self._spawn(self._expire, copy_context())
+
+    async def _run(self) -> None:
+        if self._rehome and self._context is not None:
+            _interop.rehome(self._context)
+        assert self._function is not None
+        try:
+            await self._function()
+        except BaseException as error:
+            self.error = error
+        self.finished = True
+        self.side.task_ended(self)
+        # These refer back to this task; freed now, they need not be found by the garbage collector.
+        self.cancel = self._function = self._context = None
+        self._nudge()
+        self._wake()
+
+    async def _expire(self) -> None:
+        """After a disconnect the task may end by itself for a while; then it is cancelled."""
+        limit = monotonic() + self.side.disconnect_grace
+        while not self.finished and (left := limit - monotonic()) > 0:
+            await anyio.sleep(min(left, POLL))
+        if self.cancel is not None:
+            self.cancel()
+
+    def tell(self, items: Sequence[object]) -> None:
+        """Hand `items` to the thread. Raises `Gone`."""
+        if self.gone or self._released:
+            raise Gone
+        for item in items:
+            if isinstance(item, bytes):
+                self._told_size += len(item) + _ITEM
+        self.out.extend(items)
+        self._nudge()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether more than `BOUND` bytes are on the way to the thread."""
+        return self._told_size - self._taken_size > BOUND
+
+    async def ease(self) -> None:
+        """Wait while more than `BOUND` bytes are on the way. Raises `Gone`."""
+        while self.stalled and not (self.gone or self._released):
+            self._full = True
+            if self.stalled:
+                await self._arrival()
+        self._full = False
+        if self.gone or self._released:
+            raise Gone
+
+    async def listen(self) -> Event | None:
+        """The next event of the request body; None when there will be none, since the request is over."""
+        while not self._given:
+            if self.gone or self.over or self._released:
+                return None
+            self._wanted = True
+            self._nudge()
+            await self._arrival()
+        return self._given.popleft()
+
+    async def end(self) -> None:
+        """Wait until the request is over: answered, or the client left."""
+        while not (self.gone or self.over or self._released):
+            await self._arrival()
+
+    def run_here(self, job: Callable[[], None]) -> bool:
+        """Have the thread run `job`; False where it waits no longer."""
+        with self._lock:
+            if self._released:
+                return False
+            self.sensitive = True
+            self._jobs.append(job)
+        self._nudge()
+        return True
+
+    def lend(self, job: Job) -> bool:
+        """Have the thread run a call; False where it has something else to do."""
+        with self._lock:
+            if self._released or self._busy or self._lent or not isinstance(job, Call):
+                return False
+            self._lent = True
+            self._jobs.append(functools.partial(self._begin, job))
+        self._nudge()
+        return True
+
+    def _begin(self, call: Call) -> None:
+        self.job = self._call = call
+        self.since = monotonic()
+        call.begin(self)
+
+    def finish_response(self) -> None:
+        """The response is complete."""
+        self.over = True
+        self._wake()
+
+    def _arrival(self) -> Awaitable[None]:
+        waiter = self.side.crossing.waiter()
+        self._waiters.append(waiter)
+        return waiter
+
+    def _wake(self) -> None:
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                self.side.crossing.wake(waiter)
+
+    def _nudge(self) -> None:
+        if not self._nudged:
+            self._nudged = True
+            self._host.nudge()

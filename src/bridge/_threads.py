@@ -1,0 +1,320 @@
+"""Worker threads: bounded, lazy, named, stopped. They run jobs and know nothing of what a job is.
+
+As few threads as possible are awake: one hot worker drains the queue, and another is woken only where that helps. Waking a
+thread costs more than a short job does, and threads that share one interpreter lock slow each other down. It helps
+
+* when no worker is awake;
+* when jobs are known to be long (most of the last ones took over a millisecond);
+* when the queue has stood still for a millisecond (`push`): the awake workers block, so further ones are woken, one, then
+  two, then four ... as long as it stands still.
+"""
+
+import os
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Final, Protocol
+
+IDLE_SECONDS: Final = 60.0
+_LONG_JOB: Final = 0.001
+# Of the last ten or so jobs, by exponential decay.
+_DECAY: Final = 0.1
+_MOSTLY: Final = 0.5
+_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class Job(Protocol):
+    """What a worker runs."""
+
+    def run(self, host: "Host") -> None:
+        """Runs in the host's thread; must not raise."""
+
+    def dropped(self) -> None:
+        """Called instead of `run` where the pool was closed for good before a worker was free."""
+
+
+class Host(Protocol):
+    """The thread that a job runs in, as the job sees it."""
+
+    job: Job | None
+    since: float
+    loop: object  # whose thread-locals are set in this thread (see _interop)
+
+    def nudge(self) -> None:
+        """End the wait of the thread, if it is in one; from any thread. One too many is harmless."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a nudge; False after `timeout` seconds without one. In the thread itself."""
+
+    def describe(self) -> str:
+        """The name of the thread and where it is now."""
+
+
+class Lender(Protocol):
+    """A task for which a thread waits anyway, and which can lend that thread."""
+
+    def lend(self, job: "Job") -> bool:
+        """Run `job` in the waiting thread; False where that thread has something else to do."""
+
+    def run_here(self, job: Callable[[], None]) -> bool:
+        """Call `job` in the waiting thread, whatever else it does; False where it waits no longer."""
+
+
+# Set in the context of a task that can lend its thread (crossing twice comes home).
+lender: ContextVar[Lender | None] = ContextVar("bridge_lender", default=None)
+
+
+class Worker:
+    """One thread of a pool."""
+
+    def __init__(self, threads: "Threads", number: int) -> None:
+        self.job: Job | None = None
+        self.since = 0.0
+        self.loop: object = None
+        self.inbox: SimpleQueue[None] = SimpleQueue()
+        self._threads = threads
+        # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
+        inherit: dict[str, Any] = {"context": Context()} if sys.version_info >= (3, 14) else {}
+        self.thread = threading.Thread(
+            target=self._main, name=f"bridge-{threads.name}-{number}", daemon=True, **inherit
+        )
+
+    def wake(self) -> None:
+        """Let it look for work (or start it). Raises `RuntimeError` where no thread can be started."""
+        if self.thread.ident is None:
+            self.thread.start()
+        else:
+            self.inbox.put(None)
+
+    def nudge(self) -> None:
+        """End the wait of the thread."""
+        self.inbox.put(None)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a nudge."""
+        try:
+            self.inbox.get(timeout=timeout)
+        except Empty:
+            return False
+        return True
+
+    def describe(self) -> str:
+        """The thread's name, and where it is now."""
+        return describe(self.thread.name, self.thread.ident)
+
+    def _main(self) -> None:
+        current.host = self
+        threads = self._threads
+        job = threads.next_job(self, monotonic(), done=False)
+        while job is not None:
+            job.run(self)
+            self.job = job = None  # the job's objects must not live until the next one comes
+            job = threads.next_job(self, monotonic(), done=True)
+
+
+class _Current(threading.local):
+    host: Host | None = None
+
+
+# The host whose thread this is.
+current = _Current()
+
+
+def describe(name: str, ident: int | None) -> str:
+    """The name of a thread and where it is now."""
+    frame = sys._current_frames().get(ident or 0)
+    stack = "".join(traceback.format_stack(frame)) if frame else "  (it has ended)\n"
+    return f"thread {name} is at\n{stack}"
+
+
+class Threads:
+    """At most `limit` worker threads in this process."""
+
+    def __init__(self, limit: int, *, name: str) -> None:
+        self.pid = os.getpid()
+        self.limit = limit
+        self.name = name
+        self.busy = 0
+        self._queue: deque[Job] = deque()
+        self._lock = threading.Lock()
+        self._workers: dict[Worker, None] = {}
+        self._idle: list[Worker] = []
+        self._awake = 0
+        self._started = 0
+        self._completed = 0
+        self._seen = 0
+        self._growth = 1
+        self._long = 0.0 if _GIL else 1.0
+        self._closing = False
+        self._drained = threading.Event()
+        self._on_drained: Callable[[], None] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether jobs can be submitted: not stopped, and not those of the process that this one was forked from."""
+        return not self._closing and self.pid == os.getpid()
+
+    @property
+    def alive(self) -> int:
+        """Threads that exist."""
+        return len(self._workers)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no thread has taken yet."""
+        return len(self._queue)
+
+    @property
+    def surplus(self) -> int:
+        """Jobs that would have to wait even if every thread that may exist were awake."""
+        return len(self._queue) + self.busy - self.limit
+
+    def submit(self, job: Job, *, eager: bool) -> bool:
+        """Queue `job`. Returns whether `push` has to be called in a millisecond, since no thread was woken for it.
+
+        `eager` wakes a thread in any case. Raises `RuntimeError` where there is no thread and none can be started.
+        """
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("the threads are being stopped")
+            self._queue.append(job)
+            worker = self._rouse() if eager or not self._awake or self._long > _MOSTLY else None
+        if worker is None:
+            return True
+        self._start([worker], job)
+        return False
+
+    def push(self) -> bool:
+        """Wake further threads if the queue stands still. Returns whether to call again in a millisecond."""
+        with self._lock:
+            if not self._queue:
+                self._growth = 1
+                return False
+            roused: list[Worker] = []
+            if self._completed == self._seen:
+                while len(roused) < min(self._growth, len(self._queue)) and (worker := self._rouse()):
+                    roused.append(worker)
+                self._growth *= 2
+            else:
+                self._growth = 1
+                self._seen = self._completed
+            more = bool(self._idle) or len(self._workers) < self.limit
+        self._start(roused, None)
+        return more
+
+    def withdraw(self, job: Job) -> bool:
+        """Take `job` out of the queue; whether it was still there."""
+        with self._lock:
+            try:
+                self._queue.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def close(self, on_drained: Callable[[], None] | None) -> None:
+        """Take no more jobs; threads end when the queue is empty, and the last one calls `on_drained`. Returns at once."""
+        with self._lock:
+            self._closing = True
+            self._on_drained = on_drained
+            idle, self._idle = self._idle, []
+            self._awake += len(idle)
+        for worker in idle:
+            worker.nudge()
+        self._end_if_drained()
+
+    def join(self, timeout: float) -> list[str]:
+        """Wait for the threads to end after `close`, `timeout` seconds at most; describes those that have not.
+
+        Jobs that still wait then are dropped.
+        """
+        self._drained.wait(timeout)
+        with self._lock:
+            dropped = list(self._queue)
+            self._queue.clear()
+            left = list(self._workers)
+        for job in dropped:
+            job.dropped()
+        return [worker.describe() for worker in left]
+
+    def next_job(self, worker: Worker, now: float, *, done: bool) -> Job | None:
+        """The next job for `worker`, which waits for one; None when it has to end. Only workers call this."""
+        with self._lock:
+            if done:
+                self.busy -= 1
+                self._completed += 1
+                if _GIL:
+                    self._long += _DECAY * ((now - worker.since > _LONG_JOB) - self._long)
+            job = self._take(worker, now)
+            if job is not None:
+                return job
+            if not self._closing:
+                self._awake -= 1
+                self._idle.append(worker)
+        while True:
+            timely = worker.wait(IDLE_SECONDS)
+            with self._lock:
+                if worker in self._idle:
+                    if timely:
+                        continue  # the nudge was for a job that is over
+                    self._idle.remove(worker)
+                    self._awake += 1
+                job = self._take(worker, monotonic())
+                if job is not None:
+                    return job
+                if timely and not self._closing:
+                    self._awake -= 1
+                    self._idle.append(worker)
+                    continue
+                # In one go with the look at the queue: a job that comes later finds one awake worker less.
+                self._remove(worker)
+            self._end_if_drained()
+            return None
+
+    def _take(self, worker: Worker, now: float) -> Job | None:
+        if not self._queue:
+            return None
+        worker.job = job = self._queue.popleft()
+        worker.since = now
+        self.busy += 1
+        return job
+
+    def _rouse(self) -> Worker | None:
+        """A thread to wake, the one that has slept least; with the lock held."""
+        if self._idle:
+            self._awake += 1
+            return self._idle.pop()
+        if len(self._workers) >= self.limit:
+            return None
+        self._started += 1
+        self._awake += 1
+        worker = Worker(self, self._started)
+        self._workers[worker] = None
+        return worker
+
+    def _start(self, roused: list[Worker], job: Job | None) -> None:
+        for worker in roused:
+            try:
+                worker.wake()
+            except RuntimeError:
+                with self._lock:
+                    self._remove(worker)
+                # Where there is another thread, it will come to the job; without one nobody will.
+                if job is not None and not self._workers and self.withdraw(job):
+                    raise
+                return
+
+    def _remove(self, worker: Worker) -> None:
+        """Take an awake worker out of the pool; with the lock held."""
+        del self._workers[worker]
+        self._awake -= 1
+
+    def _end_if_drained(self) -> None:
+        if self._closing and not self._workers:
+            self._drained.set()
+            if self._on_drained is not None:
+                self._on_drained()

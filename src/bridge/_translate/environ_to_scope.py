@@ -1,0 +1,263 @@
+"""A WSGI environ becomes an ASGI `http` scope."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from bridge._translate.headers import SCOPE_NAMES, environ_key, is_length
+from bridge._translate.scope_to_environ import PATH_SAFE, TLS_CIPHERS, TLS_VERSIONS, server_address
+from bridge._types import ASGIHeaders, Environ, Scope
+from bridge.errors import ClientProtocolError, ServerProtocolError
+
+_ENVIRON_CLAUSE = 'PEP 3333, "environ Variables"'
+# ASGI knows these four; whatever else a server says speaks for a client of today.
+_VERSIONS = {
+    "HTTP/0.9": "1.0",
+    "HTTP/1": "1.0",
+    "HTTP/1.0": "1.0",
+    "HTTP/1.1": "1.1",
+    "HTTP/2": "2",
+    "HTTP/2.0": "2",
+    "HTTP/3": "3",
+    "HTTP/3.0": "3",
+}
+_TLS_VERSION_NUMBERS = {name: number for number, name in TLS_VERSIONS.items()}
+_TLS_CIPHER_NUMBERS = {name: number for number, name in TLS_CIPHERS.items()}
+_TLS_KEYS = ("SSL_PROTOCOL", "SSL_CIPHER", "SSL_CLIENT_CERT", "SSL_CLIENT_S_DN", "SSL_SERVER_CERT")
+
+
+def environ_to_scope(environ: Environ, *, outer: Scope | None = None) -> Scope:
+    """The scope of the ASGI HTTP specification for one request of a WSGI server.
+
+    `outer` is the scope of the ASGI server that the request came from, where it crosses for the second time: its
+    state, extensions and connection facts come home, but what WSGI middleware has changed in the environ wins.
+    Raises `ClientProtocolError` for a request that must be refused, with the status to refuse it with, and
+    `ServerProtocolError` for an environ that lacks what PEP 3333 demands.
+    """
+    try:
+        return _scope(environ, outer)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        # An environ is looked at closely only when it has failed to serve, so that a good one pays nothing.
+        raise _blame(environ, error) from error
+
+
+def _scope(environ: Environ, outer: Scope | None) -> Scope:
+    get = environ.get
+    scheme: str = get("wsgi.url_scheme") or "http"
+    root: str = get("SCRIPT_NAME", "")
+    native: str = get("PATH_INFO", "")
+    if root:
+        root = root.rstrip("/")
+        native = f"{root}/{native}" if native and native[0] != "/" else root + native
+    if not native:
+        native = "/"
+    address = get("REMOTE_ADDR")
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": _VERSIONS.get(get("SERVER_PROTOCOL", "").upper(), "1.1"),
+        "method": environ["REQUEST_METHOD"].upper(),
+        "scheme": scheme,
+        "path": native if native.isascii() else _decode(native),
+        "raw_path": _raw_path(environ, native),
+        "query_string": get("QUERY_STRING", "").encode("latin-1"),
+        "root_path": root if root.isascii() else _decode(root),
+        "headers": _headers(environ),
+        # Where only the address is known (behind a proxy, say), ASGI servers say port 0.
+        "client": (address, _port(get("REMOTE_PORT")) or 0) if address else None,
+        "server": _server(get("SERVER_NAME"), get("SERVER_PORT"), scheme),
+        "extensions": _extensions(environ, scheme),
+        "wsgi_environ": environ,
+    }
+    if outer is not None:
+        _come_home(scope, outer)
+    return scope
+
+
+# --- the path ---
+
+
+def _decode(native: str) -> str:
+    """A path of PEP 3333, whose characters stand for bytes, as the text that ASGI wants.
+
+    Bytes that are no UTF-8 become U+FFFD, as under Uvicorn: strict decoding would answer every stray byte that a bot
+    sends with an error, and surrogates would break whatever encodes the path, a template or a log. The bytes as they
+    were are in `raw_path`.
+    """
+    return native.encode("latin-1").decode("utf-8", "replace")
+
+
+def _raw_path(environ: Environ, native: str) -> bytes:
+    """The path as the client sent it, where the server tells it and nobody rewrote it; else quoted anew."""
+    path = native.encode("latin-1")
+    for key in ("REQUEST_URI", "RAW_URI", "RAW_PATH_INFO"):
+        uri = environ.get(key)
+        if not uri:
+            continue
+        if "?" in uri:
+            uri = uri.partition("?")[0]
+        if uri == native and "%" not in native:
+            return path
+        raw = _path_of(uri)
+        if raw is not None and unquote_to_bytes(raw) == path:
+            return raw
+    return quote_from_bytes(path, PATH_SAFE).encode("ascii")
+
+
+def _path_of(uri: str) -> bytes | None:
+    """The path of a request target without its query, in origin-form or absolute-form (RFC 9112 3.2).
+
+    None where it is none: the key is not PEP 3333's, so that anything may be in it.
+    """
+    try:
+        raw = uri.encode("latin-1")
+    except UnicodeEncodeError:
+        return None
+    if raw[:1] != b"/":
+        _, colon, rest = raw.partition(b"://")
+        if colon:
+            _, slash, path = rest.partition(b"/")
+            return slash + path or b"/"
+    return raw
+
+
+# --- the headers ---
+
+
+def _headers(environ: Environ) -> ASGIHeaders:
+    names = SCOPE_NAMES
+    headers: ASGIHeaders = []
+    for key, value in environ.items():
+        name = names[key]
+        if name is None:
+            continue
+        if "\n" in value or "\r" in value or "\0" in value:
+            raise ClientProtocolError(
+                f"sent the header {name!r:.80} with CR, LF or NUL in it", expected="none of them", clause="RFC 9110 5.5"
+            )
+        # PEP 3333: these two may be empty where the client did not send them.
+        if value or (name != b"content-type" and name != b"content-length"):
+            headers.append((name, value.encode("latin-1")))
+    length = environ.get("CONTENT_LENGTH")
+    if length:
+        if not is_length(length):
+            raise ClientProtocolError(
+                f"sent the Content-Length {length!r:.80}", expected="one decimal number", clause="RFC 9110 8.6"
+            )
+        if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
+            # RFC 9112 6.3: Transfer-Encoding overrides it, and the server has decoded the body accordingly.
+            headers = [header for header in headers if header[0] != b"content-length"]
+    raw = environ.get("headers_raw")
+    return headers if raw is None else _restore(headers, raw, environ)
+
+
+def _restore(headers: ASGIHeaders, raw: Any, environ: Environ) -> ASGIHeaders:
+    """The headers in the order and number in which the client sent them, which Eventlet alone tells.
+
+    A header whose value in the environ is not what the server put there has been changed by middleware, perhaps for
+    safety: then the environ's is taken. And names with "_" that the server mixed up with those with "-" are left out.
+    """
+    if not isinstance(raw, list | tuple) or not all(_is_pair(item) for item in raw):
+        return headers
+    sent: dict[str, list[str]] = {}
+    for name, value in raw:
+        sent.setdefault("HTTP_" + name.upper().replace("-", "_"), []).append(value)
+    unchanged = {key for key, values in sent.items() if environ.get(key) == ",".join(values)}
+    lower = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in raw]
+    restored = [header for header in lower if environ_key(header[0]) in unchanged]
+    return restored + [header for header in headers if environ_key(header[0]) not in unchanged]
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(part, str) for part in item)
+
+
+# --- the connection ---
+
+
+def _port(port: Any) -> int | None:
+    """A port as servers give it, str or int; None where it is none."""
+    try:
+        return int(port)
+    except (TypeError, ValueError):
+        return None
+
+
+def _server(name: str | None, port: Any, scheme: str) -> tuple[str, int | None] | None:
+    number = _port(port)
+    if number is None:
+        # A unix socket: some servers put its path in place of the port, some in place of the name.
+        for path in (port, name):
+            if isinstance(path, str) and path.startswith("/"):
+                return path, None
+        number = 443 if scheme == "https" else 80
+    if not name:
+        return None
+    return (name[1:-1] if name[0] == "[" else name), number
+
+
+def _extensions(environ: Environ, scheme: str) -> dict[str, Any]:
+    """What the WSGI server lets an ASGI app do beyond the specification."""
+    get = environ.get
+    extensions: dict[str, Any] = {}
+    if scheme == "https" and any(map(get, _TLS_KEYS)):
+        extensions["tls"] = _tls(environ)
+    if callable(get("wsgi.early_hints")):
+        extensions["http.response.early_hint"] = {}
+    if get("wsgi.file_wrapper") is not None:
+        extensions["http.response.pathsend"] = {}
+    return extensions
+
+
+def _tls(environ: Environ) -> dict[str, Any]:
+    """The ASGI TLS extension, from the variables of Apache's mod_ssl, which other servers share."""
+    get = environ.get
+    chain: list[str] = []
+    if certificate := get("SSL_CLIENT_CERT"):
+        chain.append(certificate)
+        while certificate := get(f"SSL_CLIENT_CERT_CHAIN_{len(chain) - 1}"):
+            chain.append(certificate)
+    verified = get("SSL_CLIENT_VERIFY") or "NONE"
+    return {
+        "server_cert": get("SSL_SERVER_CERT") or None,
+        "client_cert_chain": chain,
+        "client_cert_name": get("SSL_CLIENT_S_DN") or None,
+        # Apps take None for "verified", so that what is not known to be a success must be an error.
+        "client_cert_error": None if verified in ("SUCCESS", "NONE") else verified.removeprefix("FAILED:") or verified,
+        "tls_version": _TLS_VERSION_NUMBERS.get(get("SSL_PROTOCOL", "")),
+        "cipher_suite": _TLS_CIPHER_NUMBERS.get(get("SSL_CIPHER", "")),
+    }
+
+
+# --- crossing twice ---
+
+
+def _come_home(scope: Scope, outer: Scope) -> None:
+    """Give back what the scope of the ASGI server said and an environ cannot express."""
+    for key in ("asgi", "state"):
+        if key in outer:
+            scope[key] = outer[key]
+    # The response passes through WSGI again, so that the server's own ways to answer are out of reach.
+    known: Mapping[str, Any] = outer.get("extensions") or {}
+    scope["extensions"].update(
+        (key, value) for key, value in known.items() if not key.startswith(("http.response.", "websocket."))
+    )
+    # A unix socket, or no server at all, was replaced by a name that URLs can be made of.
+    server = outer.get("server")
+    if not (server and server[1]):
+        environ, headers = scope["wsgi_environ"], outer.get("headers") or ()
+        host = next((value.decode("latin-1") for name, value in headers if name.lower() == b"host"), None)
+        replaced = server_address(server, host, outer.get("scheme") or "http")
+        if (environ.get("SERVER_NAME"), environ.get("SERVER_PORT")) == replaced:
+            scope["server"] = server
+
+
+def _blame(environ: Environ, error: Exception) -> ServerProtocolError:
+    did = f"gave an environ that cannot be read ({error})"
+    for key, value in environ.items():
+        wanted = key in ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING") or SCOPE_NAMES[key] is not None
+        if wanted and not (isinstance(value, str) and all(character <= "\xff" for character in value)):
+            did = f"gave an environ whose {key} is no native string"
+    if "REQUEST_METHOD" not in environ:
+        did = "gave an environ without REQUEST_METHOD"
+    return ServerProtocolError(did, expected="native strings, as specified", clause=_ENVIRON_CLAUSE)

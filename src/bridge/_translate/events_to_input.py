@@ -1,0 +1,110 @@
+"""`http.request` events -> `wsgi.input`."""
+
+import io
+from collections.abc import Callable
+from typing import Final
+
+from bridge._types import Environ, Event
+from bridge.errors import ClientProtocolError, ServerProtocolError
+
+_BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"})
+_BUFFER: Final = 64 * 1024
+
+
+def expects_body(environ: Environ) -> bool:
+    """Whether the request can have a body, so that the server has to be asked for it.
+
+    HTTP/1 says so in its head (RFC 9112 6.3); later versions do not (RFC 9113 8.1), there the server has to be asked.
+    A request of a method that usually has a body is asked for in any case: scopes made by hand often lack the header.
+    """
+    length: str | None = environ.get("CONTENT_LENGTH")
+    if length is not None:
+        return length != "0"
+    return bool(
+        "HTTP_TRANSFER_ENCODING" in environ
+        or environ["REQUEST_METHOD"] not in _BODILESS_METHODS
+        or environ["SERVER_PROTOCOL"][5] not in "01"
+    )
+
+
+class Body:
+    """Counts a request body event by event: never more than Content-Length, never less without saying so.
+
+    `length` is the Content-Length in bytes, or None where the request has none; `limit` the largest body to accept.
+    `ended` turns true with the last event, `truncated` when that came too early, `disconnected` when the client has left.
+    """
+
+    __slots__ = ("disconnected", "ended", "length", "limit", "received", "truncated")
+
+    def __init__(self, length: int | None, limit: int | None) -> None:
+        if limit is not None and length is not None and length > limit:
+            raise too_large(length, limit)
+        self.length = length
+        self.limit = limit
+        self.received = 0
+        self.ended = self.truncated = self.disconnected = False
+
+    def take(self, event: Event) -> bytes:
+        """The bytes of one event of the server's; `http.disconnect` ends the body as truncated.
+
+        Raises `ClientProtocolError` (413) above the limit, `ServerProtocolError` for an event that is neither
+        `http.request` nor `http.disconnect` (ASGI HTTP, "Request").
+        """
+        kind = event["type"]
+        if kind == "http.disconnect":
+            self.ended = self.truncated = self.disconnected = True
+            return b""
+        if kind != "http.request":
+            raise ServerProtocolError(
+                f"sent {kind!r} in a request",
+                expected="http.request or http.disconnect",
+                clause="ASGI HTTP & WebSocket, Request",
+            )
+        data: bytes = event.get("body", b"")
+        length = self.length
+        if length is not None and len(data) > length - self.received:
+            data = data[: length - self.received]
+        self.received += len(data)
+        if self.limit is not None and self.received > self.limit:
+            raise too_large(self.received, self.limit)
+        if self.received == length:
+            self.ended = True
+        elif not event.get("more_body", False):
+            self.ended = True
+            self.truncated = length is not None
+        return data
+
+
+def too_large(size: int, limit: int) -> ClientProtocolError:
+    """The refusal of a body of `size` bytes where `limit` are accepted."""
+    return ClientProtocolError(
+        f"sent a request body of at least {size} bytes",
+        expected=f"at most {limit}",
+        clause="RFC 9110 15.5.14",
+        status=413,
+    )
+
+
+def stream_input(pull: Callable[[], bytes]) -> io.BufferedReader:
+    """A `wsgi.input` that asks `pull` for the next chunk; `b""` is the end. What `pull` raises, `read()` raises.
+
+    PEP 3333, "Input and Error Streams": read, readline, readlines and iteration, with the semantics of a file object.
+    """
+    return io.BufferedReader(_Pulled(pull), _BUFFER)
+
+
+class _Pulled(io.RawIOBase):
+    def __init__(self, pull: Callable[[], bytes]) -> None:
+        self._pull = pull
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # any writable buffer, in practice this one
+        if not self._rest:
+            self._rest = memoryview(self._pull())
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count

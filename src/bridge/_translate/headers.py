@@ -1,0 +1,246 @@
+"""Header fields and status lines: names, values and the rules that both specifications set for them.
+
+The tables here are memos: a server sees the same few dozen names and statuses all day, so each is worked out once.
+"""
+
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any, NoReturn, TypeVar
+
+from bridge._types import ASGIHeaders, WSGIHeaders
+from bridge.errors import ApplicationProtocolError
+
+K = TypeVar("K", bytes, str)
+V = TypeVar("V")
+
+# RFC 9110 5.6.2: the characters of a token, and so of a field name.
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+# RFC 9110 5.5: a value holds visible characters, SP, HTAB and octets above 0x7f; these are the rest.
+_CONTROLS = frozenset(map(chr, [*range(9), *range(10, 32), 127]))
+# RFC 2616 13.5.1, to which PEP 3333 refers; wsgiref and servers spell the trailer field in both ways.
+_HOP_BY_HOP = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    ]
+)
+_HEADERS_CLAUSE = 'PEP 3333, "The start_response() Callable"'
+_HOP_CLAUSE = 'PEP 3333, "Other HTTP Features"'
+_START_CLAUSE = 'ASGI HTTP, "Response Start"'
+_LENGTH_CLAUSE = "RFC 9110 8.6"
+
+
+class Memo(dict[K, V]):
+    """A dict that works out what it lacks, for names that somebody else chooses.
+
+    A flood of odd names must not grow it: it starts afresh at `LIMIT` entries and does not remember names longer
+    than `LONGEST`. Reading an entry that is there costs what reading a dict costs.
+    """
+
+    LIMIT = 1024
+    LONGEST = 64
+
+    def __init__(self, work_out: Callable[[Any], V]) -> None:
+        super().__init__()
+        self._work_out = work_out
+
+    def __missing__(self, key: K) -> V:
+        value = self._work_out(key)
+        if isinstance(key, bytes | str) and len(key) <= self.LONGEST:
+            if len(self) >= self.LIMIT:
+                self.clear()
+            self[key] = value
+        return value
+
+
+def _work_out_environ_key(name: bytes) -> str | None:
+    if not isinstance(name, bytes):
+        raise TypeError(f"header name {name!r:.80} is not bytes")
+    text = name.decode("latin-1")
+    # "_" is refused because "-" becomes "_": a client could impersonate a header that only a proxy may set.
+    # `Proxy` would become HTTP_PROXY, which HTTP clients take for their own configuration (httpoxy).
+    if not text or "_" in text or not _TOKEN.issuperset(text) or (upper := text.upper()) == "PROXY":
+        return None
+    key = upper.replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+
+
+def _work_out_scope_name(key: object) -> bytes | None:
+    if not isinstance(key, str):
+        return None  # middleware may put anything into an environ
+    if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        name = key
+    # The first two have their own keys. The third is the configuration of the process, where a server copies that.
+    elif key.startswith("HTTP_") and key not in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"):
+        name = key[5:]
+    else:
+        return None
+    if not name or not _TOKEN.issuperset(name):
+        return None
+    return name.lower().replace("_", "-").encode("latin-1")
+
+
+ENVIRON_KEYS: Memo[bytes, str | None] = Memo(_work_out_environ_key)
+SCOPE_NAMES: Memo[str, bytes | None] = Memo(_work_out_scope_name)
+
+
+def environ_key(name: bytes) -> str | None:
+    """The environ key of a request header, or None where the header must not reach the app.
+
+    Dropped are names that are no token (RFC 9110 5.6.2), names with "_" and `Proxy`. The case does not matter.
+    """
+    return ENVIRON_KEYS[name]
+
+
+def scope_name(key: str) -> bytes | None:
+    """The lower-case header name that an environ key stands for, or None where it stands for none."""
+    return SCOPE_NAMES[key]
+
+
+def is_length(value: str) -> bool:
+    """Whether a Content-Length is what RFC 9110 8.6 says, and no longer than a 64-bit number."""
+    return value.isascii() and value.isdigit() and len(value) < 20
+
+
+def _fault(did: str, expected: str, clause: str) -> NoReturn:
+    raise ApplicationProtocolError(did, expected=expected, clause=clause)
+
+
+def _work_out_response_name(name: str) -> bytes:
+    if not name or not _TOKEN.issuperset(name):
+        _fault(f"gave the header name {name!r:.80}", "an RFC 9110 token", _HEADERS_CLAUSE)
+    lower = name.lower()
+    if lower in _HOP_BY_HOP:
+        _fault(f"gave the hop-by-hop header {name}", "only end-to-end headers", _HOP_CLAUSE)
+    return lower.encode("ascii")
+
+
+def _work_out_native_name(name: bytes) -> str | None:
+    text = name.decode("latin-1")
+    if not text or not _TOKEN.issuperset(text):
+        _fault(f"sent the header name {name!r:.80}", "an RFC 9110 token", _START_CLAUSE)
+    return None if text.lower() in _HOP_BY_HOP else text
+
+
+_RESPONSE_NAMES: Memo[str, bytes] = Memo(_work_out_response_name)
+_NATIVE_NAMES: Memo[bytes, str | None] = Memo(_work_out_native_name)
+
+
+def _refuse_controls(name: str, value: str, clause: str) -> None:
+    if not _CONTROLS.isdisjoint(value):
+        _fault(f"gave the header {name} a value with control characters", "none, CR, LF and NUL least of all", clause)
+
+
+def _length(value: str, before: int | None, clause: str) -> int:
+    """The Content-Length `value` as a number, where it is one and agrees with the one `before`."""
+    if not is_length(value):
+        _fault(f"gave the Content-Length {value!r:.80}", "a decimal number of bytes", f"{_LENGTH_CLAUSE}; {clause}")
+    length = int(value)
+    if before is not None and before != length:
+        _fault(f"gave the Content-Lengths {before} and {length}", "one", f"{_LENGTH_CLAUSE}; {clause}")
+    return length
+
+
+def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None]:
+    """The headers of `start_response` as ASGI wants them, and their Content-Length.
+
+    Raises `ApplicationProtocolError` where PEP 3333 forbids what the app gave.
+    """
+    given: Any = response_headers
+    if not isinstance(given, list):
+        _fault(f"gave headers of type {type(given).__name__}", "a list", _HEADERS_CLAUSE)
+    headers: ASGIHeaders = []
+    length: int | None = None
+    for item in given:
+        if not isinstance(item, tuple) or len(item) != 2:
+            _fault(f"gave a header of type {type(item).__name__}", "a tuple (name, value)", _HEADERS_CLAUSE)
+        name, value = item
+        if not (isinstance(name, str) and isinstance(value, str)):
+            kinds = f"({type(name).__name__}, {type(value).__name__})"
+            _fault(f"gave a header of types {kinds}", "(str, str)", _HEADERS_CLAUSE)
+        if not value.isprintable():
+            _refuse_controls(name, value, _HEADERS_CLAUSE)
+        lower = _RESPONSE_NAMES[name]
+        if lower == b"content-length":
+            repeated = length is not None
+            length = _length(value, length, _HEADERS_CLAUSE)
+            if repeated:
+                continue
+        try:
+            headers.append((lower, value.encode("latin-1")))
+        except UnicodeEncodeError:
+            _fault(f"gave the header {name} a value outside latin-1", "latin-1", 'PEP 3333, "Unicode Issues"')
+    return headers, length
+
+
+def wsgi_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[WSGIHeaders, int | None]:
+    """The headers of `http.response.start` as `start_response` wants them, and their Content-Length.
+
+    Hop-by-hop headers are dropped: PEP 3333 forbids them, and ASGI apps do send `Connection: close`.
+    Raises `ApplicationProtocolError` where the ASGI specification or HTTP forbids what the app sent.
+    """
+    result: WSGIHeaders = []
+    length: int | None = None
+    pairs: list[tuple[Any, Any]]
+    try:
+        pairs = [(name, value) for name, value in headers]
+    except (TypeError, ValueError):
+        _fault("sent headers that are no iterable of pairs", "an iterable of [name, value]", _START_CLAUSE)
+    for name, value in pairs:
+        if not (isinstance(name, bytes) and isinstance(value, bytes)):
+            kinds = f"[{type(name).__name__}, {type(value).__name__}]"
+            _fault(f"sent a header of types {kinds}", "[bytes, bytes]", _START_CLAUSE)
+        native = _NATIVE_NAMES[name]
+        text = value.decode("latin-1")
+        if not text.isprintable():
+            _refuse_controls(name.decode("latin-1"), text, _START_CLAUSE)
+        if native is None:
+            continue
+        if len(name) == 14 and name.lower() == b"content-length":
+            repeated = length is not None
+            length = _length(text, length, _START_CLAUSE)
+            if repeated:
+                continue
+        result.append((native, text))
+    return result, length
+
+
+def _work_out_status_code(status: str) -> int:
+    code = status[:3]
+    if not (code.isascii() and code.isdigit() and code >= "100" and len(code) == 3 and status[3:4] in ("", " ")):
+        _fault(f"gave the status {status!r:.80}", 'a string like "200 OK"', _HEADERS_CLAUSE)
+    if not _CONTROLS.isdisjoint(status) or "\t" in status:
+        _fault(f"gave the status {status!r:.80}", "no control characters", _HEADERS_CLAUSE)
+    return int(code)
+
+
+_STATUS_CODES: Memo[str, int] = Memo(_work_out_status_code)
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+def status_code(status: object) -> int:
+    """The code of a `start_response` status; a missing reason phrase is tolerated.
+
+    Raises `ApplicationProtocolError` where it is no string of three digits and a reason.
+    """
+    if not isinstance(status, str):
+        _fault(f"gave a status of type {type(status).__name__}", 'a string like "200 OK"', _HEADERS_CLAUSE)
+    return _STATUS_CODES[status]
+
+
+def status_line(code: object) -> str:
+    """The `start_response` status of a code of 100 to 999: PEP 3333 wants a reason phrase, so each gets one.
+
+    Raises `ApplicationProtocolError` where it is no such code.
+    """
+    if not isinstance(code, int) or isinstance(code, bool) or not 100 <= code <= 999:
+        _fault(f"sent the status {code!r:.80}", "an integer of 100 to 999", _START_CLAUSE)
+    return _STATUS_LINES.get(code) or f"{code:d} Unknown"

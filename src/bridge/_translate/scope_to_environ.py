@@ -1,0 +1,320 @@
+"""An ASGI `http` scope becomes a WSGI environ.
+
+The adapter adds what has a life of its own: `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper`, `asgi.scope` and the
+`bridge.` keys.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from bridge._translate.headers import ENVIRON_KEYS, is_length
+from bridge._types import Environ, Scope
+from bridge.errors import ClientProtocolError, ServerProtocolError
+
+_SCOPE_CLAUSE = 'ASGI HTTP, "HTTP Connection Scope"'
+# RFC 3986 3.3: what a path may hold unquoted besides letters and digits.
+PATH_SAFE = "/:@!$&'()*+,;=-._~"
+
+# PEP 3333, "environ Variables". What is empty here is filled in for each request.
+_TEMPLATE: Environ = {
+    "REQUEST_METHOD": "",
+    "SCRIPT_NAME": "",
+    "PATH_INFO": "",
+    "QUERY_STRING": "",
+    "REQUEST_URI": "",
+    "RAW_URI": "",
+    "SERVER_NAME": "",
+    "SERVER_PORT": "",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "REMOTE_ADDR": "",
+    "wsgi.version": (1, 0),
+    "wsgi.url_scheme": "http",
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+    "wsgi.input_terminated": True,
+}
+# Servers say "1" for "1.0", and "2.0" for "2".
+_PROTOCOLS = {"1": "HTTP/1.0", "1.0": "HTTP/1.0", "2.0": "HTTP/2", "3.0": "HTTP/3"}
+
+# The names that OpenSSL, and with it Apache's mod_ssl, gives what the ASGI TLS extension numbers.
+TLS_VERSIONS = {0x0300: "SSLv3", 0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
+TLS_CIPHERS = {
+    0x1301: "TLS_AES_128_GCM_SHA256",
+    0x1302: "TLS_AES_256_GCM_SHA384",
+    0x1303: "TLS_CHACHA20_POLY1305_SHA256",
+    0x1304: "TLS_AES_128_CCM_SHA256",
+    0x1305: "TLS_AES_128_CCM_8_SHA256",
+    0x009C: "AES128-GCM-SHA256",
+    0x009D: "AES256-GCM-SHA384",
+    0x009E: "DHE-RSA-AES128-GCM-SHA256",
+    0x009F: "DHE-RSA-AES256-GCM-SHA384",
+    0xC02B: "ECDHE-ECDSA-AES128-GCM-SHA256",
+    0xC02C: "ECDHE-ECDSA-AES256-GCM-SHA384",
+    0xC02F: "ECDHE-RSA-AES128-GCM-SHA256",
+    0xC030: "ECDHE-RSA-AES256-GCM-SHA384",
+    0xCCA8: "ECDHE-RSA-CHACHA20-POLY1305",
+    0xCCA9: "ECDHE-ECDSA-CHACHA20-POLY1305",
+    0xCCAA: "DHE-RSA-CHACHA20-POLY1305",
+}
+# Facts of the request: where the scope no longer has them, those of the outer environ are stale.
+_NOT_CARRIED = frozenset(["CONTENT_TYPE", "CONTENT_LENGTH", "HTTPS", "REMOTE_HOST", "REMOTE_PORT", "headers_raw"])
+_NOT_CARRIED_PREFIXES = ("HTTP_", "wsgi.", "asgi.", "bridge.")
+
+
+def scope_to_environ(scope: Scope, *, max_repeats: int = 100) -> Environ:
+    """The environ of PEP 3333 for one request of an ASGI server.
+
+    A header may occur `max_repeats` times. Raises `ClientProtocolError` for a request that must be refused, with the
+    status to refuse it with, and `ServerProtocolError` for a scope that lacks what the ASGI specification demands.
+    """
+    try:
+        return _environ(scope, max_repeats)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        # A scope is looked at closely only when it has failed to serve, so that a good one pays nothing.
+        raise _blame(scope, error) from error
+
+
+def _environ(scope: Scope, max_repeats: int) -> Environ:
+    get = scope.get
+    environ = _TEMPLATE.copy()
+    method = scope["method"]
+    if not isinstance(method, str):
+        raise TypeError("method is no str")
+    environ["REQUEST_METHOD"] = method
+    version = get("http_version") or "1.1"
+    if version != "1.1":
+        environ["SERVER_PROTOCOL"] = _PROTOCOLS.get(version) or "HTTP/" + version
+    scheme = get("scheme") or "http"
+    if scheme != "http":
+        environ["wsgi.url_scheme"] = scheme
+        if scheme == "https":
+            environ["HTTPS"] = "on"
+    _put_path(environ, scope)
+    _put_headers(environ, scope["headers"], max_repeats)
+    client = get("client")
+    if client and client[0]:
+        environ["REMOTE_ADDR"] = client[0]
+        # Servers behind a proxy know the address only, and say port 0.
+        if client[1]:
+            environ["REMOTE_PORT"] = str(int(client[1]))
+    address = server_address(get("server"), environ.get("HTTP_HOST"), scheme)
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = address
+    extensions = get("extensions")
+    if extensions and (tls := extensions.get("tls")) is not None:
+        _put_tls(environ, tls)
+    if (outer := get("wsgi_environ")) is not None:
+        _carry_over(environ, outer)
+    return environ
+
+
+# --- the path ---
+
+
+def _put_path(environ: Environ, scope: Scope) -> None:
+    path: str = scope["path"]
+    root: str = scope.get("root_path") or ""
+    raw: bytes | None = scope.get("raw_path")
+    query: bytes | None = scope.get("query_string")
+    script = ""
+    if root:
+        script, path = _split(root, path)
+    if not path.isascii() or not script.isascii():
+        script, path = _native(script, path, raw)
+    # RFC 3875 4.1.5: PATH_INFO is empty or starts with a slash.
+    if path[:1] != "/" and path:
+        path = "/" + path
+    environ["SCRIPT_NAME"] = script
+    environ["PATH_INFO"] = path
+    if raw:
+        uri = raw.decode("latin-1")
+        if "?" in uri:
+            uri = uri.partition("?")[0]
+    else:
+        uri = quote(script + path, PATH_SAFE, "latin-1")
+    if query:
+        environ["QUERY_STRING"] = text = query.decode("latin-1")
+        uri = uri + "?" + text
+    environ["REQUEST_URI"] = environ["RAW_URI"] = uri
+
+
+def _split(root: str, path: str) -> tuple[str, str]:
+    """SCRIPT_NAME and PATH_INFO of a path below `root`, cut between segments only.
+
+    Servers disagree whether `path` holds the root (ASGI says it does); where it does not, it stays as it is.
+    """
+    script = root.rstrip("/")
+    if script and script[0] != "/":
+        script = "/" + script
+    for prefix in (root, script):
+        if path.startswith(prefix):
+            rest = path[len(prefix) :]
+            if not rest or rest[0] == "/":
+                return script, rest
+    return script, path
+
+
+def _native(script: str, path: str, raw: bytes | None) -> tuple[str, str]:
+    """Both parts as PEP 3333 ("Unicode Issues") wants them: each character is a byte of the URL.
+
+    That is their UTF-8, unless the server decoded other bytes than UTF-8 to replacement characters or surrogates; then
+    the bytes are in `raw_path`, provided that it is the same path.
+    """
+    whole = script + path
+    if raw and ("\ufffd" in whole or not whole.isprintable()):
+        exact = unquote_to_bytes(raw.partition(b"?")[0])
+        for errors in ("replace", "surrogateescape"):
+            decoded = exact.decode("utf-8", errors)
+            if decoded == whole:
+                # Decoding neither makes nor takes a slash, so the cut is behind as many of them.
+                segments = exact.decode("latin-1").split("/")
+                cut = script.count("/") + 1
+                return "/".join(segments[:cut]), "/".join(["", *segments[cut:]])
+            if decoded == path:
+                return _bytes_of(script), exact.decode("latin-1")
+    return _bytes_of(script), _bytes_of(path)
+
+
+def _bytes_of(text: str) -> str:
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ClientProtocolError(
+            "sent a path that stands for no bytes", expected="a path in UTF-8", clause="RFC 3986 2.5"
+        ) from error
+
+
+# --- the headers ---
+
+
+def _put_headers(environ: Environ, headers: Iterable[tuple[bytes, bytes]], max_repeats: int) -> None:
+    keys = ENVIRON_KEYS
+    repeats: dict[str, list[str]] = {}
+    for name, value in headers:
+        key = keys[name]
+        if key is None:
+            continue
+        text = value.decode("latin-1")
+        if "\n" in text or "\r" in text or "\0" in text:
+            raise ClientProtocolError(
+                f"sent the header {name!r:.80} with CR, LF or NUL in it", expected="none of them", clause="RFC 9110 5.5"
+            )
+        if key not in environ:
+            environ[key] = text
+            continue
+        # Collected here and joined once, since joining pair by pair would take quadratic time.
+        values = repeats.setdefault(key, [])
+        values.append(text)
+        if len(values) >= max_repeats:
+            raise ClientProtocolError(
+                f"sent the header {name!r:.80} more than {max_repeats} times",
+                expected="fewer",
+                clause="RFC 6585 5",
+                status=431,
+            )
+    if repeats:
+        _join(environ, repeats)
+    if (length := environ.get("CONTENT_LENGTH")) is not None:
+        _settle_length(environ, length)
+    if environ.get("HTTP_HOST") == "":
+        # Servers put an empty Host where the client sent none; SERVER_NAME is the better guess for URLs.
+        del environ["HTTP_HOST"]
+
+
+def _join(environ: Environ, repeats: dict[str, list[str]]) -> None:
+    """Put the second and further values of each header with its first."""
+    for key, values in repeats.items():
+        first = environ[key]
+        if key == "HTTP_COOKIE":
+            # RFC 9113 8.2.3: HTTP/2 clients may send one field for each cookie.
+            environ[key] = "; ".join([first, *values])
+        elif key == "HTTP_HOST":
+            raise ClientProtocolError("sent more than one Host header", expected="one", clause="RFC 9112 3.2")
+        elif key == "CONTENT_TYPE":
+            if any(value != first for value in values):
+                raise ClientProtocolError("sent differing Content-Types", expected="one", clause="RFC 9110 5.3")
+        else:
+            environ[key] = ",".join([first, *values])  # RFC 9110 5.3
+
+
+def _settle_length(environ: Environ, length: str) -> None:
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        del environ["CONTENT_LENGTH"]  # RFC 9112 6.3: Transfer-Encoding overrides it
+    elif not is_length(length):
+        # RFC 9112 6.3: a list of the same number over and over may pass as that number, anything else is an error.
+        values = {value.strip(" \t") for value in length.split(",")}
+        environ["CONTENT_LENGTH"] = value = values.pop()
+        if values or not is_length(value):
+            raise ClientProtocolError(
+                f"sent the Content-Length {length!r:.80}", expected="one decimal number", clause="RFC 9112 6.3"
+            )
+
+
+# --- the connection ---
+
+
+def server_address(server: Any, host: str | None, scheme: str) -> tuple[str, str]:
+    """SERVER_NAME and SERVER_PORT, which PEP 3333 wants never empty.
+
+    `server` is the scope's; where it is unknown or a unix socket, the Host header `host` has to do, then "localhost".
+    """
+    if server and server[0] and server[1]:
+        name: str = server[0]
+        if ":" in name and name[0] != "[":
+            # RFC 3875 4.1.14: an IPv6 address is in brackets, so that URLs made of it are right.
+            name = f"[{name}]"
+        return name, str(int(server[1]))
+    name, port = host or "", ""
+    if not name.endswith("]"):
+        before, colon, after = name.rpartition(":")
+        if colon:
+            name, port = before, after
+    if not (port.isascii() and port.isdigit()):
+        port = "443" if scheme == "https" else "80"
+    return name or "localhost", port
+
+
+def _put_tls(environ: Environ, tls: Mapping[str, Any]) -> None:
+    """The variables of Apache's mod_ssl, which WSGI apps know, from the ASGI TLS extension."""
+    chain = list(tls.get("client_cert_chain") or ())
+    name = tls.get("client_cert_name")
+    error = tls.get("client_cert_error")
+    for key, value in (
+        ("SSL_PROTOCOL", TLS_VERSIONS.get(tls.get("tls_version") or 0)),
+        ("SSL_CIPHER", TLS_CIPHERS.get(tls.get("cipher_suite") or 0)),
+        ("SSL_SERVER_CERT", tls.get("server_cert")),
+        ("SSL_CLIENT_CERT", chain[0] if chain else None),
+        ("SSL_CLIENT_S_DN", name),
+    ):
+        if value:
+            environ[key] = value
+    # mod_ssl counts the chain from the first certificate behind the client's own.
+    for number, certificate in enumerate(chain[1:]):
+        environ[f"SSL_CLIENT_CERT_CHAIN_{number}"] = certificate
+    environ["SSL_CLIENT_VERIFY"] = f"FAILED:{error}" if error else "SUCCESS" if chain or name else "NONE"
+
+
+def _carry_over(environ: Environ, outer: Mapping[Any, Any]) -> None:
+    """What a WSGI server and its middleware said (REMOTE_USER, SSL_*) reaches the app behind both adapters."""
+    for key, value in outer.items():
+        if key in environ or key in _NOT_CARRIED or not isinstance(key, str):
+            continue
+        if not key.startswith(_NOT_CARRIED_PREFIXES):
+            environ[key] = value
+    for key in ("wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once"):
+        if key in outer:
+            environ[key] = outer[key]
+
+
+# --- whose fault it was ---
+
+
+def _blame(scope: Scope, error: Exception) -> ServerProtocolError:
+    for key, kind in (("method", str), ("path", str), ("headers", Iterable)):
+        if not isinstance(scope.get(key), kind):
+            did, expected = f"gave a scope whose {key} is of type {type(scope.get(key)).__name__}", kind.__name__
+            break
+    else:
+        did, expected = f"gave a scope that cannot be read ({error})", "keys and values as specified"
+    return ServerProtocolError(did, expected=expected, clause=_SCOPE_CLAUSE)

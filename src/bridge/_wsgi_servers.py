@@ -1,0 +1,104 @@
+"""What WSGI servers offer beyond PEP 3333: the one place that knows them by name.
+
+Where nothing is known of a server, a request body is read in the server's thread as PEP 3333 says, which may block it, and
+a client that leaves is noticed when the server fails to write to it.
+"""
+
+import array
+import fcntl
+import io
+import select
+import ssl
+import termios
+from typing import Any, Final, cast
+
+from bridge._types import Environ
+
+# A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers see it so too.
+_GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+class Connection:
+    """The client's connection, as far as the server of `environ` shows it."""
+
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+        self._body: Any = environ.get("wsgi.input")
+        self._looked = False
+        self._socket: Any = None
+
+    def left(self) -> bool:
+        """Whether the client is known to have left; does not wait."""
+        asked = self._environ.get("waitress.client_disconnected")
+        if asked is not None:
+            return bool(asked())
+        number = self.descriptor
+        if number is None:
+            return False
+        poll = select.poll()
+        poll.register(number, select.POLLRDHUP)
+        return any(event & _GONE for _, event in poll.poll(0))
+
+    def at_hand(self, size: int) -> bool:
+        """Whether `size` bytes of the request body are known to be there, so that reading them does not wait."""
+        if isinstance(self._body, io.BytesIO) or "waitress.client_disconnected" in self._environ:
+            return True  # Waitress calls the application once it has all of the body
+        return self._is_gunicorn and self._gunicorn_holds() >= size
+
+    def read(self, size: int) -> bytes | None:
+        """At most `size` bytes of the request body, and `b""` at its end; None where they have to be waited for.
+
+        Where a server does not show what is there, this waits, and on some for all of `size`.
+        """
+        body = self._body
+        if self._is_gunicorn and not body.buf.tell():
+            # Its read() waits for 1 KiB at least, that of its reader for what is asked for and no more. (A chunked body
+            # has framing in between, so there it may still wait, for the rest of a chunk.)
+            held = self._gunicorn_holds()
+            if not held and not self._readable():
+                return None
+            return cast(bytes, body.reader.read(min(size, held or 1)))
+        # One read of the connection at the most, where there is such a thing.
+        read = body.read1 if isinstance(body, io.BufferedReader) else body.read
+        return cast(bytes, read(size))
+
+    @property
+    def _is_gunicorn(self) -> bool:
+        return "gunicorn.socket" in self._environ and not isinstance(self._environ["gunicorn.socket"], ssl.SSLSocket)
+
+    def _gunicorn_holds(self) -> int:
+        """What is in its two buffers and the kernel's."""
+        number = self.descriptor
+        unreader = getattr(getattr(self._body, "reader", None), "unreader", None)
+        if unreader is None or number is None:
+            return 0
+        waiting = array.array("i", [0])
+        fcntl.ioctl(number, termios.FIONREAD, waiting)
+        return int(self._body.buf.tell()) + int(unreader.buf.getbuffer().nbytes) + waiting[0]
+
+    def _readable(self) -> bool:
+        poll = select.poll()
+        poll.register(cast(int, self.descriptor), select.POLLIN | select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    @property
+    def descriptor(self) -> int | None:
+        """The file descriptor of the connection, to wait for; None where it is not known."""
+        if not self._looked:
+            self._looked = True
+            self._socket = self._find_socket()
+        try:
+            return None if self._socket is None else int(self._socket.fileno())
+        except (AttributeError, OSError, ValueError):
+            return None
+
+    def _find_socket(self) -> Any:
+        for key in ("gunicorn.socket", "gunicorn.sock", "werkzeug.socket"):
+            if key in self._environ:
+                return self._environ[key]
+        body = self._body
+        if "uwsgi.version" in self._environ:
+            return body
+        # wsgiref and Django's runserver: the buffered reader of a socket. Cheroot wraps that once more, as `rfile`.
+        reader = getattr(getattr(body, "_read", None), "__self__", None) or getattr(body, "rfile", None) or body
+        return getattr(getattr(reader, "raw", None), "_sock", None)
