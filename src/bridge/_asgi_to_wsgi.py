@@ -41,8 +41,8 @@ class AsgiToWsgi:
     * `loop_factory`: makes the event loop (`uvloop.new_event_loop`, say); adapters with the same one share one loop.
     * `slow_warning` (seconds, or None): a callback that blocks the loop for longer is logged with its stack.
 
-    Raises `TypeError` or `ValueError` for a wrong application or option. The loop is started by the first request and is
-    that of this process, so that the server may fork.
+    Raises `TypeError` or `ValueError` for a wrong application or option. The loop is started by the first request and
+    is that of this process, so that the server may fork.
     """
 
     def __init__(
@@ -151,7 +151,8 @@ class _Request:
                 self._environ["wsgi.early_hints"](item.links)
             out = task.out
             if out and type(out[0]) is File:
-                body = self._environ["wsgi.file_wrapper"](Path(out[0].path).open("rb"), _STEP)
+                opened = Path(out[0].path).open("rb")  # noqa: SIM115  # the server closes it, through the wrapper
+                body = self._environ["wsgi.file_wrapper"](opened, _STEP)
                 start_response(item.status, item.headers)
                 task.release()
                 return cast(Iterable[bytes], body)

@@ -21,7 +21,7 @@ _pid = 0
 
 def register(closing: Closing) -> None:
     """Close `closing` at exit, if it still exists then."""
-    global _pid
+    global _pid  # noqa: PLW0603  # state of the process, as _open is
     if _pid != os.getpid():
         # A fork inherits the registration, but not what the parent had open.
         if not _pid:

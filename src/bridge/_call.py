@@ -36,12 +36,14 @@ _log = logging.getLogger("bridge")
 Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]], Context], Callable[[], object]]
 
 
-class Gone(Exception):  # noqa: N818  # not an error of the one who gets it
+class Gone(Exception):  # not an error of the one who gets it
     """Nobody listens any more: the client left, the server gave the request up, or the loop is closed."""
 
 
 class Side:
-    """What one event loop does for the calls that it has made: starts them, pushes the threads, looks after slow ones."""
+    """What one event loop does for the calls that it has made: starts them, pushes the threads, looks after slow
+    ones.
+    """
 
     def __init__(self, threads: Threads, crossing: Crossing, key: object, slow_warning: float | None) -> None:
         self.threads = threads
@@ -98,8 +100,8 @@ class Call:
 
     __slots__ = (
         "_age", "_context", "_full", "_function", "_given", "_given_size", "_heard_size", "_host", "_posted", "_room",
-        "_steps", "_taken_size", "_tasks", "_told_size", "_waiter", "_waiting", "_warned", "error", "finished", "gone", "on_slow",
-        "out", "side", "spawn",
+        "_steps", "_taken_size", "_tasks", "_told_size", "_waiter", "_waiting", "_warned", "error", "finished", "gone",
+        "on_slow", "out", "side", "spawn",
     )  # fmt: skip
 
     def __init__(self, side: Side, function: "Callable[[Call], Generator[None]]") -> None:

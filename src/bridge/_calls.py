@@ -36,7 +36,8 @@ class _Process:
 class Calls:
     """Finds or makes the side of the event loop that runs in this thread.
 
-    Nothing exists before the first request, and a fork starts anew: threads, locks and loops of the parent are not here.
+    Nothing exists before the first request, and a fork starts anew: threads, locks and loops of the parent are not
+    here.
     """
 
     def __init__(self, limit: int, shutdown_timeout: float, slow_warning: float | None) -> None:
@@ -157,7 +158,7 @@ async def run_in_thread(side: Side, function: Callable[[], Any]) -> Any:
     """Run `function` in a worker thread; returns what it returns, raises what it raises."""
     results: list[Any] = []
 
-    def steps(call: Call) -> Generator[None]:
+    def steps(_call: Call) -> Generator[None]:
         results.append(function())
         yield from ()
 

@@ -21,7 +21,8 @@ class Exchange:
     """One call of a WSGI application. `call` must be set before `run`."""
 
     __slots__ = (
-        "_app", "_body", "_chunks", "_environ", "_over", "_path_send", "_refusal", "_response", "_started", "call", "spool",
+        "_app", "_body", "_chunks", "_environ", "_over", "_path_send", "_refusal", "_response", "_started", "call",
+        "spool",
     )  # fmt: skip
 
     call: Call
@@ -80,7 +81,7 @@ class Exchange:
         if spool is None or self._started:
             return
         try:
-            side.submit(Call(side, lambda call: iter_once(spool.close)))
+            side.submit(Call(side, lambda _call: iter_once(spool.close)))
         except RuntimeError:
             spool.close()
 

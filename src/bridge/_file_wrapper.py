@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 _BLOCK: Final = 64 * 1024
@@ -28,7 +29,7 @@ class FileWrapper:
             return None
         try:
             opened = os.fstat(self.filelike.fileno())
-            if self.filelike.tell() == 0 and os.path.samestat(opened, os.stat(name)):
+            if self.filelike.tell() == 0 and os.path.samestat(opened, Path(name).stat()):
                 return os.path.realpath(name), opened.st_size
         except (OSError, AttributeError, ValueError):
             return None  # not a file of the operating system, or one that has been renamed or removed

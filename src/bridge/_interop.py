@@ -1,7 +1,8 @@
-"""What asgiref, anyio and sniffio have to find in a worker thread, so that async code called from there runs on the loop
-that the request came from (asgiref.sync.async_to_sync, anyio.from_thread) and asyncio.run still works.
+"""What asgiref, anyio and sniffio have to find in a worker thread, so that async code called from there runs on the
+loop that the request came from (asgiref.sync.async_to_sync, anyio.from_thread) and asyncio.run still works.
 
-Each library keeps this in thread-locals of its own that have no public setter; this file is the only one that knows them.
+Each library keeps this in thread-locals of its own that have no public setter; this file is the only one that knows
+them.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class LoopToken:
 
 
 def begin() -> list["asyncio.Task[Any]"]:
-    """Begin a request in this thread; returns the list in which asgiref keeps the tasks that the thread is waiting for."""
+    """Begin a request in this thread; returns the list in which asgiref keeps the tasks that it waits for."""
     tasks: list[asyncio.Task[Any]] = []
     SyncToAsync.threadlocal.task_context = tasks
     return tasks
@@ -73,7 +74,7 @@ class _ElsewhereJob:
     def __init__(self, function: Callable[[], None]) -> None:
         self._function = function
 
-    def run(self, host: Host) -> None:
+    def run(self, _host: Host) -> None:
         self._function()
 
     def dropped(self) -> None:

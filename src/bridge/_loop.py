@@ -1,7 +1,8 @@
-"""The private event loop: one a process, in a thread of its own, started by the first who needs it and stopped by the last.
+"""The private event loop: one a process, in a thread of its own, started by the first who needs it and stopped by the
+last.
 
-It knows nothing of what runs on it. Loops are kept by process id, since some servers fork without telling Python: then the
-loop of the parent looks alive in the child, and never answers.
+It knows nothing of what runs on it. Loops are kept by process id, since some servers fork without telling Python: then
+the loop of the parent looks alive in the child, and never answers.
 """
 
 import asyncio
@@ -187,8 +188,8 @@ def give_up(loop: PrivateLoop, tenant: object) -> None:
 def _start_native_thread(main: Callable[[], None]) -> object:
     """Start a thread of the operating system that runs `main`.
 
-    Where gevent or eventlet have patched `threading`, its threads are greenlets: a loop in one of those would appear to be
-    running in each request, and uvloop would stop them all.
+    Where gevent or eventlet have patched `threading`, its threads are greenlets: a loop in one of those would appear
+    to be running in each request, and uvloop would stop them all.
     """
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):

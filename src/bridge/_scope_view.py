@@ -7,8 +7,8 @@ from typing import Any
 class ScopeView(MutableMapping[str, Any]):
     """The scope of the request, behind a `repr` without its values.
 
-    Debug pages and logs that print an environ know which of its keys are secret, but print what is nested in it as it is;
-    the scope holds the cookies and tokens again. It is no `dict`, since such pages walk through dicts.
+    Debug pages and logs that print an environ know which of its keys are secret, but print what is nested in it as it
+    is; the scope holds the cookies and tokens again. It is no `dict`, since such pages walk through dicts.
     """
 
     __slots__ = ("_scope",)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 class ThreadStats:
     """`WsgiToAsgi.stats()`, for this process.
 
-    alive, busy, idle: worker threads that exist, that run a request, that wait for one. waiting: requests that no thread
-    has taken yet. The others count requests since the start: served (the app's response was sent whole), rejected (refused
-    by the adapter: 400, 413, 431, 503), client_disconnects (the client left first), aborted (the app or the server failed).
+    alive, busy, idle: worker threads that exist, that run a request, that wait for one. waiting: requests that no
+    thread has taken yet. The others count requests since the start: served (the app's response was sent whole),
+    rejected (refused by the adapter: 400, 413, 431, 503), client_disconnects (the client left first), aborted (the app
+    or the server failed).
     """
 
     alive: int
@@ -27,8 +28,8 @@ class LoopStats:
     """`AsgiToWsgi.stats()`, for this process.
 
     tasks: tasks of the private loop now. longest_block: the longest time in seconds that the loop took to notice a
-    request, because a callback blocked it. busy: requests whose app has not returned yet. The others count requests since
-    the start, as in `ThreadStats`.
+    request, because a callback blocked it. busy: requests whose app has not returned yet. The others count requests
+    since the start, as in `ThreadStats`.
     """
 
     tasks: int

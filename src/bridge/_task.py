@@ -1,8 +1,8 @@
 """One task on a loop, and its conversation with the server's thread that waits for it.
 
-The task asks, the thread answers: `tell` and `ease` hand items over and wait while too much is on the way, `listen` waits
-for the next event of the request body. The thread, which waits in `next`, also lends itself to work that belongs to the
-request: what asgiref calls thread-sensitive, and a WSGI application further in.
+The task asks, the thread answers: `tell` and `ease` hand items over and wait while too much is on the way, `listen`
+waits for the next event of the request body. The thread, which waits in `next`, also lends itself to work that belongs
+to the request: what asgiref calls thread-sensitive, and a WSGI application further in.
 """
 
 import functools
@@ -18,8 +18,8 @@ import anyio
 from bridge import _interop
 from bridge._call import Call, Gone, Spawn
 from bridge._crossing import Crossing, LoopGone
-from bridge._stats import Counters
 from bridge._server_thread import ServerThread
+from bridge._stats import Counters
 from bridge._threads import Host, Job, current, lender
 from bridge._types import Event
 from bridge._wsgi_servers import Connection

@@ -1,6 +1,7 @@
-"""The tasks of one adapter: its side of each loop that they run on, in this process, with the application's lifespan."""
+"""The tasks of one adapter: its side of each loop that they run on, in this process, with the application's
+lifespan.
+"""
 
-import asyncio
 import functools
 import logging
 import os
@@ -132,7 +133,8 @@ class Tasks:
     def here(self) -> tuple[LoopSide, Spawn]:
         """The side of the loop to use in this thread, with its application started, and what starts a task there.
 
-        In a thread that works for an event loop, that one; else the private loop of the process. Raises `LifespanFailed`.
+        In a thread that works for an event loop, that one; else the private loop of the process. Raises
+        `LifespanFailed`.
         """
         host = current.host
         call = None if host is None else host.job

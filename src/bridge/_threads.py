@@ -1,12 +1,13 @@
 """Worker threads: bounded, lazy, named, stopped. They run jobs and know nothing of what a job is.
 
-As few threads as possible are awake: one hot worker drains the queue, and another is woken only where that helps. Waking a
-thread costs more than a short job does, and threads that share one interpreter lock slow each other down. It helps
+As few threads as possible are awake: one hot worker drains the queue, and another is woken only where that helps.
+Waking a thread costs more than a short job does, and threads that share one interpreter lock slow each other down. It
+helps
 
 * when no worker is awake;
 * when jobs are known to be long (most of the last ones took over a millisecond);
-* when the queue has stood still for a millisecond (`push`): the awake workers block, so further ones are woken, one, then
-  two, then four ... as long as it stands still.
+* when the queue has stood still for a millisecond (`push`): the awake workers block, so further ones are woken, one,
+  then two, then four ... as long as it stands still.
 """
 
 import os
@@ -217,7 +218,7 @@ class Threads:
             return True
 
     def close(self, on_drained: Callable[[], None] | None) -> None:
-        """Take no more jobs; threads end when the queue is empty, and the last one calls `on_drained`. Returns at once."""
+        """Take no more jobs; threads end when the queue is empty, and the last one calls `on_drained`; do not wait."""
         with self._lock:
             self._closing = True
             self._on_drained = on_drained

@@ -1,7 +1,7 @@
 """The nouns of both specifications that this package uses.
 
-The events and scopes are plain mappings here: `asgiref.typing` describes them exactly, but an application annotated with
-its framework's own types (Starlette's `MutableMapping[str, Any]`, say) would not fit those, and must be accepted.
+The events and scopes are plain mappings here: `asgiref.typing` describes them exactly, but an application annotated
+with its framework's own types (Starlette's `MutableMapping[str, Any]`, say) would not fit those, and must be accepted.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping

@@ -1,7 +1,7 @@
 """What WSGI servers offer beyond PEP 3333: the one place that knows them by name.
 
-Where nothing is known of a server, a request body is read in the server's thread as PEP 3333 says, which may block it, and
-a client that leaves is noticed when the server fails to write to it.
+Where nothing is known of a server, a request body is read in the server's thread as PEP 3333 says, which may block it,
+and a client that leaves is noticed when the server fails to write to it.
 """
 
 import array
@@ -14,7 +14,8 @@ from typing import Any, Final, cast
 
 from bridge._types import Environ
 
-# A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers see it so too.
+# A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers see it so
+# too.
 _GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 

@@ -1,4 +1,6 @@
-"""`WsgiToAsgi`: one request from an ASGI server through a WSGI application. Only this file awaits `receive` and `send`."""
+"""`WsgiToAsgi`: one request from an ASGI server through a WSGI application. Only this file awaits `receive` and
+`send`.
+"""
 
 import asyncio
 import functools
@@ -17,7 +19,7 @@ from bridge._stats import ThreadStats
 from bridge._translate.events_to_input import Body, expects_body
 from bridge._translate.response_to_events import END, body_event, plain_response
 from bridge._translate.scope_to_environ import scope_to_environ
-from bridge._types import Event, Receive, Scope, Send, WSGIApp
+from bridge._types import Receive, Scope, Send, WSGIApp
 from bridge.errors import ClientDisconnected, ClientProtocolError, ServerProtocolError
 
 # Bytes of a collected body that go to its temporary file at once.
@@ -35,19 +37,20 @@ class WsgiToAsgi:
 
     * `threads` (1 or more): worker threads, and so requests that `app` handles at once; further ones wait.
     * `backlog` (0 or more): requests that may wait for a thread; further ones get 503 with Retry-After.
-    * `collect` (bytes, 0 or more): how much of a request body is received before a thread is taken; the rest is streamed.
+    * `collect` (bytes, 0 or more): how much of a request body is received before a thread is taken; the rest is
+      streamed.
     * `max_body` (bytes, or None for no limit): larger request bodies get 413.
-    * `stream_chunked`: a body without Content-Length is streamed like any other; `app` has to read until its end without
-      knowing its length (`wsgi.input_terminated`). Otherwise it is collected first, in a temporary file above `collect`
-      bytes, and CONTENT_LENGTH is set: Django reads nothing without it.
+    * `stream_chunked`: a body without Content-Length is streamed like any other; `app` has to read until its end
+      without knowing its length (`wsgi.input_terminated`). Otherwise it is collected first, in a temporary file above
+      `collect` bytes, and CONTENT_LENGTH is set: Django reads nothing without it.
     * `max_repeats` (1 or more): how often one header may occur in a request; more get 431.
-    * `startup`, `shutdown`: callables, async or not, for the server's lifespan events. They may take the lifespan state,
-      a dict that is `environ["bridge.state"]` in each request.
+    * `startup`, `shutdown`: callables, async or not, for the server's lifespan events. They may take the lifespan
+      state, a dict that is `environ["bridge.state"]` in each request.
     * `shutdown_timeout` (seconds): how long a shutdown waits for running requests.
     * `slow_warning` (seconds, or None): a request that takes longer is logged with the stack of its thread.
 
-    Raises `TypeError` or `ValueError` for a wrong application or option. An instance serves any number of event loops, on
-    asyncio, uvloop and trio; threads are started by requests and are those of this process, so that it may fork.
+    Raises `TypeError` or `ValueError` for a wrong application or option. An instance serves any number of event loops,
+    on asyncio, uvloop and trio; threads are started by requests and are those of this process, so that it may fork.
     """
 
     def __init__(

@@ -31,7 +31,8 @@ class Body:
     """Counts a request body event by event: never more than Content-Length, never less without saying so.
 
     `length` is the Content-Length in bytes, or None where the request has none; `limit` the largest body to accept.
-    `ended` turns true with the last event, `truncated` when that came too early, `disconnected` when the client has left.
+    `ended` turns true with the last event, `truncated` when that came too early, `disconnected` when the client has
+    left.
     """
 
     __slots__ = ("disconnected", "ended", "length", "limit", "received", "truncated")
@@ -101,7 +102,7 @@ class _Pulled(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # any writable buffer, in practice this one
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # any buffer, in practice this
         if not self._rest:
             self._rest = memoryview(self._pull())
         count = min(len(buffer), len(self._rest))

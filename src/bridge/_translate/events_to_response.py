@@ -1,7 +1,7 @@
 """Response events of an ASGI application -> what `start_response` and the iterable of WSGI are made of.
 
-An item is a `Head`, a chunk (`bytes`), `EarlyHint`, `File` or `END`. The head is held back until the first body event, so
-that a small response goes over as one; `flush` lets it go without one. Nothing is sent here: the caller sends.
+An item is a `Head`, a chunk (`bytes`), `EarlyHint`, `File` or `END`. The head is held back until the first body event,
+so that a small response goes over as one; `flush` lets it go without one. Nothing is sent here: the caller sends.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,8 @@ END: Final = None
 Item = Head | bytes | EarlyHint | File | None
 Items = Sequence[Item]
 
-# What the application has sent so far, and which events may follow. An event that a state does not list is illegal there.
+# What the application has sent so far, and which events may follow. An event that a state does not list is illegal
+# there.
 IDLE, HELD, SENT, ENDED = (
     "before http.response.start",
     "with the head held back",
@@ -57,8 +58,8 @@ _OFFERED: Final = {PATHSEND, EARLY_HINT}
 class Response:
     """One response of an ASGI application, from `http.response.start` to the last body event.
 
-    `complete` is true once nothing more may be sent; `overrun` once the application has sent more than its Content-Length
-    (the surplus is cut); `bodyless` where the status or the method allows no body.
+    `complete` is true once nothing more may be sent; `overrun` once the application has sent more than its
+    Content-Length (the surplus is cut); `bodyless` where the status or the method allows no body.
     """
 
     __slots__ = ("_extensions", "_head", "_head_only", "_left", "_length", "bodyless", "complete", "overrun", "state")

@@ -11,8 +11,8 @@ EMPTY: Final[Event] = {"type": "http.request", "body": b"", "more_body": False}
 def body_length(environ: Environ) -> int | None:
     """How many bytes of body to read: Content-Length, 0 without one, None where the input ends by itself.
 
-    CGI (RFC 3875 4.1.2): without CONTENT_LENGTH there is no body. `wsgi.input_terminated` is the servers' common promise
-    that the input ends with the request, which is how a chunked body reaches an application.
+    CGI (RFC 3875 4.1.2): without CONTENT_LENGTH there is no body. `wsgi.input_terminated` is the servers' common
+    promise that the input ends with the request, which is how a chunked body reaches an application.
     """
     length = environ.get("CONTENT_LENGTH")
     if length:
@@ -22,7 +22,9 @@ def body_length(environ: Environ) -> int | None:
 
 
 class Body:
-    """The request body of one request as a sequence of events; `left` bytes are still to be read (None: until the end)."""
+    """The request body of one request as a sequence of events; `left` bytes are still to be read (None: until the
+    end).
+    """
 
     __slots__ = ("left",)
 
@@ -35,7 +37,8 @@ class Body:
 
     def event(self, data: bytes) -> Event:
         """The event for what one read gave: `http.disconnect` where the input ended early, since a body that breaks off
-        must never look complete (ASGI HTTP, "Disconnect")."""
+        must never look complete (ASGI HTTP, "Disconnect").
+        """
         if self.left is None:
             if not data:
                 self.left = 0

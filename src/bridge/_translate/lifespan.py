@@ -31,7 +31,7 @@ class Lifespan:
         return {"type": "lifespan.shutdown"}
 
     def answer(self, event: Event) -> None:
-        """Take one event that the application sent; raises `ApplicationProtocolError` where it is none of the answers."""
+        """Take one event that the application sent; raises `ApplicationProtocolError` if it is no answer."""
         kind = event["type"]
         following = ORDER[self.state].get(kind)
         if following is None:

@@ -1,15 +1,15 @@
 """A WSGI application's answer -> the items that the response events of ASGI are made of.
 
 An item is the `http.response.start` event, a chunk (`bytes`), an `http.response.pathsend` event, or `END`. The headers
-are held back until the first non-empty chunk or the end (PEP 3333, "The start_response() Callable"), which is what lets an
-application replace them when it fails late. Nothing is sent here: the caller sends.
+are held back until the first non-empty chunk or the end (PEP 3333, "The start_response() Callable"), which is what
+lets an application replace them when it fails late. Nothing is sent here: the caller sends.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from bridge._translate.headers import asgi_headers, status_code
-from bridge._types import Event, ExcInfo, WSGIHeaders, Write
+from bridge._types import Event, ExcInfo, Write, WSGIHeaders
 from bridge.errors import ApplicationProtocolError
 
 END: Final = None
@@ -70,7 +70,8 @@ class Response:
     def start_response(self, status: str, headers: WSGIHeaders, exc_info: ExcInfo | None = None, /) -> Write:
         """The callable that the application is given; returns its `write`.
 
-        Raises `ApplicationProtocolError` for what PEP 3333 forbids, and what `exc_info` holds once the headers have left.
+        Raises `ApplicationProtocolError` for what PEP 3333 forbids, and what `exc_info` holds once the headers have
+        left.
         """
         try:
             if exc_info:
@@ -118,7 +119,9 @@ class Response:
 
     @property
     def stop(self) -> bool:
-        """Whether nothing that the application may still yield can be sent, so that there is no use in asking for it."""
+        """Whether nothing that the application may still yield can be sent, so that there is no use in asking for
+        it.
+        """
         return self.overrun or (self.full and self._bodyless)
 
     def whole(self, chunks: Sequence[bytes]) -> Items:
@@ -156,7 +159,7 @@ class Response:
         return (self._head, {"type": "http.response.pathsend", "path": path}, END)
 
     def end(self) -> Items:
-        """The items to send when the iterable is exhausted; raises `ApplicationProtocolError` where the body is short."""
+        """The items to send when the iterable is exhausted; raises `ApplicationProtocolError` for a short body."""
         held = self.state is HELD
         self._step(CLOSE)
         if self._left:
