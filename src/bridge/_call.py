@@ -28,7 +28,6 @@ _LOOP_CHECK: Final = 2.0
 TICK: Final = 0.1
 _PUSH: Final = 0.001
 
-_NO_STEPS: Final[Generator[None]] = (None for _ in ())
 _log = logging.getLogger("bridge")
 
 
@@ -93,64 +92,79 @@ class Side:
 
 
 class Call:
-    """`function(call)` in a worker thread, a generator that yields wherever it can be halted: after each `tell`.
+    """What `work` does in a worker thread; made on the loop of `side`, in the context of the request.
 
     `error` is what it raised, once the call is `finished`. `out` holds what it told and the loop has not taken yet.
     """
 
-    __slots__ = (
-        "_age", "_context", "_full", "_function", "_given", "_given_size", "_heard_size", "_host", "_posted", "_room",
-        "_steps", "_taken_size", "_tasks", "_told_size", "_waiter", "_waiting", "_warned", "error", "finished", "gone",
-        "on_slow", "out", "side", "spawn",
-    )  # fmt: skip
+    # One is made for each request: what most never need exists here only.
+    error: BaseException | None = None
+    finished = False
+    gone = False
+    # Older than a tick or two; then `on_slow` is called on the loop.
+    slow = False
+    on_slow: Callable[[], object] | None = None
+    spawn: Spawn | None = None
+    # Whether its thread may wait for the loop wherever too much is on the way (see `ease`).
+    patient = True
+    _host: Host | None = None
+    _steps: Generator[None] | None = None
+    _given: deque[bytes] | None = None
+    _given_size = _heard_size = 0
+    # Bytes told so far.
+    told_size = 0
+    _taken_size = 0
+    _posted = _waiting = _full = _warned = False
+    _waiter: Awaitable[None] | None = None
+    _room: Awaitable[None] | None = None
+    _age = 0
 
-    def __init__(self, side: Side, function: "Callable[[Call], Generator[None]]") -> None:
+    def __init__(self, side: Side) -> None:
         self.side = side
         self.out: deque[Any] = deque()
-        self.error: BaseException | None = None
-        self.finished = False
-        self.gone = False
-        # Called on the loop once the call has taken longer than a tick or two.
-        self.on_slow: Callable[[], object] | None = None
-        self.spawn: Spawn | None = None
-        self._function = function
-        self._context = copy_context()
-        self._host: Host | None = None
-        self._steps = _NO_STEPS
-        self._tasks: list[Any] = []
-        self._given: deque[bytes] = deque()
-        self._given_size = self._heard_size = 0
-        self._told_size = self._taken_size = 0
-        self._posted = False
-        self._waiting = False
-        self._full = False
-        self._waiter: Awaitable[None] | None = None
-        self._room: Awaitable[None] | None = None
-        self._age = 0
-        self._warned = False
+        self._context: Context | None = copy_context()
+
+    def work(self) -> Generator[None] | None:
+        """Do the work, in the thread. What takes more than a moment is returned as a generator, which yields wherever
+        the work can be halted, at least after each `tell`.
+        """
+        raise NotImplementedError
 
     # -- in the thread
 
     def run(self, host: Host) -> None:
-        """Run the function to its end, and wait where it has to; a worker calls this."""
-        self.begin(host)
-        try:
-            while self.advance():
+        """Work to the end, and wait where need be; a worker calls this."""
+        if self.begin(host):
+            try:
                 self.ease()
-        except Gone:
-            self.cut()
+                while self.advance():
+                    self.ease()
+            except Gone:
+                self.cut()
 
-    def begin(self, host: Host) -> None:
-        """Make the thread of `host` the one of this call."""
+    def begin(self, host: Host) -> bool:
+        """Start the work in the thread of `host`. Returns whether there is more to do: `advance`, or `cut`."""
         self._host = host
-        if host.loop is not self.side:
-            host.loop = self.side
-            self.side.token.enter()
-        self._tasks = _interop.begin()
-        self._steps = self._main()
+        side, context = self.side, self._context
+        if host.loop is not side:
+            host.loop = side
+            host.tasks = side.token.enter()
+        if not self.gone and context is not None:
+            try:
+                if len(context):
+                    context.run(_interop.rehome, context)
+                self._steps = context.run(self.work)
+            except BaseException as error:
+                self.error = error
+            if self._steps is not None:
+                return True
+        self._finish()
+        return False
 
     def advance(self) -> bool:
-        """Run the function to where it can be halted next; False once it is at its end."""
+        """Work on to where it can be halted next; False at the end."""
+        assert self._context is not None
+        assert self._steps is not None
         try:
             self._context.run(next, self._steps)
         except StopIteration:
@@ -162,52 +176,48 @@ class Call:
         self._finish()
         return False
 
-    def cut(self) -> None:
-        """End the function where it was halted."""
+    def cut(self) -> bool:
+        """End the work where it was halted; False, as at the end."""
+        assert self._context is not None
+        assert self._steps is not None
         try:
             self._context.run(self._steps.close)
         except BaseException as error:
             self.error = error
         self._finish()
-
-    def _main(self) -> Generator[None]:
-        if self.gone:
-            return
-        if len(self._context):
-            _interop.rehome(self._context)
-        yield from self._function(self)
+        return False
 
     def _finish(self) -> None:
         self.finished = True
-        self._steps = _NO_STEPS  # it refers to this call
+        # They refer back to this call; freed now, they need not be found by the garbage collector.
+        self._steps = self._context = None
         self._post()
 
     @property
     def stalled(self) -> bool:
         """Whether more than `BOUND` bytes are on the way to the loop."""
-        return self._told_size - self._taken_size > BOUND
+        return self.told_size - self._taken_size > BOUND
 
     def dropped(self) -> None:
         """No thread came to it before the pool was closed."""
         self.gone = True
         self._finish()
 
-    def tell(self, items: Sequence[object]) -> None:
-        """Hand `items` to the loop. Raises `Gone`."""
+    def tell(self, items: Sequence[object], size: int) -> None:
+        """Hand `items` (`size` bytes) to the loop. Raises `Gone`."""
         if self.gone:
             raise Gone
-        self.hold(items)
+        # Counted first: what the loop finds in `out` must not be more than it counts as dealt with.
+        self.told_size += size + _ITEM
+        self.out.extend(items)
         self._post()
 
-    def hold(self, items: Sequence[object]) -> None:
-        """Hand `items` to the loop together with what comes next: more items, or the end."""
-        self.out.extend(items)
-        for item in items:
-            self._told_size += len(item) + _ITEM if isinstance(item, bytes) else _ITEM
-
     def ease(self) -> None:
-        """Wait while more than `BOUND` bytes are on the way to the loop. Raises `Gone`."""
-        while self._told_size - self._taken_size > BOUND:
+        """Wait while more than `BOUND` bytes are on the way to the loop. Raises `Gone`.
+
+        Not in a thread that has to take them further itself: that one halts the work instead.
+        """
+        while self.stalled and self.patient:
             self._waiting = True
             if self.stalled:
                 self._wait()
@@ -216,12 +226,11 @@ class Call:
 
     def listen(self) -> bytes:
         """The next that the loop gives; waits for it. Raises `Gone`."""
-        given = self._given
-        while not given:
+        while not self._given:
             self._waiting = True
-            if not given:
+            if not self._given:
                 self._wait()
-        data = given.popleft()
+        data = self._given.popleft()
         self._heard_size += len(data) + _ITEM
         if self._full and self._given_size - self._heard_size <= BOUND:
             self._full = False
@@ -247,7 +256,7 @@ class Call:
     # -- on the loop
 
     def arrived(self) -> None:
-        """Something came from the thread: an item, room for more, or the end."""
+        """Something came from the thread: items, room for more, or the end."""
         self._posted = False
         if self.finished:
             self.side.calls.pop(self, None)
@@ -255,26 +264,29 @@ class Call:
 
     def wake(self) -> None:
         """Let the task and the giver look again."""
-        crossing = self.side.crossing
-        waiter, self._waiter = self._waiter, None
+        waiter = self._waiter
         if waiter is not None:
-            crossing.wake(waiter)
-        room, self._room = self._room, None
+            self._waiter = None
+            self.side.crossing.wake(waiter)
+        room = self._room
         if room is not None:
-            crossing.wake(room)
+            self._room = None
+            self.side.crossing.wake(room)
 
     def arrival(self) -> Awaitable[None]:
         """Wait for `wake`; only the task that made the call does."""
         self._waiter = waiter = self.side.crossing.waiter()
         return waiter
 
-    def took(self, size: int, items: int) -> None:
-        """`items` items of `size` bytes in all have been dealt with, so that the thread may go on."""
-        self._taken_size += size + items * _ITEM
+    def took(self, told_size: int) -> None:
+        """All that was told until `told_size` had this value has been dealt with, so that the thread may go on."""
+        self._taken_size = told_size
         self._nudge()
 
     def give(self, data: bytes) -> None:
         """Give the thread what it waits for in `listen`."""
+        if self._given is None:
+            self._given = deque()
         self._given_size += len(data) + _ITEM
         self._given.append(data)
         self._nudge()
@@ -293,19 +305,24 @@ class Call:
             return
         self.gone = True
         if self.side.threads.withdraw(self):
-            self.finished = True
             self.side.calls.pop(self, None)
-        for task in self._tasks:
-            task.cancel()  # what asgiref's async_to_sync runs on this loop for the thread
-        if self._host is not None:
-            self._host.nudge()
+            self.finished = True
+            self._context = None
+        host = self._host
+        if host is not None and host.job is self:
+            for task in host.tasks:
+                task.cancel()  # what asgiref's async_to_sync runs on this loop for the thread
+            host.nudge()
         self.wake()
 
     def tick(self) -> None:
         """A tenth of a second has passed."""
         self._age += 1
-        if self._age == 2 and self.on_slow is not None:
-            self.on_slow()
+        if self._age == 2:
+            self.slow = True
+            if self.on_slow is not None:
+                self.on_slow()
+            self.wake()
         host, bound = self._host, self.side.slow_warning
         if bound is None or host is None or self._warned or host.job is not self:
             return

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
@@ -154,15 +154,23 @@ class _Signal:
                 await self._waiter
 
 
+class FunctionCall(Call):
+    """Calls `function`; `result` is what it returned."""
+
+    result: Any = None
+
+    def __init__(self, side: Side, function: Callable[[], Any]) -> None:
+        super().__init__(side)
+        self._function = function
+
+    def work(self) -> None:
+        """Call it."""
+        self.result = self._function()
+
+
 async def run_in_thread(side: Side, function: Callable[[], Any]) -> Any:
     """Run `function` in a worker thread; returns what it returns, raises what it raises."""
-    results: list[Any] = []
-
-    def steps(_call: Call) -> Generator[None]:
-        results.append(function())
-        yield from ()
-
-    call = Call(side, steps)
+    call = FunctionCall(side, function)
     side.submit(call)
     try:
         while not call.finished:
@@ -172,7 +180,7 @@ async def run_in_thread(side: Side, function: Callable[[], Any]) -> Any:
         raise
     if call.error is not None:
         raise call.error
-    return results[0]
+    return call.result
 
 
 async def run_hook(side: Side, hook: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

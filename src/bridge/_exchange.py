@@ -3,157 +3,167 @@
 import io
 import logging
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
+from typing import Any
 
 from bridge._call import Call, Gone, Side
+from bridge._calls import FunctionCall
 from bridge._file_wrapper import FileWrapper
 from bridge._scope_view import ScopeView
 from bridge._spool import Spool
 from bridge._translate.events_to_input import Body, stream_input
-from bridge._translate.response_to_events import HELD, Response
+from bridge._translate.response_to_events import HELD, Items, Response
 from bridge._types import Environ, Scope, WSGIApp
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
 _log = logging.getLogger("bridge")
 
 
-class Exchange:
-    """One call of a WSGI application. `call` must be set before `run`."""
+class Exchange(Call):
+    """One call of a WSGI application."""
 
-    __slots__ = (
-        "_app", "_body", "_chunks", "_environ", "_over", "_path_send", "_refusal", "_response", "_started", "call",
-        "spool",
-    )  # fmt: skip
+    # The items of a response that is known as a whole: they go over with the end of the call, in one crossing.
+    whole: Items = ()
+    spool: Spool | None = None
+    _body: Body | None = None
+    _received: list[bytes] | None = None
+    _over = False
+    _begun = False
+    _refusal: ClientProtocolError | None = None
 
-    call: Call
-
-    def __init__(self, app: WSGIApp, environ: Environ, scope: Scope) -> None:
+    def __init__(self, side: Side, app: WSGIApp, environ: Environ, scope: Scope) -> None:
+        super().__init__(side)
         self._app = app
         self._environ = environ
         self._path_send = "http.response.pathsend" in (scope.get("extensions") or ())
-        self._body: Body | None = None
-        self._chunks: list[bytes] = []
-        self._over = self._started = False
-        self._refusal: ClientProtocolError | None = None
         self._response = Response(head_only=environ["REQUEST_METHOD"] == "HEAD", write=self._write)
-        self.spool: Spool | None = None
-        environ["wsgi.input"] = io.BytesIO()
         environ["wsgi.errors"] = sys.stderr
         environ["wsgi.file_wrapper"] = FileWrapper
         environ["asgi.scope"] = ScopeView(scope)
         environ["bridge.state"] = scope.get("state")
         environ["bridge.client_disconnected"] = self._client_disconnected
 
-    # -- on the loop
+    # -- on the loop, before the call
 
-    def set_input(self, body: Body, chunks: list[bytes]) -> None:
-        """The body as far as it has been received; what is missing comes through the call."""
-        if body.ended and not body.truncated:
-            self._environ["wsgi.input"] = io.BytesIO(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-            return
+    def set_input(self, data: bytes) -> None:
+        """All of the body."""
+        self._environ["wsgi.input"] = io.BytesIO(data)
+
+    def set_partial_input(self, body: Body, chunks: list[bytes]) -> None:
+        """The body as far as it has been received; what is missing comes through `give`."""
         self._body = body
         self._over = body.ended
-        self._chunks = chunks[::-1]
+        self._received = chunks[::-1]
         self._environ["wsgi.input"] = stream_input(self._pull)
 
-    def spool_body(self) -> Spool:
-        """The file for a body that is too large for memory."""
-        if self.spool is None:
-            self.spool = Spool()
-        return self.spool
-
-    def set_whole_input(self, length: int, chunks: list[bytes]) -> None:
-        """All of a body of `length` bytes without Content-Length; `chunks` is what is not in the file."""
+    def set_unannounced_input(self, length: int, chunks: list[bytes]) -> None:
+        """All of a body of `length` bytes without Content-Length; `chunks` is what is not in the spool."""
         # Now it has one, and is no longer in any transfer coding (RFC 9112 7.1.3).
         self._environ["CONTENT_LENGTH"] = str(length)
         self._environ.pop("HTTP_TRANSFER_ENCODING", None)
-        self._chunks = chunks
         if self.spool is None:
-            self._environ["wsgi.input"] = io.BytesIO(b"".join(chunks))
+            self.set_input(b"".join(chunks))
+        else:
+            self._received = chunks
 
     def refuse(self, refusal: ClientProtocolError) -> None:
         """Reading the body has to raise `refusal` from here on."""
         self._refusal = refusal
 
-    def release(self, side: Side) -> None:
-        """The request is over; what the thread would have cleaned up if it had ever run is cleaned up."""
-        spool = self.spool
-        if spool is None or self._started:
-            return
+    def start_spool(self) -> Spool:
+        """The file for a body that is too large for memory."""
+        if self.spool is None:
+            self.spool = Spool()
+        return self.spool
+
+    def discard_spool(self) -> None:
+        """Remove the file of a call that no thread has come to."""
+        assert self.spool is not None
         try:
-            side.submit(Call(side, lambda _call: iter_once(spool.close)))
+            self.side.submit(FunctionCall(self.side, self.spool.close))
         except RuntimeError:
-            spool.close()
+            self.spool.close()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the thread has come to it, and so cleans up itself."""
+        return self._begun
 
     # -- in the thread
 
-    def run(self, call: Call) -> Generator[None]:
-        """The whole of PEP 3333, "The Server/Gateway Side", for one request."""
-        self._started = True
+    def work(self) -> Generator[None] | None:
+        """PEP 3333, "The Server/Gateway Side"."""
+        self._begun = True
+        iterable: Any = None
         try:
             if self.spool is not None:
-                self.spool.write(self._chunks)
+                self.spool.write(self._received or [])
                 self._environ["wsgi.input"] = self.spool.rewind()
             iterable = self._app(self._environ, self._response.start_response)
+            kind = type(iterable)
+            if (kind is not list and kind is not tuple) or self._response.state is not HELD:
+                return self._iterate(iterable)
+            self.whole = self._response.whole(iterable)
+        except BaseException as error:
+            self._log(error)
+            self._clean_up()
+            raise
+        self._clean_up()
+        return None
+
+    def _iterate(self, iterable: Iterable[bytes]) -> Generator[None]:
+        try:
             try:
-                if (type(iterable) is list or type(iterable) is tuple) and self._response.state is HELD:
-                    call.hold(self._response.whole(iterable))
-                else:
-                    yield from self._iterate(iterable)
+                yield from self._chunks_of(iterable)
             finally:
                 # PEP 3333, Specification Details: close() must be called, however the request ended.
                 close = getattr(iterable, "close", None)
                 if close is not None:
                     close()
-            if self._response.overrun:
-                _log.error("%s sent more than its Content-Length; the surplus was cut", self._request())
         except (GeneratorExit, Gone):
             raise
         except BaseException as error:
             self._log(error)
             raise
         finally:
-            if self.spool is not None:
-                self.spool.close()
-            # These refer to one another; freed now, they need not be found by the garbage collector.
-            self._environ = self._response = None  # type: ignore[assignment]
+            self._clean_up()
 
-    def _iterate(self, iterable: Iterable[bytes]) -> Generator[None]:
-        call, response = self.call, self._response
+    def _chunks_of(self, iterable: Iterable[bytes]) -> Generator[None]:
+        response = self._response
         if isinstance(iterable, FileWrapper) and self._path_send and (file := iterable.whole_file()) is not None:
             items = response.file(*file)
             if items is not None:
-                call.tell(items)
+                self.tell(items, 0)
                 return
         for chunk in iterable:
             items = response.chunk(chunk)
             if items:
-                call.tell(items)
+                self.tell(items, len(chunk))
                 yield
             if response.stop:
                 return
         items = response.end()
         if items:
-            call.tell(items)
+            self.tell(items, 0)
 
     def _write(self, data: bytes) -> None:
         """PEP 3333, "The write() Callable"."""
         try:
             items = self._response.chunk(data)
             if items:
-                self.call.tell(items)
-                self.call.ease()
+                self.tell(items, len(data))
+                self.ease()
         except Gone:
             raise ClientDisconnected("the client left before the response was written") from None
 
     def _pull(self) -> bytes:
         """The next chunk of the body, for `wsgi.input`."""
-        while self._chunks:
-            if data := self._chunks.pop():
+        while self._received:
+            if data := self._received.pop():
                 return data
         if not self._over:
             try:
-                data = self.call.listen()
+                data = self.listen()
             except Gone:
                 raise ClientDisconnected("the client left before the end of the request body") from None
             if data:
@@ -161,15 +171,22 @@ class Exchange:
             self._over = True
         if self._refusal is not None:
             raise self._refusal
-        if self._body is not None and self._body.truncated:
-            raise ClientDisconnected(
-                f"the request body broke off after {self._body.received} of {self._body.length} bytes"
-            )
+        body = self._body
+        if body is not None and body.truncated:
+            raise ClientDisconnected(f"the request body broke off after {body.received} of {body.length} bytes")
         return b""
 
     def _client_disconnected(self) -> bool:
         """`environ["bridge.client_disconnected"]()`: whether the client is known to have left."""
-        return self.call.gone or (self._body is not None and self._body.disconnected)
+        return self.gone or (self._body is not None and self._body.disconnected)
+
+    def _clean_up(self) -> None:
+        if self._response.overrun:
+            _log.error("%s sent more than its Content-Length; the surplus was cut", self._request())
+        if self.spool is not None:
+            self.spool.close()
+        # They refer back to this call; freed now, they need not be found by the garbage collector.
+        del self._environ, self._response
 
     def _request(self) -> str:
         return f"the application, asked for {self._environ['REQUEST_METHOD']} {self._environ['PATH_INFO']!r:.200},"
@@ -179,9 +196,3 @@ class Exchange:
             _log.info("%s raised after its client had left or was refused", self._request(), exc_info=error)
         else:
             _log.error("%s raised", self._request(), exc_info=error)
-
-
-def iter_once(function: Callable[[], object]) -> Generator[None]:
-    """Call `function` as the steps of a call that cannot be halted."""
-    function()
-    yield from ()

@@ -32,20 +32,19 @@ class LoopToken:
         self._anyio = anyio.lowlevel.current_token()
         self._loop = crossing.loop if isinstance(crossing, AsyncioCrossing) else None
 
-    def enter(self) -> None:
-        """Make this thread one that works for the loop, until it enters another one's."""
+    def enter(self) -> list["asyncio.Task[Any]"]:
+        """Make this thread one that works for the loop, until it enters another one's.
+
+        Returns the list in which asgiref keeps the tasks on the loop that the thread waits for.
+        """
+        tasks: list[asyncio.Task[Any]] = []
         local = SyncToAsync.threadlocal
         local.main_event_loop = self._loop
         local.main_event_loop_pid = os.getpid() if self._loop is not None else None
+        local.task_context = tasks
         _anyio_threadlocals.current_token = self._anyio
         _anyio_threadlocals.current_cancel_scope = None
-
-
-def begin() -> list["asyncio.Task[Any]"]:
-    """Begin a request in this thread; returns the list in which asgiref keeps the tasks that it waits for."""
-    tasks: list[asyncio.Task[Any]] = []
-    SyncToAsync.threadlocal.task_context = tasks
-    return tasks
+        return tasks
 
 
 class _RequestThread(Executor):

@@ -5,6 +5,7 @@ import queue
 import select
 import threading
 from time import monotonic
+from typing import Any
 
 from bridge._threads import Job, describe
 
@@ -16,6 +17,7 @@ class ServerThread:
         self.job: Job | None = None
         self.since = monotonic()
         self.loop: object = None
+        self.tasks: list[Any] = []
         # Taken from its module now, and not at import: under gevent and eventlet it is a patched one by then.
         self._inbox: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread = threading.current_thread()

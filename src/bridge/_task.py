@@ -93,12 +93,13 @@ class Task:
         self._waiters: list[Awaitable[None]] = []
         self._told_size = self._taken_size = 0
         self._posted = self._nudged = self._wanted = self._full = self._released = self._expiring = False
-        # What the thread has lent itself to; as the host of that, this task has the three attributes of a Host.
+        # What the thread has lent itself to; as the host of that, this task has the attributes of a Host.
         self._call: Call | None = None
         self._lent = self._busy = False
         self.job: Job | None = None
         self.since = 0.0
         self.loop: object = None
+        self.tasks: list[Any] = []
 
     def _enter(self) -> None:
         lender.set(self)
@@ -164,6 +165,7 @@ class Task:
         if self._call is not None:
             self._call.gone = True
             self._in_call(self._call.cut)
+            self._call = self.job = None
         if isinstance(self._host, ServerThread):
             self._host.release()
         if not (self.finished or self.over):
@@ -174,11 +176,10 @@ class Task:
         if self._serve_task():
             return True
         call = self._call
-        if call is None or call.stalled:
+        if call is None or (call.stalled and not call.gone):
             return False
-        if not self._in_call(call.advance):
-            self._call = self.job = None
-            self._lent = False
+        if not self._in_call(call.cut if call.gone else call.advance):
+            self._take_back()
         return True
 
     def _serve_task(self) -> bool:
@@ -350,7 +351,14 @@ class Task:
     def _begin(self, call: Call) -> None:
         self.job = self._call = call
         self.since = monotonic()
-        call.begin(self)
+        # What it tells has to be taken on by this very thread.
+        call.patient = False
+        if not self._in_call(functools.partial(call.begin, self)):
+            self._take_back()
+
+    def _take_back(self) -> None:
+        self._call = self.job = None
+        self._lent = False
 
     def finish_response(self) -> None:
         """The response is complete."""

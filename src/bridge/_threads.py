@@ -44,7 +44,9 @@ class Host(Protocol):
 
     job: Job | None
     since: float
-    loop: object  # whose thread-locals are set in this thread (see _interop)
+    # The loop whose thread-locals are set in this thread (see _interop), and the tasks there that the thread waits for.
+    loop: object
+    tasks: list[Any]
 
     def nudge(self) -> None:
         """End the wait of the thread, if it is in one; from any thread. One too many is harmless."""
@@ -77,6 +79,7 @@ class Worker:
         self.job: Job | None = None
         self.since = 0.0
         self.loop: object = None
+        self.tasks: list[Any] = []
         self.inbox: SimpleQueue[None] = SimpleQueue()
         self._threads = threads
         # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
@@ -253,10 +256,12 @@ class Threads:
             job = self._take(worker, now)
             if job is not None:
                 return job
-            if not self._closing:
+            if self._closing:
+                self._remove(worker)
+            else:
                 self._awake -= 1
                 self._idle.append(worker)
-        while True:
+        while worker in self._workers:
             timely = worker.wait(IDLE_SECONDS)
             with self._lock:
                 if worker in self._idle:
@@ -270,11 +275,11 @@ class Threads:
                 if timely and not self._closing:
                     self._awake -= 1
                     self._idle.append(worker)
-                    continue
-                # In one go with the look at the queue: a job that comes later finds one awake worker less.
-                self._remove(worker)
-            self._end_if_drained()
-            return None
+                else:
+                    # In one go with the look at the queue: a job that comes later finds one awake worker less.
+                    self._remove(worker)
+        self._end_if_drained()
+        return None
 
     def _take(self, worker: Worker, now: float) -> Job | None:
         if not self._queue:

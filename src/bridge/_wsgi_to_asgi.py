@@ -7,12 +7,12 @@ import functools
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import anyio
 
 from bridge import _arguments
-from bridge._call import Call, Side
+from bridge._call import Side
 from bridge._calls import Calls, run_hook, run_in_thread, spawner
 from bridge._exchange import Exchange
 from bridge._stats import ThreadStats
@@ -110,20 +110,40 @@ class WsgiToAsgi:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         side = self._calls.here()
-        request = None
+        exchange = None
         try:
             self._admit(side)
             environ = scope_to_environ(scope, max_repeats=self._max_repeats)
-            request = _Request(side, Exchange(self.app, environ, scope), receive, send)
+            exchange = Exchange(side, self.app, environ, scope)
+            request = None
             if expects_body(environ):
                 length = environ.get("CONTENT_LENGTH")
                 body = Body(None if length is None else int(length), self._max_body)
-                if length is None and not self._stream_chunked:
-                    await request.collect_all(body, self._collect)
+                data = body.take(await receive())
+                if length is not None and body.ended and not body.truncated:
+                    exchange.set_input(data)
                 else:
-                    await request.collect(body, self._collect)
-                self._admit(side)
-            await request.serve()
+                    request = _Request(exchange, receive, send, body)
+                    await request.collect(data, self._collect, stream=length is not None or self._stream_chunked)
+                    self._admit(side)
+            else:
+                exchange.set_input(b"")
+            self._submit(exchange)
+            if request is not None or not side.crossing.is_asyncio:
+                await (request or _Request(exchange, receive, send, None)).serve()
+                return
+            try:
+                await exchange.arrival()
+                items = exchange.whole
+                if not exchange.finished or not items:
+                    await _Request(exchange, receive, send, None).serve()
+                    return
+                await send(items[0])
+                await send(body_event(cast(bytes, items[1]) if items[1] is not END else b"", more=False))
+            except BaseException:
+                exchange.abandon()
+                raise
+            side.counters.served += 1
         except ClientProtocolError as refusal:
             side.counters.rejected += 1
             _log.info("refused a request with %d: %s", refusal.status, refusal)
@@ -133,17 +153,18 @@ class WsgiToAsgi:
         except ClientDisconnected:
             side.counters.client_disconnects += 1
         finally:
-            if request is not None:
-                request.exchange.release(side)
+            if exchange is not None and exchange.spool is not None and not exchange.begun:
+                exchange.discard_spool()
 
     def _admit(self, side: Side) -> None:
         if side.threads.surplus >= self._backlog:
-            raise ClientProtocolError(
-                "came when all threads were busy and the backlog was full",
-                expected="another try, in a second",
-                clause="RFC 9110 15.6.4",
-                status=503,
-            )
+            raise _unavailable("when all threads were busy and the backlog was full")
+
+    def _submit(self, exchange: Exchange) -> None:
+        try:
+            exchange.side.submit(exchange)
+        except RuntimeError as error:
+            raise _unavailable(f"when no thread could be had ({error})") from error
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI Lifespan; the hooks run, and at the end the threads get `shutdown_timeout` seconds to finish."""
@@ -185,154 +206,124 @@ class WsgiToAsgi:
 
 
 class _Request:
-    """One request: the way of its body to the thread, and of the response from there."""
+    """A request that is more than one event to and fro: the rest of its body, the pieces of the response, the
+    client.
+    """
 
-    __slots__ = (
-        "_call",
-        "_ended",
-        "_extra_events",
-        "_pump",
-        "_receive",
-        "_send",
-        "_side",
-        "_started",
-        "body",
-        "exchange",
-    )
-
-    def __init__(self, side: Side, exchange: Exchange, receive: Receive, send: Send) -> None:
-        self._side = side
+    def __init__(self, exchange: Exchange, receive: Receive, send: Send, body: Body | None) -> None:
+        self._exchange = exchange
         self._receive = receive
         self._send = send
-        self._call = exchange.call = Call(side, exchange.run)
-        self._pump: asyncio.Task[None] | None = None
+        self._body = body
+        self._watcher: asyncio.Task[None] | None = None
         self._started = self._ended = False
-        # Without a body nothing was received, and the server says first that the request is over.
-        self._extra_events = 1
-        self.body: Body | None = None
-        self.exchange = exchange
+        # Where nothing was received yet, the server says first that the request is over.
+        self._extra_events = 1 if body is None else 0
 
-    # -- the request body, before a thread is taken
+    async def collect(self, data: bytes, bound: int, *, stream: bool) -> None:
+        """Receive the body after its first bytes `data`, before a thread is taken.
 
-    async def collect(self, body: Body, bound: int) -> None:
-        """Receive `bound` bytes of the body, or all of it if that is less."""
-        self.body = body
-        self._extra_events = 0
-        chunks = [body.take(await self._receive())]
-        while not body.ended and body.received < bound:
-            chunks.append(body.take(await self._receive()))
-        self.exchange.set_input(body, chunks)
-
-    async def collect_all(self, body: Body, bound: int) -> None:
-        """Receive all of a body without Content-Length: into memory up to `bound` bytes, then into a file.
-
-        Raises `ClientDisconnected` where it breaks off, since what has come cannot be told from a whole body.
+        Up to `bound` bytes of it where the application can be given the rest in pieces (`stream`); else all of it,
+        into a file above `bound` bytes. Raises `ClientDisconnected` where that breaks off: it cannot be told from a
+        whole body.
         """
-        self._extra_events = 0
-        chunks: list[bytes] = []
-        size = 0
-        while not body.ended:
+        body, exchange = self._body, self._exchange
+        assert body is not None
+        chunks = [data]
+        size = len(data)
+        while not body.ended and (not stream or size < bound):
             data = body.take(await self._receive())
             chunks.append(data)
             size += len(data)
-            if size > (bound if self.exchange.spool is None else _SPOOL_STEP):
-                await run_in_thread(self._side, functools.partial(self.exchange.spool_body().write, chunks))
+            if not stream and size > (bound if exchange.spool is None else _SPOOL_STEP):
+                await run_in_thread(exchange.side, functools.partial(exchange.start_spool().write, chunks))
                 chunks, size = [], 0
-        if body.truncated:
+        if stream:
+            exchange.set_partial_input(body, chunks)
+        elif body.truncated:
             raise ClientDisconnected("the client left before the end of the request body")
-        self.exchange.set_whole_input(body.received, chunks)
-
-    # -- the call and the response
+        else:
+            exchange.set_unannounced_input(body.received, chunks)
 
     async def serve(self) -> None:
-        """Have a thread run the application, and send what it tells."""
-        call = self._call
-        if call.side.crossing.is_asyncio:
-            body = self.body
-            if body is None or not body.disconnected:
-                call.on_slow = self._start_pump
-            self._submit()
-            if body is not None and not body.ended:
-                self._start_pump()
-            try:
-                await self._converse()
-            except BaseException:
-                # Cancelled by the server, or send() raised: for the thread this is a client that left.
-                call.abandon()
-                self._stop_pump()
-                raise
-            if (pump := self._stop_pump()) is not None:
-                await asyncio.wait([pump], timeout=_CANCEL_GRACE)
-        else:
+        """Send what the thread tells, pass on what it asks for, and watch the client."""
+        exchange = self._exchange
+        if not exchange.side.crossing.is_asyncio:
             await self._serve_on_trio()
+            return
+        if exchange.slow or (self._body is not None and not self._body.ended):
+            self._start_watcher()
+        elif self._body is None or not self._body.disconnected:
+            exchange.on_slow = self._start_watcher
+        try:
+            await self._converse()
+        except BaseException:
+            # Cancelled by the server, or send() raised: for the thread this is a client that left.
+            exchange.abandon()
+            if self._watcher is not None:
+                self._watcher.cancel()
+            raise
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher], timeout=_CANCEL_GRACE)
 
     async def _serve_on_trio(self) -> None:
         failure = None
         async with anyio.create_task_group() as group:
-            self._call.spawn = spawner(group)
-            self._submit()
-            group.start_soon(self._call.tick_until_finished)
-            if self.body is None or not self.body.disconnected:
+            self._exchange.spawn = spawner(group)
+            group.start_soon(self._exchange.tick_until_finished)
+            if self._body is None or not self._body.disconnected:
                 group.start_soon(self._watch)
             try:
                 await self._converse()
             except Exception as error:
-                failure = error  # outside, so that it does not become a group
+                failure = error  # raised outside, so that it does not become a group
             finally:
-                self._call.abandon()
+                self._exchange.abandon()
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure
 
-    def _submit(self) -> None:
-        try:
-            self._side.submit(self._call)
-        except RuntimeError as error:
-            raise ClientProtocolError(
-                f"came when no thread could be had ({error})",
-                expected="another try, in a second",
-                clause="RFC 9110 15.6.4",
-                status=503,
-            ) from error
-
     async def _converse(self) -> None:
-        call, out = self._call, self._call.out
+        exchange = self._exchange
         while True:
-            if out:
+            if exchange.out:
                 await self._send_items()
-            elif call.finished or call.gone:
+            elif exchange.finished:
+                if self._ended or not exchange.whole:
+                    break
+                exchange.out.extend(exchange.whole)
+            elif exchange.gone:
                 break
             else:
-                await call.arrival()
+                await exchange.arrival()
         if self._ended:
-            self._side.counters.served += 1
-        elif call.gone:
-            self._side.counters.client_disconnects += 1
+            exchange.side.counters.served += 1
+        elif exchange.gone:
+            exchange.side.counters.client_disconnects += 1
         else:
-            self._fail(call.error)
+            self._fail(exchange.error)
 
     async def _send_items(self) -> None:
         """Send what is there, chunks that have piled up as one."""
-        out, send = self._call.out, self._send
+        out, send = self._exchange.out, self._send
         chunks: list[bytes] = []
-        count = 0
-        last = path_sent = False
-        while out:
+        path_sent = False
+        while out and not self._ended:
             item = out.popleft()
-            count += 1
             if item is END:
-                last = True
+                self._ended = True
             elif isinstance(item, bytes):
                 chunks.append(item)
             else:
                 self._started = True
                 path_sent = item["type"] == "http.response.pathsend"
                 await send(item)
+        told_size = self._exchange.told_size
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if body or (last and not path_sent):
-            await send(body_event(body, more=not last))
-        self._ended = last
-        self._call.took(len(body), count)
+        if body or (self._ended and not path_sent):
+            await send(body_event(body, more=not self._ended))
+        self._exchange.took(told_size)
 
     def _fail(self, error: BaseException | None) -> None:
         """Let the server answer 500, or abort the response that has begun."""
@@ -341,25 +332,18 @@ class _Request:
                 raise error
             if isinstance(error, ClientDisconnected):
                 raise _truncated(error)
-        self._side.counters.aborted += 1
+        self._exchange.side.counters.aborted += 1
         if isinstance(error, Exception):
             raise error
         raise RuntimeError(f"the application ended its thread with {error!r}") from error
 
-    # -- the watch on the client
-
-    def _start_pump(self) -> None:
-        if self._pump is None:
-            self._pump = asyncio.ensure_future(self._watch())
-
-    def _stop_pump(self) -> "asyncio.Task[None] | None":
-        if self._pump is not None:
-            self._pump.cancel()
-        return self._pump
+    def _start_watcher(self) -> None:
+        if self._watcher is None:
+            self._watcher = asyncio.ensure_future(self._watch())
 
     async def _watch(self) -> None:
         """Pass the rest of the body to the thread, then wait for the client to leave."""
-        call, body = self._call, self.body
+        call, body = self._exchange, self._body
         try:
             if body is not None:
                 while not body.ended:
@@ -379,7 +363,7 @@ class _Request:
                 self._extra_events -= 1
             call.abandon()
         except ClientProtocolError as refusal:
-            self.exchange.refuse(refusal)
+            call.refuse(refusal)
             call.give(b"")
         except Exception:
             _log.exception("the server's receive() raised; taking the client for gone")
@@ -396,6 +380,12 @@ async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**body, "type": "websocket.http.response.body"})
     else:
         await send({"type": "websocket.close", "code": 1000})
+
+
+def _unavailable(when: str) -> ClientProtocolError:
+    return ClientProtocolError(
+        f"came {when}", expected="another try, in a second", clause="RFC 9110 15.6.4", status=503
+    )
 
 
 def _truncated(error: ClientDisconnected) -> ClientProtocolError:
