@@ -151,11 +151,10 @@ class _Request:
                 self._environ["wsgi.early_hints"](item.links)
             out = task.out
             if out and type(out[0]) is File:
-                opened = Path(out[0].path).open("rb")  # noqa: SIM115  # the server closes it, through the wrapper
-                body = self._environ["wsgi.file_wrapper"](opened, _STEP)
+                body = self._open(out[0].path)
                 start_response(item.status, item.headers)
                 task.release()
-                return cast(Iterable[bytes], body)
+                return body
             start_response(item.status, item.headers)
         except Gone:
             task.release()
@@ -191,6 +190,15 @@ class _Request:
             raise ClientDisconnected("the client left in the middle of the response") from None
         raise StopIteration
 
+    def _open(self, path: str) -> Iterable[bytes]:
+        """PEP 3333, Optional Platform-Specific File Handling: the server closes the file, through its wrapper."""
+        try:
+            opened = Path(path).open("rb")  # noqa: SIM115
+        except OSError as error:
+            _log.error("%s sent a path that cannot be opened", self._request(), exc_info=error)
+            raise
+        return cast(Iterable[bytes], self._environ["wsgi.file_wrapper"](opened, _STEP))
+
     def _linger(self) -> None:
         """Stay for what thread-sensitive code still does after the response, Django's signals for one."""
         task = self._task
@@ -223,6 +231,8 @@ class _Request:
 
     def _failure(self) -> Exception:
         """What the server is to see of an application that ended before its response did."""
+        if self._task.gone:
+            return ClientDisconnected("the client left, or the adapter was closed, before the response was complete")
         error = self._task.error or self._response.unfinished()
         if isinstance(error, Exception):
             return error
@@ -279,7 +289,7 @@ class _Request:
         try:
             if items:
                 task.tell(items)
-                if task.stalled:
+                if task.stalled and not response.complete:
                     await task.ease()
             elif response.state is HELD:
                 # Most send their first body event at once, so that one wake-up of the thread serves for both.
@@ -292,8 +302,8 @@ class _Request:
             raise ClientDisconnected("the client left before the response was complete") from None
 
     def _flush(self) -> None:
-        items = self._response.flush()
-        if items:
+        # An application that has already failed is still to be answered with a 500.
+        if not self._task.finished and (items := self._response.flush()):
             with suppress(Gone):
                 self._task.tell(items)
 

@@ -9,9 +9,9 @@ from weakref import WeakSet
 
 
 class Closing(Protocol):
-    """What can be closed."""
+    """What is closed at exit."""
 
-    def close(self) -> None:
+    def exit(self) -> None:
         """Close it, within a deadline of its own."""
 
 
@@ -40,7 +40,7 @@ def close_all() -> None:
     """Close all that this process has open."""
     if _pid == os.getpid():
         for closing in list(_open):
-            closing.close()
+            closing.exit()
 
 
 def _hook() -> None:

@@ -54,7 +54,8 @@ class Calls:
         except RuntimeError:
             return self._find(anyio.lowlevel.current_token().native_token, TrioCrossing)
         side = self._last
-        if side is not None and side.key is loop and side.threads.usable:
+        # After a fork no loop runs until there is a new one, so that this one is of this process.
+        if side is not None and side.key is loop and not side.threads.closing:
             return side
         side = self._last = self._find(loop, lambda: AsyncioCrossing(loop))
         return side
@@ -97,6 +98,10 @@ class Calls:
             aborted=total.aborted,
             served=total.served,
         )
+
+    def exit(self) -> None:
+        """The process ends."""
+        self.close()
 
     def close(self) -> None:
         """Stop the threads, and wait for them; not on a loop whose requests they work for."""

@@ -14,7 +14,7 @@ from bridge._spool import Spool
 from bridge._translate.events_to_input import Body, stream_input
 from bridge._translate.response_to_events import HELD, Items, Response
 from bridge._types import Environ, Scope, WSGIApp
-from bridge.errors import ClientDisconnected, ClientProtocolError
+from bridge.errors import ApplicationProtocolError, ClientDisconnected, ClientProtocolError
 
 _log = logging.getLogger("bridge")
 
@@ -120,10 +120,9 @@ class Exchange(Call):
                 close = getattr(iterable, "close", None)
                 if close is not None:
                     close()
-        except (GeneratorExit, Gone):
-            raise
         except BaseException as error:
-            self._log(error)
+            if not (self.gone and isinstance(error, (GeneratorExit, Gone))):
+                self._log(error)
             raise
         finally:
             self._clean_up()
@@ -140,7 +139,7 @@ class Exchange(Call):
             if items:
                 self.tell(items, len(chunk))
                 yield
-            if response.stop:
+            if response.full:
                 return
         items = response.end()
         if items:
@@ -153,6 +152,13 @@ class Exchange(Call):
             if items:
                 self.tell(items, len(data))
                 self.ease()
+            if self._response.overrun:
+                raise ApplicationProtocolError(
+                    "called write()",
+                    state="after as many bytes as its Content-Length says",
+                    expected="no more",
+                    clause="PEP 3333, Handling the Content-Length Header",
+                )
         except Gone:
             raise ClientDisconnected("the client left before the response was written") from None
 
@@ -186,7 +192,8 @@ class Exchange(Call):
         if self.spool is not None:
             self.spool.close()
         # They refer back to this call; freed now, they need not be found by the garbage collector.
-        del self._environ, self._response
+        del self._environ
+        self._response.forget_write()
 
     def _request(self) -> str:
         return f"the application, asked for {self._environ['REQUEST_METHOD']} {self._environ['PATH_INFO']!r:.200},"

@@ -13,6 +13,9 @@ from bridge.errors import ApplicationProtocolError, LifespanFailed
 
 _STARTUP: Final = {"type": "lifespan.startup"}
 
+# How long the application may take to end once it is cancelled, in seconds.
+_CANCEL_GRACE: Final = 1.0
+
 _log = logging.getLogger("bridge")
 
 
@@ -34,6 +37,7 @@ class LifespanRun:
         self._asked = False
         self._shutdown: Awaitable[None] | None = None
         self._started = threading.Event()
+        self._late: LifespanFailed | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, timeout: float) -> None:
@@ -43,15 +47,22 @@ class LifespanRun:
         """
         self._crossing.post(self)
         if not self._started.wait(timeout):
-            raise LifespanFailed(f"the application's startup has not been completed within {timeout} seconds")
+            self._late = LifespanFailed(f"the application's startup has not been completed within {timeout} seconds")
+            self._crossing.post(self)
+            self._started.wait(_CANCEL_GRACE)
+            self.failure = self.failure or self._late
         if self.failure is not None:
             # Raised in several threads: each needs an exception, and traceback, of its own.
             raise LifespanFailed(str(self.failure)) from self.failure.__cause__
 
     def arrived(self) -> None:
-        """On the loop: start the task."""
+        """On the loop: start the task; or cancel it, if the startup has taken too long."""
         if self._task is None:
             self._task = self._crossing.spawn(self._run())
+        elif self._late is not None and self.failure is None and self._order.state is STARTING:
+            self.failure = self._late
+            _log.error("%s; it is cancelled", self.failure)
+            self._task.cancel()
 
     async def stop(self, timeout: float) -> None:
         """Ask the application to shut down, and wait `timeout` seconds at most; on the loop."""
@@ -65,7 +76,7 @@ class LifespanRun:
         if not done:
             _log.error("the application's shutdown has not been completed within %.1f seconds", timeout)
             task.cancel()
-            await asyncio.wait({task}, timeout=1.0)
+            await asyncio.wait({task}, timeout=_CANCEL_GRACE)
         if self._order.failure is not None:
             _log.error("%s", self._order.failure)
 
@@ -83,7 +94,9 @@ class LifespanRun:
         """The application has returned or raised: what does that say?"""
         state = self._order.state
         if state is STARTING:
-            if self._demanded or isinstance(error, asyncio.CancelledError):
+            if self.failure is not None:
+                pass  # it was cancelled for being late
+            elif self._demanded or isinstance(error, asyncio.CancelledError):
                 self.failure = LifespanFailed("the application ended its lifespan before its startup was complete")
                 self.failure.__cause__ = error
             elif error is not None:

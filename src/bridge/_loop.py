@@ -59,7 +59,8 @@ class PrivateLoop:
         self.tenants: set[object] = set()
         self._factory = factory or asyncio.new_event_loop
         self._ready = threading.Event()
-        self._ended = threading.Event()
+        self._end = threading.Event()
+        self.ended = False
         self._failure: BaseException | None = None
         self._ident: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -73,7 +74,7 @@ class PrivateLoop:
     @property
     def usable(self) -> bool:
         """Whether the loop runs, in this process."""
-        return self.pid == os.getpid() and not self._ended.is_set()
+        return self.pid == os.getpid() and not self.ended
 
     def tasks(self) -> int:
         """How many tasks there are on the loop, without the one that keeps it running."""
@@ -89,7 +90,7 @@ class PrivateLoop:
             self.crossing.post(_Calling(self._set_stop))
         except LoopGone:
             return
-        if not self._ended.wait(2 * _CANCEL_GRACE):
+        if not self._end.wait(2 * _CANCEL_GRACE):
             _log.warning("the private event loop does not stop: %s", self.describe())
 
     def _set_stop(self) -> None:
@@ -103,14 +104,15 @@ class PrivateLoop:
             self.crossing = TimedCrossing(loop)
         except BaseException as error:
             self._failure = error
-            self._ended.set()
+            self.ended = True
             self._ready.set()
             return
         try:
             self._run(loop)
         finally:
-            self._ended.set()
+            self.ended = True
             loop.close()
+            self._end.set()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         # A root task, and not run_forever: without one, anyio makes and ends a worker thread for each request.

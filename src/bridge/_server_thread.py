@@ -4,32 +4,35 @@ import os
 import queue
 import select
 import threading
-from time import monotonic
 from typing import Any
 
-from bridge._threads import Job, describe
+from bridge._threads import Job, describe, thread_name
+
+# For all threads, since it is needed only by those that wait for a slow client.
+_pipe_lock = threading.Lock()
 
 
 class ServerThread:
     """Waits for nudges, or for nudges and the client's connection at once."""
 
+    # It never is the host of a job itself: the task that waits in it is.
+    job: Job | None = None
+    since = 0.0
+    loop: object = None
+    tasks: list[Any] = []  # noqa: RUF012  # for the same reason it stays empty
+    _pipe: tuple[int, int] | None = None
+    _polling = False
+
     def __init__(self) -> None:
-        self.job: Job | None = None
-        self.since = monotonic()
-        self.loop: object = None
-        self.tasks: list[Any] = []
         # Taken from its module now, and not at import: under gevent and eventlet it is a patched one by then.
         self._inbox: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._thread = threading.current_thread()
-        self._pipe: tuple[int, int] | None = None
-        self._lock = threading.Lock()
-        self._polling = False
+        self._ident = threading.get_ident()
 
     def nudge(self) -> None:
         """End the wait of the thread; from any thread."""
         self._inbox.put(None)
         if self._polling:
-            with self._lock:
+            with _pipe_lock:
                 # Not once the thread has left: the number of a closed descriptor may be that of another one by then.
                 if self._polling and self._pipe is not None:
                     os.write(self._pipe[1], b"\0")
@@ -56,7 +59,7 @@ class ServerThread:
             else:
                 ready = [(0, 0)]
         finally:
-            with self._lock:
+            with _pipe_lock:
                 self._polling = False
         while not self._inbox.empty():
             self._inbox.get()
@@ -73,4 +76,4 @@ class ServerThread:
 
     def describe(self) -> str:
         """The thread's name, and where it is now."""
-        return describe(self._thread.name, self._thread.ident)
+        return describe(thread_name(self._ident), self._ident)

@@ -39,6 +39,7 @@ class Side(Protocol):
 
     crossing: Crossing
     counters: Counters
+    lock: threading.Lock
     live: "set[Task]"
     disconnect_grace: float
 
@@ -55,6 +56,30 @@ class Task:
     `read` gives the next event of the request body, in the thread, or None where it would have to wait for the client.
     """
 
+    # One is made for each request: what most never need exists here only.
+    error: BaseException | None = None
+    finished = False
+    # The client left, or the server closed the response before its end.
+    gone = False
+    # The response is complete, so that nothing of it is of interest any more; set on the loop.
+    over = False
+    # Work of the request was done in the thread, and more may come until the task ends.
+    sensitive = False
+    cancel: Callable[[], object] | None = None
+    _outer: Call | None = None
+    _given: deque[Event] | None = None
+    _all_given = False
+    _jobs: deque[Callable[[], None]] | None = None
+    _waiters: list[Awaitable[None]] | None = None
+    _told_size = _taken_size = 0
+    _posted = _nudged = _wanted = _unreadable = _full = _released = _expiring = False
+    # What the thread has lent itself to; as the host of that, this task has the attributes of a Host.
+    _call: Call | None = None
+    _lent = _busy = False
+    job: Job | None = None
+    since = 0.0
+    loop: object = None
+
     def __init__(
         self,
         side: Side,
@@ -65,41 +90,21 @@ class Task:
     ) -> None:
         self.side = side
         self.out: deque[Any] = deque()
-        self.error: BaseException | None = None
-        self.finished = False
-        # The client left, or the server closed the response before its end.
-        self.gone = False
-        # The response is complete, so that nothing of it is of interest any more; set on the loop.
-        self.over = False
-        # Work of the request was done in the thread, and more may come until the task ends.
-        self.sensitive = False
-        self.cancel: Callable[[], object] | None = None
+        self.tasks: list[Any] = []
         self._function: Callable[[], Coroutine[Any, Any, None]] | None = function
         self._spawn = spawn
         self._read = read
         self._connection = connection
-        self._unreadable = False
         host = current.host
-        self._host: Host = ServerThread() if host is None else host
-        outer = None if host is None else host.job
-        # This thread works for an event loop: the task that waits for it there may give the request up.
-        self._outer = outer if isinstance(outer, Call) else None
+        if host is None:
+            self._host: Host = ServerThread()
+        else:
+            self._host = host
+            # The thread works for an event loop: the task that waits for it there may give the request up.
+            self._outer = host.job if isinstance(host.job, Call) else None
         self._context: Context | None = copy_context()
         self._rehome = len(self._context) > 0
         self._context.run(self._enter)
-        self._given: deque[Event] = deque()
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._lock = threading.Lock()
-        self._waiters: list[Awaitable[None]] = []
-        self._told_size = self._taken_size = 0
-        self._posted = self._nudged = self._wanted = self._full = self._released = self._expiring = False
-        # What the thread has lent itself to; as the host of that, this task has the attributes of a Host.
-        self._call: Call | None = None
-        self._lent = self._busy = False
-        self.job: Job | None = None
-        self.since = 0.0
-        self.loop: object = None
-        self.tasks: list[Any] = []
 
     def _enter(self) -> None:
         lender.set(self)
@@ -113,8 +118,11 @@ class Task:
         self.side.crossing.post(self)
 
     def give(self, event: Event) -> None:
-        """Give the task an event of the request body before it asks for it."""
+        """Give the task an event of the request body."""
+        if self._given is None:
+            self._given = deque()
         self._given.append(event)
+        self._all_given = not event.get("more_body", False)
 
     def next(self) -> Any:
         """The next item that the task tells, or `ENDED`; does the work of the request while it waits.
@@ -156,12 +164,12 @@ class Task:
 
     def release(self) -> None:
         """The thread leaves: what it would have done later is done elsewhere."""
-        with self._lock:
-            self._released = True
-            jobs = list(self._jobs)
-            self._jobs.clear()
-        for job in jobs:
-            _interop.run_elsewhere(job)
+        self._released = True
+        if self._jobs is not None:
+            with self.side.lock:
+                jobs, self._jobs = self._jobs, None
+            for job in jobs or ():
+                _interop.run_elsewhere(job)
         if self._call is not None:
             self._call.gone = True
             self._in_call(self._call.cut)
@@ -195,7 +203,7 @@ class Task:
                 self._unreadable = True
                 return False
             self._wanted = False
-            self._given.append(event)
+            self.give(event)
             self._post()
         else:
             return False
@@ -318,6 +326,9 @@ class Task:
         while not self._given:
             if self.gone or self.over or self._released:
                 return None
+            if self._all_given:
+                await self._arrival()
+                continue
             self._wanted = True
             self._nudge()
             await self._arrival()
@@ -330,23 +341,32 @@ class Task:
 
     def run_here(self, job: Callable[[], None]) -> bool:
         """Have the thread run `job`; False where it waits no longer."""
-        with self._lock:
-            if self._released:
-                return False
-            self.sensitive = True
-            self._jobs.append(job)
+        if not self._put(job):
+            return False
+        self.sensitive = True
         self._nudge()
         return True
 
     def lend(self, job: Job) -> bool:
         """Have the thread run a call; False where it has something else to do."""
-        with self._lock:
-            if self._released or self._busy or self._lent or not isinstance(job, Call):
-                return False
-            self._lent = True
-            self._jobs.append(functools.partial(self._begin, job))
+        if self._busy or self._lent or not isinstance(job, Call):
+            return False
+        if not self._put(functools.partial(self._begin, job)):
+            return False
+        self._lent = True
         self._nudge()
         return True
+
+    def _put(self, job: Callable[[], None]) -> bool:
+        with self.side.lock:
+            if self._jobs is None:
+                self._jobs = deque()
+            self._jobs.append(job)
+            if not self._released:
+                return True
+            # The thread has left, and looks for jobs once after it has said so; not for this one.
+            self._jobs.pop()
+            return False
 
     def _begin(self, call: Call) -> None:
         self.job = self._call = call
@@ -367,12 +387,14 @@ class Task:
 
     def _arrival(self) -> Awaitable[None]:
         waiter = self.side.crossing.waiter()
+        if self._waiters is None:
+            self._waiters = []
         self._waiters.append(waiter)
         return waiter
 
     def _wake(self) -> None:
         if self._waiters:
-            waiters, self._waiters = self._waiters, []
+            waiters, self._waiters = self._waiters, None
             for waiter in waiters:
                 self.side.crossing.wake(waiter)
 

@@ -35,8 +35,11 @@ class LoopSide:
         self.private = private
         self.disconnect_grace = options.disconnect_grace
         self.counters = Counters()
+        self.lock = threading.Lock()
         self.live: set[Task] = set()
         self.lifespan: LifespanRun | None = None
+        # The application is ready for requests.
+        self.started = False
         if options.lifespan != "off" and isinstance(crossing, AsyncioCrossing):
             self.lifespan = LifespanRun(options.app, crossing, demanded=options.lifespan == "on")
         self._slow_warning = options.slow_warning
@@ -75,18 +78,19 @@ class LoopSide:
         if self._emptied is not None and not self.live:
             self.crossing.wake(self._emptied)
 
-    async def end(self, timeout: float) -> None:
-        """Within `timeout` seconds, end what runs, and then the lifespan; on an asyncio loop."""
+    async def end(self, timeout: float, *, at_exit: bool = False) -> None:
+        """Within `timeout` seconds, let what runs end, and then the lifespan; on an asyncio loop.
+
+        Responses that are not complete shortly before the end of that time see `http.disconnect`; at the exit of the
+        process they do so at once, since then the server has already waited for them as long as it wants to.
+        """
         deadline = monotonic() + timeout
-        assert isinstance(self.crossing, AsyncioCrossing)
+        if not at_exit:
+            await self._empty(timeout - min(self.disconnect_grace, timeout / 2))
         for task in list(self.live):
             if not task.over:
                 task.disconnect()
-        if self.live:
-            self._emptied = self.crossing.waiter()
-            timer = self.crossing.call_later(timeout, self.crossing.wake, self._emptied)
-            await self._emptied
-            timer.cancel()
+        await self._empty(deadline - monotonic())
         if self.live:
             _log.warning("cancelling %d tasks of the application that do not end", len(self.live))
         for task in list(self.live):
@@ -94,6 +98,15 @@ class LoopSide:
                 task.cancel()
         if self.lifespan is not None:
             await self.lifespan.stop(max(deadline - monotonic(), _LAST_SECOND))
+
+    async def _empty(self, timeout: float) -> None:
+        """Wait until nothing runs, `timeout` seconds at most."""
+        assert isinstance(self.crossing, AsyncioCrossing)
+        if self.live:
+            self._emptied = self.crossing.waiter()
+            timer = self.crossing.call_later(timeout, self.crossing.wake, self._emptied)
+            await self._emptied
+            timer.cancel()
 
 
 class _Process:
@@ -143,8 +156,10 @@ class Tasks:
             return side, call.spawn or side.spawn
         process = self._process()
         private = process.private
-        if private is None or not private.usable:
+        if private is None or private.private is None or private.private.ended:
             private = self._private_side(process)
+        if not private.started:
+            self._start(private)
         return private, private.spawn
 
     def _private_side(self, process: _Process) -> LoopSide:
@@ -152,13 +167,15 @@ class Tasks:
             side = process.private
             if side is None or not side.usable:
                 loop = _loop.rent(self._loop_factory, self)
-                side = LoopSide(self, loop.crossing, loop)
+                side = process.private = LoopSide(self, loop.crossing, loop)
                 process.sides[side.crossing] = side
                 _at_exit.register(self)
+        return side
+
+    def _start(self, side: LoopSide) -> None:
         if side.lifespan is not None:
             side.lifespan.start(self._startup_timeout)
-        process.private = side  # only now: others have to wait for the start as well
-        return side
+        side.started = True
 
     def _home_side(self, call: Call) -> LoopSide:
         process = self._process()
@@ -173,8 +190,8 @@ class Tasks:
                     side = process.sides[crossing] = LoopSide(self, crossing, None)
                     if side.lifespan is not None:
                         call.side.at_shutdown.append(functools.partial(side.end, self._shutdown_timeout))
-        if side.lifespan is not None:
-            side.lifespan.start(self._startup_timeout)
+        if not side.started:
+            self._start(side)
         return side
 
     def _process(self) -> _Process:
@@ -189,7 +206,11 @@ class Tasks:
         if isinstance(side.crossing, TimedCrossing):
             process.past_block = max(process.past_block, side.crossing.longest_block)
 
-    def close(self) -> None:
+    def exit(self) -> None:
+        """As `close`, when the process ends."""
+        self.close(at_exit=True)
+
+    def close(self, *, at_exit: bool = False) -> None:
         """End the requests, the lifespan, and the private loop if nobody else needs it; from a thread."""
         process = self._process()
         with process.lock:
@@ -200,9 +221,9 @@ class Tasks:
             process.private = None
         _at_exit.unregister(self)
         for side in ours:
-            self._end(side)
+            self._end(side, at_exit=at_exit)
 
-    def _end(self, side: LoopSide) -> None:
+    def _end(self, side: LoopSide, *, at_exit: bool) -> None:
         private = side.private
         assert private is not None
         if not private.usable:
@@ -211,7 +232,7 @@ class Tasks:
 
         async def end() -> None:
             try:
-                await side.end(self._shutdown_timeout)
+                await side.end(self._shutdown_timeout, at_exit=at_exit)
             finally:
                 done.set()
 

@@ -129,6 +129,11 @@ class _Current(threading.local):
 current = _Current()
 
 
+def thread_name(ident: int) -> str:
+    """The name of the thread with this identity."""
+    return next((thread.name for thread in threading.enumerate() if thread.ident == ident), str(ident))
+
+
 def describe(name: str, ident: int | None) -> str:
     """The name of a thread and where it is now."""
     frame = sys._current_frames().get(ident or 0)
@@ -154,14 +159,14 @@ class Threads:
         self._seen = 0
         self._growth = 1
         self._long = 0.0 if _GIL else 1.0
-        self._closing = False
+        self.closing = False
         self._drained = threading.Event()
         self._on_drained: Callable[[], None] | None = None
 
     @property
     def usable(self) -> bool:
         """Whether jobs can be submitted: not stopped, and not those of the process that this one was forked from."""
-        return not self._closing and self.pid == os.getpid()
+        return not self.closing and self.pid == os.getpid()
 
     @property
     def alive(self) -> int:
@@ -184,7 +189,7 @@ class Threads:
         `eager` wakes a thread in any case. Raises `RuntimeError` where there is no thread and none can be started.
         """
         with self._lock:
-            if self._closing:
+            if self.closing:
                 raise RuntimeError("the threads are being stopped")
             self._queue.append(job)
             worker = self._rouse() if eager or not self._awake or self._long > _MOSTLY else None
@@ -223,7 +228,7 @@ class Threads:
     def close(self, on_drained: Callable[[], None] | None) -> None:
         """Take no more jobs; threads end when the queue is empty, and the last one calls `on_drained`; do not wait."""
         with self._lock:
-            self._closing = True
+            self.closing = True
             self._on_drained = on_drained
             idle, self._idle = self._idle, []
             self._awake += len(idle)
@@ -256,7 +261,7 @@ class Threads:
             job = self._take(worker, now)
             if job is not None:
                 return job
-            if self._closing:
+            if self.closing:
                 self._remove(worker)
             else:
                 self._awake -= 1
@@ -272,7 +277,7 @@ class Threads:
                 job = self._take(worker, monotonic())
                 if job is not None:
                     return job
-                if timely and not self._closing:
+                if timely and not self.closing:
                     self._awake -= 1
                     self._idle.append(worker)
                 else:
@@ -320,7 +325,7 @@ class Threads:
         self._awake -= 1
 
     def _end_if_drained(self) -> None:
-        if self._closing and not self._workers:
+        if self.closing and not self._workers:
             self._drained.set()
             if self._on_drained is not None:
                 self._on_drained()

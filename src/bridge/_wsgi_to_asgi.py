@@ -19,7 +19,7 @@ from bridge._stats import ThreadStats
 from bridge._translate.events_to_input import Body, expects_body
 from bridge._translate.response_to_events import END, body_event, plain_response
 from bridge._translate.scope_to_environ import scope_to_environ
-from bridge._types import Receive, Scope, Send, WSGIApp
+from bridge._types import Environ, Receive, Scope, Send, WSGIApp
 from bridge.errors import ClientDisconnected, ClientProtocolError, ServerProtocolError
 
 # Bytes of a collected body that go to its temporary file at once.
@@ -82,6 +82,7 @@ class WsgiToAsgi:
         if slow_warning is not None:
             _arguments.seconds("slow_warning", slow_warning)
         self.app = app
+        self._single = threads == 1
         self._backlog = backlog
         self._collect = collect
         self._max_body = max_body
@@ -114,18 +115,12 @@ class WsgiToAsgi:
         try:
             self._admit(side)
             environ = scope_to_environ(scope, max_repeats=self._max_repeats)
+            if self._single:
+                environ["wsgi.multithread"] = False
             exchange = Exchange(side, self.app, environ, scope)
             request = None
             if expects_body(environ):
-                length = environ.get("CONTENT_LENGTH")
-                body = Body(None if length is None else int(length), self._max_body)
-                data = body.take(await receive())
-                if length is not None and body.ended and not body.truncated:
-                    exchange.set_input(data)
-                else:
-                    request = _Request(exchange, receive, send, body)
-                    await request.collect(data, self._collect, stream=length is not None or self._stream_chunked)
-                    self._admit(side)
+                request = await self._receive_body(exchange, environ, receive, send)
             else:
                 exchange.set_input(b"")
             self._submit(exchange)
@@ -155,6 +150,21 @@ class WsgiToAsgi:
         finally:
             if exchange is not None and exchange.spool is not None and not exchange.begun:
                 exchange.discard_spool()
+
+    async def _receive_body(
+        self, exchange: Exchange, environ: Environ, receive: Receive, send: Send
+    ) -> "_Request | None":
+        """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""
+        length = environ.get("CONTENT_LENGTH")
+        body = Body(None if length is None else int(length), self._max_body)
+        data = body.take(await receive())
+        if length is not None and body.ended and not body.truncated:
+            exchange.set_input(data)
+            return None
+        request = _Request(exchange, receive, send, body)
+        await request.collect(data, self._collect, stream=length is not None or self._stream_chunked)
+        self._admit(exchange.side)
+        return request
 
     def _admit(self, side: Side) -> None:
         if side.threads.surplus >= self._backlog:
@@ -217,8 +227,6 @@ class _Request:
         self._body = body
         self._watcher: asyncio.Task[None] | None = None
         self._started = self._ended = False
-        # Where nothing was received yet, the server says first that the request is over.
-        self._extra_events = 1 if body is None else 0
 
     async def collect(self, data: bytes, bound: int, *, stream: bool) -> None:
         """Receive the body after its first bytes `data`, before a thread is taken.
@@ -238,8 +246,10 @@ class _Request:
             if not stream and size > (bound if exchange.spool is None else _SPOOL_STEP):
                 await run_in_thread(exchange.side, functools.partial(exchange.start_spool().write, chunks))
                 chunks, size = [], 0
-        if stream:
+        if stream and (not body.ended or body.truncated):
             exchange.set_partial_input(body, chunks)
+        elif stream:
+            exchange.set_input(b"".join(chunks))
         elif body.truncated:
             raise ClientDisconnected("the client left before the end of the request body")
         else:
@@ -355,12 +365,13 @@ class _Request:
                 if body.disconnected:
                     call.abandon()
                     return
-            while (await self._receive())["type"] != "http.disconnect":
-                if not self._extra_events:
+            over = body is not None and body.final
+            while (event := await self._receive())["type"] != "http.disconnect":
+                if over:
                     # ASGI HTTP, "Disconnect": nothing else may come now. Whoever sends it may do so without end.
                     _log.warning("the server sent a request event after the request; no longer watching its client")
                     return
-                self._extra_events -= 1
+                over = not event.get("more_body", False)
             call.abandon()
         except ClientProtocolError as refusal:
             call.refuse(refusal)

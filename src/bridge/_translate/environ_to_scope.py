@@ -5,7 +5,8 @@ from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from bridge._translate.headers import SCOPE_NAMES, environ_key, is_length
-from bridge._translate.scope_to_environ import PATH_SAFE, TLS_CIPHERS, TLS_VERSIONS, server_address
+from bridge._translate.tls import TLS_KEYS, tls_extension
+from bridge._translate.urls import PATH_SAFE, server_address, text_path
 from bridge._types import ASGIHeaders, Environ, Scope
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
@@ -21,9 +22,6 @@ _VERSIONS = {
     "HTTP/3": "3",
     "HTTP/3.0": "3",
 }
-_TLS_VERSION_NUMBERS = {name: number for number, name in TLS_VERSIONS.items()}
-_TLS_CIPHER_NUMBERS = {name: number for number, name in TLS_CIPHERS.items()}
-_TLS_KEYS = ("SSL_PROTOCOL", "SSL_CIPHER", "SSL_CLIENT_CERT", "SSL_CLIENT_S_DN", "SSL_SERVER_CERT")
 
 
 def environ_to_scope(environ: Environ, *, outer: Scope | None = None) -> Scope:
@@ -58,10 +56,10 @@ def _scope(environ: Environ, outer: Scope | None) -> Scope:
         "http_version": _VERSIONS.get(get("SERVER_PROTOCOL", "").upper(), "1.1"),
         "method": environ["REQUEST_METHOD"].upper(),
         "scheme": scheme,
-        "path": native if native.isascii() else _decode(native),
+        "path": native if native.isascii() else text_path(native),
         "raw_path": _raw_path(environ, native),
         "query_string": get("QUERY_STRING", "").encode("latin-1"),
-        "root_path": root if root.isascii() else _decode(root),
+        "root_path": root if root.isascii() else text_path(root),
         "headers": _headers(environ),
         # Where only the address is known (behind a proxy, say), ASGI servers say port 0.
         "client": (address, _port(get("REMOTE_PORT")) or 0) if address else None,
@@ -75,16 +73,6 @@ def _scope(environ: Environ, outer: Scope | None) -> Scope:
 
 
 # --- the path ---
-
-
-def _decode(native: str) -> str:
-    """A path of PEP 3333, whose characters stand for bytes, as the text that ASGI wants.
-
-    Bytes that are no UTF-8 become U+FFFD, as under Uvicorn: strict decoding would answer every stray byte that a bot
-    sends with an error, and surrogates would break whatever encodes the path, a template or a log. The bytes as they
-    were are in `raw_path`.
-    """
-    return native.encode("latin-1").decode("utf-8", "replace")
 
 
 def _raw_path(environ: Environ, native: str) -> bytes:
@@ -200,33 +188,13 @@ def _extensions(environ: Environ, scheme: str) -> dict[str, Any]:
     """What the WSGI server lets an ASGI app do beyond the specification."""
     get = environ.get
     extensions: dict[str, Any] = {}
-    if scheme == "https" and any(map(get, _TLS_KEYS)):
-        extensions["tls"] = _tls(environ)
+    if scheme == "https" and any(map(get, TLS_KEYS)):
+        extensions["tls"] = tls_extension(environ)
     if callable(get("wsgi.early_hints")):
         extensions["http.response.early_hint"] = {}
     if get("wsgi.file_wrapper") is not None:
         extensions["http.response.pathsend"] = {}
     return extensions
-
-
-def _tls(environ: Environ) -> dict[str, Any]:
-    """The ASGI TLS extension, from the variables of Apache's mod_ssl, which other servers share."""
-    get = environ.get
-    chain: list[str] = []
-    if certificate := get("SSL_CLIENT_CERT"):
-        chain.append(certificate)
-        while certificate := get(f"SSL_CLIENT_CERT_CHAIN_{len(chain) - 1}"):
-            chain.append(certificate)
-    verified = get("SSL_CLIENT_VERIFY") or "NONE"
-    return {
-        "server_cert": get("SSL_SERVER_CERT") or None,
-        "client_cert_chain": chain,
-        "client_cert_name": get("SSL_CLIENT_S_DN") or None,
-        # Apps take None for "verified", so that what is not known to be a success must be an error.
-        "client_cert_error": None if verified in ("SUCCESS", "NONE") else verified.removeprefix("FAILED:") or verified,
-        "tls_version": _TLS_VERSION_NUMBERS.get(get("SSL_PROTOCOL", "")),
-        "cipher_suite": _TLS_CIPHER_NUMBERS.get(get("SSL_CIPHER", "")),
-    }
 
 
 # --- crossing twice ---

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from bridge._types import Environ, Event
 from bridge.errors import ClientProtocolError, ServerProtocolError
@@ -32,10 +32,10 @@ class Body:
 
     `length` is the Content-Length in bytes, or None where the request has none; `limit` the largest body to accept.
     `ended` turns true with the last event, `truncated` when that came too early, `disconnected` when the client has
-    left.
+    left, and `final` when the server has said that nothing follows (some say so in an empty event after the body).
     """
 
-    __slots__ = ("disconnected", "ended", "length", "limit", "received", "truncated")
+    __slots__ = ("disconnected", "ended", "final", "length", "limit", "received", "truncated")
 
     def __init__(self, length: int | None, limit: int | None) -> None:
         if limit is not None and length is not None and length > limit:
@@ -43,37 +43,52 @@ class Body:
         self.length = length
         self.limit = limit
         self.received = 0
-        self.ended = self.truncated = self.disconnected = False
+        self.ended = self.truncated = self.disconnected = self.final = False
 
     def take(self, event: Event) -> bytes:
         """The bytes of one event of the server's; `http.disconnect` ends the body as truncated.
 
         Raises `ClientProtocolError` (413) above the limit, `ServerProtocolError` for an event that is neither
-        `http.request` nor `http.disconnect` (ASGI HTTP, "Request").
+        `http.request` nor `http.disconnect` (ASGI HTTP, "Request"). Once `ended`, there is nothing to take.
         """
-        kind = event["type"]
-        if kind == "http.disconnect":
-            self.ended = self.truncated = self.disconnected = True
-            return b""
+        kind = event.get("type")
         if kind != "http.request":
-            raise ServerProtocolError(
-                f"sent {kind!r} in a request",
-                expected="http.request or http.disconnect",
-                clause="ASGI HTTP & WebSocket, Request",
-            )
-        data: bytes = event.get("body", b"")
+            return self._disconnect(kind)
+        given: Any = event.get("body", b"")
+        data: bytes = given if isinstance(given, bytes) else _as_bytes(given)
         length = self.length
         if length is not None and len(data) > length - self.received:
             data = data[: length - self.received]
         self.received += len(data)
         if self.limit is not None and self.received > self.limit:
             raise too_large(self.received, self.limit)
+        self.final = not event.get("more_body", False)
         if self.received == length:
             self.ended = True
-        elif not event.get("more_body", False):
+        elif self.final:
             self.ended = True
             self.truncated = length is not None
         return data
+
+    def _disconnect(self, kind: object) -> bytes:
+        if kind != "http.disconnect":
+            raise ServerProtocolError(
+                f"sent {kind!r:.80} in a request",
+                expected="http.request or http.disconnect",
+                clause="ASGI HTTP & WebSocket, Request",
+            )
+        # A body that was whole before stays so.
+        self.truncated = self.truncated or not self.ended
+        self.ended = self.disconnected = True
+        return b""
+
+
+def _as_bytes(data: object) -> bytes:
+    if isinstance(data, (bytearray, memoryview)):
+        return bytes(data)
+    raise ServerProtocolError(
+        f"sent a request body of type {type(data).__name__}", expected="bytes", clause="ASGI HTTP & WebSocket, Request"
+    )
 
 
 def too_large(size: int, limit: int) -> ClientProtocolError:
@@ -87,7 +102,8 @@ def too_large(size: int, limit: int) -> ClientProtocolError:
 
 
 def stream_input(pull: Callable[[], bytes]) -> io.BufferedReader:
-    """A `wsgi.input` that asks `pull` for the next chunk; `b""` is the end. What `pull` raises, `read()` raises.
+    """A `wsgi.input` that asks `pull` for the next chunk; `b""` is the end. What `pull` raises, `read()` raises. It is
+    asked again by each further read, and has to give or raise the same then.
 
     PEP 3333, "Input and Error Streams": read, readline, readlines and iteration, with the semantics of a file object.
     """
@@ -109,3 +125,11 @@ class _Pulled(io.RawIOBase):
         buffer[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
+
+    def readall(self) -> bytes:
+        """The inherited one goes by steps of a few KiB."""
+        chunks = [bytes(self._rest)]
+        self._rest = memoryview(b"")
+        while chunk := self._pull():
+            chunks.append(chunk)
+        return b"".join(chunks)

@@ -4,7 +4,7 @@ An item is a `Head`, a chunk (`bytes`), `EarlyHint`, `File` or `END`. The head i
 so that a small response goes over as one; `flush` lets it go without one. Nothing is sent here: the caller sends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from bridge._translate.headers import status_line, wsgi_headers
@@ -35,24 +35,31 @@ END: Final = None
 Item = Head | bytes | EarlyHint | File | None
 Items = Sequence[Item]
 
-# What the application has sent so far, and which events may follow. An event that a state does not list is illegal
-# there.
-IDLE, HELD, SENT, ENDED = (
+# What the application has sent so far.
+IDLE, HELD, LEFT, SENT, ENDED = (
     "before http.response.start",
     "with the head held back",
-    "after the head left",
+    "after the head left without a body",
+    "after the first body event",
     "after the end",
 )
+# What it may send next; FLUSH is not the application's but the adapter's.
 START, BODY, PATHSEND = "http.response.start", "http.response.body", "http.response.pathsend"
 EARLY_HINT = "http.response.early_hint"
+MORE, LAST, FLUSH = f"{BODY} with more_body", f"{BODY} without more_body", "the head is let go"
+# State x input -> state. What a state does not list is illegal there.
 ORDER: Final = {
     IDLE: {START: HELD, EARLY_HINT: IDLE},
-    HELD: {BODY: SENT, PATHSEND: ENDED, EARLY_HINT: HELD},
-    SENT: {BODY: SENT},
-    # ASGI HTTP, "Response Body": messages after the response is complete are ignored.
-    ENDED: {START: ENDED, BODY: ENDED, PATHSEND: ENDED, EARLY_HINT: ENDED},
+    HELD: {MORE: SENT, LAST: ENDED, PATHSEND: ENDED, EARLY_HINT: HELD, FLUSH: LEFT},
+    # The application cannot know of the flush, so that the same is legal; the hint comes too late to be of use.
+    LEFT: {MORE: SENT, LAST: ENDED, PATHSEND: ENDED, EARLY_HINT: LEFT},
+    SENT: {MORE: SENT, LAST: ENDED},
+    # ASGI HTTP, "Response Body": messages after the response is complete are ignored, those of any type.
+    ENDED: {START: ENDED, MORE: ENDED, LAST: ENDED, PATHSEND: ENDED, EARLY_HINT: ENDED},
 }
-_OFFERED: Final = {PATHSEND, EARLY_HINT}
+_OFFERED: Final = frozenset((PATHSEND, EARLY_HINT))
+_NOT_BODY: Final = frozenset((START, PATHSEND, EARLY_HINT))
+_ORDER_CLAUSE: Final = "ASGI HTTP & WebSocket, HTTP Connection Scope, and the extensions offered in the scope"
 
 
 class Response:
@@ -76,28 +83,44 @@ class Response:
         self._left: int | None = None
 
     def feed(self, event: Event) -> Items:
-        """The items to hand on for one event that the application sent; raises `ApplicationProtocolError`."""
-        kind = event["type"]
-        following = ORDER[self.state].get(kind)
-        if following is None or (kind in _OFFERED and kind not in self._extensions):
-            raise self._illegal(kind)
+        """The items to hand on for one event that the application sent; raises `ApplicationProtocolError`.
+
+        An event that raises has no effect.
+        """
         if self.complete:
             return ()
-        if kind is BODY or kind == BODY:
-            return self._body(event.get("body", b""), event.get("more_body", False))
-        self.state = following
+        try:
+            kind = event["type"]
+        except (TypeError, LookupError):
+            raise self._illegal(f"{type(event).__name__} ({event!r:.60})") from None
+        if kind == BODY:
+            more = event.get("more_body", False)
+            following = ORDER[self.state].get(MORE if more else LAST)
+            if following is None:
+                raise self._illegal(repr(kind))
+            return self._body(event.get("body", b""), more, following)
+        following = ORDER[self.state].get(kind) if isinstance(kind, str) and kind in _NOT_BODY else None
+        if following is None or (kind in _OFFERED and kind not in self._extensions):
+            raise self._illegal(repr(kind))
+        items: Items = ()
         if kind == START:
             self._start(event)
-            return ()
-        if kind == EARLY_HINT:
-            return (EarlyHint([("Link", bytes(link).decode("latin-1")) for link in event.get("links", ())]),)
-        self.complete = True
-        return (*self.flush(), File(event["path"]), END)
+        elif kind == PATHSEND:
+            items = self._file(event.get("path"))
+            self.complete = True
+        elif self.state is not LEFT:
+            items = (_early_hint(event.get("links", ())),)
+        self.state = following
+        return items
 
     def flush(self) -> Items:
         """The head, if it is still held back."""
-        head, self._head = self._head, None
-        return (head,) if head is not None else ()
+        head = self._head
+        if head is None:
+            return ()
+        self._head = None
+        self.state = ORDER[self.state][FLUSH]
+        return (head,)
 
     def unfinished(self) -> ApplicationProtocolError | None:
         """What is wrong with an application that returns now, or None."""
@@ -120,7 +143,7 @@ class Response:
         self._length = length
         self._left = 0 if self.bodyless else length
 
-    def _body(self, data: Any, more: bool) -> Items:
+    def _body(self, data: Any, more: bool, following: str) -> Items:
         if not isinstance(data, bytes):
             data = _as_bytes(data)
         left = self._left
@@ -128,15 +151,31 @@ class Response:
             if len(data) > left:
                 self.overrun = not self.bodyless
                 data = data[:left]
-            self._left = left = left - len(data)
+            left -= len(data)
             if left and not more:
                 raise self._short(left)
+            self._left = left
+        self.state = following
+        head = self._head
+        self._head = None
         if more:
-            self.state = SENT
-            return (*self.flush(), data) if data else self.flush()
-        self.state = ENDED
+            if head is None:
+                return (data,) if data else ()
+            return (head, data) if data else (head,)
         self.complete = True
-        return (*self.flush(), data, END)
+        return (data, END) if head is None else (head, data, END)
+
+    def _file(self, path: Any) -> Items:
+        """ASGI Extensions, "Path Send": the file instead of any body event."""
+        if not isinstance(path, str):
+            raise ApplicationProtocolError(
+                f"sent {PATHSEND} with a path of type {type(path).__name__}",
+                expected="str",
+                clause="ASGI Extensions, Path Send",
+            )
+        head, self._head = self._head, None
+        heads: Items = () if head is None else (head,)
+        return (*heads, b"" if self.bodyless else File(path), END)
 
     def _short(self, left: int) -> ApplicationProtocolError:
         return ApplicationProtocolError(
@@ -145,14 +184,23 @@ class Response:
             clause="RFC 9110 8.6",
         )
 
-    def _illegal(self, kind: object) -> ApplicationProtocolError:
-        legal = [event for event in ORDER[self.state] if event not in _OFFERED or event in self._extensions]
+    def _illegal(self, what: str) -> ApplicationProtocolError:
+        offered = [step for step in ORDER[self.state] if step not in _OFFERED or step in self._extensions]
+        legal = dict.fromkeys(step.partition(" ")[0] for step in offered if step != FLUSH)
         return ApplicationProtocolError(
-            f"sent {kind!r}",
-            state=self.state,
-            expected=" or ".join(legal),
-            clause="ASGI HTTP & WebSocket, HTTP Connection Scope, and the extensions offered in the scope",
+            f"sent {what}", state=self.state, expected=" or ".join(legal), clause=_ORDER_CLAUSE
         )
+
+
+def _early_hint(links: Any) -> EarlyHint:
+    """ASGI Extensions, "Early Hints": the links become headers, so they must be as headers have to be."""
+    if isinstance(links, bytes | str) or not isinstance(links, Iterable):
+        raise ApplicationProtocolError(
+            f"sent {EARLY_HINT} with links of type {type(links).__name__}",
+            expected="an iterable of bytes",
+            clause="ASGI Extensions, Early Hints",
+        )
+    return EarlyHint(wsgi_headers([(b"Link", link) for link in links])[0])
 
 
 def _as_bytes(data: object) -> bytes:

@@ -217,6 +217,8 @@ def _work_out_status_code(status: str) -> int:
     code = status[:3]
     if not (code.isascii() and code.isdigit() and code >= "100" and len(code) == 3 and status[3:4] in ("", " ")):
         _fault(f"gave the status {status!r:.80}", 'a string like "200 OK"', _HEADERS_CLAUSE)
+    if max(status) > "\xff":
+        _fault(f"gave the status {status!r:.80}", "a native string", "PEP 3333, Unicode Issues")
     if not _CONTROLS.isdisjoint(status) or "\t" in status:
         _fault(f"gave the status {status!r:.80}", "no control characters", _HEADERS_CLAUSE)
     return int(code)

@@ -6,19 +6,24 @@ from bridge._types import Environ, Event
 
 DISCONNECT: Final[Event] = {"type": "http.disconnect"}
 EMPTY: Final[Event] = {"type": "http.request", "body": b"", "more_body": False}
+# The major versions that say in the head whether there is a body; a server that tells none is taken for one of these.
+_VERSIONS_1: Final = ("1", "0", "")
 
 
 def body_length(environ: Environ) -> int | None:
     """How many bytes of body to read: Content-Length, 0 without one, None where the input ends by itself.
 
     CGI (RFC 3875 4.1.2): without CONTENT_LENGTH there is no body. `wsgi.input_terminated` is the servers' common
-    promise that the input ends with the request, which is how a chunked body reaches an application.
+    promise that the input ends with the request, which is how a chunked body reaches an application; then
+    Transfer-Encoding overrides Content-Length (RFC 9112 6.3).
     """
-    length = environ.get("CONTENT_LENGTH")
-    if length:
-        return int(length)
-    chunked = "HTTP_TRANSFER_ENCODING" in environ or environ.get("SERVER_PROTOCOL", "")[5:6] not in ("0", "1", "")
-    return None if chunked and environ.get("wsgi.input_terminated") else 0
+    if environ.get("wsgi.input_terminated"):
+        if "HTTP_TRANSFER_ENCODING" in environ:
+            return None
+        length = environ.get("CONTENT_LENGTH")
+        # From HTTP/2 on there need be neither of the two (RFC 9113 8.1).
+        return int(length) if length else 0 if environ.get("SERVER_PROTOCOL", "")[5:6] in _VERSIONS_1 else None
+    return int(environ.get("CONTENT_LENGTH") or 0)
 
 
 class Body:
@@ -39,11 +44,14 @@ class Body:
         """The event for what one read gave: `http.disconnect` where the input ended early, since a body that breaks off
         must never look complete (ASGI HTTP, "Disconnect").
         """
-        if self.left is None:
+        left = self.left
+        if left is None:
             if not data:
                 self.left = 0
             return {"type": "http.request", "body": data, "more_body": bool(data)}
         if not data:
-            return DISCONNECT
-        self.left -= len(data)
-        return {"type": "http.request", "body": data, "more_body": self.left > 0}
+            return DISCONNECT if left else dict(EMPTY)
+        if len(data) > left:
+            data = data[:left]  # an input that gives more than it was asked for
+        self.left = left = left - len(data)
+        return {"type": "http.request", "body": data, "more_body": left > 0}

@@ -3,17 +3,20 @@
 from typing import Final
 
 from bridge._types import Event
-from bridge.errors import ApplicationProtocolError, LifespanFailed
+from bridge.errors import ApplicationProtocolError, LifespanFailed, ServerProtocolError
 
-# Which answers of the application a server may get in which state, and where they lead (ASGI Lifespan).
 STARTING, RUNNING, STOPPING, STOPPED, FAILED = "starting", "running", "stopping", "stopped", "failed"
+# The server's event; the other one, lifespan.startup, is what STARTING begins with.
+SHUTDOWN: Final = "lifespan.shutdown"
+# State x event -> state (ASGI Lifespan). What a state does not list is illegal there.
 ORDER: Final = {
     STARTING: {"lifespan.startup.complete": RUNNING, "lifespan.startup.failed": FAILED},
-    RUNNING: {},
+    RUNNING: {SHUTDOWN: STOPPING},
     STOPPING: {"lifespan.shutdown.complete": STOPPED, "lifespan.shutdown.failed": FAILED},
     STOPPED: {},
     FAILED: {},
 }
+_CLAUSE: Final = "ASGI Lifespan"
 
 
 class Lifespan:
@@ -26,22 +29,34 @@ class Lifespan:
         self.failure: LifespanFailed | None = None
 
     def ask_shutdown(self) -> Event:
-        """The event that asks the application to shut down."""
-        self.state = STOPPING
-        return {"type": "lifespan.shutdown"}
+        """The event that asks the application to shut down; raises `ServerProtocolError` if this is not the time."""
+        following = ORDER[self.state].get(SHUTDOWN)
+        if following is None:
+            raise ServerProtocolError(
+                f"sent {SHUTDOWN!r}", state=self._while(), expected="it once, after the startup", clause=_CLAUSE
+            )
+        self.state = following
+        return {"type": SHUTDOWN}
 
     def answer(self, event: Event) -> None:
         """Take one event that the application sent; raises `ApplicationProtocolError` if it is no answer."""
-        kind = event["type"]
-        following = ORDER[self.state].get(kind)
+        try:
+            kind = event["type"]
+        except (TypeError, LookupError):
+            raise self._illegal(f"{type(event).__name__} ({event!r:.60})") from None
+        following = ORDER[self.state].get(kind) if isinstance(kind, str) and kind != SHUTDOWN else None
         if following is None:
-            raise ApplicationProtocolError(
-                f"sent {kind!r}",
-                state=f"while its lifespan was {self.state}",
-                expected=" or ".join(ORDER[self.state]) or "no event",
-                clause="ASGI Lifespan",
-            )
+            raise self._illegal(repr(kind))
         if following is FAILED:
             phase = kind.split(".")[1]
             self.failure = LifespanFailed(f"the application's {phase} failed: {event.get('message') or 'no message'}")
         self.state = following
+
+    def _illegal(self, what: str) -> ApplicationProtocolError:
+        legal = [kind for kind in ORDER[self.state] if kind != SHUTDOWN]
+        return ApplicationProtocolError(
+            f"sent {what}", state=self._while(), expected=" or ".join(legal) or "no event", clause=_CLAUSE
+        )
+
+    def _while(self) -> str:
+        return f"while its lifespan was {self.state}"

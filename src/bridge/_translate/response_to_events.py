@@ -16,42 +16,62 @@ END: Final = None
 Item = Event | bytes | None
 Items = Sequence[Item]
 
-# What the application has done so far, and what it may do next. A call that a state does not list is illegal there.
-IDLE, HELD, SENT, ENDED = (
+# What the application has done so far.
+IDLE, HELD, SENT, FULL, ENDED = (
     "before start_response",
     "with the headers held back",
     "after the headers left",
-    "after the end",
+    "after the last byte that Content-Length allows",
+    "after the end of the iterable",
 )
-START, START_EXC, CHUNK = "start_response", "start_response with exc_info", "a non-empty chunk"
+# What it may do next. A response that has no body (HEAD, 204, 304) is one whose Content-Length is 0.
+START, START_EXC = "start_response", "start_response with exc_info"
+CHUNK, LAST = "a non-empty chunk", "a chunk that reaches Content-Length"
 CLOSE = "the end of the iterable"
+# State x input -> state. What a state does not list is illegal there. Where START_EXC does not lead to HELD, it raises
+# what exc_info holds; what goes beyond Content-Length is cut.
 ORDER: Final = {
     IDLE: {START: HELD, START_EXC: HELD},
-    HELD: {START_EXC: HELD, CHUNK: SENT, CLOSE: ENDED},
-    SENT: {START_EXC: SENT, CHUNK: SENT, CLOSE: ENDED},
-    ENDED: {START_EXC: ENDED, CHUNK: ENDED, CLOSE: ENDED},
+    HELD: {START_EXC: HELD, CHUNK: SENT, LAST: FULL, CLOSE: ENDED},
+    SENT: {START_EXC: SENT, CHUNK: SENT, LAST: FULL, CLOSE: ENDED},
+    FULL: {START_EXC: FULL, LAST: FULL, CLOSE: ENDED},
+    ENDED: {START_EXC: ENDED},
 }
-_START = "PEP 3333, The start_response() Callable"
+_START: Final = "PEP 3333, The start_response() Callable"
+_DETAILS: Final = "PEP 3333, Specification Details"
+_DID: Final = {
+    START: "called start_response",
+    START_EXC: "called start_response with an exc_info that holds no exception",
+    CHUNK: "yielded or wrote a chunk",
+    LAST: "yielded or wrote a chunk",
+    CLOSE: "ended its iterable",
+}
+_ONE_START: Final = ("one call, and an exception in exc_info in every further one", _START)
+_ONE_FIRST: Final = ("start_response before the first bytestring", _DETAILS)
 _EXPECTED: Final = {
-    START: ("one call, and exc_info in every further one", _START),
-    CHUNK: ("start_response before the first bytestring", "PEP 3333, Specification Details"),
-    CLOSE: ("start_response before the iterable ends", "PEP 3333, Specification Details"),
+    START: _ONE_START,
+    START_EXC: _ONE_START,
+    CHUNK: _ONE_FIRST,
+    LAST: _ONE_FIRST,
+    CLOSE: ("start_response before the iterable ends", _DETAILS),
 }
-_DID: Final = {START: "called start_response", CHUNK: "yielded a chunk", CLOSE: "ended its iterable"}
+_NOTHING: Final = ("nothing more", "PEP 3333, The write() Callable")
+
+
+def _too_late(_data: bytes) -> object:
+    raise ApplicationProtocolError("called write()", state=ENDED, expected=_NOTHING[0], clause=_NOTHING[1])
 
 
 class Response:
     """One response of a WSGI application, from `start_response` to the end of the iterable.
 
-    `full` is true once nothing more may be sent; `overrun` once the application has tried to send more than its
-    Content-Length (the surplus is cut).
+    `overrun` is true once the application has tried to send more than its Content-Length (the surplus is cut).
     """
 
-    __slots__ = ("_bodyless", "_head", "_head_only", "_left", "_length", "_write", "full", "overrun", "state")
+    __slots__ = ("_bodyless", "_head", "_head_only", "_left", "_length", "_write", "overrun", "state")
 
     def __init__(self, *, head_only: bool, write: Write) -> None:
         self.state = IDLE
-        self.full = False
         self.overrun = False
         self._head_only = head_only
         self._bodyless = head_only
@@ -60,28 +80,34 @@ class Response:
         self._length: int | None = None
         self._left: int | None = None
 
-    def _step(self, call: str) -> None:
+    def _after(self, call: str) -> str:
+        """The state after `call`; raises `ApplicationProtocolError` where that is illegal."""
         following = ORDER[self.state].get(call)
         if following is None:
-            expected, clause = _EXPECTED[call]
-            raise ApplicationProtocolError(_DID[call], state=self.state, expected=expected, clause=clause)
-        self.state = following
+            raise self._illegal(call)
+        return following
+
+    def forget_write(self) -> None:
+        """Let go of `write` after the end: it usually belongs to who owns this response."""
+        self._write = _too_late
 
     def start_response(self, status: str, headers: WSGIHeaders, exc_info: ExcInfo | None = None, /) -> Write:
         """The callable that the application is given; returns its `write`.
 
         Raises `ApplicationProtocolError` for what PEP 3333 forbids, and what `exc_info` holds once the headers have
-        left.
+        left. A call that raises has no effect.
         """
         try:
             if exc_info:
-                if self.state in (SENT, ENDED) and exc_info[1] is not None:
+                following = self._after(START_EXC)
+                if following is not HELD:
                     # PEP 3333, The start_response() Callable: "start_response must raise an error, and should
                     # re-raise using the exc_info tuple".
+                    if exc_info[1] is None:
+                        raise self._illegal(START_EXC)
                     raise exc_info[1].with_traceback(exc_info[2])
-                self._step(START_EXC)
             else:
-                self._step(START)
+                following = self._after(START)
         finally:
             exc_info = None  # PEP 3333 asks for it: the traceback refers to this frame
         code = status_code(status)
@@ -91,6 +117,7 @@ class Response:
         self._bodyless = self._head_only or code in (204, 304) or code < 200
         self._length = length
         self._left = 0 if self._bodyless else length
+        self.state = following
         return self._write
 
     def chunk(self, data: bytes) -> Items:
@@ -99,38 +126,41 @@ class Response:
             raise _not_bytes(data)
         if not data:
             return ()
-        held = self.state is HELD
-        self._step(CHUNK)
+        before = self.state
         left = self._left
         if left is None:
-            return (self._head, data) if held else (data,)
-        if len(data) > left:
+            self.state = self._after(CHUNK)
+            return (self._head, data) if before is HELD else (data,)
+        rest = left - len(data)
+        self.state = self._after(CHUNK if rest > 0 else LAST)
+        if rest < 0:
             self.overrun = not self._bodyless
             data = data[:left]
-        ended = not self.full and len(data) == left
-        self.full = self.full or ended
-        self._left = left - len(data)
-        items: list[Item] = [self._head] if held else []
+            rest = 0
+        self._left = rest
+        items: list[Item] = [self._head] if before is HELD else []
         if data:
             items.append(data)
-        if ended:
+        if not rest and before is not FULL:
             items.append(END)
         return items
 
     @property
-    def stop(self) -> bool:
-        """Whether nothing that the application may still yield can be sent, so that there is no use in asking for
-        it.
+    def full(self) -> bool:
+        """Whether nothing that the application may still yield can be sent, so that there is no use in asking for it
+        (PEP 3333, "Handling the Content-Length Header": the server may cease iterating).
         """
-        return self.overrun or (self.full and self._bodyless)
+        return self.state is FULL or self.state is ENDED
 
     def whole(self, chunks: Sequence[bytes]) -> Items:
         """The items of a body that is known as a whole, so that nothing leaves before all of it is right."""
         for chunk in chunks:
             if not isinstance(chunk, bytes):
                 raise _not_bytes(chunk)
+        if self.state is not HELD:  # write() was called before
+            return [*(item for chunk in chunks for item in self.chunk(chunk)), *self.end()]
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._step(CLOSE)
+        self.state = self._after(CLOSE)
         length = self._length
         if self._bodyless:
             data = b""
@@ -142,7 +172,6 @@ class Response:
         elif len(data) > length:
             self.overrun = True
             data = data[:length]
-        self.full = True
         return (self._head, data, END) if data else (self._head, END)
 
     def file(self, path: str, size: int) -> Items | None:
@@ -152,22 +181,26 @@ class Response:
         """
         if self.state is not HELD or self._bodyless or self._length not in (None, size):
             return None
-        self._step(CLOSE)
+        self.state = self._after(CLOSE)
         if self._length is None:
             self._head["headers"].append((b"content-length", b"%d" % size))
-        self.full = True
         return (self._head, {"type": "http.response.pathsend", "path": path}, END)
 
     def end(self) -> Items:
         """The items to send when the iterable is exhausted; raises `ApplicationProtocolError` for a short body."""
-        held = self.state is HELD
-        self._step(CLOSE)
+        before = self.state
+        self.state = self._after(CLOSE)
         if self._left:
             raise self._short((self._length or 0) - self._left)
-        if self.full:
+        if before is FULL:
             return ()
-        self.full = True
-        return (self._head, END) if held else (END,)
+        return (self._head, END) if before is HELD else (END,)
+
+    def _illegal(self, call: str) -> ApplicationProtocolError:
+        # Past the end only write() and the adapter itself can come with a chunk or an end.
+        late = self.state is ENDED and call in (CHUNK, LAST, CLOSE)
+        expected, clause = _NOTHING if late else _EXPECTED[call]
+        return ApplicationProtocolError(_DID[call], state=self.state, expected=expected, clause=clause)
 
     def _short(self, seen: int) -> ApplicationProtocolError:
         return ApplicationProtocolError(

@@ -9,13 +9,12 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from bridge._translate.headers import ENVIRON_KEYS, is_length
+from bridge._translate.tls import put_tls
+from bridge._translate.urls import PATH_SAFE, native_path, server_address
 from bridge._types import Environ, Scope
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
 _SCOPE_CLAUSE = 'ASGI HTTP, "HTTP Connection Scope"'
-# RFC 3986 3.3: what a path may hold unquoted besides letters and digits.
-PATH_SAFE = "/:@!$&'()*+,;=-._~"
-
 # PEP 3333, "environ Variables". What is empty here is filled in for each request.
 _TEMPLATE: Environ = {
     "REQUEST_METHOD": "",
@@ -38,26 +37,6 @@ _TEMPLATE: Environ = {
 # Servers say "1" for "1.0", and "2.0" for "2".
 _PROTOCOLS = {"1": "HTTP/1.0", "1.0": "HTTP/1.0", "2.0": "HTTP/2", "3.0": "HTTP/3"}
 
-# The names that OpenSSL, and with it Apache's mod_ssl, gives what the ASGI TLS extension numbers.
-TLS_VERSIONS = {0x0300: "SSLv3", 0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
-TLS_CIPHERS = {
-    0x1301: "TLS_AES_128_GCM_SHA256",
-    0x1302: "TLS_AES_256_GCM_SHA384",
-    0x1303: "TLS_CHACHA20_POLY1305_SHA256",
-    0x1304: "TLS_AES_128_CCM_SHA256",
-    0x1305: "TLS_AES_128_CCM_8_SHA256",
-    0x009C: "AES128-GCM-SHA256",
-    0x009D: "AES256-GCM-SHA384",
-    0x009E: "DHE-RSA-AES128-GCM-SHA256",
-    0x009F: "DHE-RSA-AES256-GCM-SHA384",
-    0xC02B: "ECDHE-ECDSA-AES128-GCM-SHA256",
-    0xC02C: "ECDHE-ECDSA-AES256-GCM-SHA384",
-    0xC02F: "ECDHE-RSA-AES128-GCM-SHA256",
-    0xC030: "ECDHE-RSA-AES256-GCM-SHA384",
-    0xCCA8: "ECDHE-RSA-CHACHA20-POLY1305",
-    0xCCA9: "ECDHE-ECDSA-CHACHA20-POLY1305",
-    0xCCAA: "DHE-RSA-CHACHA20-POLY1305",
-}
 # Facts of the request: where the scope no longer has them, those of the outer environ are stale.
 _NOT_CARRIED = frozenset(["CONTENT_TYPE", "CONTENT_LENGTH", "HTTPS", "REMOTE_HOST", "REMOTE_PORT", "headers_raw"])
 _NOT_CARRIED_PREFIXES = ("HTTP_", "wsgi.", "asgi.", "bridge.")
@@ -103,7 +82,7 @@ def _environ(scope: Scope, max_repeats: int) -> Environ:
     environ["SERVER_NAME"], environ["SERVER_PORT"] = address
     extensions = get("extensions")
     if extensions and (tls := extensions.get("tls")) is not None:
-        _put_tls(environ, tls)
+        put_tls(environ, tls)
     if (outer := get("wsgi_environ")) is not None:
         _carry_over(environ, outer)
     return environ
@@ -172,17 +151,8 @@ def _native(script: str, path: str, raw: bytes | None) -> tuple[str, str]:
                 cut = script.count("/") + 1
                 return "/".join(segments[:cut]), "/".join(["", *segments[cut:]])
             if decoded == path:
-                return _bytes_of(script), exact.decode("latin-1")
-    return _bytes_of(script), _bytes_of(path)
-
-
-def _bytes_of(text: str) -> str:
-    try:
-        return text.encode("utf-8", "surrogateescape").decode("latin-1")
-    except UnicodeEncodeError as error:
-        raise ClientProtocolError(
-            "sent a path that stands for no bytes", expected="a path in UTF-8", clause="RFC 3986 2.5"
-        ) from error
+                return native_path(script), exact.decode("latin-1")
+    return native_path(script), native_path(path)
 
 
 # --- the headers ---
@@ -251,48 +221,7 @@ def _settle_length(environ: Environ, length: str) -> None:
             )
 
 
-# --- the connection ---
-
-
-def server_address(server: Any, host: str | None, scheme: str) -> tuple[str, str]:
-    """SERVER_NAME and SERVER_PORT, which PEP 3333 wants never empty.
-
-    `server` is the scope's; where it is unknown or a unix socket, the Host header `host` has to do, then "localhost".
-    """
-    if server and server[0] and server[1]:
-        name: str = server[0]
-        if ":" in name and name[0] != "[":
-            # RFC 3875 4.1.14: an IPv6 address is in brackets, so that URLs made of it are right.
-            name = f"[{name}]"
-        return name, str(int(server[1]))
-    name, port = host or "", ""
-    if not name.endswith("]"):
-        before, colon, after = name.rpartition(":")
-        if colon:
-            name, port = before, after
-    if not (port.isascii() and port.isdigit()):
-        port = "443" if scheme == "https" else "80"
-    return name or "localhost", port
-
-
-def _put_tls(environ: Environ, tls: Mapping[str, Any]) -> None:
-    """The variables of Apache's mod_ssl, which WSGI apps know, from the ASGI TLS extension."""
-    chain = list(tls.get("client_cert_chain") or ())
-    name = tls.get("client_cert_name")
-    error = tls.get("client_cert_error")
-    for key, value in (
-        ("SSL_PROTOCOL", TLS_VERSIONS.get(tls.get("tls_version") or 0)),
-        ("SSL_CIPHER", TLS_CIPHERS.get(tls.get("cipher_suite") or 0)),
-        ("SSL_SERVER_CERT", tls.get("server_cert")),
-        ("SSL_CLIENT_CERT", chain[0] if chain else None),
-        ("SSL_CLIENT_S_DN", name),
-    ):
-        if value:
-            environ[key] = value
-    # mod_ssl counts the chain from the first certificate behind the client's own.
-    for number, certificate in enumerate(chain[1:]):
-        environ[f"SSL_CLIENT_CERT_CHAIN_{number}"] = certificate
-    environ["SSL_CLIENT_VERIFY"] = f"FAILED:{error}" if error else "SUCCESS" if chain or name else "NONE"
+# --- crossing twice ---
 
 
 def _carry_over(environ: Environ, outer: Mapping[Any, Any]) -> None:
