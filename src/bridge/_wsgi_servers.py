@@ -44,7 +44,7 @@ class Connection:
         """Whether `size` bytes of the request body are known to be there, so that reading them does not wait."""
         if isinstance(self._body, io.BytesIO) or "waitress.client_disconnected" in self._environ:
             return True  # Waitress calls the application once it has all of the body
-        return self._is_gunicorn and self._gunicorn_holds() >= size
+        return self._is_gunicorn and hasattr(self._body.reader, "length") and self._gunicorn_holds() >= size
 
     def read(self, size: int) -> bytes | None:
         """At most `size` bytes of the request body, and `b""` at its end; None where they have to be waited for.
@@ -53,26 +53,35 @@ class Connection:
         """
         body = self._body
         if self._is_gunicorn and not body.buf.tell():
-            # Its read() waits for 1 KiB at least, that of its reader for what is asked for and no more. (A chunked body
-            # has framing in between, so there it may still wait, for the rest of a chunk.)
-            held = self._gunicorn_holds()
-            if not held and not self._readable():
-                return None
-            return cast(bytes, body.reader.read(min(size, held or 1)))
+            return self._read_gunicorn(body, size)
         # One read of the connection at the most, where there is such a thing.
         read = body.read1 if isinstance(body, io.BufferedReader) else body.read
         return cast(bytes, read(size))
 
+    def _read_gunicorn(self, body: Any, size: int) -> bytes | None:
+        """Its `Body.read` waits for 1 KiB at least; the reader behind that for what it is asked for and no more."""
+        read = body._read_reader
+        if hasattr(body.reader, "parser"):
+            # Chunked: it takes a chunk from the connection at a time and keeps what is too much for one read.
+            first: bytes = read(1)
+            kept = body.reader.buf.tell() if first else 0
+            return first + read(min(kept, size - 1)) if kept and size > 1 else first
+        held = self._gunicorn_holds()
+        if not held and not self._readable():
+            return None
+        return cast(bytes, read(min(size, held or 1)))
+
     @property
     def _is_gunicorn(self) -> bool:
-        return "gunicorn.socket" in self._environ and not isinstance(self._environ["gunicorn.socket"], ssl.SSLSocket)
+        plain = "gunicorn.socket" in self._environ and not isinstance(self._environ["gunicorn.socket"], ssl.SSLSocket)
+        return plain and hasattr(self._body, "_read_reader")
 
     def _gunicorn_holds(self) -> int:
         """What is in its two buffers and the kernel's."""
         number = self.descriptor
-        unreader = getattr(getattr(self._body, "reader", None), "unreader", None)
-        if unreader is None or number is None:
+        if number is None:
             return 0
+        unreader = self._body.reader.unreader
         waiting = array.array("i", [0])
         fcntl.ioctl(number, termios.FIONREAD, waiting)
         return int(self._body.buf.tell()) + int(unreader.buf.getbuffer().nbytes) + waiting[0]

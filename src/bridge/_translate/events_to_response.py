@@ -51,9 +51,9 @@ MORE, LAST, FLUSH = f"{BODY} with more_body", f"{BODY} without more_body", "the 
 ORDER: Final = {
     IDLE: {START: HELD, EARLY_HINT: IDLE},
     HELD: {MORE: SENT, LAST: ENDED, PATHSEND: ENDED, EARLY_HINT: HELD, FLUSH: LEFT},
-    # The application cannot know of the flush, so that the same is legal; the hint comes too late to be of use.
+    # The application cannot know of the flush, so that the same is legal; a hint comes too late and is ignored.
     LEFT: {MORE: SENT, LAST: ENDED, PATHSEND: ENDED, EARLY_HINT: LEFT},
-    SENT: {MORE: SENT, LAST: ENDED},
+    SENT: {MORE: SENT, LAST: ENDED, EARLY_HINT: SENT},
     # ASGI HTTP, "Response Body": messages after the response is complete are ignored, those of any type.
     ENDED: {START: ENDED, MORE: ENDED, LAST: ENDED, PATHSEND: ENDED, EARLY_HINT: ENDED},
 }
@@ -108,8 +108,9 @@ class Response:
         elif kind == PATHSEND:
             items = self._file(event.get("path"))
             self.complete = True
-        elif self.state is not LEFT:
-            items = (_early_hint(event.get("links", ())),)
+        else:
+            hint = _early_hint(event.get("links", ()))
+            items = (hint,) if self.state in (IDLE, HELD) else ()
         self.state = following
         return items
 

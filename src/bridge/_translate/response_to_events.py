@@ -17,8 +17,9 @@ Item = Event | bytes | None
 Items = Sequence[Item]
 
 # What the application has done so far.
-IDLE, HELD, SENT, FULL, ENDED = (
+IDLE, REFUSED, HELD, SENT, FULL, ENDED = (
     "before start_response",
+    "after a start_response that raised",
     "with the headers held back",
     "after the headers left",
     "after the last byte that Content-Length allows",
@@ -26,13 +27,15 @@ IDLE, HELD, SENT, FULL, ENDED = (
 )
 # What it may do next. A response that has no body (HEAD, 204, 304) is one whose Content-Length is 0.
 START, START_EXC = "start_response", "start_response with exc_info"
+INVALID = "start_response with an invalid status or header"
 CHUNK, LAST = "a non-empty chunk", "a chunk that reaches Content-Length"
 CLOSE = "the end of the iterable"
 # State x input -> state. What a state does not list is illegal there. Where START_EXC does not lead to HELD, it raises
 # what exc_info holds; what goes beyond Content-Length is cut.
 ORDER: Final = {
-    IDLE: {START: HELD, START_EXC: HELD},
-    HELD: {START_EXC: HELD, CHUNK: SENT, LAST: FULL, CLOSE: ENDED},
+    IDLE: {START: HELD, START_EXC: HELD, INVALID: REFUSED},
+    REFUSED: {START_EXC: HELD, INVALID: REFUSED},
+    HELD: {START_EXC: HELD, INVALID: REFUSED, CHUNK: SENT, LAST: FULL, CLOSE: ENDED},
     SENT: {START_EXC: SENT, CHUNK: SENT, LAST: FULL, CLOSE: ENDED},
     FULL: {START_EXC: FULL, LAST: FULL, CLOSE: ENDED},
     ENDED: {START_EXC: ENDED},
@@ -95,7 +98,7 @@ class Response:
         """The callable that the application is given; returns its `write`.
 
         Raises `ApplicationProtocolError` for what PEP 3333 forbids, and what `exc_info` holds once the headers have
-        left. A call that raises has no effect.
+        left.
         """
         try:
             if exc_info:
@@ -110,6 +113,7 @@ class Response:
                 following = self._after(START)
         finally:
             exc_info = None  # PEP 3333 asks for it: the traceback refers to this frame
+        self.state = ORDER[self.state][INVALID]  # until the next two lines have found no fault
         code = status_code(status)
         pairs, length = asgi_headers(headers)
         self._head = {"type": "http.response.start", "status": code, "headers": pairs}
