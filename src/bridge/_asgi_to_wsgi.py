@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import BinaryIO, Final, Self, cast
 
 from bridge import _arguments, _wsgi_servers
 from bridge._call import Call, Gone, Spawn
@@ -134,6 +134,8 @@ class _Request:
         self._received_all = False
         self._empty = body.left == 0
         self._sent_all = False
+        # What a path send sends after the head has left.
+        self._file: BinaryIO | None = None
         self._task: Task
 
     # -- in the server's thread
@@ -151,10 +153,10 @@ class _Request:
                 self._environ["wsgi.early_hints"](item.links)
             out = task.out
             if out and type(out[0]) is File:
-                body = self._open(out[0].path)
+                body = self._environ["wsgi.file_wrapper"](self._open(out[0].path), _STEP)
                 start_response(item.status, item.headers)
                 task.release()
-                return body
+                return cast(Iterable[bytes], body)
             start_response(item.status, item.headers)
         except Gone:
             task.release()
@@ -170,34 +172,50 @@ class _Request:
 
     def next_chunk(self) -> bytes:
         """The next chunk of the body, made of those that have piled up. Raises `StopIteration` at its end."""
-        task = self._task
-        chunks: list[bytes] = []
         try:
             while not self._sent_all:
-                item = task.next()
-                if item is END:
-                    self._sent_all = True
-                elif item is ENDED:
-                    raise self._failure()
-                elif item:
-                    chunks.append(item)
-                if chunks and not task.out:
-                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            if chunks:
-                return b"".join(chunks)
+                if data := self._read_file() or self._next_data():
+                    return data
             self._linger()
         except Gone:
             raise ClientDisconnected("the client left in the middle of the response") from None
         raise StopIteration
 
-    def _open(self, path: str) -> Iterable[bytes]:
-        """PEP 3333, Optional Platform-Specific File Handling: the server closes the file, through its wrapper."""
+    def _next_data(self) -> bytes:
+        """All chunks that are there, or the next one; empty where something else comes."""
+        task = self._task
+        chunks: list[bytes] = []
+        while task.out or not chunks:
+            item = task.next()
+            if isinstance(item, bytes):
+                chunks.append(item)
+                continue
+            if item is ENDED:
+                raise self._failure()
+            if item is END:
+                self._sent_all = True
+            else:
+                self._file = self._open(item.path)
+            break
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _read_file(self) -> bytes:
+        """The next block of a path send that came after the head had left."""
+        if self._file is None:
+            return b""
+        block = self._file.read(_STEP)
+        if not block:
+            self._file.close()
+            self._file = None
+        return block
+
+    def _open(self, path: str) -> BinaryIO:
+        """The file of a path send. The server closes it, through its wrapper, or `close` does."""
         try:
-            opened = Path(path).open("rb")  # noqa: SIM115
+            return Path(path).open("rb")
         except OSError as error:
             _log.error("%s sent a path that cannot be opened", self._request(), exc_info=error)
             raise
-        return cast(Iterable[bytes], self._environ["wsgi.file_wrapper"](opened, _STEP))
 
     def _linger(self) -> None:
         """Stay for what thread-sensitive code still does after the response, Django's signals for one."""
@@ -208,8 +226,12 @@ class _Request:
     def close(self) -> None:
         """The server has done with the response; before its end, that is a disconnect."""
         task = self._task
+        if self._file is not None:
+            self._file.close()
         if not (task.over or task.finished):
             task.disconnect()
+        elif not task.gone:
+            self._linger()
         task.release()
 
     def _read(self) -> Event | None:

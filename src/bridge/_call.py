@@ -136,7 +136,6 @@ class Call:
         """Work to the end, and wait where need be; a worker calls this."""
         if self.begin(host):
             try:
-                self.ease()
                 while self.advance():
                     self.ease()
             except Gone:

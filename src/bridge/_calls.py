@@ -124,7 +124,7 @@ class Calls:
         process = self._process()
         with process.lock:
             threads, process.threads = process.threads, None
-        _at_exit.unregister(self)
+            _at_exit.unregister(self)
         return threads
 
     def _report(self, left: list[str]) -> None:

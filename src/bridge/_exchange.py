@@ -102,7 +102,9 @@ class Exchange(Call):
             iterable = self._app(self._environ, self._response.start_response)
             kind = type(iterable)
             if (kind is not list and kind is not tuple) or self._response.state is not HELD:
-                return self._iterate(iterable)
+                steps = self._iterate(iterable)
+                next(steps)
+                return steps
             self.whole = self._response.whole(iterable)
         except BaseException as error:
             self._log(error)
@@ -114,6 +116,7 @@ class Exchange(Call):
     def _iterate(self, iterable: Iterable[bytes]) -> Generator[None]:
         try:
             try:
+                yield  # from here on the iterable is closed, also if it is never asked for anything
                 yield from self._chunks_of(iterable)
             finally:
                 # PEP 3333, Specification Details: close() must be called, however the request ended.
@@ -164,6 +167,8 @@ class Exchange(Call):
 
     def _pull(self) -> bytes:
         """The next chunk of the body, for `wsgi.input`."""
+        if self.finished:
+            raise ClientDisconnected("the request is over")
         while self._received:
             if data := self._received.pop():
                 return data

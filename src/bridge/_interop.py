@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import anyio.lowlevel
 from anyio._core._eventloop import threadlocals as _anyio_threadlocals
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext, _restore_context
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context
 
 from bridge._crossing import AsyncioCrossing, Crossing
 from bridge._threads import Host, Threads, lender
@@ -84,17 +84,25 @@ _SENSITIVE: Final = ThreadSensitiveContext()
 SyncToAsync.context_to_thread_executor[_SENSITIVE] = _RequestThread()
 # One thread, as asgiref has where it knows no request: work that outlives its request must not run at the same time.
 _elsewhere: dict[int, Threads] = {}
+# Seconds; such work is rare, and what its thread holds (database connections, say) is not to be kept.
+_ELSEWHERE_IDLE: Final = 0.5
 
 
-def serve_sensitive() -> None:
-    """In this context, thread-sensitive work goes to the thread that `lender` says."""
+def serve_sensitive(*, inherits: bool) -> None:
+    """In this context, thread-sensitive work goes to the thread that `lender` says.
+
+    `inherits`: there may be something in the context already.
+    """
+    if inherits and getattr(AsyncToSync.executors, "current", None) is not None:
+        # The executor of the thread that is about to wait for us; asgiref prefers it to the one set here.
+        AsyncToSync.executors.current = None
     SyncToAsync.thread_sensitive_context.set(_SENSITIVE)
 
 
 def run_elsewhere(job: Callable[[], None]) -> None:
     """Run `job`, which no request's thread waits for any more, in one thread of our own."""
     pid = os.getpid()
-    threads = _elsewhere.get(pid) or _elsewhere.setdefault(pid, Threads(1, name="sensitive"))
+    threads = _elsewhere.get(pid) or _elsewhere.setdefault(pid, Threads(1, name="sensitive", idle=_ELSEWHERE_IDLE))
     threads.submit(_ElsewhereJob(job), eager=True)
 
 

@@ -120,10 +120,10 @@ class PrivateLoop:
         while not root.done():
             try:
                 loop.run_until_complete(root)
-            except (SystemExit, KeyboardInterrupt):
-                # asyncio lets these two out of any task or callback. They are not for this thread to obey: the process
-                # is the server's.
-                _log.exception("a task on the private event loop tried to exit the process; the loop goes on")
+            except BaseException:
+                # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and ends when somebody
+                # calls stop(). Neither is for this thread to obey: the process is the server's, and the loop ours.
+                _log.exception("code on the private event loop tried to end the process or the loop; it goes on")
 
     async def _root(self) -> None:
         loop = asyncio.get_running_loop()

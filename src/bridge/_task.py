@@ -69,7 +69,7 @@ class Task:
     _outer: Call | None = None
     _given: deque[Event] | None = None
     _all_given = False
-    _jobs: deque[Callable[[], None]] | None = None
+    _jobs: deque[Callable[[], None] | Call] | None = None
     _waiters: list[Awaitable[None]] | None = None
     _told_size = _taken_size = 0
     _posted = _nudged = _wanted = _unreadable = _full = _released = _expiring = False
@@ -108,7 +108,7 @@ class Task:
 
     def _enter(self) -> None:
         lender.set(self)
-        _interop.serve_sensitive()
+        _interop.serve_sensitive(inherits=self._rehome)
 
     # -- in the thread
 
@@ -169,7 +169,10 @@ class Task:
             with self.side.lock:
                 jobs, self._jobs = self._jobs, None
             for job in jobs or ():
-                _interop.run_elsewhere(job)
+                if isinstance(job, Call):
+                    self._give_back(job)
+                else:
+                    _interop.run_elsewhere(job)
         if self._call is not None:
             self._call.gone = True
             self._in_call(self._call.cut)
@@ -194,7 +197,11 @@ class Task:
         if self._jobs:
             self._busy = True
             try:
-                self._jobs.popleft()()
+                job = self._jobs.popleft()
+                if isinstance(job, Call):
+                    self._begin(job)
+                else:
+                    job()
             finally:
                 self._busy = False
         elif self._wanted and not self._unreadable:
@@ -351,13 +358,13 @@ class Task:
         """Have the thread run a call; False where it has something else to do."""
         if self._busy or self._lent or not isinstance(job, Call):
             return False
-        if not self._put(functools.partial(self._begin, job)):
+        if not self._put(job):
             return False
         self._lent = True
         self._nudge()
         return True
 
-    def _put(self, job: Callable[[], None]) -> bool:
+    def _put(self, job: Callable[[], None] | Call) -> bool:
         with self.side.lock:
             if self._jobs is None:
                 self._jobs = deque()
@@ -375,6 +382,13 @@ class Task:
         call.patient = False
         if not self._in_call(functools.partial(call.begin, self)):
             self._take_back()
+
+    def _give_back(self, call: Call) -> None:
+        """The thread leaves before it has begun the call: let a worker do it."""
+        try:
+            call.side.threads.submit(call, eager=True)
+        except RuntimeError:
+            call.dropped()
 
     def _take_back(self) -> None:
         self._call = self.job = None

@@ -38,6 +38,8 @@ class LoopSide:
         self.lock = threading.Lock()
         self.live: set[Task] = set()
         self.lifespan: LifespanRun | None = None
+        # By which the private loop knows this side.
+        self.tenant: object = None
         # The application is ready for requests.
         self.started = False
         if options.lifespan != "off" and isinstance(crossing, AsyncioCrossing):
@@ -96,6 +98,7 @@ class LoopSide:
         for task in list(self.live):
             if task.cancel is not None:
                 task.cancel()
+        await self._empty(_LAST_SECOND)  # their cleanup may need what the lifespan takes down
         if self.lifespan is not None:
             await self.lifespan.stop(max(deadline - monotonic(), _LAST_SECOND))
 
@@ -166,8 +169,10 @@ class Tasks:
         with process.lock:
             side = process.private
             if side is None or not side.usable:
-                loop = _loop.rent(self._loop_factory, self)
+                tenant = object()
+                loop = _loop.rent(self._loop_factory, tenant)
                 side = process.private = LoopSide(self, loop.crossing, loop)
+                side.tenant = tenant
                 process.sides[side.crossing] = side
                 _at_exit.register(self)
         return side
@@ -219,7 +224,7 @@ class Tasks:
             for side in ours:
                 self._retire(process, side)
             process.private = None
-        _at_exit.unregister(self)
+            _at_exit.unregister(self)
         for side in ours:
             self._end(side, at_exit=at_exit)
 
@@ -241,9 +246,9 @@ class Tasks:
         except LoopGone:
             return
         # Longer than all that is waited for there; only a blocked loop takes longer.
-        if not done.wait(self._shutdown_timeout + 2 * _LAST_SECOND + 1.0):
+        if not done.wait(self._shutdown_timeout + 4 * _LAST_SECOND):
             _log.warning("the event loop does not answer at shutdown; its %s", private.describe())
-        _loop.give_up(private, self)
+        _loop.give_up(private, side.tenant)
 
     def stats(self) -> LoopStats:
         """Counts, for this process."""

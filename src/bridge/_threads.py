@@ -142,11 +142,12 @@ def describe(name: str, ident: int | None) -> str:
 
 
 class Threads:
-    """At most `limit` worker threads in this process."""
+    """At most `limit` worker threads in this process; one that has had nothing to do for `idle` seconds ends."""
 
-    def __init__(self, limit: int, *, name: str) -> None:
+    def __init__(self, limit: int, *, name: str, idle: float | None = None) -> None:
         self.pid = os.getpid()
         self.limit = limit
+        self.idle = IDLE_SECONDS if idle is None else idle
         self.name = name
         self.busy = 0
         self._queue: deque[Job] = deque()
@@ -267,7 +268,7 @@ class Threads:
                 self._awake -= 1
                 self._idle.append(worker)
         while worker in self._workers:
-            timely = worker.wait(IDLE_SECONDS)
+            timely = worker.wait(self.idle)
             with self._lock:
                 if worker in self._idle:
                     if timely:

@@ -8,6 +8,7 @@ import array
 import fcntl
 import io
 import select
+import socket
 import ssl
 import termios
 from typing import Any, Final, cast
@@ -54,9 +55,24 @@ class Connection:
         body = self._body
         if self._is_gunicorn and not body.buf.tell():
             return self._read_gunicorn(body, size)
-        # One read of the connection at the most, where there is such a thing.
-        read = body.read1 if isinstance(body, io.BufferedReader) else body.read
-        return cast(bytes, read(size))
+        if isinstance(body, io.BufferedReader):
+            return self._read_buffered(body, size)
+        return cast(bytes, body.read(size))
+
+    def _read_buffered(self, body: io.BufferedReader, size: int) -> bytes | None:
+        """wsgiref, Django's runserver, Werkzeug: the buffered reader of the connection itself."""
+        connection = getattr(body.raw, "_sock", None)
+        if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):
+            timeout = connection.gettimeout()
+            connection.settimeout(0)
+            try:
+                held = len(body.peek(1))
+            finally:
+                connection.settimeout(timeout)
+            if not held and not self._readable():
+                return None
+        # One read of the connection at the most.
+        return body.read1(size)
 
     def _read_gunicorn(self, body: Any, size: int) -> bytes | None:
         """Its `Body.read` waits for 1 KiB at least; the reader behind that for what it is asked for and no more."""

@@ -123,15 +123,15 @@ class WsgiToAsgi:
                 request = await self._receive_body(exchange, environ, receive, send)
             else:
                 exchange.set_input(b"")
-            self._submit(exchange)
             if request is not None or not side.crossing.is_asyncio:
                 await (request or _Request(exchange, receive, send, None)).serve()
                 return
+            _start(exchange)
             try:
                 await exchange.arrival()
                 items = exchange.whole
                 if not exchange.finished or not items:
-                    await _Request(exchange, receive, send, None).serve()
+                    await _Request(exchange, receive, send, None).follow()
                     return
                 await send(items[0])
                 await send(body_event(cast(bytes, items[1]) if items[1] is not END else b"", more=False))
@@ -169,12 +169,6 @@ class WsgiToAsgi:
     def _admit(self, side: Side) -> None:
         if side.threads.surplus >= self._backlog:
             raise _unavailable("when all threads were busy and the backlog was full")
-
-    def _submit(self, exchange: Exchange) -> None:
-        try:
-            exchange.side.submit(exchange)
-        except RuntimeError as error:
-            raise _unavailable(f"when no thread could be had ({error})") from error
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI Lifespan; the hooks run, and at the end the threads get `shutdown_timeout` seconds to finish."""
@@ -256,11 +250,16 @@ class _Request:
             exchange.set_unannounced_input(body.received, chunks)
 
     async def serve(self) -> None:
-        """Send what the thread tells, pass on what it asks for, and watch the client."""
-        exchange = self._exchange
-        if not exchange.side.crossing.is_asyncio:
+        """Have a thread run the application, and follow it."""
+        if self._exchange.side.crossing.is_asyncio:
+            _start(self._exchange)
+            await self.follow()
+        else:
             await self._serve_on_trio()
-            return
+
+    async def follow(self) -> None:
+        """Send what the thread tells, pass on what it asks for, and watch the client; on asyncio."""
+        exchange = self._exchange
         if exchange.slow or (self._body is not None and not self._body.ended):
             self._start_watcher()
         elif self._body is None or not self._body.disconnected:
@@ -280,11 +279,13 @@ class _Request:
     async def _serve_on_trio(self) -> None:
         failure = None
         async with anyio.create_task_group() as group:
+            # The application may have tasks for this group, so that it is there first.
             self._exchange.spawn = spawner(group)
-            group.start_soon(self._exchange.tick_until_finished)
-            if self._body is None or not self._body.disconnected:
-                group.start_soon(self._watch)
             try:
+                _start(self._exchange)
+                group.start_soon(self._exchange.tick_until_finished)
+                if self._body is None or not self._body.disconnected:
+                    group.start_soon(self._watch)
                 await self._converse()
             except Exception as error:
                 failure = error  # raised outside, so that it does not become a group
@@ -379,6 +380,13 @@ class _Request:
         except Exception:
             _log.exception("the server's receive() raised; taking the client for gone")
             call.abandon()
+
+
+def _start(exchange: Exchange) -> None:
+    try:
+        exchange.side.submit(exchange)
+    except RuntimeError as error:
+        raise _unavailable(f"when no thread could be had ({error})") from error
 
 
 async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
