@@ -2,28 +2,24 @@
 
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self, cast
+from typing import BinaryIO, Self, cast
 
-from bridge import _arguments, _wsgi_servers
-from bridge._call import Call, Gone, Spawn
-from bridge._crossing import AsyncioCrossing
+from bridge import _arguments
+from bridge._call import Call, Gone
+from bridge._conversation import STEP, Conversation
 from bridge._loop import LoopFactory
 from bridge._stats import LoopStats
-from bridge._task import ENDED, Task
-from bridge._tasks import LoopSide, Tasks
+from bridge._task import ENDED
+from bridge._tasks import Tasks
 from bridge._threads import current
 from bridge._translate.environ_to_scope import environ_to_scope
-from bridge._translate.events_to_response import END, HELD, EarlyHint, File, Head, Response
+from bridge._translate.events_to_response import END, EarlyHint, File, Head
 from bridge._translate.headers import status_line
-from bridge._translate.input_to_events import DISCONNECT, EMPTY, Body, body_length
-from bridge._types import ASGIApp, Environ, Event, Scope, StartResponse
+from bridge._translate.input_to_events import Body, body_length
+from bridge._types import ASGIApp, Environ, Scope, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
-
-# Bytes of the request body that are read at once.
-_STEP: Final = 64 * 1024
 
 _log = logging.getLogger("bridge")
 
@@ -97,7 +93,7 @@ class AsgiToWsgi:
         if side.lifespan is not None:
             state.update(side.lifespan.state)
         scope["state"] = state
-        return _Request(self.app, environ, scope, body, side).respond(spawn, start_response)
+        return _respond(Conversation(side, spawn, self.app, environ, scope, body), environ, start_response)
 
     def stats(self) -> LoopStats:
         """Counts of tasks and requests, for this process."""
@@ -119,59 +115,49 @@ class AsgiToWsgi:
         self.close()
 
 
-class _Request:
-    """One request: the application's `receive` and `send` on the loop, the response in the server's thread."""
+def _respond(conversation: Conversation, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Run the application until its response begins; returns its body."""
+    try:
+        conversation.read_ahead()
+        conversation.start()
+        while type(item := conversation.next()) is not Head:
+            if type(item) is not EarlyHint:
+                raise conversation.failure()
+            environ["wsgi.early_hints"](item.links)
+        out = conversation.out
+        if out and type(out[0]) is File:
+            body = environ["wsgi.file_wrapper"](_open(conversation, out[0].path), STEP)
+            start_response(item.status, item.headers)
+            conversation.release()
+            return cast(Iterable[bytes], body)
+        start_response(item.status, item.headers)
+    except Gone:
+        conversation.release()
+        raise ClientDisconnected("the client left before the response began") from None
+    except BaseException:
+        _Chunks(conversation).close()
+        raise
+    if len(out) == 2 and out[1] is END and not conversation.sensitive:
+        # PEP 3333, Handling the Content-Length Header: servers have a short way for a list of one bytestring.
+        conversation.release()
+        return [out[0]] if not conversation.response.bodyless else []
+    return _Chunks(conversation)
 
-    def __init__(self, app: ASGIApp, environ: Environ, scope: Scope, body: Body, side: LoopSide) -> None:
-        self._app = app
-        self._environ = environ
-        self._scope = scope
-        self._body = body
-        self._side = side
-        self._response = Response(head_only=scope["method"] == "HEAD", extensions=scope["extensions"])
-        self._connection = _wsgi_servers.Connection(environ)
-        # Nothing of the body is left to be received; until then, `receive` gives http.request events.
-        self._received_all = False
-        self._empty = body.left == 0
+
+class _Chunks:
+    """The iterable of a streamed response (PEP 3333, "Buffering and Streaming")."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
         self._sent_all = False
         # What a path send sends after the head has left.
         self._file: BinaryIO | None = None
-        self._task: Task
 
-    # -- in the server's thread
+    def __iter__(self) -> Self:
+        return self
 
-    def respond(self, spawn: Spawn, start_response: StartResponse) -> Iterable[bytes]:
-        """Run the application until its response begins; returns its body."""
-        task = self._task = Task(self._side, self._run, spawn, self._read, self._connection)
-        if not self._empty and self._connection.at_hand(self._body.size(_STEP)) and (event := self._read()) is not None:
-            task.give(event)
-        try:
-            task.start()
-            while type(item := task.next()) is not Head:
-                if type(item) is not EarlyHint:
-                    raise self._failure()
-                self._environ["wsgi.early_hints"](item.links)
-            out = task.out
-            if out and type(out[0]) is File:
-                body = self._environ["wsgi.file_wrapper"](self._open(out[0].path), _STEP)
-                start_response(item.status, item.headers)
-                task.release()
-                return cast(Iterable[bytes], body)
-            start_response(item.status, item.headers)
-        except Gone:
-            task.release()
-            raise ClientDisconnected("the client left before the response began") from None
-        except BaseException:
-            self.close()
-            raise
-        if len(out) == 2 and out[1] is END and not task.sensitive:
-            # PEP 3333, Handling the Content-Length Header: servers have a short way for a list of one bytestring.
-            task.release()
-            return [out[0]] if not self._response.bodyless else []
-        return _Chunks(self)
-
-    def next_chunk(self) -> bytes:
-        """The next chunk of the body, made of those that have piled up. Raises `StopIteration` at its end."""
+    def __next__(self) -> bytes:
+        """The next chunk, made of those that have piled up."""
         try:
             while not self._sent_all:
                 if data := self._read_file() or self._next_data():
@@ -181,21 +167,32 @@ class _Request:
             raise ClientDisconnected("the client left in the middle of the response") from None
         raise StopIteration
 
+    def close(self) -> None:
+        """PEP 3333, Specification Details: the server calls it however the request ended."""
+        conversation = self._conversation
+        if self._file is not None:
+            self._file.close()
+        if not (conversation.over or conversation.finished):
+            conversation.disconnect()
+        elif not conversation.gone:
+            self._linger()
+        conversation.release()
+
     def _next_data(self) -> bytes:
         """All chunks that are there, or the next one; empty where something else comes."""
-        task = self._task
+        conversation = self._conversation
         chunks: list[bytes] = []
-        while task.out or not chunks:
-            item = task.next()
+        while conversation.out or not chunks:
+            item = conversation.next()
             if isinstance(item, bytes):
                 chunks.append(item)
                 continue
             if item is ENDED:
-                raise self._failure()
+                raise conversation.failure()
             if item is END:
                 self._sent_all = True
             else:
-                self._file = self._open(item.path)
+                self._file = _open(conversation, item.path)
             break
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -203,151 +200,25 @@ class _Request:
         """The next block of a path send that came after the head had left."""
         if self._file is None:
             return b""
-        block = self._file.read(_STEP)
+        block = self._file.read(STEP)
         if not block:
             self._file.close()
             self._file = None
         return block
 
-    def _open(self, path: str) -> BinaryIO:
-        """The file of a path send. The server closes it, through its wrapper, or `close` does."""
-        try:
-            return Path(path).open("rb")
-        except OSError as error:
-            _log.error("%s sent a path that cannot be opened", self._request(), exc_info=error)
-            raise
-
     def _linger(self) -> None:
         """Stay for what thread-sensitive code still does after the response, Django's signals for one."""
-        task = self._task
-        if task.sensitive:
-            task.linger(self._side.disconnect_grace)
-
-    def close(self) -> None:
-        """The server has done with the response; before its end, that is a disconnect."""
-        task = self._task
-        if self._file is not None:
-            self._file.close()
-        if not (task.over or task.finished):
-            task.disconnect()
-        elif not task.gone:
-            self._linger()
-        task.release()
-
-    def _read(self) -> Event | None:
-        """The next event of the request body; None where the client has to be waited for."""
-        body = self._body
-        try:
-            data = self._connection.read(body.size(_STEP))
-        except Exception as error:
-            _log.info("reading the request body failed", exc_info=error)
-            data = b""
-            body.left = body.left or 1  # a body that ends by itself has not ended so
-        if data is None:
-            return None
-        event = body.event(data)
-        if event is DISCONNECT:
-            _log.info("the request body broke off")
-            self._task.disconnect()
-        return event
-
-    def _failure(self) -> Exception:
-        """What the server is to see of an application that ended before its response did."""
-        if self._task.gone:
-            return ClientDisconnected("the client left, or the adapter was closed, before the response was complete")
-        error = self._task.error or self._response.unfinished()
-        if isinstance(error, Exception):
-            return error
-        failure = RuntimeError(f"the application ended its task with {error!r}")
-        failure.__cause__ = error
-        return failure
-
-    # -- on the loop
-
-    async def _run(self) -> None:
-        counters, response = self._side.counters, self._response
-        try:
-            await self._app(self._scope, self._receive, self._send)
-            unfinished = response.unfinished()
-            if unfinished is not None:
-                raise unfinished
-        except BaseException as error:
-            if self._task.gone:
-                _log.info("%s ended after its client had left", self._request(), exc_info=error)
-            else:
-                after = " after its response was complete" if response.complete else ""
-                _log.error("%s raised%s", self._request(), after, exc_info=error)
-            if not (response.complete or self._task.gone):
-                counters.aborted += 1
-                raise
-        if self._task.gone and not response.complete:
-            counters.client_disconnects += 1
-
-    async def _receive(self) -> Event:
-        task = self._task
-        if task.over or task.gone:
-            return dict(DISCONNECT)
-        if self._empty and not self._received_all:
-            self._received_all = True
-            return dict(EMPTY)
-        if self._received_all:
-            await task.end()
-            return dict(DISCONNECT)
-        event = await task.listen()
-        if event is None:
-            return dict(DISCONNECT)
-        self._received_all = event["type"] == "http.disconnect" or not event["more_body"]
-        return event
-
-    async def _send(self, event: Event) -> None:
-        task, response = self._task, self._response
-        over = response.complete
-        items = response.feed(event)
-        if response.complete and not over:
-            self._side.counters.served += 1
-            if response.overrun:
-                _log.error("%s sent more than its Content-Length; the surplus was cut", self._request())
-            task.finish_response()
-        try:
-            if items:
-                task.tell(items)
-                if task.stalled and not response.complete:
-                    await task.ease()
-            elif response.state is HELD:
-                # Most send their first body event at once, so that one wake-up of the thread serves for both.
-                crossing = self._side.crossing
-                if isinstance(crossing, AsyncioCrossing):
-                    crossing.call_soon(self._flush)
-                else:
-                    self._flush()
-        except Gone:
-            raise ClientDisconnected("the client left before the response was complete") from None
-
-    def _flush(self) -> None:
-        # An application that has already failed is still to be answered with a 500.
-        if not self._task.finished and (items := self._response.flush()):
-            with suppress(Gone):
-                self._task.tell(items)
-
-    def _request(self) -> str:
-        return f"the application, asked for {self._scope['method']} {self._scope['path']!r:.200},"
+        if self._conversation.sensitive:
+            self._conversation.linger(self._conversation.side.disconnect_grace)
 
 
-class _Chunks:
-    """The iterable of a streamed response (PEP 3333, "Buffering and Streaming")."""
-
-    def __init__(self, request: _Request) -> None:
-        self._request = request
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        return self._request.next_chunk()
-
-    def close(self) -> None:
-        """PEP 3333, Specification Details: the server calls it however the request ended."""
-        self._request.close()
+def _open(conversation: Conversation, path: str) -> BinaryIO:
+    """The file of a path send. The server closes it, through its wrapper, or `close` does."""
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        _log.error("%s sent a path that cannot be opened", conversation.request(), exc_info=error)
+        raise
 
 
 def _outer_scope(environ: Environ) -> Scope | None:

@@ -1,14 +1,12 @@
 """One task on a loop, and its conversation with the server's thread that waits for it.
 
 The task asks, the thread answers: `tell` and `ease` hand items over and wait while too much is on the way, `listen`
-waits for the next event of the request body. The thread, which waits in `next`, also lends itself to work that belongs
-to the request: what asgiref calls thread-sensitive, and a WSGI application further in.
+waits for the next event of the request body.
 """
 
-import functools
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -18,9 +16,10 @@ import anyio
 from bridge import _interop
 from bridge._call import Call, Gone, Spawn
 from bridge._crossing import Crossing, LoopGone
+from bridge._lending import LendingThread
 from bridge._server_thread import ServerThread
 from bridge._stats import Counters
-from bridge._threads import Host, Job, current, lender
+from bridge._threads import Host, current, lender
 from bridge._types import Event
 from bridge._wsgi_servers import Connection
 
@@ -50,50 +49,31 @@ class Side(Protocol):
         """Called by a thread that has waited for `POLL` seconds."""
 
 
-class Task:
-    """`function()`, a coroutine function, on the loop of `side`. `error` is what it raised, once it is `finished`.
+class Task(LendingThread):
+    """What `work` does on the loop of `side`, in a copy of the thread's context.
 
-    `read` gives the next event of the request body, in the thread, or None where it would have to wait for the client.
+    `error` is what it raised, once the task is `finished`. `out` holds what it told and the thread has not taken yet.
     """
 
-    # One is made for each request: what most never need exists here only.
     error: BaseException | None = None
     finished = False
     # The client left, or the server closed the response before its end.
     gone = False
     # The response is complete, so that nothing of it is of interest any more; set on the loop.
     over = False
-    # Work of the request was done in the thread, and more may come until the task ends.
-    sensitive = False
     cancel: Callable[[], object] | None = None
     _outer: Call | None = None
     _given: deque[Event] | None = None
     _all_given = False
-    _jobs: deque[Callable[[], None] | Call] | None = None
     _waiters: list[Awaitable[None]] | None = None
     _told_size = _taken_size = 0
-    _posted = _nudged = _wanted = _unreadable = _full = _released = _expiring = False
-    # What the thread has lent itself to; as the host of that, this task has the attributes of a Host.
-    _call: Call | None = None
-    _lent = _busy = False
-    job: Job | None = None
-    since = 0.0
-    loop: object = None
+    _posted = _wanted = _unreadable = _full = _expiring = False
 
-    def __init__(
-        self,
-        side: Side,
-        function: Callable[[], Coroutine[Any, Any, None]],
-        spawn: Spawn,
-        read: Callable[[], Event | None],
-        connection: Connection,
-    ) -> None:
+    def __init__(self, side: Side, spawn: Spawn, connection: Connection) -> None:
         self.side = side
         self.out: deque[Any] = deque()
-        self.tasks: list[Any] = []
-        self._function: Callable[[], Coroutine[Any, Any, None]] | None = function
+        self._lock = side.lock
         self._spawn = spawn
-        self._read = read
         self._connection = connection
         host = current.host
         if host is None:
@@ -103,12 +83,20 @@ class Task:
             # The thread works for an event loop: the task that waits for it there may give the request up.
             self._outer = host.job if isinstance(host.job, Call) else None
         self._context: Context | None = copy_context()
-        self._rehome = len(self._context) > 0
+        self._inherits = len(self._context) > 0
         self._context.run(self._enter)
 
     def _enter(self) -> None:
         lender.set(self)
-        _interop.serve_sensitive(inherits=self._rehome)
+        _interop.serve_sensitive(inherits=self._inherits)
+
+    async def work(self) -> None:
+        """The work, on the loop."""
+        raise NotImplementedError
+
+    def read(self) -> Event | None:
+        """The next event of the request body, in the thread; None where the client has to be waited for."""
+        raise NotImplementedError
 
     # -- in the thread
 
@@ -163,75 +151,31 @@ class Task:
         self._post()
 
     def release(self) -> None:
-        """The thread leaves: what it would have done later is done elsewhere."""
-        self._released = True
-        if self._jobs is not None:
-            with self.side.lock:
-                jobs, self._jobs = self._jobs, None
-            for job in jobs or ():
-                if isinstance(job, Call):
-                    self._give_back(job)
-                else:
-                    _interop.run_elsewhere(job)
-        if self._call is not None:
-            self._call.gone = True
-            self._in_call(self._call.cut)
-            self._call = self.job = None
+        """The thread leaves."""
+        self._leave()
         if isinstance(self._host, ServerThread):
             self._host.release()
         if not (self.finished or self.over):
             self._post()
 
-    def _serve(self) -> bool:
-        """Do one piece of work of the request, if there is any."""
-        if self._serve_task():
-            return True
-        call = self._call
-        if call is None or (call.stalled and not call.gone):
-            return False
-        if not self._in_call(call.cut if call.gone else call.advance):
-            self._take_back()
-        return True
-
     def _serve_task(self) -> bool:
-        if self._jobs:
-            self._busy = True
-            try:
-                job = self._jobs.popleft()
-                if isinstance(job, Call):
-                    self._begin(job)
-                else:
-                    job()
-            finally:
-                self._busy = False
-        elif self._wanted and not self._unreadable:
-            event = self._read()
-            if event is None:
-                self._unreadable = True
-                return False
-            self._wanted = False
-            self.give(event)
-            self._post()
-        else:
-            return False
-        return True
-
-    def _in_call(self, function: Callable[[], Any]) -> Any:
-        before, current.host = current.host, self
-        self._busy = True
-        try:
-            return function()
-        finally:
-            self._busy = False
-            current.host = before
+        if self._wanted and not self._unreadable:
+            event = self.read()
+            if event is not None:
+                self._wanted = False
+                self.give(event)
+                self._post()
+                return True
+            self._unreadable = True
+        return self._jobs is not None and super()._serve_task()
 
     def _rest(self, timeout: float) -> bool:
         host = self._host
         if self._unreadable and isinstance(host, ServerThread) and (number := self._connection.descriptor) is not None:
             self._unreadable = False
-            timely = host.wait_readable(number, timeout)
+            timely = host.wait_readable(number, min(timeout, POLL))
         else:
-            timely = host.wait(timeout)
+            timely = host.wait(min(timeout, POLL))
         if self._outer is not None and self._outer.gone and not self.gone:
             self.disconnect()
         if not timely:
@@ -250,21 +194,6 @@ class Task:
             except LoopGone:
                 self.gone = True
 
-    # -- as the host of a call, in the thread
-
-    def nudge(self) -> None:
-        """End the wait of the thread; from any thread."""
-        self._host.nudge()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for a nudge, and do what else the request needs meanwhile."""
-        self._nudged = False
-        return self._serve_task() or self._rest(min(timeout, POLL))
-
-    def describe(self) -> str:
-        """The thread's name, and where it is now."""
-        return self._host.describe()
-
     # -- on the loop
 
     def arrived(self) -> None:
@@ -281,17 +210,16 @@ class Task:
             self._spawn(self._expire, copy_context())
 
     async def _run(self) -> None:
-        if self._rehome and self._context is not None:
+        if self._inherits and self._context is not None:
             _interop.rehome(self._context)
-        assert self._function is not None
         try:
-            await self._function()
+            await self.work()
         except BaseException as error:
             self.error = error
         self.finished = True
         self.side.task_ended(self)
-        # These refer back to this task; freed now, they need not be found by the garbage collector.
-        self.cancel = self._function = self._context = None
+        # They refer back to this task; freed now, they need not be found by the garbage collector.
+        self.cancel = self._context = None
         self._nudge()
         self._wake()
 
@@ -346,54 +274,6 @@ class Task:
         while not (self.gone or self.over or self._released):
             await self._arrival()
 
-    def run_here(self, job: Callable[[], None]) -> bool:
-        """Have the thread run `job`; False where it waits no longer."""
-        if not self._put(job):
-            return False
-        self.sensitive = True
-        self._nudge()
-        return True
-
-    def lend(self, job: Job) -> bool:
-        """Have the thread run a call; False where it has something else to do."""
-        if self._busy or self._lent or not isinstance(job, Call):
-            return False
-        if not self._put(job):
-            return False
-        self._lent = True
-        self._nudge()
-        return True
-
-    def _put(self, job: Callable[[], None] | Call) -> bool:
-        with self.side.lock:
-            if self._jobs is None:
-                self._jobs = deque()
-            self._jobs.append(job)
-            if not self._released:
-                return True
-            # The thread has left, and looks for jobs once after it has said so; not for this one.
-            self._jobs.pop()
-            return False
-
-    def _begin(self, call: Call) -> None:
-        self.job = self._call = call
-        self.since = monotonic()
-        # What it tells has to be taken on by this very thread.
-        call.patient = False
-        if not self._in_call(functools.partial(call.begin, self)):
-            self._take_back()
-
-    def _give_back(self, call: Call) -> None:
-        """The thread leaves before it has begun the call: let a worker do it."""
-        try:
-            call.side.threads.submit(call, eager=True)
-        except RuntimeError:
-            call.dropped()
-
-    def _take_back(self) -> None:
-        self._call = self.job = None
-        self._lent = False
-
     def finish_response(self) -> None:
         """The response is complete."""
         self.over = True
@@ -411,8 +291,3 @@ class Task:
             waiters, self._waiters = self._waiters, None
             for waiter in waiters:
                 self.side.crossing.wake(waiter)
-
-    def _nudge(self) -> None:
-        if not self._nudged:
-            self._nudged = True
-            self._host.nudge()

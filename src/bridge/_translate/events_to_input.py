@@ -107,7 +107,19 @@ def stream_input(pull: Callable[[], bytes]) -> io.BufferedReader:
 
     PEP 3333, "Input and Error Streams": read, readline, readlines and iteration, with the semantics of a file object.
     """
-    return io.BufferedReader(_Pulled(pull), _BUFFER)
+    return _Input(_Pulled(pull), _BUFFER)
+
+
+class _Input(io.BufferedReader):
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """As `io.BytesIO` does, which a body that was collected is: the inherited one reads a line more at the hint."""
+        if hint is None or hint <= 0:
+            return super().readlines()
+        lines: list[bytes] = []
+        while hint > 0 and (line := self.readline()):
+            lines.append(line)
+            hint -= len(line)
+        return lines
 
 
 class _Pulled(io.RawIOBase):
