@@ -9,11 +9,12 @@ from typing import BinaryIO, Self, cast
 from bridge import _arguments
 from bridge._call import Call, Gone
 from bridge._conversation import STEP, Conversation
+from bridge._host import current
 from bridge._loop import LoopFactory
 from bridge._stats import LoopStats
 from bridge._task import ENDED
+from bridge._task_side import Options
 from bridge._tasks import Tasks
-from bridge._threads import current
 from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.events_to_response import END, EarlyHint, File, Head
 from bridge._translate.headers import status_line
@@ -62,13 +63,15 @@ class AsgiToWsgi:
             _arguments.seconds("slow_warning", slow_warning)
         self.app = app
         self._tasks = Tasks(
-            app,
-            lifespan=lifespan,
-            startup_timeout=startup_timeout,
-            shutdown_timeout=shutdown_timeout,
-            disconnect_grace=disconnect_grace,
-            loop_factory=loop_factory,
-            slow_warning=slow_warning,
+            Options(
+                app=app,
+                lifespan=lifespan,
+                startup_timeout=startup_timeout,
+                shutdown_timeout=shutdown_timeout,
+                disconnect_grace=disconnect_grace,
+                loop_factory=loop_factory,
+                slow_warning=slow_warning,
+            )
         )
         self._warned_of_websocket = False
 

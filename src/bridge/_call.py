@@ -9,14 +9,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import anyio
 
 from bridge import _interop
-from bridge._crossing import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
+from bridge._crossing import Crossing, LoopGone
+from bridge._host import Host
 from bridge._stats import Counters
-from bridge._threads import Host, Threads, lender
+from bridge._threads import Threads
 
 # Bytes on the way to the loop, or to the thread, before who hands them over has to wait.
 BOUND: Final = 64 * 1024
@@ -39,56 +40,20 @@ class Gone(Exception):  # not an error of the one who gets it
     """Nobody listens any more: the client left, the server gave the request up, or the loop is closed."""
 
 
-class Side:
-    """What one event loop does for the calls that it has made: starts them, pushes the threads, looks after slow
-    ones.
-    """
+class Side(Protocol):
+    """What the calls of one adapter from one event loop have in common."""
 
-    def __init__(self, threads: Threads, crossing: Crossing, key: object, slow_warning: float | None) -> None:
-        self.threads = threads
-        self.crossing = crossing
-        self.key = key
-        self.token = _interop.LoopToken(crossing)
-        self.slow_warning = slow_warning
-        self.counters = Counters()
-        # What has to end before the loop does: coroutine functions.
-        self.at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self.calls: dict[Call, None] = {}
-        self._pushing = False
-        self._ticking = False
+    threads: Threads
+    crossing: Crossing
+    token: _interop.LoopToken
+    slow_warning: float | None
+    counters: Counters
+    calls: "dict[Call, None]"
+    # What has to end before the loop does.
+    at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]]
 
     def submit(self, call: "Call") -> None:
         """Start a call; on the loop. Raises `RuntimeError` where no thread can be had."""
-        crossing = self.crossing
-        lent = lender.get()
-        if lent is None or not lent.lend(call):
-            push = self.threads.submit(call, eager=not crossing.is_asyncio)
-            if push and not self._pushing and isinstance(crossing, AsyncioCrossing):
-                self._pushing = True
-                crossing.call_later(_PUSH, self._push)
-        self.calls[call] = None
-        if isinstance(crossing, TrioCrossing):
-            return
-        if not self._ticking:
-            self._ticking = True
-            crossing.call_later(TICK, self._tick)
-
-    async def shut_down(self) -> None:
-        """Run what has to end before the loop does, the latest first."""
-        while self.at_shutdown:
-            await self.at_shutdown.pop()()
-
-    def _push(self) -> None:
-        self._pushing = self.threads.push()
-        if self._pushing and isinstance(self.crossing, AsyncioCrossing):
-            self.crossing.call_later(_PUSH, self._push)
-
-    def _tick(self) -> None:
-        for call in self.calls:
-            call.tick()
-        self._ticking = bool(self.calls)
-        if self._ticking and isinstance(self.crossing, AsyncioCrossing):
-            self.crossing.call_later(TICK, self._tick)
 
 
 class Call:

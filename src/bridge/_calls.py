@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from bridge import _at_exit
 from bridge._call import Call, Side, Spawn
+from bridge._call_side import CallSide
 from bridge._crossing import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
 from bridge._stats import Counters, ThreadStats
 from bridge._threads import Threads
@@ -29,7 +30,7 @@ class _Process:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.threads: Threads | None = None
-        self.sides: dict[object, Side] = {}
+        self.sides: dict[object, CallSide] = {}
         self.past = Counters()
 
 
@@ -45,9 +46,9 @@ class Calls:
         self._shutdown_timeout = shutdown_timeout
         self._slow_warning = slow_warning
         self._processes: dict[int, _Process] = {}
-        self._last: Side | None = None
+        self._last: CallSide | None = None
 
-    def here(self) -> Side:
+    def here(self) -> CallSide:
         """The side of the running loop."""
         try:
             loop = asyncio.get_running_loop()
@@ -60,7 +61,7 @@ class Calls:
         side = self._last = self._find(loop, lambda: AsyncioCrossing(loop))
         return side
 
-    def _find(self, key: object, cross: Callable[[], Crossing]) -> Side:
+    def _find(self, key: object, cross: Callable[[], Crossing]) -> CallSide:
         process = self._process()
         with process.lock:
             side = process.sides.get(key)
@@ -71,7 +72,7 @@ class Calls:
                 _at_exit.register(self)
             for old in [old for old, known in process.sides.items() if old is key or known.crossing.gone]:
                 process.past.add(process.sides.pop(old).counters)
-            side = process.sides[key] = Side(process.threads, cross(), key, self._slow_warning)
+            side = process.sides[key] = CallSide(process.threads, cross(), key, self._slow_warning)
         return side
 
     def _process(self) -> _Process:

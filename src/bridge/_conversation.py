@@ -101,7 +101,10 @@ class Conversation(Task):
         event = await self.listen()
         if event is None:
             return dict(DISCONNECT)
-        self._received_all = event["type"] == "http.disconnect" or not event["more_body"]
+        if event is DISCONNECT:
+            self._received_all = True
+            return dict(event)
+        self._received_all = not event["more_body"]
         return event
 
     async def _send(self, event: Event) -> None:

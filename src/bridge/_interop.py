@@ -17,7 +17,8 @@ from anyio._core._eventloop import threadlocals as _anyio_threadlocals
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context
 
 from bridge._crossing import AsyncioCrossing, Crossing
-from bridge._threads import Host, Threads, lender
+from bridge._host import Host, lender
+from bridge._threads import Threads
 
 try:
     from sniffio import current_async_library_cvar

@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge import _interop
 from bridge._call import Call
-from bridge._threads import Host, Job, current
+from bridge._host import Host, Job, current
 
 
 class LendingThread:

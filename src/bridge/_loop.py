@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, Final
 
 from bridge._crossing import Arriving, AsyncioCrossing, LoopGone
-from bridge._threads import describe
+from bridge._host import describe
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # How long the tasks that are left may take to end once they are cancelled, in seconds.

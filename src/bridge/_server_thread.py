@@ -6,7 +6,7 @@ import select
 import threading
 from typing import Any
 
-from bridge._threads import Job, describe, thread_name
+from bridge._host import Job, describe, thread_name
 
 # For all threads, since it is needed only by those that wait for a slow client.
 _pipe_lock = threading.Lock()

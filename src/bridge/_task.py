@@ -16,10 +16,10 @@ import anyio
 from bridge import _interop
 from bridge._call import Call, Gone, Spawn
 from bridge._crossing import Crossing, LoopGone
+from bridge._host import Host, current, lender
 from bridge._lending import LendingThread
 from bridge._server_thread import ServerThread
 from bridge._stats import Counters
-from bridge._threads import Host, current, lender
 from bridge._types import Event
 from bridge._wsgi_servers import Connection
 

@@ -1,31 +1,24 @@
-"""`WsgiToAsgi`: one request from an ASGI server through a WSGI application. Only this file awaits `receive` and
-`send`.
+"""`WsgiToAsgi`: one request from an ASGI server through a WSGI application.
+
+Only this file and `_request.py` await the server's `receive` and `send`.
 """
 
-import asyncio
-import functools
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Self, cast
-
-import anyio
+from typing import Any, Self, cast
 
 from bridge import _arguments
 from bridge._call import Side
-from bridge._calls import Calls, run_hook, run_in_thread, spawner
+from bridge._calls import Calls, run_hook
 from bridge._exchange import Exchange
+from bridge._request import Request, start, unavailable
 from bridge._stats import ThreadStats
 from bridge._translate.events_to_input import Body, expects_body
 from bridge._translate.response_to_events import END, body_event, plain_response
 from bridge._translate.scope_to_environ import scope_to_environ
 from bridge._types import Environ, Receive, Scope, Send, WSGIApp
 from bridge.errors import ClientDisconnected, ClientProtocolError, ServerProtocolError
-
-# Bytes of a collected body that go to its temporary file at once.
-_SPOOL_STEP: Final = 256 * 1024
-# How long the end of a request waits for the server's receive() to be cancelled, in seconds.
-_CANCEL_GRACE: Final = 1.0
 
 _log = logging.getLogger("bridge")
 
@@ -124,14 +117,14 @@ class WsgiToAsgi:
             else:
                 exchange.set_input(b"")
             if request is not None or not side.crossing.is_asyncio:
-                await (request or _Request(exchange, receive, send, None)).serve()
+                await (request or Request(exchange, receive, send, None)).serve()
                 return
-            _start(exchange)
+            start(exchange)
             try:
                 await exchange.arrival()
                 items = exchange.whole
                 if not exchange.finished or not items:
-                    await _Request(exchange, receive, send, None).follow()
+                    await Request(exchange, receive, send, None).follow()
                     return
                 await send(items[0])
                 await send(body_event(cast(bytes, items[1]) if items[1] is not END else b"", more=False))
@@ -151,9 +144,7 @@ class WsgiToAsgi:
             if exchange is not None and exchange.spool is not None and not exchange.begun:
                 exchange.discard_spool()
 
-    async def _receive_body(
-        self, exchange: Exchange, environ: Environ, receive: Receive, send: Send
-    ) -> "_Request | None":
+    async def _receive_body(self, exchange: Exchange, environ: Environ, receive: Receive, send: Send) -> Request | None:
         """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""
         length = environ.get("CONTENT_LENGTH")
         body = Body(None if length is None else int(length), self._max_body)
@@ -161,14 +152,14 @@ class WsgiToAsgi:
         if length is not None and body.ended and not body.truncated:
             exchange.set_input(data)
             return None
-        request = _Request(exchange, receive, send, body)
+        request = Request(exchange, receive, send, body)
         await request.collect(data, self._collect, stream=length is not None or self._stream_chunked)
         self._admit(exchange.side)
         return request
 
     def _admit(self, side: Side) -> None:
         if side.threads.surplus >= self._backlog:
-            raise _unavailable("when all threads were busy and the backlog was full")
+            raise unavailable("when all threads were busy and the backlog was full")
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI Lifespan; the hooks run, and at the end the threads get `shutdown_timeout` seconds to finish."""
@@ -209,186 +200,6 @@ class WsgiToAsgi:
         self.close()
 
 
-class _Request:
-    """A request that is more than one event to and fro: the rest of its body, the pieces of the response, the
-    client.
-    """
-
-    def __init__(self, exchange: Exchange, receive: Receive, send: Send, body: Body | None) -> None:
-        self._exchange = exchange
-        self._receive = receive
-        self._send = send
-        self._body = body
-        self._watcher: asyncio.Task[None] | None = None
-        self._started = self._ended = False
-
-    async def collect(self, data: bytes, bound: int, *, stream: bool) -> None:
-        """Receive the body after its first bytes `data`, before a thread is taken.
-
-        Up to `bound` bytes of it where the application can be given the rest in pieces (`stream`); else all of it,
-        into a file above `bound` bytes. Raises `ClientDisconnected` where that breaks off: it cannot be told from a
-        whole body.
-        """
-        body, exchange = self._body, self._exchange
-        assert body is not None
-        chunks = [data]
-        size = len(data)
-        while not body.ended and (not stream or size < bound):
-            data = body.take(await self._receive())
-            chunks.append(data)
-            size += len(data)
-            if not stream and size > (bound if exchange.spool is None else _SPOOL_STEP):
-                await run_in_thread(exchange.side, functools.partial(exchange.start_spool().write, chunks))
-                chunks, size = [], 0
-        if stream and (not body.ended or body.truncated):
-            exchange.set_partial_input(body, chunks)
-        elif stream:
-            exchange.set_input(b"".join(chunks))
-        elif body.truncated:
-            raise ClientDisconnected("the client left before the end of the request body")
-        else:
-            exchange.set_unannounced_input(body.received, chunks)
-
-    async def serve(self) -> None:
-        """Have a thread run the application, and follow it."""
-        if self._exchange.side.crossing.is_asyncio:
-            _start(self._exchange)
-            await self.follow()
-        else:
-            await self._serve_on_trio()
-
-    async def follow(self) -> None:
-        """Send what the thread tells, pass on what it asks for, and watch the client; on asyncio."""
-        exchange = self._exchange
-        if exchange.slow or (self._body is not None and not self._body.ended):
-            self._start_watcher()
-        elif self._body is None or not self._body.disconnected:
-            exchange.on_slow = self._start_watcher
-        try:
-            await self._converse()
-        except BaseException:
-            # Cancelled by the server, or send() raised: for the thread this is a client that left.
-            exchange.abandon()
-            if self._watcher is not None:
-                self._watcher.cancel()
-            raise
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher], timeout=_CANCEL_GRACE)
-
-    async def _serve_on_trio(self) -> None:
-        failure = None
-        async with anyio.create_task_group() as group:
-            # The application may have tasks for this group, so that it is there first.
-            self._exchange.spawn = spawner(group)
-            try:
-                _start(self._exchange)
-                group.start_soon(self._exchange.tick_until_finished)
-                if self._body is None or not self._body.disconnected:
-                    group.start_soon(self._watch)
-                await self._converse()
-            except Exception as error:
-                failure = error  # raised outside, so that it does not become a group
-            finally:
-                self._exchange.abandon()
-            group.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-
-    async def _converse(self) -> None:
-        exchange = self._exchange
-        while True:
-            if exchange.out:
-                await self._send_items()
-            elif exchange.finished:
-                if self._ended or not exchange.whole:
-                    break
-                exchange.out.extend(exchange.whole)
-            elif exchange.gone:
-                break
-            else:
-                await exchange.arrival()
-        if self._ended:
-            exchange.side.counters.served += 1
-        elif exchange.gone:
-            exchange.side.counters.client_disconnects += 1
-        else:
-            self._fail(exchange.error)
-
-    async def _send_items(self) -> None:
-        """Send what is there, chunks that have piled up as one."""
-        out, send = self._exchange.out, self._send
-        chunks: list[bytes] = []
-        path_sent = False
-        while out and not self._ended:
-            item = out.popleft()
-            if item is END:
-                self._ended = True
-            elif isinstance(item, bytes):
-                chunks.append(item)
-            else:
-                self._started = True
-                path_sent = item["type"] == "http.response.pathsend"
-                await send(item)
-        told_size = self._exchange.told_size
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if body or (self._ended and not path_sent):
-            await send(body_event(body, more=not self._ended))
-        self._exchange.took(told_size)
-
-    def _fail(self, error: BaseException | None) -> None:
-        """Let the server answer 500, or abort the response that has begun."""
-        if not self._started:
-            if isinstance(error, ClientProtocolError):
-                raise error
-            if isinstance(error, ClientDisconnected):
-                raise _truncated(error)
-        self._exchange.side.counters.aborted += 1
-        if isinstance(error, Exception):
-            raise error
-        raise RuntimeError(f"the application ended its thread with {error!r}") from error
-
-    def _start_watcher(self) -> None:
-        if self._watcher is None:
-            self._watcher = asyncio.ensure_future(self._watch())
-
-    async def _watch(self) -> None:
-        """Pass the rest of the body to the thread, then wait for the client to leave."""
-        call, body = self._exchange, self._body
-        try:
-            if body is not None:
-                while not body.ended:
-                    data = body.take(await self._receive())
-                    if data:
-                        call.give(data)
-                    await call.room()
-                call.give(b"")
-                if body.disconnected:
-                    call.abandon()
-                    return
-            over = body is not None and body.final
-            while (event := await self._receive())["type"] != "http.disconnect":
-                if over:
-                    # ASGI HTTP, "Disconnect": nothing else may come now. Whoever sends it may do so without end.
-                    _log.warning("the server sent a request event after the request; no longer watching its client")
-                    return
-                over = not event.get("more_body", False)
-            call.abandon()
-        except ClientProtocolError as refusal:
-            call.refuse(refusal)
-            call.give(b"")
-        except Exception:
-            _log.exception("the server's receive() raised; taking the client for gone")
-            call.abandon()
-
-
-def _start(exchange: Exchange) -> None:
-    try:
-        exchange.side.submit(exchange)
-    except RuntimeError as error:
-        raise _unavailable(f"when no thread could be had ({error})") from error
-
-
 async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
     """ASGI WebSocket: closing before accepting is a 403; with the denial response extension we can say more."""
     if (await receive())["type"] != "websocket.connect":
@@ -399,17 +210,3 @@ async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**body, "type": "websocket.http.response.body"})
     else:
         await send({"type": "websocket.close", "code": 1000})
-
-
-def _unavailable(when: str) -> ClientProtocolError:
-    return ClientProtocolError(
-        f"came {when}", expected="another try, in a second", clause="RFC 9110 15.6.4", status=503
-    )
-
-
-def _truncated(error: ClientDisconnected) -> ClientProtocolError:
-    refusal = ClientProtocolError(
-        f"sent less than it announced ({error})", expected="as many bytes as Content-Length says", clause="RFC 9112 6.3"
-    )
-    refusal.__cause__ = error
-    return refusal

@@ -32,7 +32,7 @@ class ProtocolError(Exception):
 
     party = "a party"
 
-    def __init__(self, did: str, *, expected: str, clause: str, state: str = "") -> None:
+    def __init__(self, did: str, expected: str, clause: str, state: str = "") -> None:
         super().__init__(did, expected, clause, state)
         self.did = did
         self.expected = expected
@@ -61,8 +61,9 @@ class ClientProtocolError(ProtocolError):
 
     party = "the client"
 
-    def __init__(self, did: str, *, expected: str, clause: str, status: int = 400) -> None:
-        super().__init__(did, expected=expected, clause=clause)
+    def __init__(self, did: str, expected: str, clause: str, status: int = 400) -> None:
+        super().__init__(did, expected, clause)
+        self.args = (did, expected, clause, status)
         self.status = status
 
 
@@ -80,3 +81,6 @@ class ClientDisconnected(ConnectionResetError):
 
     def __init__(self, message: str = "the client left") -> None:
         super().__init__(errno.ECONNRESET, message)
+
+    def __reduce__(self) -> tuple[type["ClientDisconnected"], tuple[str]]:
+        return type(self), (self.strerror or "",)

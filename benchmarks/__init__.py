@@ -1,0 +1,1 @@
+"""How fast the two adapters are, measured side by side with their peers in one run: `python -m benchmarks --help`."""

@@ -1,0 +1,201 @@
+"""What is measured: the rows, their subjects, and what each row has to reach."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks import backpressure, memory, peers, servers
+from benchmarks.child import run
+from benchmarks.settings import Settings
+from benchmarks.streams import PIECE
+
+Sample = dict[str, float]
+A2WSGI, ASGIREF, UVICORN, NATIVE = "a2wsgi", "asgiref", "uvicorn", peers.NATIVE
+
+LABELS = {
+    peers.A2WSGI_40: "a2wsgi, 40 workers",
+    UVICORN: "uvicorn's own",
+    NATIVE: "no adapter",
+    servers.GUNICORN_SYNC: "Gunicorn sync",
+    servers.GUNICORN_GTHREAD: "Gunicorn gthread",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """`bridge` reaches at least `times` the speed of `peer`; `above`: more than that."""
+
+    peer: str
+    times: float
+    above: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """The figure of `bridge` is at most `limit`, in the unit of its case."""
+
+    limit: float
+
+
+Target = AtLeast | AtMost
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Something that is sampled for several subjects, in interleaved rounds of which it takes at most `most_rounds`."""
+
+    name: str
+    subjects: tuple[str, ...]
+    sample: Callable[[str, Settings], Sample]
+    most_rounds: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One figure of a row: `metric` of the samples of `measure`."""
+
+    title: str
+    measure: Measure
+    metric: str
+    unit: str
+    targets: tuple[Target, ...] = ()
+    more_is_better: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table, and the word that picks it on the command line."""
+
+    name: str
+    title: str
+    cases: tuple[Case, ...]
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        return tuple(dict.fromkeys(case.measure for case in self.cases))
+
+
+def _isolated(name: str, *subjects: str, most_rounds: int = 100) -> Measure:
+    return Measure(name, subjects, lambda subject, settings: run(name, subject, settings), most_rounds)
+
+
+def _at_least(times: float, *subjects: str) -> tuple[Target, ...]:
+    return tuple(AtLeast(subject, times) for subject in subjects)
+
+
+_WSGI_ADAPTERS = (peers.BRIDGE, A2WSGI, ASGIREF, UVICORN)
+_ASGI_ADAPTERS = (peers.BRIDGE, A2WSGI)
+_POST_32 = _isolated("post-32", *_WSGI_ADAPTERS, NATIVE)
+_POST_1 = _isolated("post-1", *_WSGI_ADAPTERS, NATIVE)
+_CALL_1 = _isolated("call-1", *_ASGI_ADAPTERS, NATIVE)
+_CALL_8 = _isolated("call-8", *_ASGI_ADAPTERS, NATIVE)
+_BLOCKING = _isolated("blocking", peers.BRIDGE, A2WSGI, peers.A2WSGI_40, ASGIREF, UVICORN, most_rounds=2)
+_STREAM_WTA = _isolated("stream-wsgi-to-asgi", *_WSGI_ADAPTERS, NATIVE)
+_STREAM_ATW = _isolated("stream-asgi-to-wsgi", *_ASGI_ADAPTERS, NATIVE)
+_AHEAD_WTA = _isolated("ahead-wsgi-to-asgi", *_WSGI_ADAPTERS, most_rounds=1)
+_AHEAD_ATW = _isolated("ahead-asgi-to-wsgi", *_ASGI_ADAPTERS, most_rounds=1)
+_GUNICORN = (servers.GUNICORN_SYNC, servers.GUNICORN_GTHREAD)
+_LOAD = Measure("server", (peers.BRIDGE, A2WSGI, NATIVE, *_GUNICORN), servers.load, most_rounds=3)
+_MEMORY_UVICORN = Measure("memory-uvicorn", _ASGI_ADAPTERS, memory.uvicorn, most_rounds=1)
+_MEMORY_GUNICORN = Measure("memory-gunicorn", _ASGI_ADAPTERS, memory.gunicorn, most_rounds=1)
+
+_REQUEST, _CHUNK, _AHEAD = "µs a request", "µs a chunk", "KiB ahead"
+# Far below the stream that is offered, and above what either adapter holds on purpose.
+_WAITS = AtMost(4096.0)
+_SMALL = AtMost(32.0)
+_OFFERED = f"of {backpressure.STREAM_BYTES // 2**20} MiB, consumer stopped"
+
+ROWS = (
+    Row(
+        "post-32",
+        "WsgiToAsgi in process, small POST, 32 at once, uvloop",
+        (Case("POST, 64 bytes", _POST_32, "post", _REQUEST, _at_least(12, A2WSGI, ASGIREF, UVICORN)),),
+    ),
+    Row(
+        "post-1",
+        "WsgiToAsgi in process, small POST, one at a time, uvloop",
+        (Case("POST, 64 bytes", _POST_1, "post", _REQUEST, _at_least(5, A2WSGI, ASGIREF, UVICORN)),),
+    ),
+    Row(
+        "call-1",
+        "AsgiToWsgi in process, one caller thread",
+        (
+            Case("GET hello", _CALL_1, "get", _REQUEST, _at_least(6, A2WSGI)),
+            Case("POST, 64 bytes", _CALL_1, "post", _REQUEST, _at_least(6, A2WSGI)),
+        ),
+    ),
+    Row(
+        "call-8",
+        "AsgiToWsgi in process, 8 caller threads",
+        (
+            Case("GET hello", _CALL_8, "get", _REQUEST, _at_least(5, A2WSGI)),
+            Case("POST, 64 bytes", _CALL_8, "post", _REQUEST, _at_least(5, A2WSGI)),
+        ),
+    ),
+    Row(
+        "server",
+        "Hello on Uvicorn (httptools, uvloop), 32 connections, wrk; on Gunicorn: 1 worker, gthread 32 threads",
+        (
+            Case(
+                "GET hello",
+                _LOAD,
+                "rate",
+                "requests a second",
+                (AtLeast(A2WSGI, 4), AtLeast(NATIVE, 0.6), *(AtLeast(each, 1, above=True) for each in _GUNICORN)),
+                more_is_better=True,
+            ),
+        ),
+    ),
+    Row(
+        "blocking",
+        "WsgiToAsgi in process, 32 requests at once that each block 50 ms",
+        (
+            Case("first time in a process", _BLOCKING, "cold", "ms for all", (AtMost(80.0),)),
+            Case("again", _BLOCKING, "warm", "ms for all", (AtMost(80.0),)),
+        ),
+    ),
+    Row(
+        "stream",
+        "Streamed bodies in process: what a chunk costs, and backpressure",
+        (
+            Case("WsgiToAsgi, response, 1 KiB", _STREAM_WTA, "response", _CHUNK, _at_least(4, A2WSGI)),
+            Case("WsgiToAsgi, request, 1 KiB", _STREAM_WTA, "request", _CHUNK, _at_least(4, A2WSGI)),
+            Case("AsgiToWsgi, response, 1 KiB", _STREAM_ATW, "response", _CHUNK, _at_least(4, A2WSGI)),
+            Case(f"AsgiToWsgi, request, {PIECE // 1024} KiB", _STREAM_ATW, "request", _CHUNK, _at_least(4, A2WSGI)),
+            Case(f"WsgiToAsgi, response {_OFFERED}", _AHEAD_WTA, "response", _AHEAD, (_WAITS,)),
+            Case(f"WsgiToAsgi, request {_OFFERED}", _AHEAD_WTA, "request", _AHEAD, (_WAITS,)),
+            Case(f"AsgiToWsgi, response {_OFFERED}", _AHEAD_ATW, "response", _AHEAD, (_WAITS,)),
+            Case(f"AsgiToWsgi, request {_OFFERED}", _AHEAD_ATW, "request", _AHEAD, (_WAITS,)),
+        ),
+    ),
+    Row(
+        "memory",
+        "One large transfer over a real server: peak memory of its process over idle",
+        (
+            Case("WsgiToAsgi on Uvicorn, up", _MEMORY_UVICORN, "upload", "MiB over idle", (_SMALL,)),
+            Case("WsgiToAsgi on Uvicorn, down", _MEMORY_UVICORN, "download", "MiB over idle", (_SMALL,)),
+            Case("AsgiToWsgi on Gunicorn gthread, up", _MEMORY_GUNICORN, "upload", "MiB over idle", (_SMALL,)),
+            Case("AsgiToWsgi on Gunicorn gthread, down", _MEMORY_GUNICORN, "download", "MiB over idle", (_SMALL,)),
+            Case("WsgiToAsgi on Uvicorn, up", _MEMORY_UVICORN, "upload-rate", "MiB a second", more_is_better=True),
+            Case("WsgiToAsgi on Uvicorn, down", _MEMORY_UVICORN, "download-rate", "MiB a second", more_is_better=True),
+            Case(
+                "AsgiToWsgi on Gunicorn gthread, up",
+                _MEMORY_GUNICORN,
+                "upload-rate",
+                "MiB a second",
+                more_is_better=True,
+            ),
+            Case(
+                "AsgiToWsgi on Gunicorn gthread, down",
+                _MEMORY_GUNICORN,
+                "download-rate",
+                "MiB a second",
+                more_is_better=True,
+            ),
+        ),
+    ),
+)
+
+
+def label(subject: str) -> str:
+    """What the table and the chart call a subject."""
+    return LABELS.get(subject, subject)

@@ -1,0 +1,123 @@
+"""Requests in process: what one costs with many at once, one at a time, from several threads, and when all block.
+
+Each function is one sample, taken in a process of its own; it returns its metrics by name.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from time import perf_counter
+
+import uvloop
+
+from benchmarks import apps, peers
+from benchmarks.harness import call_asgi, call_wsgi, make_environ, make_scope
+from benchmarks.settings import Settings
+
+POST_BODY = apps.pattern(64)
+BLOCKED_AT_ONCE = 32
+_WARM_UP_SECONDS = 0.1
+
+
+def post_32(subject: str, settings: Settings) -> dict[str, float]:
+    """Microseconds a request of `WsgiToAsgi`: small POSTs, 32 at once, on uvloop."""
+    return {"post": _post(subject, settings, at_once=32)}
+
+
+def post_1(subject: str, settings: Settings) -> dict[str, float]:
+    """Microseconds a request of `WsgiToAsgi`: small POSTs, one at a time, on uvloop."""
+    return {"post": _post(subject, settings, at_once=1)}
+
+
+def call_1(subject: str, settings: Settings) -> dict[str, float]:
+    """Microseconds a request of `AsgiToWsgi`, called by one thread."""
+    return _calls(subject, settings, threads=1)
+
+
+def call_8(subject: str, settings: Settings) -> dict[str, float]:
+    """Microseconds a request of `AsgiToWsgi`, called by eight threads at once."""
+    return _calls(subject, settings, threads=8)
+
+
+def blocking(subject: str, settings: Settings) -> dict[str, float]:
+    """Milliseconds for 32 requests at once that each block 50 ms: the first such wave of a process, and the next."""
+    app = apps.asgi_block if subject == peers.NATIVE else peers.wsgi_to_asgi(subject, apps.wsgi_block)
+
+    async def wave() -> float:
+        started = perf_counter()
+        await asyncio.gather(*(call_asgi(app, make_scope(), b"", apps.HELLO) for _ in range(BLOCKED_AT_ONCE)))
+        return (perf_counter() - started) * 1e3
+
+    async def waves() -> dict[str, float]:
+        return {"cold": await wave(), "warm": await wave()}
+
+    return uvloop.run(waves())
+
+
+def _post(subject: str, settings: Settings, *, at_once: int) -> float:
+    app = apps.asgi_echo if subject == peers.NATIVE else peers.wsgi_to_asgi(subject, apps.wsgi_echo)
+
+    async def requests(until: float) -> int:
+        count = 0
+        while perf_counter() < until:
+            await call_asgi(app, make_scope("POST", body_length=len(POST_BODY)), POST_BODY, POST_BODY)
+            count += 1
+        return count
+
+    async def load(seconds: float) -> float:
+        started = perf_counter()
+        counts = await asyncio.gather(*(requests(started + seconds) for _ in range(at_once)))
+        return (perf_counter() - started) / sum(counts) * 1e6
+
+    async def sample() -> float:
+        await load(_WARM_UP_SECONDS)
+        return await load(settings.seconds)
+
+    return uvloop.run(sample())
+
+
+def _calls(subject: str, settings: Settings, *, threads: int) -> dict[str, float]:
+    native = subject == peers.NATIVE
+    hello = apps.wsgi_hello if native else peers.asgi_to_wsgi(subject, apps.asgi_hello)
+    echo = apps.wsgi_echo if native else peers.asgi_to_wsgi(subject, apps.asgi_echo)
+    return {
+        "get": _from_threads(threads, settings, lambda: call_wsgi(hello, make_environ(), apps.HELLO)),
+        "post": _from_threads(
+            threads, settings, lambda: call_wsgi(echo, make_environ("POST", body=POST_BODY), POST_BODY)
+        ),
+    }
+
+
+def _from_threads(threads: int, settings: Settings, request: Callable[[], None]) -> float:
+    _load(threads, _WARM_UP_SECONDS, request)
+    return _load(threads, settings.seconds, request)
+
+
+def _load(threads: int, seconds: float, request: Callable[[], None]) -> float:
+    counts: list[int] = []
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(threads + 1)
+
+    def caller() -> None:
+        count = 0
+        barrier.wait()
+        until = perf_counter() + seconds
+        try:
+            while perf_counter() < until:
+                request()
+                count += 1
+        except BaseException as error:
+            errors.append(error)
+        counts.append(count)
+
+    callers = [threading.Thread(target=caller) for _ in range(threads)]
+    for thread in callers:
+        thread.start()
+    barrier.wait()
+    started = perf_counter()
+    for thread in callers:
+        thread.join()
+    elapsed = perf_counter() - started
+    if errors:
+        raise errors[0]
+    return elapsed / sum(counts) * 1e6

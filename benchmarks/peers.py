@@ -1,0 +1,60 @@
+"""The subjects: our adapters, those of the peers with the defaults they ship with, and the app without any adapter.
+
+A package is imported when its subject is built, so that each measured process holds only what it measures.
+"""
+
+import importlib
+import importlib.metadata
+import warnings
+from typing import Any
+
+from benchmarks.apps import ASGIApp, WSGIApp
+
+BRIDGE = "bridge"
+NATIVE = "native"
+# For the requests that block: as many threads as ours has by default, beside the ten that a2wsgi has by default.
+A2WSGI_40 = "a2wsgi-40-workers"
+PACKAGES = ("a2wsgi", "asgiref", "gunicorn", "httptools", "uvicorn", "uvloop", "wsgi-asgi-bridge")
+
+_WSGI_TO_ASGI: dict[str, tuple[str, str, dict[str, Any]]] = {
+    BRIDGE: ("bridge", "WsgiToAsgi", {}),
+    "a2wsgi": ("a2wsgi", "WSGIMiddleware", {}),
+    A2WSGI_40: ("a2wsgi", "WSGIMiddleware", {"workers": 40}),
+    "asgiref": ("asgiref.wsgi", "WsgiToAsgi", {}),
+    # Uvicorn's own, which it deprecates: its public name `WSGIMiddleware` is a2wsgi's wherever that is installed.
+    "uvicorn": ("uvicorn.middleware.wsgi", "_WSGIMiddleware", {}),
+}
+_ASGI_TO_WSGI: dict[str, tuple[str, str, dict[str, Any]]] = {
+    BRIDGE: ("bridge", "AsgiToWsgi", {}),
+    "a2wsgi": ("a2wsgi", "ASGIMiddleware", {}),
+}
+
+
+def wsgi_to_asgi(subject: str, app: WSGIApp) -> ASGIApp:
+    """`app` behind the adapter of `subject`, as an ASGI app."""
+    adapted: ASGIApp = _build(_WSGI_TO_ASGI[subject], app)
+    return adapted
+
+
+def asgi_to_wsgi(subject: str, app: ASGIApp) -> WSGIApp:
+    """`app` behind the adapter of `subject`, as a WSGI app."""
+    adapted: WSGIApp = _build(_ASGI_TO_WSGI[subject], app)
+    return adapted
+
+
+def _build(adapter: tuple[str, str, dict[str, Any]], app: Any) -> Any:
+    module, name, options = adapter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return getattr(importlib.import_module(module), name)(app, **options)
+
+
+def versions() -> dict[str, str]:
+    """The installed version of each package that takes part, or `missing`."""
+    found: dict[str, str] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found

@@ -1,0 +1,58 @@
+"""A server in a process of its own: `python -m benchmarks.serve SERVER SUBJECT PORT`.
+
+One process that answers, no access log, and otherwise the defaults of each server.
+"""
+
+import sys
+from typing import Any
+
+import uvicorn
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+
+from benchmarks import apps, peers
+
+GTHREAD_THREADS = 32
+
+
+def run_uvicorn(subject: str, port: int) -> None:
+    """Uvicorn with httptools and uvloop, running the ASGI site or, behind an adapter, the WSGI site."""
+    app = apps.asgi_site if subject == peers.NATIVE else peers.wsgi_to_asgi(subject, apps.wsgi_site)
+    uvicorn.run(
+        app, host="127.0.0.1", port=port, http="httptools", loop="uvloop", access_log=False, log_level="warning"
+    )
+
+
+def run_gunicorn(subject: str, port: int, **options: object) -> None:
+    """Gunicorn with one worker, running the WSGI site or, behind an adapter, the ASGI site."""
+
+    class Site(BaseApplication):  # type: ignore[misc]
+        def load_config(self) -> None:
+            settings = {
+                "bind": f"127.0.0.1:{port}",
+                "workers": 1,
+                "loglevel": "warning",
+                "control_socket_disable": True,
+            }
+            for name, value in (settings | options).items():
+                self.cfg.set(name, value)
+
+        def load(self) -> Any:
+            return apps.wsgi_site if subject == peers.NATIVE else peers.asgi_to_wsgi(subject, apps.asgi_site)
+
+    Site().run()
+
+
+def main(server: str, subject: str, port: int) -> None:
+    """Serve until SIGTERM."""
+    if server == "uvicorn":
+        run_uvicorn(subject, port)
+    elif server == "gunicorn-sync":
+        run_gunicorn(subject, port, worker_class="sync")
+    elif server == "gunicorn-gthread":
+        run_gunicorn(subject, port, worker_class="gthread", threads=GTHREAD_THREADS)
+    else:
+        raise LookupError(f"no server is called {server!r}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,151 @@
+"""Real servers: started on a free port of 127.0.0.1, put under load by wrk, and stopped by their process id."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from benchmarks import apps, peers
+from benchmarks.child import SampleError
+from benchmarks.harness import check
+from benchmarks.settings import Settings
+
+CONNECTIONS = 32
+GUNICORN_SYNC = "gunicorn-sync"
+GUNICORN_GTHREAD = "gunicorn-gthread"
+_START_SECONDS = 20.0
+_STOP_SECONDS = 15.0
+_WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers: its port, and the process that runs the app (a Gunicorn worker, not its parent)."""
+
+    port: int
+    pid: int
+
+
+@contextlib.contextmanager
+def running(server: str, subject: str) -> Iterator[Server]:
+    """The server with the app of `subject`, from its first verified answer to its end by SIGTERM."""
+    port = _free_port()
+    command = [sys.executable, "-m", "benchmarks.serve", server, subject, str(port)]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            _wait_for_answer(process, port)
+            yield Server(port, _serving_pid(process.pid))
+        except (OSError, HTTPException, SampleError, AssertionError) as error:
+            log.seek(0)
+            said = log.read().decode(errors="replace")[-4000:]
+            raise SampleError(f"{server} with {subject}: {error}\n{said}".strip()) from error
+        finally:
+            _stop(process, f"{server} with {subject}")
+
+
+def wrk_path() -> str:
+    """Where wrk is installed; `SampleError` that names the Debian package where it is not."""
+    path = shutil.which("wrk")
+    if path is None:
+        raise SampleError("wrk is not installed; it is in the Debian package `wrk` (apt-get install wrk)")
+    return path
+
+
+def load(subject: str, settings: Settings) -> dict[str, float]:
+    """Requests a second of a hello app with 32 connections: the WSGI app on Uvicorn behind the adapter of `subject`,
+    the ASGI app on Uvicorn, or the WSGI app on one of Gunicorn's workers.
+    """
+    on_gunicorn = subject in (GUNICORN_SYNC, GUNICORN_GTHREAD)
+    server, app = (subject, peers.NATIVE) if on_gunicorn else ("uvicorn", subject)
+    with running(server, app) as site:
+        size = _response_size(site.port)
+        _wrk(site.port, 1.0, size)
+        return {"rate": _wrk(site.port, settings.load_seconds, size)}
+
+
+def _wrk(port: int, seconds: float, response_size: int) -> float:
+    command = [
+        wrk_path(),
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds:.0f}s",
+        f"-s{_WRK_SCRIPT}",
+        f"http://127.0.0.1:{port}/",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
+    if done.returncode != 0:
+        raise SampleError(f"wrk failed: {done.stdout}{done.stderr}")
+    result = json.loads(done.stdout.splitlines()[-1])
+    requests, received = result["requests"], result["bytes"]
+    if any(result["errors"].values()) or not requests:
+        raise SampleError(f"wrk saw errors: {result}")
+    # Every response has the size of the one that was verified; those in flight at the end may be cut.
+    if not 0 <= received - requests * response_size <= CONNECTIONS * response_size:
+        raise SampleError(f"wrk received {received} bytes for {requests} responses of {response_size} bytes each")
+    return float(requests / result["seconds"])
+
+
+def _response_size(port: int) -> int:
+    """The size in bytes, head and body, of the hello response, sent as wrk asks for it, and verified."""
+    received = bytearray()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port)
+        while not received.endswith(b"\r\n\r\n" + apps.HELLO):
+            piece = client.recv(65536)
+            if not piece:
+                raise SampleError(f"the server closed the connection after {bytes(received)!r}")
+            received += piece
+    if not received.startswith(b"HTTP/1.1 200 "):
+        raise SampleError(f"the server answered {bytes(received)!r}")
+    return len(received)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for_answer(process: subprocess.Popen[bytes], port: int) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while True:
+        if process.poll() is not None:
+            raise SampleError(f"ended at once with status {process.returncode}")
+        try:
+            connection = HTTPConnection("127.0.0.1", port, timeout=5)
+            with contextlib.closing(connection):
+                connection.request("GET", "/")
+                response = connection.getresponse()
+                return check(response.status, response.read(), apps.HELLO)
+        except ConnectionRefusedError as error:
+            if time.monotonic() > until:
+                raise SampleError(f"no answer within {_START_SECONDS:g} seconds") from error
+            time.sleep(0.05)
+
+
+def _serving_pid(pid: int) -> int:
+    children = psutil.Process(pid).children()
+    return children[0].pid if children else pid
+
+
+def _stop(process: subprocess.Popen[bytes], name: str) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        for each in [*psutil.Process(process.pid).children(), process]:
+            each.kill()
+        process.wait()
+        raise SampleError(f"{name}: did not end within {_STOP_SECONDS:g} seconds of SIGTERM") from error

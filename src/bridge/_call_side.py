@@ -1,0 +1,65 @@
+"""What one event loop does for the calls that it has made: starts them, pushes the threads, looks after slow ones."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from bridge import _interop
+from bridge._call import TICK, Call
+from bridge._crossing import AsyncioCrossing, Crossing, TrioCrossing
+from bridge._host import lender
+from bridge._stats import Counters
+from bridge._threads import Threads
+
+_PUSH: Final = 0.001
+
+
+class CallSide:
+    """What one event loop does for the calls that it has made: starts them, pushes the threads, looks after slow
+    ones.
+    """
+
+    def __init__(self, threads: Threads, crossing: Crossing, key: object, slow_warning: float | None) -> None:
+        self.threads = threads
+        self.crossing = crossing
+        self.key = key
+        self.token = _interop.LoopToken(crossing)
+        self.slow_warning = slow_warning
+        self.counters = Counters()
+        # What has to end before the loop does: coroutine functions.
+        self.at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.calls: dict[Call, None] = {}
+        self._pushing = False
+        self._ticking = False
+
+    def submit(self, call: Call) -> None:
+        """Start a call; on the loop. Raises `RuntimeError` where no thread can be had."""
+        crossing = self.crossing
+        lent = lender.get()
+        if lent is None or not lent.lend(call):
+            push = self.threads.submit(call, eager=not crossing.is_asyncio)
+            if push and not self._pushing and isinstance(crossing, AsyncioCrossing):
+                self._pushing = True
+                crossing.call_later(_PUSH, self._push)
+        self.calls[call] = None
+        if isinstance(crossing, TrioCrossing):
+            return
+        if not self._ticking:
+            self._ticking = True
+            crossing.call_later(TICK, self._tick)
+
+    async def shut_down(self) -> None:
+        """Run what has to end before the loop does, the latest first."""
+        while self.at_shutdown:
+            await self.at_shutdown.pop()()
+
+    def _push(self) -> None:
+        self._pushing = self.threads.push()
+        if self._pushing and isinstance(self.crossing, AsyncioCrossing):
+            self.crossing.call_later(_PUSH, self._push)
+
+    def _tick(self) -> None:
+        for call in self.calls:
+            call.tick()
+        self._ticking = bool(self.calls)
+        if self._ticking and isinstance(self.crossing, AsyncioCrossing):
+            self.crossing.call_later(TICK, self._tick)
