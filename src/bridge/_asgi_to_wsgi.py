@@ -129,10 +129,14 @@ def _respond(conversation: Conversation, environ: Environ, start_response: Start
             environ["wsgi.early_hints"](item.links)
         out = conversation.out
         if out and type(out[0]) is File:
-            body = environ["wsgi.file_wrapper"](_open(conversation, out[0].path), STEP)
-            start_response(item.status, item.headers)
+            opened = _open(conversation, out[0].path)
+            try:
+                start_response(item.status, item.headers)
+            except BaseException:
+                opened.close()
+                raise
             conversation.release()
-            return cast(Iterable[bytes], body)
+            return cast(Iterable[bytes], environ["wsgi.file_wrapper"](opened, STEP))
         start_response(item.status, item.headers)
     except Gone:
         conversation.release()
@@ -175,10 +179,12 @@ class _Chunks:
         conversation = self._conversation
         if self._file is not None:
             self._file.close()
-        if not (conversation.over or conversation.finished):
-            conversation.disconnect()
-        elif not conversation.gone:
+        # A server may stop at Content-Length, before the application has said that this was all.
+        conversation.satisfied = conversation.response.filled and not conversation.out
+        if conversation.satisfied or conversation.over or conversation.finished:
             self._linger()
+        else:
+            conversation.disconnect()
         conversation.release()
 
     def _next_data(self) -> bytes:
@@ -211,7 +217,7 @@ class _Chunks:
 
     def _linger(self) -> None:
         """Stay for what thread-sensitive code still does after the response, Django's signals for one."""
-        if self._conversation.sensitive:
+        if self._conversation.sensitive and not self._conversation.gone:
             self._conversation.linger(self._conversation.side.disconnect_grace)
 
 

@@ -245,7 +245,10 @@ class Call:
     def took(self, told_size: int) -> None:
         """All that was told until `told_size` had this value has been dealt with, so that the thread may go on."""
         self._taken_size = told_size
-        self._nudge()
+        if not self.patient and self._host is not None:
+            self._host.nudge()  # its thread has halted the call, and waits for something else
+        else:
+            self._nudge()
 
     def give(self, data: bytes) -> None:
         """Give the thread what it waits for in `listen`."""

@@ -5,9 +5,8 @@ from contextlib import suppress
 from typing import Final
 
 from bridge._call import Gone, Spawn
-from bridge._crossing import AsyncioCrossing
 from bridge._task import Side, Task
-from bridge._translate.events_to_response import HELD, Response
+from bridge._translate.events_to_response import Response
 from bridge._translate.input_to_events import DISCONNECT, EMPTY, Body
 from bridge._types import ASGIApp, Environ, Event, Scope
 from bridge._wsgi_servers import Connection
@@ -121,19 +120,18 @@ class Conversation(Task):
                 self.tell(items)
                 if self.stalled and not response.complete:
                     await self.ease()
-            elif response.state is HELD:
-                # Most send their first body event at once, so that one wake-up of the thread serves for both.
-                crossing = self.side.crossing
-                if isinstance(crossing, AsyncioCrossing):
-                    crossing.call_soon(self._flush)
-                else:
-                    self._flush()
+            elif self._impatient:
+                self.flush()
         except Gone:
             raise ClientDisconnected("the client left before the response was complete") from None
 
-    def _flush(self) -> None:
-        # An application that has already failed is still to be answered with a 500.
-        if not self.finished and (items := self.response.flush()):
+    def flush(self) -> None:
+        """Let the head go without a body: the thread has waited for one long enough.
+
+        Most applications send both at once, and then one wake-up of the thread serves for both.
+        """
+        items = self.response.flush()
+        if items:
             with suppress(Gone):
                 self.tell(items)
 

@@ -30,6 +30,9 @@ _ITEM: Final = 64
 # How often a waiting thread looks after the client and the loop, in seconds.
 POLL: Final = 0.5
 
+# How long it waits for all of a small response before it takes what there is, in seconds.
+_PATIENCE: Final = 0.02
+
 ENDED: Final = object()
 
 
@@ -61,13 +64,15 @@ class Task(LendingThread):
     gone = False
     # The response is complete, so that nothing of it is of interest any more; set on the loop.
     over = False
+    # The server has got all that it wants, and left; what may still be told is of no use.
+    satisfied = False
     cancel: Callable[[], object] | None = None
     _outer: Call | None = None
     _given: deque[Event] | None = None
     _all_given = False
     _waiters: list[Awaitable[None]] | None = None
     _told_size = _taken_size = 0
-    _posted = _wanted = _unreadable = _full = _expiring = False
+    _posted = _wanted = _unreadable = _full = _expiring = _impatient = False
 
     def __init__(self, side: Side, spawn: Spawn, connection: Connection) -> None:
         self.side = side
@@ -92,6 +97,10 @@ class Task(LendingThread):
 
     async def work(self) -> None:
         """The work, on the loop."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Tell what is held back; on the loop."""
         raise NotImplementedError
 
     def read(self) -> Event | None:
@@ -129,13 +138,20 @@ class Task(LendingThread):
                 raise Gone
             self._nudged = False
             if not (out or self._jobs or self.finished or (self._wanted and not self._unreadable)):
-                self._rest(POLL)
+                self._await_item()
         item = out.popleft()
         if isinstance(item, bytes):
             self._taken_size += len(item) + _ITEM
             if self._full and not self.stalled:
                 self._post()
         return item
+
+    def _await_item(self) -> None:
+        if self._impatient:
+            self._rest(POLL)
+        elif not self._rest(_PATIENCE):
+            self._impatient = True
+            self._post()
 
     def linger(self, timeout: float) -> None:
         """Do the work of the request until the task ends, or for `timeout` seconds."""
@@ -204,6 +220,8 @@ class Task(LendingThread):
             self.side.live.add(self)
             self.cancel = self._spawn(self._run, self._context)
         else:
+            if self._impatient and not self.finished:
+                self.flush()
             self._wake()
         if self.gone and not self._expiring and not self.finished:
             self._expiring = True
@@ -233,6 +251,8 @@ class Task(LendingThread):
 
     def tell(self, items: Sequence[object]) -> None:
         """Hand `items` to the thread. Raises `Gone`."""
+        if self.satisfied:
+            return
         if self.gone or self._released:
             raise Gone
         for item in items:

@@ -26,7 +26,9 @@ class _Process:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.sides: dict[object, TaskSide] = {}
+        self.sides: list[TaskSide] = []
+        # Those on loops of servers.
+        self.homes: dict[object, TaskSide] = {}
         self.private: TaskSide | None = None
         self.past = Counters()
         self.past_block = 0.0
@@ -66,7 +68,7 @@ class Tasks:
                 loop = _loop.rent(self._options.loop_factory, tenant)
                 side = process.private = TaskSide(self._options, loop.crossing, loop)
                 side.tenant = tenant
-                process.sides[side.crossing] = side
+                process.sides.append(side)
                 _at_exit.register(self)
         return side
 
@@ -78,14 +80,16 @@ class Tasks:
     def _home_side(self, call: Call) -> TaskSide:
         process = self._process()
         crossing = call.side.crossing
-        side = process.sides.get(crossing)
+        side = process.homes.get(crossing)
         if side is None:
             with process.lock:
-                for old in [old for old in process.sides.values() if not old.usable]:
+                for old in [old for old in process.homes.values() if not old.usable]:
+                    del process.homes[old.crossing]
                     self._retire(process, old)
-                side = process.sides.get(crossing)
+                side = process.homes.get(crossing)
                 if side is None:
-                    side = process.sides[crossing] = TaskSide(self._options, crossing, None)
+                    side = process.homes[crossing] = TaskSide(self._options, crossing, None)
+                    process.sides.append(side)
                     if side.lifespan is not None:
                         call.side.at_shutdown.append(functools.partial(side.end, self._options.shutdown_timeout))
         if not side.started:
@@ -99,7 +103,7 @@ class Tasks:
 
     def _retire(self, process: _Process, side: TaskSide) -> None:
         """Forget a side, but not what it counted; with the lock held."""
-        del process.sides[side.crossing]
+        process.sides.remove(side)
         process.past.add(side.counters)
         if isinstance(side.crossing, TimedCrossing):
             process.past_block = max(process.past_block, side.crossing.longest_block)
@@ -113,13 +117,14 @@ class Tasks:
         process = self._process()
         with process.lock:
             # The sides of servers' loops end with those.
-            ours = [side for side in process.sides.values() if side.private is not None]
-            for side in ours:
-                self._retire(process, side)
+            ours = [side for side in process.sides if side.private is not None]
             process.private = None
             _at_exit.unregister(self)
         for side in ours:
             self._end(side, at_exit=at_exit)
+            with process.lock:
+                if side in process.sides:
+                    self._retire(process, side)
 
     def _end(self, side: TaskSide, *, at_exit: bool) -> None:
         private = side.private
@@ -150,7 +155,7 @@ class Tasks:
         block, tasks, busy = process.past_block, 0, 0
         with process.lock:
             total.add(process.past)
-            for side in process.sides.values():
+            for side in process.sides:
                 total.add(side.counters)
                 busy += len(side.live)
                 if side.private is not None and isinstance(side.crossing, TimedCrossing):

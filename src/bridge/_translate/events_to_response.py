@@ -114,6 +114,11 @@ class Response:
         self.state = following
         return items
 
+    @property
+    def filled(self) -> bool:
+        """Whether as many bytes have been sent as may be sent, so that only the end can follow."""
+        return self._left == 0
+
     def flush(self) -> Items:
         """The head, if it is still held back."""
         head = self._head
