@@ -17,7 +17,7 @@ from bridge import _interop
 from bridge._crossing import Crossing, LoopGone
 from bridge._host import Host
 from bridge._stats import Counters
-from bridge._threads import Threads
+from bridge._threads import PoolClosed, Threads
 
 # Bytes on the way to the loop, or to the thread, before who hands them over has to wait.
 BOUND: Final = 64 * 1024
@@ -164,7 +164,7 @@ class Call:
 
     def dropped(self) -> None:
         """No thread came to it before the pool was closed."""
-        self.gone = True
+        self.error = PoolClosed("the threads were stopped before there was one for it")
         self._finish()
 
     def tell(self, items: Sequence[object], size: int) -> None:

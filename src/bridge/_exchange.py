@@ -94,6 +94,8 @@ class Exchange(Call):
     def work(self) -> Generator[None] | None:
         """PEP 3333, "The Server/Gateway Side"."""
         self._begun = True
+        if self._body is not None and self._body.disconnected:
+            self.gone = True  # the application may still see that, but nobody waits for what it says
         iterable: Any = None
         try:
             if self.spool is not None:

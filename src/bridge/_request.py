@@ -11,6 +11,7 @@ import anyio
 
 from bridge._calls import run_in_thread, spawner
 from bridge._exchange import Exchange
+from bridge._threads import PoolClosed
 from bridge._translate.events_to_input import Body
 from bridge._translate.response_to_events import END, body_event
 from bridge._types import Receive, Send
@@ -65,7 +66,10 @@ class Request:
             exchange.set_unannounced_input(body.received, chunks)
 
     async def serve(self) -> None:
-        """Have a thread run the application, and follow it."""
+        """Have a thread run the application, and follow it. Raises `ClientDisconnected` where the client has left."""
+        if self._body is not None and self._body.disconnected:
+            start(self._exchange)
+            raise ClientDisconnected("the client left before the end of the request body")
         if self._exchange.side.crossing.is_asyncio:
             start(self._exchange)
             await self.follow()
@@ -77,7 +81,7 @@ class Request:
         exchange = self._exchange
         if exchange.slow or (self._body is not None and not self._body.ended):
             self._start_watcher()
-        elif self._body is None or not self._body.disconnected:
+        else:
             exchange.on_slow = self._start_watcher
         try:
             await self._converse()
@@ -99,8 +103,7 @@ class Request:
             try:
                 start(self._exchange)
                 group.start_soon(self._exchange.tick_until_finished)
-                if self._body is None or not self._body.disconnected:
-                    group.start_soon(self._watch)
+                group.start_soon(self._watch)
                 await self._converse()
             except Exception as error:
                 failure = error  # raised outside, so that it does not become a group
@@ -154,14 +157,16 @@ class Request:
     def _fail(self, error: BaseException | None) -> None:
         """Let the server answer 500, or abort the response that has begun."""
         if not self._started:
+            if isinstance(error, PoolClosed):
+                raise unavailable(f"when {error}") from error
             if isinstance(error, ClientProtocolError):
                 raise error
             if isinstance(error, ClientDisconnected):
                 raise _truncated(error)
         self._exchange.side.counters.aborted += 1
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, (ClientProtocolError, ClientDisconnected)):
             raise error
-        raise RuntimeError(f"the application ended its thread with {error!r}") from error
+        raise RuntimeError(f"the application's response cannot be completed: {error!r}") from error
 
     def _start_watcher(self) -> None:
         if self._watcher is None:
@@ -179,7 +184,7 @@ class Request:
                     await call.room()
                 call.give(b"")
                 if body.disconnected:
-                    call.abandon()
+                    self._lose()
                     return
             over = body is not None and body.final
             while (event := await self._receive())["type"] != "http.disconnect":
@@ -188,13 +193,18 @@ class Request:
                     _log.warning("the server sent a request event after the request; no longer watching its client")
                     return
                 over = not event.get("more_body", False)
-            call.abandon()
+            self._lose()
         except ClientProtocolError as refusal:
             call.refuse(refusal)
             call.give(b"")
         except Exception:
             _log.exception("the server's receive() raised; taking the client for gone")
-            call.abandon()
+            self._lose()
+
+    def _lose(self) -> None:
+        """The client has left; after the end of the response that is no matter of the application's."""
+        if not self._ended:
+            self._exchange.abandon()
 
 
 def start(exchange: Exchange) -> None:

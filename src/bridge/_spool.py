@@ -1,8 +1,11 @@
 """A request body that is too large for memory: a temporary file, written in worker threads."""
 
+import io
 import tempfile
 import threading
-from typing import IO
+from typing import IO, cast
+
+from bridge._translate.events_to_input import file_input
 
 
 class Spool:
@@ -11,6 +14,7 @@ class Spool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
+        self._input: io.BufferedReader | None = None
         self._closed = False
 
     def write(self, chunks: list[bytes]) -> None:
@@ -19,18 +23,21 @@ class Spool:
             if self._closed:
                 return
             if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115  # close() closes it
             self._file.writelines(chunks)
 
-    def rewind(self) -> IO[bytes]:
-        """The file, from its start."""
+    def rewind(self) -> io.BufferedReader:
+        """What has been written, as a `wsgi.input`."""
         assert self._file is not None
         self._file.seek(0)
-        return self._file
+        # Not the file itself: it is buffered as well, but reads lines otherwise than `io.BytesIO`.
+        self._input = file_input(cast(io.BufferedRandom, self._file).raw)
+        return self._input
 
     def close(self) -> None:
         """Remove the file; in a worker thread."""
         with self._lock:
             self._closed = True
-            if self._file is not None:
-                self._file.close()
+            opened = self._input or self._file
+            if opened is not None:
+                opened.close()

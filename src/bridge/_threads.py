@@ -30,6 +30,10 @@ _MOSTLY: Final = 0.5
 _GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
+class PoolClosed(RuntimeError):
+    """The threads are being stopped, or were before there was one for the job."""
+
+
 class Worker:
     """One thread of a pool."""
 
@@ -129,7 +133,7 @@ class Threads:
         """
         with self._lock:
             if self.closing:
-                raise RuntimeError("the threads are being stopped")
+                raise PoolClosed("the threads are being stopped")
             self._queue.append(job)
             worker = self._rouse() if eager or not self._awake or self._long > _MOSTLY else None
         if worker is None:

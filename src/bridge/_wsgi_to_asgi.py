@@ -176,7 +176,7 @@ class WsgiToAsgi:
             except Exception as error:
                 _log.exception("the %s hook of the application raised", phase)
                 await send({"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"})
-                return
+                break
             await send({"type": f"lifespan.{phase}.complete"})
         await self._calls.drain(self._calls.here())
 

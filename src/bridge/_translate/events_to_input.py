@@ -78,7 +78,7 @@ class Body:
                 clause="ASGI HTTP & WebSocket, Request",
             )
         # A body that was whole before stays so.
-        self.truncated = self.truncated or not self.ended
+        self.truncated = self.truncated or (not self.ended and self.received != self.length)
         self.ended = self.disconnected = True
         return b""
 
@@ -110,9 +110,18 @@ def stream_input(pull: Callable[[], bytes]) -> io.BufferedReader:
     return _Input(_Pulled(pull), _BUFFER)
 
 
+def file_input(raw: io.RawIOBase) -> io.BufferedReader:
+    """A `wsgi.input` that reads the unbuffered file `raw` from where it stands."""
+    return _Input(raw, _BUFFER)
+
+
 class _Input(io.BufferedReader):
+    """Where the inherited class and `io.BytesIO`, which a body that was collected is, differ, this one is as the latter."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(-1 if size is None or size < 0 else size)
+
     def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """As `io.BytesIO` does, which a body that was collected is: the inherited one reads a line more at the hint."""
         if hint is None or hint <= 0:
             return super().readlines()
         lines: list[bytes] = []

@@ -46,8 +46,6 @@ class Body:
         """
         left = self.left
         if left is None:
-            if not data:
-                self.left = 0
             return {"type": "http.request", "body": data, "more_body": bool(data)}
         if not data:
             return DISCONNECT if left else dict(EMPTY)
