@@ -162,6 +162,11 @@ class Call:
         """Whether more than `BOUND` bytes are on the way to the loop."""
         return self.told_size - self._taken_size > BOUND
 
+    @property
+    def on_the_way(self) -> bool:
+        """Whether anything told has not been dealt with yet."""
+        return self.told_size != self._taken_size
+
     def dropped(self) -> None:
         """No thread came to it before the pool was closed."""
         self.error = PoolClosed("the threads were stopped before there was one for it")

@@ -7,7 +7,7 @@ them.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import Context
 from typing import Any, Final
@@ -46,6 +46,30 @@ class LoopToken:
         _anyio_threadlocals.current_token = self._anyio
         _anyio_threadlocals.current_cancel_scope = None
         return tasks
+
+
+_LOCALS: Final = (
+    (SyncToAsync.threadlocal, "main_event_loop"),
+    (SyncToAsync.threadlocal, "main_event_loop_pid"),
+    (SyncToAsync.threadlocal, "task_context"),
+    (_anyio_threadlocals, "current_token"),
+    (_anyio_threadlocals, "current_cancel_scope"),
+)
+_MISSING: Final = object()
+
+
+def save() -> list[object]:
+    """What is to be found in this thread now; for `restore`."""
+    return [getattr(local, name, _MISSING) for local, name in _LOCALS]
+
+
+def restore(saved: Sequence[object]) -> None:
+    """Let that be found again."""
+    for (local, name), value in zip(_LOCALS, saved, strict=True):
+        if value is not _MISSING:
+            setattr(local, name, value)
+        elif hasattr(local, name):
+            delattr(local, name)
 
 
 class _RequestThread(Executor):

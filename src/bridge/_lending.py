@@ -5,7 +5,7 @@ That is what asgiref calls thread-sensitive, and a WSGI application further in: 
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -28,6 +28,8 @@ class LendingThread:
     _released = False
     _call: Call | None = None
     _lent = _busy = _nudged = False
+    # The thread-locals of the server's own, while there are others.
+    _before: Sequence[object] | None = None
 
     _host: Host
     _lock: threading.Lock
@@ -51,7 +53,8 @@ class LendingThread:
         if self._serve_task():
             return True
         call = self._call
-        if call is None or (call.stalled and not call.gone):
+        # Each piece goes to the server before the next is made (PEP 3333, "Buffering and Streaming").
+        if call is None or (call.on_the_way and not call.gone):
             return False
         self._go_on(call.cut if call.gone else call.advance)
         return True
@@ -60,6 +63,8 @@ class LendingThread:
         """As `_serve`, but nothing of the call, which is what asks."""
         if not self._jobs:
             return False
+        if self._before is None:
+            self._before = _interop.save()
         job = self._jobs.popleft()
         if isinstance(job, Call):
             self._begin(job)
@@ -105,6 +110,8 @@ class LendingThread:
         if self._call is not None:
             self._call.gone = True
             self._go_on(self._call.cut)
+        if self._before is not None:
+            _interop.restore(self._before)
 
     # -- from any thread, on the loop as a rule
 

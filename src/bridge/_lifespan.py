@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable
+from contextvars import Context
 from typing import Any, Final
 
 from bridge._crossing import AsyncioCrossing
@@ -15,6 +16,8 @@ _STARTUP: Final = {"type": "lifespan.startup"}
 
 # How long the application may take to end once it is cancelled, in seconds.
 _CANCEL_GRACE: Final = 1.0
+
+_ENDED_FROM_OUTSIDE: Final = (asyncio.CancelledError, GeneratorExit)
 
 _log = logging.getLogger("bridge")
 
@@ -58,7 +61,7 @@ class LifespanRun:
     def arrived(self) -> None:
         """On the loop: start the task; or cancel it, if the startup has taken too long."""
         if self._task is None:
-            self._task = self._crossing.spawn(self._run())
+            self._task = self._crossing.spawn(self._run(), Context())
         elif self._late is not None and self.failure is None and self._order.state is STARTING:
             self.failure = self._late
             _log.error("%s; it is cancelled", self.failure)
@@ -96,13 +99,13 @@ class LifespanRun:
         if state is STARTING:
             if self.failure is not None:
                 pass  # it was cancelled for being late
-            elif self._demanded or isinstance(error, asyncio.CancelledError):
+            elif self._demanded or isinstance(error, _ENDED_FROM_OUTSIDE):
                 self.failure = LifespanFailed("the application ended its lifespan before its startup was complete")
                 self.failure.__cause__ = error
             elif error is not None:
                 # ASGI Lifespan: an exception here means that the application does not support it; go on without.
                 _log.info("the application does not support lifespan: %s: %s", type(error).__name__, error)
-        elif state is RUNNING and not isinstance(error, asyncio.CancelledError):
+        elif state is RUNNING and not isinstance(error, _ENDED_FROM_OUTSIDE):
             _log.error("the application ended its lifespan before it was asked to shut down", exc_info=error)
         elif error is not None and state is not STOPPED and self.failure is None:
             _log.error("the application's shutdown raised", exc_info=error)

@@ -5,6 +5,7 @@ and the client, who may leave.
 import asyncio
 import functools
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -97,19 +98,22 @@ class Request:
 
     async def _serve_on_trio(self) -> None:
         failure = None
+        ticking, watching = anyio.CancelScope(), anyio.CancelScope()
         async with anyio.create_task_group() as group:
             # The application may have tasks for this group, so that it is there first.
             self._exchange.spawn = spawner(group)
             try:
                 start(self._exchange)
-                group.start_soon(self._exchange.tick_until_finished)
-                group.start_soon(self._watch)
+                group.start_soon(_within, ticking, self._exchange.tick_until_finished)
+                group.start_soon(_within, watching, self._watch)
                 await self._converse()
             except Exception as error:
                 failure = error  # raised outside, so that it does not become a group
             finally:
                 self._exchange.abandon()
-            group.cancel_scope.cancel()
+                # Not the whole group: an ASGI application further in may have a while to end by itself.
+                ticking.cancel()
+                watching.cancel()
         if failure is not None:
             raise failure
 
@@ -205,6 +209,11 @@ class Request:
         """The client has left; after the end of the response that is no matter of the application's."""
         if not self._ended:
             self._exchange.abandon()
+
+
+async def _within(scope: anyio.CancelScope, function: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await function()
 
 
 def start(exchange: Exchange) -> None:

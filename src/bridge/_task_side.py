@@ -45,6 +45,8 @@ class TaskSide:
         self.lock = threading.Lock()
         self.live: set[Task] = set()
         self.lifespan: LifespanRun | None = None
+        # Set once it has been closed; there while it is being closed.
+        self.closed: threading.Event | None = None
         # By which the private loop knows this side.
         self.tenant: object = None
         # The application is ready for requests.

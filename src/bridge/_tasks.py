@@ -120,11 +120,24 @@ class Tasks:
             ours = [side for side in process.sides if side.private is not None]
             process.private = None
             _at_exit.unregister(self)
-        for side in ours:
+            first = [side for side in ours if side.closed is None]
+            for side in first:
+                side.closed = threading.Event()
+        for side in first:
             self._end(side, at_exit=at_exit)
             with process.lock:
-                if side in process.sides:
-                    self._retire(process, side)
+                self._retire(process, side)
+            assert side.closed is not None
+            side.closed.set()
+        for side in ours:
+            # Another thread may have come first.
+            if side.closed is not None and not side.closed.wait(self._end_timeout):
+                return
+
+    @property
+    def _end_timeout(self) -> float:
+        """Longer than all that is waited for on the loop, in seconds; only a blocked loop takes longer."""
+        return self._options.shutdown_timeout + 4 * LAST_SECOND
 
     def _end(self, side: TaskSide, *, at_exit: bool) -> None:
         private = side.private
@@ -143,8 +156,7 @@ class Tasks:
             side.crossing.post(_Starting(side, end))
         except LoopGone:
             return
-        # Longer than all that is waited for there; only a blocked loop takes longer.
-        if not done.wait(self._options.shutdown_timeout + 4 * LAST_SECOND):
+        if not done.wait(self._end_timeout):
             _log.warning("the event loop does not answer at shutdown; its %s", private.describe())
         _loop.give_up(private, side.tenant)
 

@@ -116,7 +116,7 @@ def file_input(raw: io.RawIOBase) -> io.BufferedReader:
 
 
 class _Input(io.BufferedReader):
-    """Where the inherited class and `io.BytesIO`, which a body that was collected is, differ, this one is as the latter."""
+    """Where the inherited class differs from `io.BytesIO`, which a collected body is, this one does as the latter."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(-1 if size is None or size < 0 else size)

@@ -217,3 +217,11 @@ def _as_bytes(data: object) -> bytes:
         expected="bytes",
         clause="ASGI HTTP & WebSocket, Response Body",
     )
+
+
+def plain_response(status: int, text: str) -> tuple[Head, bytes]:
+    """The head and the body of a short text response of the adapter's own."""
+    body = text.encode() + b"\n"
+    return Head(
+        status_line(status), [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    ), body
