@@ -79,7 +79,7 @@ class Call:
     # Bytes told so far.
     told_size = 0
     _taken_size = 0
-    _posted = _waiting = _full = _warned = False
+    _posted = _waiting = _full = _asking = _warned = False
     _waiter: Awaitable[None] | None = None
     _room: Awaitable[None] | None = None
     _age = 0
@@ -198,6 +198,9 @@ class Call:
         while not self._given:
             self._waiting = True
             if not self._given:
+                if not self.patient:
+                    self._asking = True
+                    self._post()
                 self._wait()
         data = self._given.popleft()
         self._heard_size += len(data) + _ITEM
@@ -264,7 +267,13 @@ class Call:
         self._nudge()
 
     async def room(self) -> None:
-        """Wait until the thread has taken most of what it was given."""
+        """Wait until the thread has taken most of what it was given; or asks, where it would have to get it itself."""
+        if not self.patient:
+            while not (self._asking or self.finished or self.gone):
+                self._room = self.side.crossing.waiter()
+                await self._room
+            self._asking = False
+            return
         while self._given_size - self._heard_size > BOUND and not (self.finished or self.gone):
             self._full = True
             if self._given_size - self._heard_size > BOUND:

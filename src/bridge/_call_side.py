@@ -35,7 +35,12 @@ class CallSide:
         """Start a call; on the loop. Raises `RuntimeError` where no thread can be had."""
         crossing = self.crossing
         lent = lender.get()
-        if lent is None or not lent.lend(call):
+        if lent is not None:
+            # What it tells has to be taken on by the very thread it runs in.
+            call.patient = False
+            if not lent.lend(call):
+                call.patient = True
+        if call.patient:
             push = self.threads.submit(call, eager=not crossing.is_asyncio)
             if push and not self._pushing and isinstance(crossing, AsyncioCrossing):
                 self._pushing = True

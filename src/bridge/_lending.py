@@ -79,8 +79,6 @@ class LendingThread:
     def _begin(self, call: Call) -> None:
         self.job = self._call = call
         self.since = monotonic()
-        # What it tells has to be taken on by this very thread.
-        call.patient = False
         self._go_on(lambda: call.begin(self))
 
     def _go_on(self, step: Callable[[], bool]) -> None:
@@ -150,6 +148,7 @@ class LendingThread:
 
 
 def _give_to_worker(call: Call) -> None:
+    call.patient = True
     try:
         call.side.threads.submit(call, eager=True)
     except RuntimeError:

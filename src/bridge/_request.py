@@ -182,10 +182,10 @@ class Request:
         try:
             if body is not None:
                 while not body.ended:
+                    await call.room()
                     data = body.take(await self._receive())
                     if data:
                         call.give(data)
-                    await call.room()
                 call.give(b"")
                 if body.disconnected:
                     self._lose()
