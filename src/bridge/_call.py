@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 import anyio
+from anyio.abc import TaskGroup
 
 from bridge import _interop
 from bridge._crossing import Crossing, LoopGone
@@ -36,6 +37,22 @@ _log = logging.getLogger("bridge")
 Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]], Context], Callable[[], object]]
 
 
+def spawner(group: TaskGroup) -> Spawn:
+    """Starts tasks in `group`, for loops that have no tasks outside one."""
+
+    def spawn(function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:
+        scope = anyio.CancelScope()
+
+        async def scoped() -> None:
+            with scope:
+                await function()
+
+        context.run(group.start_soon, scoped)
+        return scope.cancel
+
+    return spawn
+
+
 class Gone(Exception):  # not an error of the one who gets it
     """Nobody listens any more: the client left, the server gave the request up, or the loop is closed."""
 
@@ -49,6 +66,8 @@ class Side(Protocol):
     slow_warning: float | None
     counters: Counters
     calls: "dict[Call, None]"
+    # Starts tasks that last as long as the server does, where a loop has none outside a group.
+    spawn: "Spawn | None"
     # What has to end before the loop does.
     at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]]
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+import anyio
+
 from bridge import _interop
-from bridge._call import TICK, Call
+from bridge._call import TICK, Call, Spawn, spawner
 from bridge._crossing import AsyncioCrossing, Crossing, TrioCrossing
 from bridge._host import lender
 from bridge._stats import Counters
@@ -25,6 +27,7 @@ class CallSide:
         self.token = _interop.LoopToken(crossing)
         self.slow_warning = slow_warning
         self.counters = Counters()
+        self.spawn: Spawn | None = None
         # What has to end before the loop does: coroutine functions.
         self.at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.calls: dict[Call, None] = {}
@@ -51,6 +54,17 @@ class CallSide:
         if not self._ticking:
             self._ticking = True
             crossing.call_later(TICK, self._tick)
+
+    async def while_serving(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `function`, which lasts as long as the server does, so that other tasks can (see `spawn`)."""
+        if self.crossing.is_asyncio:
+            await function()
+            return
+        async with anyio.create_task_group() as group:
+            self.spawn = spawner(group)
+            await function()
+            self.spawn = None
+            group.cancel_scope.cancel()
 
     async def shut_down(self) -> None:
         """Run what has to end before the loop does, the latest first."""

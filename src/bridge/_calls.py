@@ -6,15 +6,13 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from contextvars import Context
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from bridge import _at_exit
-from bridge._call import Call, Side, Spawn
+from bridge._call import Call, Side
 from bridge._call_side import CallSide
 from bridge._crossing import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
 from bridge._stats import Counters, ThreadStats
@@ -149,15 +147,7 @@ class _Signal:
         self._crossing.wake(self._waiter)
 
     async def wait(self, timeout: float) -> None:
-        if isinstance(self._crossing, AsyncioCrossing):
-            timer = self._crossing.call_later(timeout, self.arrived)
-            try:
-                await self._waiter
-            finally:
-                timer.cancel()
-        else:
-            with anyio.move_on_after(timeout):
-                await self._waiter
+        await self._crossing.wait_at_most(timeout, self._waiter)
 
 
 class FunctionCall(Call):
@@ -198,19 +188,3 @@ async def run_hook(side: Side, hook: Callable[..., Any], arguments: tuple[Any, .
     outcome = await run_in_thread(side, lambda: hook(*arguments))
     if isinstance(outcome, Coroutine):
         await outcome
-
-
-def spawner(group: TaskGroup) -> Spawn:
-    """Starts tasks in `group`, for loops that have no tasks outside one."""
-
-    def spawn(function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:
-        scope = anyio.CancelScope()
-
-        async def scoped() -> None:
-            with scope:
-                await function()
-
-        context.run(group.start_soon, scoped)
-        return scope.cancel
-
-    return spawn

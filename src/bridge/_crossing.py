@@ -62,6 +62,14 @@ class AsyncioCrossing:
         if not waiter.done():
             waiter.set_result(None)
 
+    async def wait_at_most(self, seconds: float, waiter: Any) -> None:
+        """Wait for a `waiter()`, or until the time is over; on the loop."""
+        timer = self.loop.call_later(seconds, self.wake, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
     def spawn(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
         """Start a task; on the loop."""
         return self.loop.create_task(coroutine, context=context)
@@ -100,6 +108,11 @@ class TrioCrossing:
     def wake(self, waiter: Any) -> None:
         """End the wait of a `waiter()`; on the loop."""
         waiter.wake()
+
+    async def wait_at_most(self, seconds: float, waiter: Any) -> None:
+        """Wait for a `waiter()`, or until the time is over; on the loop."""
+        with anyio.move_on_after(seconds):
+            await waiter
 
     @property
     def gone(self) -> bool:

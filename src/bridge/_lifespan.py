@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any, Final
 
-from bridge._crossing import AsyncioCrossing
+from bridge._call import Spawn
+from bridge._crossing import Crossing
 from bridge._translate.lifespan import RUNNING, STARTING, STOPPED, Lifespan
 from bridge._types import ASGIApp, Event
 from bridge.errors import ApplicationProtocolError, LifespanFailed
@@ -28,20 +29,21 @@ class LifespanRun:
     `demanded` (lifespan="on"): an application that does not support lifespan is a failure, and not just one without.
     """
 
-    def __init__(self, app: ASGIApp, crossing: AsyncioCrossing, *, demanded: bool) -> None:
+    def __init__(self, app: ASGIApp, crossing: Crossing, spawn: Spawn | None, *, demanded: bool) -> None:
         self.state: dict[str, Any] = {}
         self.failure: LifespanFailed | None = None
         self._app = app
         self._crossing = crossing
+        self._spawn = spawn
         self._demanded = demanded
         self._order = Lifespan()
-        self._supported = True
         self._received = False
         self._asked = False
         self._shutdown: Awaitable[None] | None = None
         self._started = threading.Event()
         self._late: LifespanFailed | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._cancel: Callable[[], object] | None = None
+        self._over: Any = None
 
     def start(self, timeout: float) -> None:
         """Start it if nobody has, and wait until the application is ready; from a thread, by any number at once.
@@ -60,26 +62,32 @@ class LifespanRun:
 
     def arrived(self) -> None:
         """On the loop: start the task; or cancel it, if the startup has taken too long."""
-        if self._task is None:
-            self._task = self._crossing.spawn(self._run(), Context())
+        if self._over is None:
+            self._over = self._crossing.waiter()
+            if self._spawn is not None:
+                self._cancel = self._spawn(self._run, Context())
+            else:
+                self._ended(RuntimeError("the server runs no lifespan within which it could last"))
+                self._started.set()
         elif self._late is not None and self.failure is None and self._order.state is STARTING:
             self.failure = self._late
             _log.error("%s; it is cancelled", self.failure)
-            self._task.cancel()
+            if self._cancel is not None:
+                self._cancel()
 
     async def stop(self, timeout: float) -> None:
         """Ask the application to shut down, and wait `timeout` seconds at most; on the loop."""
-        task = self._task
-        if task is None or task.done():
+        if self._cancel is None:
             return
         self._asked = True
         if self._shutdown is not None:
             self._crossing.wake(self._shutdown)
-        done, _ = await asyncio.wait({task}, timeout=timeout)
-        if not done:
+        await self._crossing.wait_at_most(timeout, self._over)
+        if self._cancel is not None:
             _log.error("the application's shutdown has not been completed within %.1f seconds", timeout)
-            task.cancel()
-            await asyncio.wait({task}, timeout=_CANCEL_GRACE)
+            self._cancel()
+            self._over = self._crossing.waiter()
+            await self._crossing.wait_at_most(_CANCEL_GRACE, self._over)
         if self._order.failure is not None:
             _log.error("%s", self._order.failure)
 
@@ -91,7 +99,9 @@ class LifespanRun:
             self._ended(error)
         else:
             self._ended(None)
+        self._cancel = None
         self._started.set()
+        self._crossing.wake(self._over)
 
     def _ended(self, error: BaseException | None) -> None:
         """The application has returned or raised: what does that say?"""

@@ -10,7 +10,8 @@ from typing import Final
 
 import anyio
 
-from bridge._calls import run_in_thread, spawner
+from bridge._call import spawner
+from bridge._calls import run_in_thread
 from bridge._exchange import Exchange
 from bridge._threads import PoolClosed
 from bridge._translate.events_to_input import Body

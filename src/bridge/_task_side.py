@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
+from bridge._call import Spawn
 from bridge._crossing import AsyncioCrossing, Crossing
 from bridge._lifespan import LifespanRun
 from bridge._loop import LoopFactory, PrivateLoop, TimedCrossing
@@ -37,7 +38,9 @@ class Options:
 class TaskSide:
     """What one adapter has on one loop. `private` is the loop where it is ours, None where it is the server's."""
 
-    def __init__(self, options: Options, crossing: Crossing, private: PrivateLoop | None) -> None:
+    def __init__(
+        self, options: Options, crossing: Crossing, private: PrivateLoop | None, spawn: Spawn | None = None
+    ) -> None:
         self.crossing = crossing
         self.private = private
         self.disconnect_grace = options.disconnect_grace
@@ -51,8 +54,10 @@ class TaskSide:
         self.tenant: object = None
         # The application is ready for requests.
         self.started = False
-        if options.lifespan != "off" and isinstance(crossing, AsyncioCrossing):
-            self.lifespan = LifespanRun(options.app, crossing, demanded=options.lifespan == "on")
+        if options.lifespan != "off":
+            # On trio, a task that is to last needs a nursery that does: that of the server's lifespan, if it has one.
+            lasting = self.spawn if isinstance(crossing, AsyncioCrossing) else spawn
+            self.lifespan = LifespanRun(options.app, crossing, lasting, demanded=options.lifespan == "on")
         self._slow_warning = options.slow_warning
         self._warned = False
         self._emptied: Any = None
@@ -90,7 +95,7 @@ class TaskSide:
             self.crossing.wake(self._emptied)
 
     async def end(self, timeout: float, *, at_exit: bool = False) -> None:
-        """Within `timeout` seconds, let what runs end, and then the lifespan; on an asyncio loop.
+        """Within `timeout` seconds, let what runs end, and then the lifespan; on the loop.
 
         Responses that are not complete shortly before the end of that time see `http.disconnect`; at the exit of the
         process they do so at once, since then the server has already waited for them as long as it wants to.
@@ -113,9 +118,6 @@ class TaskSide:
 
     async def _empty(self, timeout: float) -> None:
         """Wait until nothing runs, `timeout` seconds at most."""
-        assert isinstance(self.crossing, AsyncioCrossing)
         if self.live:
             self._emptied = self.crossing.waiter()
-            timer = self.crossing.call_later(timeout, self.crossing.wake, self._emptied)
-            await self._emptied
-            timer.cancel()
+            await self.crossing.wait_at_most(timeout, self._emptied)

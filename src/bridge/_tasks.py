@@ -88,7 +88,7 @@ class Tasks:
                     self._retire(process, old)
                 side = process.homes.get(crossing)
                 if side is None:
-                    side = process.homes[crossing] = TaskSide(self._options, crossing, None)
+                    side = process.homes[crossing] = TaskSide(self._options, crossing, None, call.side.spawn)
                     process.sides.append(side)
                     if side.lifespan is not None:
                         call.side.at_shutdown.append(functools.partial(side.end, self._options.shutdown_timeout))

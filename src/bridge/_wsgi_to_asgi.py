@@ -92,7 +92,7 @@ class WsgiToAsgi:
         if kind == "http":
             await self._http(scope, receive, send)
         elif kind == "lifespan":
-            await self._lifespan(scope, receive, send)
+            await self._calls.here().while_serving(lambda: self._lifespan(scope, receive, send))
         elif kind == "websocket":
             await _deny(scope, receive, send)
         else:
