@@ -16,8 +16,7 @@ from bridge._task import ENDED
 from bridge._task_side import Options
 from bridge._tasks import Tasks
 from bridge._translate.environ_to_scope import environ_to_scope
-from bridge._translate.events_to_response import END, EarlyHint, File, Head
-from bridge._translate.headers import status_line
+from bridge._translate.events_to_response import END, EarlyHint, File, Head, plain_response
 from bridge._translate.input_to_events import Body, body_length
 from bridge._types import ASGIApp, Environ, Scope, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
@@ -91,7 +90,9 @@ class AsgiToWsgi:
         except ClientProtocolError as refusal:
             side.counters.rejected += 1
             _log.info("refused a request with %d: %s", refusal.status, refusal)
-            return _refuse(refusal, start_response)
+            head, text = plain_response(refusal.status, str(refusal))
+            start_response(*head)
+            return [text]
         state = dict(scope.get("state") or ())
         if side.lifespan is not None:
             state.update(side.lifespan.state)
@@ -236,10 +237,3 @@ def _outer_scope(environ: Environ) -> Scope | None:
     if host is None or not isinstance(host.job, Call):
         return None
     return cast(Scope | None, environ.get("asgi.scope"))
-
-
-def _refuse(refusal: ClientProtocolError, start_response: StartResponse) -> Iterable[bytes]:
-    body = f"{refusal}\n".encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    start_response(status_line(refusal.status), headers)
-    return [body]

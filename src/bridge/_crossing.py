@@ -48,6 +48,7 @@ class AsyncioCrossing:
             try:
                 self.loop.call_soon_threadsafe(self._deliver)
             except RuntimeError:
+                self._signalled = False
                 raise LoopGone("the event loop is closed") from None
 
     def _deliver(self) -> None:

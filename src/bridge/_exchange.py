@@ -102,6 +102,10 @@ class Exchange(Call):
                 self.spool.write(self._received or [])
                 self._environ["wsgi.input"] = self.spool.rewind()
             iterable = self._app(self._environ, self._response.start_response)
+            if self._refusal is not None and self._response.state is HELD:
+                # A framework has made an error page of it; the refusal says more.
+                _close(iterable)
+                raise self._refusal
             kind = type(iterable)
             if (kind is not list and kind is not tuple) or self._response.state is not HELD:
                 steps = self._iterate(iterable)
@@ -122,9 +126,7 @@ class Exchange(Call):
                 yield from self._chunks_of(iterable)
             finally:
                 # PEP 3333, Specification Details: close() must be called, however the request ended.
-                close = getattr(iterable, "close", None)
-                if close is not None:
-                    close()
+                _close(iterable)
         except BaseException as error:
             if not (self.gone and isinstance(error, (GeneratorExit, Gone))):
                 self._log(error)
@@ -210,3 +212,10 @@ class Exchange(Call):
             _log.info("%s raised after its client had left or was refused", self._request(), exc_info=error)
         else:
             _log.error("%s raised", self._request(), exc_info=error)
+
+
+def _close(iterable: object) -> None:
+    """Call `close()` where there is one."""
+    close = getattr(iterable, "close", None)
+    if close is not None:
+        close()

@@ -7,6 +7,7 @@ them.
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import Context
@@ -43,9 +44,24 @@ class LoopToken:
         local.main_event_loop = self._loop
         local.main_event_loop_pid = os.getpid() if self._loop is not None else None
         local.task_context = tasks
+        _enter_trio(None if self._loop is not None else self._anyio.native_token)
         _anyio_threadlocals.current_token = self._anyio
         _anyio_threadlocals.current_cancel_scope = None
         return tasks
+
+
+def _enter_trio(token: object) -> None:
+    """Set, or take off, by what trio finds its run in a thread that is not one of its own."""
+    threads = sys.modules.get("trio._threads")
+    data = getattr(threads, "PARENT_TASK_DATA", None)
+    if data is None:
+        return
+    if token is not None:
+        data.token = token
+        # Its way for threads that no task of trio's waits for: what they call runs in the system nursery.
+        data.abandon_on_cancel = True
+    elif hasattr(data, "token"):
+        del data.token, data.abandon_on_cancel
 
 
 _LOCALS: Final = (

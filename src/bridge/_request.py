@@ -106,7 +106,11 @@ class Request:
             try:
                 start(self._exchange)
                 group.start_soon(_within, ticking, self._exchange.tick_until_finished)
-                group.start_soon(_within, watching, self._watch)
+                watch = functools.partial(group.start_soon, _within, watching, self._watch)
+                if self._body is None or self._body.ended:
+                    self._exchange.on_slow = watch
+                else:
+                    watch()
                 await self._converse()
             except Exception as error:
                 failure = error  # raised outside, so that it does not become a group

@@ -11,8 +11,6 @@ from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Final, Protocol
 
-import anyio
-
 from bridge import _interop
 from bridge._call import Call, Gone, Spawn
 from bridge._crossing import Crossing, LoopGone
@@ -245,7 +243,7 @@ class Task(LendingThread):
         """After a disconnect the task may end by itself for a while; then it is cancelled."""
         limit = monotonic() + self.side.disconnect_grace
         while not self.finished and (left := limit - monotonic()) > 0:
-            await anyio.sleep(min(left, POLL))
+            await self.side.crossing.wait_at_most(left, self._arrival())
         if self.cancel is not None:
             self.cancel()
 

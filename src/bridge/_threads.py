@@ -135,6 +135,8 @@ class Threads:
             if self.closing:
                 raise PoolClosed("the threads are being stopped")
             self._queue.append(job)
+            if len(self._queue) == 1:
+                self._seen = self._completed  # what ended before is no progress of this queue
             worker = self._rouse() if eager or not self._awake or self._long > _MOSTLY else None
         if worker is None:
             return True

@@ -82,5 +82,5 @@ class ClientDisconnected(ConnectionResetError):
     def __init__(self, message: str = "the client left") -> None:
         super().__init__(errno.ECONNRESET, message)
 
-    def __reduce__(self) -> tuple[type["ClientDisconnected"], tuple[str]]:
-        return type(self), (self.strerror or "",)
+    def __reduce__(self) -> tuple[type["ClientDisconnected"], tuple[str], dict[str, object]]:
+        return type(self), (self.strerror or "",), self.__dict__
