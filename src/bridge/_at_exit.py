@@ -5,7 +5,6 @@ import concurrent.futures.thread  # noqa: F401  # registers its own end first, s
 import os
 import threading
 from typing import Protocol
-from weakref import WeakSet
 
 
 class Closing(Protocol):
@@ -15,12 +14,13 @@ class Closing(Protocol):
         """Close it, within a deadline of its own."""
 
 
-_open: WeakSet[Closing] = WeakSet()
+# Held strongly: what nobody else refers to any more has still something to end.
+_open: dict[Closing, None] = {}
 _pid = 0
 
 
 def register(closing: Closing) -> None:
-    """Close `closing` at exit, if it still exists then."""
+    """Close `closing` at exit."""
     global _pid  # noqa: PLW0603  # state of the process, as _open is
     if _pid != os.getpid():
         # A fork inherits the registration, but not what the parent had open.
@@ -28,12 +28,12 @@ def register(closing: Closing) -> None:
             _hook()
         _pid = os.getpid()
         _open.clear()
-    _open.add(closing)
+    _open[closing] = None
 
 
 def unregister(closing: Closing) -> None:
     """It has been closed."""
-    _open.discard(closing)
+    _open.pop(closing, None)
 
 
 def close_all() -> None:

@@ -212,6 +212,13 @@ class Call:
         if self.gone:
             raise Gone
 
+    def settle(self) -> None:
+        """Wait until all that was told has been dealt with. Raises `Gone`."""
+        while self.on_the_way and self.patient:
+            self._waiting = True
+            if self.on_the_way:
+                self._wait()
+
     def listen(self) -> bytes:
         """The next that the loop gives; waits for it. Raises `Gone`."""
         while not self._given:

@@ -140,6 +140,8 @@ class Exchange(Call):
             items = response.file(*file)
             if items is not None:
                 self.tell(items, 0)
+                yield
+                self.settle()  # the server opens the file before it is closed here
                 return
         for chunk in iterable:
             items = response.chunk(chunk)

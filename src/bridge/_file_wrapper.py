@@ -1,6 +1,8 @@
 """`wsgi.file_wrapper` for applications behind an ASGI server (PEP 3333, "Optional Platform-Specific File Handling")."""
 
+import io
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -23,14 +25,20 @@ class FileWrapper:
             yield block
 
     def whole_file(self) -> tuple[str, int] | None:
-        """Path and size in bytes where this is all of a regular file that can be opened by its name, else None."""
-        name = getattr(self.filelike, "name", None)
-        if not isinstance(name, str):
+        """Path and size in bytes where this is all of a regular file that can be opened by its name, else None.
+
+        Only of what `open()` makes: others may decode what they read, or remove the file when they are closed.
+        """
+        opened = self.filelike
+        raw = opened.raw if type(opened) in (io.BufferedReader, io.BufferedRandom) else opened
+        if type(raw) is not io.FileIO or not isinstance(raw.name, str):
             return None
         try:
-            opened = os.fstat(self.filelike.fileno())
-            if self.filelike.tell() == 0 and os.path.samestat(opened, Path(name).stat()):
-                return os.path.realpath(name), opened.st_size
-        except (OSError, AttributeError, ValueError):
-            return None  # not a file of the operating system, or one that has been renamed or removed
+            facts = os.fstat(raw.fileno())
+            # A size of 0 is also what files have that are made as they are read, in /proc for one.
+            if stat.S_ISREG(facts.st_mode) and facts.st_size and opened.tell() == 0:
+                path = Path(raw.name).resolve()
+                return (str(path), facts.st_size) if os.path.samestat(facts, path.stat()) else None
+        except (OSError, ValueError):
+            pass  # closed, renamed or removed: reading it will tell
         return None

@@ -3,7 +3,6 @@
 That is what asgiref calls thread-sensitive, and a WSGI application further in: crossing twice comes home.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -12,6 +11,7 @@ from typing import Any
 from bridge import _interop
 from bridge._call import Call
 from bridge._host import Host, Job, current
+from bridge._native import Lock
 
 
 class LendingThread:
@@ -32,7 +32,7 @@ class LendingThread:
     _before: Sequence[object] | None = None
 
     _host: Host
-    _lock: threading.Lock
+    _lock: Lock
 
     # -- in the thread
 

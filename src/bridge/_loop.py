@@ -8,14 +8,14 @@ the loop of the parent looks alive in the child, and never answers.
 import asyncio
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from bridge._crossing import Arriving, AsyncioCrossing, LoopGone
 from bridge._host import describe
+from bridge._native import start_thread
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # How long the tasks that are left may take to end once they are cancelled, in seconds.
@@ -65,7 +65,7 @@ class PrivateLoop:
         self._ident: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._thread = _start_native_thread(self._main)
+        self._thread = start_thread(self._main, "bridge-loop")
         self._ready.wait()
         if self._failure is not None:
             raise RuntimeError("the private event loop could not be started") from self._failure
@@ -185,30 +185,3 @@ def give_up(loop: PrivateLoop, tenant: object) -> None:
         for factory in [factory for factory, known in here.loops.items() if known is loop]:
             del here.loops[factory]
     loop.stop()
-
-
-def _start_native_thread(main: Callable[[], None]) -> object:
-    """Start a thread of the operating system that runs `main`.
-
-    Where gevent or eventlet have patched `threading`, its threads are greenlets: a loop in one of those would appear
-    to be running in each request, and uvloop would stop them all.
-    """
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        from gevent.threadpool import ThreadPool  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
-
-        pool = ThreadPool(1)
-        pool.spawn(main)
-        return pool
-    patcher: Any = sys.modules.get("eventlet.patcher")
-    threads: Any = threading
-    if patcher is not None and patcher.is_monkey_patched("thread"):
-        threads = patcher.original("threading")
-    try:
-        thread = threads.Thread(target=main, name="bridge-loop", daemon=True)
-        thread.start()
-    except RuntimeError:
-        # A sub-interpreter with a lock of its own has no daemon threads; close() at exit ends this one.
-        thread = threads.Thread(target=main, name="bridge-loop", daemon=False)
-        thread.start()
-    return thread

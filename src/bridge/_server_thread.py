@@ -7,9 +7,7 @@ import threading
 from typing import Any
 
 from bridge._host import Job, describe, thread_name
-
-# For all threads, since it is needed only by those that wait for a slow client.
-_pipe_lock = threading.Lock()
+from bridge._native import Lock, new_inbox, new_lock
 
 
 class ServerThread:
@@ -22,17 +20,17 @@ class ServerThread:
     tasks: list[Any] = []  # noqa: RUF012  # for the same reason it stays empty
     _pipe: tuple[int, int] | None = None
     _polling = False
+    _lock: Lock
 
     def __init__(self) -> None:
-        # Taken from its module now, and not at import: under gevent and eventlet it is a patched one by then.
-        self._inbox: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._inbox = new_inbox()
         self._ident = threading.get_ident()
 
     def nudge(self) -> None:
         """End the wait of the thread; from any thread."""
         self._inbox.put(None)
         if self._polling:
-            with _pipe_lock:
+            with self._lock:
                 # Not once the thread has left: the number of a closed descriptor may be that of another one by then.
                 if self._polling and self._pipe is not None:
                     os.write(self._pipe[1], b"\0")
@@ -48,6 +46,7 @@ class ServerThread:
     def wait_readable(self, descriptor: int, timeout: float) -> bool:
         """Wait for a nudge, or until there is something to read, if only the end; False after `timeout` seconds."""
         if self._pipe is None:
+            self._lock = new_lock()
             self._pipe = os.pipe()
         self._polling = True
         try:
@@ -59,10 +58,10 @@ class ServerThread:
             else:
                 ready = [(0, 0)]
         finally:
-            with _pipe_lock:
+            with self._lock:
                 self._polling = False
         while not self._inbox.empty():
-            self._inbox.get()
+            self._inbox.get(timeout=0)
         if any(number == self._pipe[0] for number, _ in ready):
             os.read(self._pipe[0], 4096)
         return bool(ready)
@@ -73,6 +72,9 @@ class ServerThread:
             for end in self._pipe:
                 os.close(end)
             self._pipe = None
+        close = getattr(self._inbox, "close", None)
+        if close is not None:
+            close()
 
     def describe(self) -> str:
         """The thread's name, and where it is now."""

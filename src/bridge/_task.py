@@ -4,7 +4,6 @@ The task asks, the thread answers: `tell` and `ease` hand items over and wait wh
 waits for the next event of the request body.
 """
 
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
@@ -16,6 +15,7 @@ from bridge._call import Call, Gone, Spawn
 from bridge._crossing import Crossing, LoopGone
 from bridge._host import Host, current, lender
 from bridge._lending import LendingThread
+from bridge._native import Lock
 from bridge._server_thread import ServerThread
 from bridge._stats import Counters
 from bridge._types import Event
@@ -39,7 +39,7 @@ class Side(Protocol):
 
     crossing: Crossing
     counters: Counters
-    lock: threading.Lock
+    lock: Lock
     live: "set[Task]"
     disconnect_grace: float
 

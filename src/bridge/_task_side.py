@@ -12,6 +12,7 @@ from bridge._call import Spawn
 from bridge._crossing import AsyncioCrossing, Crossing
 from bridge._lifespan import LifespanRun
 from bridge._loop import LoopFactory, PrivateLoop, TimedCrossing
+from bridge._native import new_lock
 from bridge._stats import Counters
 from bridge._task import Task
 from bridge._types import ASGIApp
@@ -45,7 +46,7 @@ class TaskSide:
         self.private = private
         self.disconnect_grace = options.disconnect_grace
         self.counters = Counters()
-        self.lock = threading.Lock()
+        self.lock = new_lock()
         self.live: set[Task] = set()
         self.lifespan: LifespanRun | None = None
         # Set once it has been closed; there while it is being closed.

@@ -1,0 +1,101 @@
+"""Threads and locks of the operating system, and ways to wait for them, where gevent or eventlet have made `threading`
+mean greenlets.
+
+The private loop has to run in a thread of the operating system: in a greenlet it would appear to be running in each
+request. What wakes a greenlet from there has to be made for that; the patched queue is not.
+"""
+
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, cast
+
+# A lock that any thread may take, held for a moment only.
+Lock = AbstractContextManager[Any]
+
+
+class Inbox(Protocol):
+    """Where one thread or greenlet waits for a token from any thread; one token too many is harmless."""
+
+    def put(self, item: None) -> None: ...
+    def get(self, *, timeout: float) -> None: ...
+    def empty(self) -> bool: ...
+
+
+def new_lock() -> Lock:
+    """A lock of the operating system."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    patcher: Any = sys.modules.get("eventlet.patcher")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        return cast(Lock, monkey.get_original("_thread", "allocate_lock")())
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        return cast(Lock, patcher.original("threading").Lock())
+    return threading.Lock()
+
+
+def new_inbox() -> Inbox:
+    """An inbox for the thread or greenlet that calls this."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        return _GreenletInbox()
+    return queue.SimpleQueue()
+
+
+class _GreenletInbox:
+    """A watcher of gevent's hub, the one thing of it that other threads may touch."""
+
+    def __init__(self) -> None:
+        from gevent import get_hub  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+        from gevent.event import Event  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+
+        self._event = Event()
+        self._lock = new_lock()
+        self._watcher = get_hub().loop.async_()
+        self._watcher.start(self._event.set)
+
+    def put(self, item: None) -> None:
+        del item
+        with self._lock:
+            if self._watcher is not None:
+                self._watcher.send()
+
+    def get(self, *, timeout: float) -> None:
+        if not self._event.wait(timeout):
+            raise queue.Empty
+        self._event.clear()
+
+    def empty(self) -> bool:
+        return not self._event.is_set()
+
+    def close(self) -> None:
+        """The greenlet waits no more."""
+        with self._lock:
+            watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
+
+
+def start_thread(main: Callable[[], None], name: str) -> object:
+    """Start a thread of the operating system that runs `main`; a daemon where there are such."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        from gevent.threadpool import ThreadPool  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+
+        pool = ThreadPool(1)
+        pool.spawn(main)
+        return pool
+    patcher: Any = sys.modules.get("eventlet.patcher")
+    threads: Any = threading
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        threads = patcher.original("threading")
+    try:
+        thread = threads.Thread(target=main, name=name, daemon=True)
+        thread.start()
+    except RuntimeError:
+        # A sub-interpreter with a lock of its own has no daemon threads; who stops the loop at exit ends this one.
+        thread = threads.Thread(target=main, name=name, daemon=False)
+        thread.start()
+    return thread
