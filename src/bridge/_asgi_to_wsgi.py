@@ -7,13 +7,14 @@ from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 from bridge import _arguments
-from bridge._call import Call, Gone
+from bridge._call import Call
+from bridge._call_thread import Gone
 from bridge._conversation import STEP, Conversation
 from bridge._host import current
 from bridge._loop import LoopFactory
 from bridge._stats import LoopStats
-from bridge._task import ENDED
 from bridge._task_side import Options
+from bridge._task_thread import ENDED
 from bridge._tasks import Tasks
 from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.events_to_response import END, EarlyHint, File, Head, plain_response

@@ -6,8 +6,8 @@ from typing import Any, Final
 import anyio
 
 from bridge import _interop
-from bridge._call import TICK, Call, Spawn, spawner
-from bridge._crossing import AsyncioCrossing, Crossing, TrioCrossing
+from bridge._call import TICK, Call
+from bridge._crossing import AsyncioCrossing, Crossing, Spawn, TrioCrossing, spawner
 from bridge._host import lender
 from bridge._stats import Counters
 from bridge._threads import Threads

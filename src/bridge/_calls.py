@@ -12,8 +12,9 @@ import anyio
 import anyio.lowlevel
 
 from bridge import _at_exit
-from bridge._call import Call, Side
+from bridge._call import Call
 from bridge._call_side import CallSide
+from bridge._call_thread import Side
 from bridge._crossing import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
 from bridge._stats import Counters, ThreadStats
 from bridge._threads import Threads

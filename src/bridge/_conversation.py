@@ -4,8 +4,10 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from bridge._call import Gone, Spawn
-from bridge._task import Side, Task
+from bridge._call_thread import Gone
+from bridge._crossing import Spawn
+from bridge._task import Task
+from bridge._task_thread import Side
 from bridge._translate.events_to_response import Response
 from bridge._translate.input_to_events import DISCONNECT, EMPTY, Body
 from bridge._types import ASGIApp, Environ, Event, Scope

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
+from anyio.abc import TaskGroup
 
 
 class LoopGone(RuntimeError):
@@ -126,3 +127,22 @@ class TrioCrossing:
 
 
 Crossing = AsyncioCrossing | TrioCrossing
+
+# Starts a coroutine function as a task in the context given; returns what cancels it.
+Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]], Context], Callable[[], object]]
+
+
+def spawner(group: TaskGroup) -> Spawn:
+    """Starts tasks in `group`, for loops that have no tasks outside one."""
+
+    def spawn(function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:
+        scope = anyio.CancelScope()
+
+        async def scoped() -> None:
+            with scope:
+                await function()
+
+        context.run(group.start_soon, scoped)
+        return scope.cancel
+
+    return spawn

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from bridge._call import Call, Gone, Side
+from bridge._call import Call
+from bridge._call_thread import Gone, Side
 from bridge._calls import FunctionCall
 from bridge._file_wrapper import FileWrapper
 from bridge._scope_view import ScopeView

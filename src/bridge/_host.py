@@ -69,3 +69,7 @@ def describe(name: str, ident: int | None) -> str:
     frame = sys._current_frames().get(ident or 0)
     stack = "".join(traceback.format_stack(frame)) if frame else "  (it has ended)\n"
     return f"thread {name} is at\n{stack}"
+
+
+class PoolClosed(RuntimeError):
+    """The threads are being stopped, or were before there was one for the job."""

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any, Final
 
-from bridge._call import Spawn
-from bridge._crossing import Crossing
+from bridge._crossing import Crossing, Spawn
 from bridge._translate.lifespan import RUNNING, STARTING, STOPPED, Lifespan
 from bridge._types import ASGIApp, Event
 from bridge.errors import ApplicationProtocolError, LifespanFailed

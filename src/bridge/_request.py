@@ -10,10 +10,10 @@ from typing import Final
 
 import anyio
 
-from bridge._call import spawner
 from bridge._calls import run_in_thread
+from bridge._crossing import spawner
 from bridge._exchange import Exchange
-from bridge._threads import PoolClosed
+from bridge._host import PoolClosed
 from bridge._translate.events_to_input import Body
 from bridge._translate.response_to_events import END, body_event
 from bridge._types import Receive, Send

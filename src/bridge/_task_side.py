@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
-from bridge._call import Spawn
-from bridge._crossing import AsyncioCrossing, Crossing
+from bridge._crossing import AsyncioCrossing, Crossing, Spawn
 from bridge._lifespan import LifespanRun
 from bridge._loop import LoopFactory, PrivateLoop, TimedCrossing
 from bridge._native import new_lock

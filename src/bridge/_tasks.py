@@ -11,8 +11,8 @@ from contextvars import Context
 from typing import Any
 
 from bridge import _at_exit, _loop
-from bridge._call import Call, Spawn
-from bridge._crossing import LoopGone
+from bridge._call import Call
+from bridge._crossing import LoopGone, Spawn
 from bridge._host import current
 from bridge._loop import TimedCrossing
 from bridge._stats import Counters, LoopStats

@@ -16,11 +16,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
-from bridge._host import Job, current, describe
+from bridge._host import Job, PoolClosed
+from bridge._worker import Worker
 
 IDLE_SECONDS: Final = 60.0
 _LONG_JOB: Final = 0.001
@@ -28,59 +28,6 @@ _LONG_JOB: Final = 0.001
 _DECAY: Final = 0.1
 _MOSTLY: Final = 0.5
 _GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
-class PoolClosed(RuntimeError):
-    """The threads are being stopped, or were before there was one for the job."""
-
-
-class Worker:
-    """One thread of a pool."""
-
-    def __init__(self, threads: "Threads", number: int) -> None:
-        self.job: Job | None = None
-        self.since = 0.0
-        self.loop: object = None
-        self.tasks: list[Any] = []
-        self.inbox: SimpleQueue[None] = SimpleQueue()
-        self._threads = threads
-        # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
-        inherit: dict[str, Any] = {"context": Context()} if sys.version_info >= (3, 14) else {}
-        self.thread = threading.Thread(
-            target=self._main, name=f"bridge-{threads.name}-{number}", daemon=True, **inherit
-        )
-
-    def wake(self) -> None:
-        """Let it look for work (or start it). Raises `RuntimeError` where no thread can be started."""
-        if self.thread.ident is None:
-            self.thread.start()
-        else:
-            self.inbox.put(None)
-
-    def nudge(self) -> None:
-        """End the wait of the thread."""
-        self.inbox.put(None)
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for a nudge."""
-        try:
-            self.inbox.get(timeout=timeout)
-        except Empty:
-            return False
-        return True
-
-    def describe(self) -> str:
-        """The thread's name, and where it is now."""
-        return describe(self.thread.name, self.thread.ident)
-
-    def _main(self) -> None:
-        current.host = self
-        threads = self._threads
-        job = threads.next_job(self, monotonic(), done=False)
-        while job is not None:
-            job.run(self)
-            self.job = job = None  # the job's objects must not live until the next one comes
-            job = threads.next_job(self, monotonic(), done=True)
 
 
 class Threads:
@@ -248,7 +195,11 @@ class Threads:
             return None
         self._started += 1
         self._awake += 1
-        worker = Worker(self, self._started)
+        worker = Worker(self)
+        # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
+        inherit: dict[str, Any] = {"context": Context()} if sys.version_info >= (3, 14) else {}
+        name = f"bridge-{self.name}-{self._started}"
+        worker.thread = threading.Thread(target=worker.main, name=name, daemon=True, **inherit)
         self._workers[worker] = None
         return worker
 

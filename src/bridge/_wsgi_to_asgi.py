@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from bridge import _arguments
-from bridge._call import Side
+from bridge._call_thread import Side
 from bridge._calls import Calls, run_hook
 from bridge._exchange import Exchange
 from bridge._request import Request, start, unavailable

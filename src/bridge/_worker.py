@@ -1,0 +1,61 @@
+"""One worker of a pool: what its thread does, and how it waits."""
+
+import threading
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Protocol
+
+from bridge._host import Job, current, describe
+
+
+class Employer(Protocol):
+    """Where a worker gets its jobs."""
+
+    def next_job(self, worker: "Worker", now: float, *, done: bool) -> Job | None:
+        """The next job for `worker`, which waits for one; None when it has to end."""
+
+
+class Worker:
+    """One thread of a pool."""
+
+    def __init__(self, threads: "Employer") -> None:
+        self.job: Job | None = None
+        self.since = 0.0
+        self.loop: object = None
+        self.tasks: list[Any] = []
+        self.inbox: SimpleQueue[None] = SimpleQueue()
+        self._threads = threads
+        self.thread: threading.Thread
+
+    def wake(self) -> None:
+        """Let it look for work (or start it). Raises `RuntimeError` where no thread can be started."""
+        if self.thread.ident is None:
+            self.thread.start()
+        else:
+            self.inbox.put(None)
+
+    def nudge(self) -> None:
+        """End the wait of the thread."""
+        self.inbox.put(None)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a nudge."""
+        try:
+            self.inbox.get(timeout=timeout)
+        except Empty:
+            return False
+        return True
+
+    def describe(self) -> str:
+        """The thread's name, and where it is now."""
+        return describe(self.thread.name, self.thread.ident)
+
+    def main(self) -> None:
+        """What its thread does."""
+        current.host = self
+        threads = self._threads
+        job = threads.next_job(self, monotonic(), done=False)
+        while job is not None:
+            job.run(self)
+            self.job = job = None  # the job's objects must not live until the next one comes
+            job = threads.next_job(self, monotonic(), done=True)
