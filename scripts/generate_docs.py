@@ -1,0 +1,169 @@
+"""Writes the pages of docs/ that are printed from code; with `--check` it writes nothing, and exits 1 if one is stale.
+
+docs/order.md is printed from the order tables that the adapters use, docs/conformance.md from the table of the clauses.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from bridge._translate import events_to_response, lifespan, response_to_events  # noqa: E402  # needs the path
+from bridge.errors import ProtocolError  # noqa: E402
+
+Table = Mapping[str, Mapping[str, str]]
+
+INTRODUCTION = """\
+# Order
+
+<!-- Printed by `python scripts/generate_docs.py`; a test fails when this page is stale. -->
+
+What may follow what. These are the tables that the code itself looks each step up in, drawn. In the tables below the
+drawings a row is a state, a column what comes, and a cell the state that it leads to; a dash means that it is illegal
+there, or cannot come. What is illegal raises an error that says who did what in which state, what was expected, and
+which clause of the specification says so.
+"""
+
+
+class Machine(NamedTuple):
+    """One table, with what a reader has to know beside it. `sin` commits an illegal step."""
+
+    title: str
+    text: str
+    order: Table
+    sin: Callable[[], object]
+
+
+def _wsgi_sin() -> object:
+    return response_to_events.Response(head_only=False, write=print).chunk(b"a")
+
+
+def _asgi_sin() -> object:
+    event = {"type": "http.response.body", "body": b"a"}
+    return events_to_response.Response(head_only=False, extensions={}).feed(event)
+
+
+def _lifespan_sin() -> None:
+    lifespan.Lifespan().answer({"type": "lifespan.shutdown.complete"})
+
+
+MACHINES = (
+    Machine(
+        "The response of a WSGI application",
+        """\
+`WsgiToAsgi` holds the headers back until the first non-empty chunk or the end (PEP 3333, "The start_response()
+Callable"), so that an application that fails late can still replace them. Empty chunks change nothing in any state.
+
+- `start_response` with `exc_info` raises what `exc_info` holds once the headers have left.
+- A response that cannot have a body (to HEAD, or with the status 204 or 304) is one whose Content-Length is 0.
+- What goes beyond Content-Length is cut (PEP 3333, "Handling the Content-Length Header"). An end that comes before
+  Content-Length is reached is an error as well, so that the client never takes a part for the whole.""",
+        response_to_events.ORDER,
+        _wsgi_sin,
+    ),
+    Machine(
+        "The response of an ASGI application",
+        """\
+`AsgiToWsgi` holds the head back until the first body event, so that a small response goes over as one. Where none comes
+soon, it lets the head go without (the application does not notice).
+
+- `http.response.pathsend` and `http.response.early_hint` are illegal where the scope does not offer them.
+- A hint that comes when the head has left is ignored, as the extension allows.
+- After the end, events of any type are ignored (ASGI HTTP, "Response Body").
+- What goes beyond Content-Length is cut. A last body event that comes before Content-Length is reached is an error, so
+  that the client never takes a part for the whole.
+- An event that raises an error has no effect.""",
+        events_to_response.ORDER,
+        _asgi_sin,
+    ),
+    Machine(
+        "Lifespan",
+        """\
+The lifespan of the application behind `AsgiToWsgi`, which begins with the event `lifespan.startup`. The event
+`lifespan.shutdown` is the adapter's, the others are the application's answers.
+
+- An application that raises or returns while its lifespan is starting does not support lifespan, and is served without
+  (unless `lifespan="on"`).""",
+        lifespan.ORDER,
+        _lifespan_sin,
+    ),
+)
+
+
+def order_page() -> str:
+    """The text of docs/order.md."""
+    return "\n".join([INTRODUCTION, *(line for machine in MACHINES for line in _machine(machine))])
+
+
+def _machine(machine: Machine) -> Iterator[str]:
+    try:
+        machine.sin()
+    except ProtocolError as error:
+        sentence = str(error)
+    else:
+        raise AssertionError(f"the example of {machine.title!r} is legal")
+    yield from (f"## {machine.title}", "", machine.text, "", "```mermaid", *_diagram(machine.order), "```", "")
+    yield from (*_rows(machine.order), "", "An illegal step, for example:", "", f"> {sentence}", "")
+
+
+def _diagram(order: Table) -> Iterator[str]:
+    names = {state: f"s{number}" for number, state in enumerate(order)}
+    yield "stateDiagram-v2"
+    for state, name in names.items():
+        yield f'    state "{state}" as {name}'
+    yield f"    [*] --> {next(iter(names.values()))}"
+    for state, steps in order.items():
+        for following in dict.fromkeys(steps.values()):
+            labels = (step for step, target in steps.items() if target == following)
+            yield f"    {names[state]} --> {names[following]} : {', '.join(labels)}"
+        if set(steps.values()) <= {state}:
+            yield f"    {names[state]} --> [*]"
+
+
+def _rows(order: Table) -> Iterator[str]:
+    steps = list(dict.fromkeys(step for row in order.values() for step in row))
+    yield f"| | {' | '.join(steps)} |"
+    yield f"|---|{'---|' * len(steps)}"
+    for state, row in order.items():
+        yield f"| **{state}** | {' | '.join(row.get(step, '-') for step in steps)} |"
+
+
+def conformance_page() -> str:
+    """The text of docs/conformance.md."""
+    conformance: Any = importlib.import_module("spec.conformance")
+    return str(conformance.page())
+
+
+PAGES: dict[str, Callable[[], str]] = {"docs/order.md": order_page, "docs/conformance.md": conformance_page}
+
+
+def stale(root: Path) -> list[str]:
+    """The pages below `root` that are not what is printed now, or not there."""
+    return [name for name, page in PAGES.items() if _read(root / name) != page()]
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    """Write the pages that are stale; with `--check`, only name them and return 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, and exit 1 if a page is stale")
+    check = parser.parse_args(arguments).check
+    names = stale(root)
+    for name in names:
+        if not check:
+            (root / name).parent.mkdir(exist_ok=True)
+            (root / name).write_text(PAGES[name](), encoding="utf-8")
+        print(f"{name} {'is stale: make docs writes it anew' if check else 'written'}")
+    return int(check and bool(names))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,473 @@
+"""Tiny apps for the tests, each named for what it does or for the sin it commits; twice each, in WSGI and in ASGI.
+
+`wsgi_site` and `asgi_site` are tables of the same paths, so that one list of cases serves both directions. Test and
+server are different processes: they leave each other signals, which are files (`Signals`), because a server with one
+thread cannot take a second request while the first one waits.
+"""
+
+import asyncio
+import collections
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+BLOCK = 2**16
+MIB = 2**20
+TICK = b"tick\n"
+PLAIN = [("Content-Type", "text/plain")]
+STATUS = {200: "200 OK", 204: "204 No Content", 304: "304 Not Modified", 404: "404 Not Found"}
+PATIENCE = 20.0  # seconds until a side that was forgotten gives up
+
+Environ = dict[str, Any]
+
+
+class Signals:
+    """What test and server tell each other: named lines of text in a directory."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+
+    def tell(self, name: str, line: object = "") -> None:
+        """Append a line; one write, so that readers never see half of it."""
+        with (self.directory / f"{name}.signal").open("ab", buffering=0) as file:
+            file.write(f"{line}\n".encode())
+
+    def told(self, name: str) -> list[str]:
+        """The lines so far."""
+        path = self.directory / f"{name}.signal"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def wait(self, name: str) -> None:
+        """Return once `name` has been told."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.told(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nobody told {name}")
+            time.sleep(0.005)
+
+
+signals = Signals(os.environ.get("BRIDGE_TEST_SIGNALS", ""))
+counted: collections.Counter[str] = collections.Counter()
+counting = threading.Lock()
+
+
+def count(what: str) -> None:
+    with counting:
+        counted[what] += 1
+
+
+def counters() -> bytes:
+    with counting:
+        return json.dumps({"pid": os.getpid(), **counted}).encode()
+
+
+def block(number: int) -> bytes:
+    """The `number`-th block of a large body: no two are alike, so that a lost or repeated one is seen."""
+    return number.to_bytes(8, "big") * (BLOCK // 8)
+
+
+def block_told(token: str | None, number: int) -> bytes:
+    if token:
+        signals.tell(token, number)
+    return block(number)
+
+
+def digest_of_blocks(mebibytes: int) -> bytes:
+    digest = hashlib.sha256()
+    for number in range(mebibytes * MIB // BLOCK):
+        digest.update(block(number))
+    return digest.hexdigest().encode()
+
+
+def startup(state: dict[str, Any] | None = None) -> None:
+    signals.tell("lifespan", f"startup {os.getpid()}")
+
+
+def shutdown(state: dict[str, Any] | None = None) -> None:
+    signals.tell("lifespan", f"shutdown {os.getpid()}")
+
+
+# --- WSGI ------------------------------------------------------------------------------------------------------------
+
+
+def query_of(environ: Environ) -> dict[str, str]:
+    return dict(parse_qsl(environ["QUERY_STRING"]))
+
+
+def pieces_of(environ: Environ) -> Iterator[bytes]:
+    """The request body in blocks, to its end or to Content-Length."""
+    left = int(environ.get("CONTENT_LENGTH") or (2**62 if environ.get("wsgi.input_terminated") else 0))
+    while left and (piece := environ["wsgi.input"].read(min(BLOCK, left))):
+        yield piece
+        left -= len(piece)
+
+
+def answer(start_response: Any, body: bytes, status: str = "200 OK") -> list[bytes]:
+    start_response(status, [*PLAIN, ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def wsgi_hello(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, b"Hello, world!\n")
+
+
+def wsgi_not_found(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, b"not found\n", "404 Not Found")
+
+
+def wsgi_counters(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, counters())
+
+
+def wsgi_echo(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, b"".join(pieces_of(environ)))
+
+
+def wsgi_echo_in_pieces(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    start_response("200 OK", PLAIN)
+    return pieces_of(environ)
+
+
+def wsgi_upload(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """Digest of the body; tells after each piece how much it has seen, and what ended the upload early."""
+    token = query_of(environ).get("token")
+    digest, seen = hashlib.sha256(), 0
+    try:
+        for piece in pieces_of(environ):
+            digest.update(piece)
+            seen += len(piece)
+            if token:
+                signals.tell(token, seen)
+    except OSError as error:
+        signals.tell(f"{token}-broken", type(error).__name__)
+        raise
+    return answer(start_response, f"{seen} {digest.hexdigest()}".encode())
+
+
+def wsgi_download(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    """Many blocks; tells each time that it makes one."""
+    query = query_of(environ)
+    size = int(query["mib"]) * MIB
+    start_response("200 OK", [*PLAIN, ("Content-Length", str(size))])
+    return (block_told(query.get("token"), number) for number in range(size // BLOCK))
+
+
+def wsgi_steps(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    """Three chunks, the second and third only when the test has told so."""
+    token = query_of(environ)["token"]
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    yield b"data: 0\n\n"
+    for step in (1, 2):
+        signals.wait(f"{token}-{step}")
+        yield f"data: {step}\n\n".encode()
+
+
+class wsgi_endless:  # noqa: N801 - an app that is a class, as PEP 3333 allows
+    """Ticks for ever; counts how many were begun and how many closed."""
+
+    def __init__(self, environ: Environ, start_response: Any) -> None:
+        start_response("200 OK", PLAIN)
+        count("begun")
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            yield TICK
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        count("ended")
+
+
+def wsgi_idle(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    """One chunk, then silence until the client is gone: no write can find that out."""
+    start_response("200 OK", PLAIN)
+    yield TICK
+    deadline = time.monotonic() + PATIENCE
+    while not environ["bridge.client_disconnected"]() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    count("told of the leave" if environ["bridge.client_disconnected"]() else "never told")
+
+
+def wsgi_no_content(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    start_response("204 No Content", [])
+    return []
+
+
+def wsgi_not_modified(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    start_response("304 Not Modified", [("ETag", '"1"')])
+    return [b""]
+
+
+def wsgi_no_content_with_body(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """RFC 9110 section 15.3.5: a 204 has no content; these bytes would be taken for the next response."""
+    start_response("204 No Content", [])
+    return [b"HTTP/1.1 200 OK\r\n\r\n"]
+
+
+def wsgi_raises(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    raise LookupError("raised before the headers")
+
+
+def wsgi_raises_after_start(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    start_response("200 OK", PLAIN)
+    yield b""  # no headers leave with an empty chunk
+    raise LookupError("raised before the headers")
+
+
+def wsgi_raises_in_the_middle(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    start_response("200 OK", PLAIN)
+    yield b"first half, "
+    raise LookupError("raised in the middle")
+
+
+def wsgi_raises_before_content_length(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    start_response("200 OK", [*PLAIN, ("Content-Length", "1000")])
+    yield b"first half, "
+    raise LookupError("raised in the middle")
+
+
+def wsgi_tagged(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """The query and body of the request itself, after a while, in one piece or several."""
+    query = query_of(environ)
+    body = b"".join(pieces_of(environ))
+    time.sleep(float(query.get("delay", 0)))
+    pieces = [f"{query['id']}:".encode(), body, f":{query['id']}".encode() * int(query.get("repeat", 1))]
+    headers = [*PLAIN, ("X-Id", query["id"])]
+    if "stream" in query:
+        start_response("200 OK", headers)
+        return iter(pieces)
+    start_response("200 OK", [*headers, ("Content-Length", str(len(b"".join(pieces))))])
+    return pieces
+
+
+WSGI_PATHS = {
+    "/hello": wsgi_hello,
+    "/counters": wsgi_counters,
+    "/echo": wsgi_echo,
+    "/echo-in-pieces": wsgi_echo_in_pieces,
+    "/upload": wsgi_upload,
+    "/download": wsgi_download,
+    "/steps": wsgi_steps,
+    "/endless": wsgi_endless,
+    "/idle": wsgi_idle,
+    "/no-content": wsgi_no_content,
+    "/not-modified": wsgi_not_modified,
+    "/no-content-with-body": wsgi_no_content_with_body,
+    "/raises": wsgi_raises,
+    "/raises-after-start": wsgi_raises_after_start,
+    "/raises-in-the-middle": wsgi_raises_in_the_middle,
+    "/raises-before-content-length": wsgi_raises_before_content_length,
+    "/tagged": wsgi_tagged,
+}
+
+
+def wsgi_site(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return WSGI_PATHS.get(environ["PATH_INFO"], wsgi_not_found)(environ, start_response)
+
+
+# --- ASGI ------------------------------------------------------------------------------------------------------------
+
+
+class ClientLeft(Exception):
+    """`http.disconnect` in place of the rest of the body."""
+
+
+async def events_of(receive: Any) -> AsyncIterator[bytes]:
+    """The request body as it comes, to its end."""
+    more = True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientLeft
+        more = event.get("more_body", False)
+        yield event.get("body", b"")
+
+
+async def start(send: Any, status: int = 200, headers: Iterable[tuple[str, str]] = PLAIN) -> None:
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+async def chunk(send: Any, body: bytes, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def reply(send: Any, body: bytes, status: int = 200) -> None:
+    await start(send, status, [*PLAIN, ("Content-Length", str(len(body)))])
+    await chunk(send, body, more=False)
+
+
+async def asgi_hello(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, b"Hello, world!\n")
+
+
+async def asgi_not_found(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, b"not found\n", 404)
+
+
+async def asgi_counters(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, counters())
+
+
+async def asgi_echo(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, b"".join([body async for body in events_of(receive)]))
+
+
+async def asgi_echo_in_pieces(scope: Any, receive: Any, send: Any) -> None:
+    await start(send)
+    async for body in events_of(receive):
+        await chunk(send, body)
+    await chunk(send, b"", more=False)
+
+
+async def asgi_upload(scope: Any, receive: Any, send: Any) -> None:
+    token = dict(parse_qsl(scope["query_string"].decode())).get("token")
+    digest, seen = hashlib.sha256(), 0
+    try:
+        async for body in events_of(receive):
+            digest.update(body)
+            seen += len(body)
+            if token:
+                signals.tell(token, seen)
+    except ClientLeft as event:
+        signals.tell(f"{token}-broken", type(event).__name__)
+        return
+    await reply(send, f"{seen} {digest.hexdigest()}".encode())
+
+
+async def asgi_download(scope: Any, receive: Any, send: Any) -> None:
+    query = dict(parse_qsl(scope["query_string"].decode()))
+    size = int(query["mib"]) * MIB
+    await start(send, 200, [*PLAIN, ("Content-Length", str(size))])
+    for number in range(size // BLOCK):
+        await chunk(send, block_told(query.get("token"), number))
+    await chunk(send, b"", more=False)
+
+
+async def asgi_steps(scope: Any, receive: Any, send: Any) -> None:
+    token = dict(parse_qsl(scope["query_string"].decode()))["token"]
+    await start(send, 200, [("Content-Type", "text/event-stream")])
+    await chunk(send, b"data: 0\n\n")
+    for step in (1, 2):
+        await asyncio.to_thread(signals.wait, f"{token}-{step}")
+        await chunk(send, f"data: {step}\n\n".encode())
+    await chunk(send, b"", more=False)
+
+
+async def asgi_endless(scope: Any, receive: Any, send: Any) -> None:
+    """Ticks for ever and never asks whether the client is still there: it must be cancelled."""
+    count("begun")
+    try:
+        await start(send)
+        while True:
+            await chunk(send, TICK)
+            await asyncio.sleep(0.01)
+    finally:
+        count("ended")
+
+
+async def asgi_idle(scope: Any, receive: Any, send: Any) -> None:
+    await start(send)
+    await chunk(send, TICK)
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    count("told of the leave")
+
+
+async def asgi_answers_early(scope: Any, receive: Any, send: Any) -> None:
+    """Has the answer before the body is there, and never reads it; RFC 9110 section 7.5 allows that."""
+    await reply(send, b"no need to read on\n")
+
+
+async def asgi_no_content(scope: Any, receive: Any, send: Any) -> None:
+    await start(send, 204, [])
+    await chunk(send, b"", more=False)
+
+
+async def asgi_not_modified(scope: Any, receive: Any, send: Any) -> None:
+    await start(send, 304, [("ETag", '"1"')])
+    await chunk(send, b"", more=False)
+
+
+async def asgi_no_content_with_body(scope: Any, receive: Any, send: Any) -> None:
+    await start(send, 204, [])
+    await chunk(send, b"HTTP/1.1 200 OK\r\n\r\n", more=False)
+
+
+async def asgi_raises(scope: Any, receive: Any, send: Any) -> None:
+    raise LookupError("raised before the headers")
+
+
+async def asgi_raises_after_start(scope: Any, receive: Any, send: Any) -> None:
+    await start(send)
+    raise LookupError("raised before the headers")
+
+
+async def asgi_raises_in_the_middle(scope: Any, receive: Any, send: Any) -> None:
+    await start(send)
+    await chunk(send, b"first half, ")
+    raise LookupError("raised in the middle")
+
+
+async def asgi_raises_before_content_length(scope: Any, receive: Any, send: Any) -> None:
+    await start(send, 200, [*PLAIN, ("Content-Length", "1000")])
+    await chunk(send, b"first half, ")
+    raise LookupError("raised in the middle")
+
+
+async def asgi_tagged(scope: Any, receive: Any, send: Any) -> None:
+    query = dict(parse_qsl(scope["query_string"].decode()))
+    body = b"".join([body async for body in events_of(receive)])
+    await asyncio.sleep(float(query.get("delay", 0)))
+    pieces = [f"{query['id']}:".encode(), body, f":{query['id']}".encode() * int(query.get("repeat", 1))]
+    headers = [*PLAIN, ("X-Id", query["id"])]
+    if "stream" not in query:
+        headers.append(("Content-Length", str(len(b"".join(pieces)))))
+    await start(send, 200, headers)
+    for piece in pieces:
+        await chunk(send, piece)
+    await chunk(send, b"", more=False)
+
+
+async def asgi_lifespan(scope: Any, receive: Any, send: Any) -> None:
+    assert (await receive())["type"] == "lifespan.startup"
+    startup()
+    await send({"type": "lifespan.startup.complete"})
+    assert (await receive())["type"] == "lifespan.shutdown"
+    shutdown()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+ASGI_PATHS = {
+    "/hello": asgi_hello,
+    "/counters": asgi_counters,
+    "/echo": asgi_echo,
+    "/echo-in-pieces": asgi_echo_in_pieces,
+    "/upload": asgi_upload,
+    "/download": asgi_download,
+    "/steps": asgi_steps,
+    "/endless": asgi_endless,
+    "/idle": asgi_idle,
+    "/answers-early": asgi_answers_early,
+    "/no-content": asgi_no_content,
+    "/not-modified": asgi_not_modified,
+    "/no-content-with-body": asgi_no_content_with_body,
+    "/raises": asgi_raises,
+    "/raises-after-start": asgi_raises_after_start,
+    "/raises-in-the-middle": asgi_raises_in_the_middle,
+    "/raises-before-content-length": asgi_raises_before_content_length,
+    "/tagged": asgi_tagged,
+}
+
+
+async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await asgi_lifespan(scope, receive, send)
+    else:
+        await ASGI_PATHS.get(scope["path"], asgi_not_found)(scope, receive, send)
