@@ -156,7 +156,10 @@ class Server:
     def _alive(self, member: psutil.Process) -> bool:
         if member.pid == self.process.pid:
             return self.process.poll() is None
-        return bool(member.is_running() and member.status() != psutil.STATUS_ZOMBIE)
+        try:
+            return bool(member.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
 
 
 Running = AbstractContextManager[Server]

@@ -1492,7 +1492,7 @@ class TestThreadSensitive:
         lines = run_script(STARLETTE)
 
         assert "300 served" == lines[0]
-        assert int(lines[1]) <= 3
+        assert int(lines[1]) < 20, "a new thread for nearly each"
 
 
 DJANGO = """

@@ -1,4 +1,4 @@
-"""What the README and docs/ claim beyond the Python of their code blocks, which `test_documents` runs: commands and what
+"""What README and docs/ claim beyond the Python of their code blocks, which `test_documents` runs: commands and what
 they print, changed imports, tables of options, counts, modules, log lines and dependencies, and the comparison with
 other adapters.
 

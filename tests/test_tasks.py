@@ -569,10 +569,25 @@ adapter.close()
         """uWSGI forks in C: no hook runs, and threading still lists the parent's threads as alive."""
         script = """
 import ctypes
+import time
 libc = ctypes.PyDLL(None)  # keeps the interpreter's lock, as uWSGI does
+
+def all_at_rest():
+    # A thread that is about to take the interpreter's lock, and that the child does not have, would keep a part of it.
+    me, runs, same = threading.get_native_id(), None, 0
+    while same < 3:
+        time.sleep(0.01)
+        before, runs = runs, {}
+        for task in os.listdir("/proc/self/task"):
+            if int(task) != me:
+                with open(f"/proc/self/task/{task}/schedstat") as file:
+                    runs[task] = file.read()
+        same = same + 1 if runs == before else 0
+
 hooked = []
 os.register_at_fork(after_in_child=lambda: hooked.append(1))
 serves("parent")
+all_at_rest()
 def child():
     assert not hooked
     assert "bridge-loop" in [thread.name for thread in threading.enumerate()]
@@ -581,6 +596,7 @@ def child():
     serves("child again")
     print(app.events)
 in_child(child, libc.fork)
+all_at_rest()
 in_child(lambda: serves("second child"), libc.fork)
 serves("parent")
 adapter.close()

@@ -1,5 +1,6 @@
 """What a constructor is given: is it an application of the right interface, and are the options in their range?"""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -77,9 +78,10 @@ def _fits(app: Any, arguments: int) -> bool:
 
 
 def _is_async(app: Any) -> bool:
-    while hasattr(app, "func"):  # functools.partial
+    while isinstance(app, functools.partial):
         app = app.func
-    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
+    call = getattr(app, "__call__", None)  # noqa: B004
+    return any(kind(each) for kind in (inspect.iscoroutinefunction, inspect.isasyncgenfunction) for each in (app, call))
 
 
 def _seen(app: Any) -> str:
@@ -91,13 +93,15 @@ def _seen(app: Any) -> str:
         )
     if not callable(app):
         return f"{what}, which cannot be called"
+    if inspect.isclass(app) and not (_fits(app, 1) and _fits(app.__call__, 3)):  # the latter counts `self`
+        return f"{what}; was an instance of it meant?"
     if _fits(app, 3) and not _fits(app, 2):
         return f"{what}, which takes the three arguments of an ASGI application"
     if _fits(app, 2) and not _fits(app, 3):
         return f"{what}, which takes the two arguments of a WSGI application" + (
             ", but is async" if _is_async(app) else ""
         )
-    if inspect.isclass(app) or (_fits(app, 1) and not _fits(app, 3)):
+    if _fits(app, 1) and not _fits(app, 3):
         return f"{what}, which takes one argument, as ASGI 2 did (asgiref.compatibility adapts that)"
     try:
         return f"{what}{inspect.signature(app)}"

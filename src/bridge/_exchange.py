@@ -36,7 +36,7 @@ class Exchange(Call):
         super().__init__(side)
         self._app = app
         self._environ = environ
-        self._path_send = "http.response.pathsend" in (scope.get("extensions") or ())
+        self._scope = scope
         self._response = Response(head_only=environ["REQUEST_METHOD"] == "HEAD", write=self._write)
         environ["wsgi.errors"] = sys.stderr
         environ["wsgi.file_wrapper"] = FileWrapper
@@ -137,7 +137,12 @@ class Exchange(Call):
 
     def _chunks_of(self, iterable: Iterable[bytes]) -> Generator[None]:
         response = self._response
-        if isinstance(iterable, FileWrapper) and self._path_send and (file := iterable.whole_file()) is not None:
+        extensions = self._scope.get("extensions") or ()
+        if (
+            isinstance(iterable, FileWrapper)
+            and "http.response.pathsend" in extensions
+            and (file := iterable.whole_file())
+        ):
             items = response.file(*file)
             if items is not None:
                 self.tell(items, 0)
@@ -208,7 +213,7 @@ class Exchange(Call):
         self._response.forget_write()
 
     def _request(self) -> str:
-        return f"the application, asked for {self._environ['REQUEST_METHOD']} {self._environ['PATH_INFO']!r:.200},"
+        return f"the application, asked for {self._scope['method']} {self._scope['path']!r:.200},"
 
     def _log(self, error: BaseException) -> None:
         if self._client_disconnected() or isinstance(error, (ClientDisconnected, ClientProtocolError)):

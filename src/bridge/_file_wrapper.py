@@ -30,8 +30,8 @@ class FileWrapper:
         Only of what `open()` makes: others may decode what they read, or remove the file when they are closed.
         """
         opened = self.filelike
-        raw = opened.raw if type(opened) in (io.BufferedReader, io.BufferedRandom) else opened
-        if type(raw) is not io.FileIO or not isinstance(raw.name, str):
+        raw = opened.raw if isinstance(opened, io.BufferedReader | io.BufferedRandom) else opened
+        if not isinstance(raw, io.FileIO) or not isinstance(raw.name, str):
             return None
         try:
             facts = os.fstat(raw.fileno())

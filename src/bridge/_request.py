@@ -172,7 +172,6 @@ class Request:
                 raise error
             if isinstance(error, ClientDisconnected):
                 raise _truncated(error)
-        self._exchange.side.counters.aborted += 1
         if isinstance(error, Exception) and not isinstance(error, (ClientProtocolError, ClientDisconnected)):
             raise error
         raise RuntimeError(f"the application's response cannot be completed: {error!r}") from error

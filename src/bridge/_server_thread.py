@@ -52,7 +52,7 @@ class ServerThread:
         try:
             if self._inbox.empty():
                 poll = select.poll()
-                poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
+                poll.register(descriptor, select.POLLIN | getattr(select, "POLLRDHUP", 0))
                 poll.register(self._pipe[0], select.POLLIN)
                 ready = poll.poll(timeout * 1000)
             else:

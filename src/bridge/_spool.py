@@ -3,6 +3,7 @@
 import io
 import tempfile
 import threading
+from contextlib import suppress
 from typing import IO, cast
 
 from bridge._translate.events_to_input import file_input
@@ -40,4 +41,6 @@ class Spool:
             self._closed = True
             opened = self._input or self._file
             if opened is not None:
-                opened.close()
+                # What could not be written to a full disk is not wanted any more.
+                with suppress(OSError):
+                    opened.close()

@@ -17,7 +17,9 @@ from bridge._types import Environ
 
 # A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers see it so
 # too.
-_GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+# Linux only; elsewhere a half-closed connection is noticed when it is closed.
+_RDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
+_GONE: Final = _RDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class Connection:
@@ -38,7 +40,7 @@ class Connection:
         if number is None:
             return False
         poll = select.poll()
-        poll.register(number, select.POLLRDHUP)
+        poll.register(number, _RDHUP)
         return any(event & _GONE for _, event in poll.poll(0))
 
     def at_hand(self, size: int) -> bool:
@@ -104,7 +106,7 @@ class Connection:
 
     def _readable(self) -> bool:
         poll = select.poll()
-        poll.register(cast(int, self.descriptor), select.POLLIN | select.POLLRDHUP)
+        poll.register(cast(int, self.descriptor), select.POLLIN | _RDHUP)
         return bool(poll.poll(0))
 
     @property
@@ -114,7 +116,8 @@ class Connection:
             self._looked = True
             self._socket = self._find_socket()
         try:
-            return None if self._socket is None else int(self._socket.fileno())
+            number = -1 if self._socket is None else int(self._socket.fileno())
+            return number if number >= 0 else None  # of a closed one it is -1
         except (AttributeError, OSError, ValueError):
             return None
 

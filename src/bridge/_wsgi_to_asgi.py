@@ -133,13 +133,10 @@ class WsgiToAsgi:
                 raise
             side.counters.served += 1
         except ClientProtocolError as refusal:
-            side.counters.rejected += 1
-            _log.info("refused a request with %d: %s", refusal.status, refusal)
-            extra = ((b"retry-after", b"1"),) if refusal.status == 503 else ()
-            for event in plain_response(refusal.status, str(refusal), *extra):
-                await send(event)
-        except ClientDisconnected:
-            side.counters.client_disconnects += 1
+            await _refuse(side, refusal, send)
+        except BaseException as error:
+            if _count(side, exchange, error):
+                raise
         finally:
             if exchange is not None and exchange.spool is not None and not exchange.begun:
                 exchange.discard_spool()
@@ -210,3 +207,23 @@ async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**body, "type": "websocket.http.response.body"})
     else:
         await send({"type": "websocket.close", "code": 1000})
+
+
+async def _refuse(side: Side, refusal: ClientProtocolError, send: Send) -> None:
+    side.counters.rejected += 1
+    _log.info("refused a request with %d: %s", refusal.status, refusal)
+    extra = ((b"retry-after", b"1"),) if refusal.status == 503 else ()
+    for event in plain_response(refusal.status, str(refusal), *extra):
+        await send(event)
+
+
+def _count(side: Side, exchange: Exchange | None, error: BaseException) -> bool:
+    """Count a request that ended with `error`; whether that is for the server to see."""
+    if isinstance(error, ClientDisconnected):
+        side.counters.client_disconnects += 1
+        return False
+    if isinstance(error, OSError) and (exchange is None or exchange.error is None):
+        side.counters.client_disconnects += 1  # it is the server's send() that raised
+    else:
+        side.counters.aborted += 1
+    return True

@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -247,14 +248,12 @@ class Cases:
 
     def test_sigterm_ends_live_streams(self, launch: Callable[[], servers.Running], kind: Kind) -> None:
         """A server that is told to stop does so within its grace, though nobody leaves the streams."""
-        with launch() as server:
-            connections = [server.connect() for _ in range(3 if kind.concurrent else 1)]
-            for connection in connections:
+        with launch() as server, ExitStack() as streams:
+            for _ in range(3 if kind.concurrent else 1):
+                connection = streams.enter_context(server.connect())
                 assert apps.TICK == connection.ask("GET", "/endless").read(len(apps.TICK))
 
             server.stop(patience=servers.GRACE + 6)
-            for connection in connections:
-                connection.close()
 
     def test_lifespan_runs_once_a_process(self, launch: Callable[[], servers.Running], kind: Kind) -> None:
         """Startup before the first request, in the process that serves; shutdown at its exit."""

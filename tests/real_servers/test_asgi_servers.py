@@ -47,10 +47,8 @@ class TestAsgiServers(Cases):
 
     def test_shutdown_runs_though_streams_are_live(self, launch: Callable[[], servers.Running]) -> None:
         """The server gives live requests up after its grace, and then the lifespan ends as ever."""
-        with launch() as server:
-            connection = server.connect()
+        with launch() as server, server.connect() as connection:
             assert connection.ask("GET", "/endless").read(1)
             server.stop()
-            connection.close()
 
             assert ["startup", "shutdown"] == [line.split()[0] for line in server.signals.told("lifespan")]

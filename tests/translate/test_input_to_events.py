@@ -94,6 +94,12 @@ class TestBody:
         assert {"type": "http.request", "body": b"", "more_body": False} == EMPTY
         assert DISCONNECT is Body(1).event(b"")
 
+    def test_after_a_surplus_there_is_nothing_left(self) -> None:
+        """And no read of a negative size, which would be a read of everything."""
+        body = Body(3)
+        body.event(b"abcd")
+        assert (0, 0) == (body.left, body.size(5))
+
     @pytest.mark.parametrize(("left", "step", "size"), [(3, 2, 2), (3, 3, 3), (3, 5, 3), (0, 5, 0), (None, 5, 5)])
     def test_no_read_asks_for_more_than_is_left(self, left: int | None, step: int, size: int) -> None:
         """PEP 3333, Input and Error Streams: the application should not read past Content-Length."""

@@ -56,16 +56,18 @@ class Body:
             return self._disconnect(kind)
         given: Any = event.get("body", b"")
         data: bytes = given if isinstance(given, bytes) else _as_bytes(given)
+        received = self.received + len(data)
         length = self.length
-        if length is not None and len(data) > length - self.received:
-            data = data[: length - self.received]
-        self.received += len(data)
-        if self.limit is not None and self.received > self.limit:
-            raise too_large(self.received, self.limit)
-        self.final = not event.get("more_body", False)
-        if self.received == length:
+        if length is not None and received > length:
+            data = data[: length - received]
+            received = length
+        self.received = received
+        if self.limit is not None and received > self.limit:
+            raise too_large(received, self.limit)
+        self.final = final = not event.get("more_body", False)
+        if received == length:
             self.ended = True
-        elif self.final:
+        elif final:
             self.ended = True
             self.truncated = length is not None
         return data

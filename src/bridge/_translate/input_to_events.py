@@ -17,13 +17,16 @@ def body_length(environ: Environ) -> int | None:
     promise that the input ends with the request, which is how a chunked body reaches an application; then
     Transfer-Encoding overrides Content-Length (RFC 9112 6.3).
     """
-    if environ.get("wsgi.input_terminated"):
-        if "HTTP_TRANSFER_ENCODING" in environ:
-            return None
-        length = environ.get("CONTENT_LENGTH")
-        # From HTTP/2 on there need be neither of the two (RFC 9113 8.1).
-        return int(length) if length else 0 if environ.get("SERVER_PROTOCOL", "")[5:6] in _VERSIONS_1 else None
-    return int(environ.get("CONTENT_LENGTH") or 0)
+    coded = "HTTP_TRANSFER_ENCODING" in environ
+    if coded and environ.get("wsgi.input_terminated"):
+        return None
+    length = environ.get("CONTENT_LENGTH")
+    if length:
+        return int(length)
+    if coded or environ.get("SERVER_PROTOCOL", "")[5:6] in _VERSIONS_1:
+        return 0
+    # From HTTP/2 on there need be neither of the two (RFC 9113 8.1).
+    return None if environ.get("wsgi.input_terminated") else 0
 
 
 class Body:
@@ -49,7 +52,9 @@ class Body:
             return {"type": "http.request", "body": data, "more_body": bool(data)}
         if not data:
             return DISCONNECT if left else dict(EMPTY)
-        if len(data) > left:
+        left -= len(data)
+        if left < 0:
             data = data[:left]  # an input that gives more than it was asked for
-        self.left = left = left - len(data)
+            left = 0
+        self.left = left
         return {"type": "http.request", "body": data, "more_body": left > 0}

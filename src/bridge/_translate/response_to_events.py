@@ -113,9 +113,12 @@ class Response:
                 following = self._after(START)
         finally:
             exc_info = None  # PEP 3333 asks for it: the traceback refers to this frame
-        self.state = ORDER[self.state][INVALID]  # until the next two lines have found no fault
-        code = status_code(status)
-        pairs, length = asgi_headers(headers)
+        try:
+            code = status_code(status)
+            pairs, length = asgi_headers(headers)
+        except BaseException:
+            self.state = ORDER[self.state][INVALID]
+            raise
         self._head = {"type": "http.response.start", "status": code, "headers": pairs}
         # RFC 9110 6.4.1 and 8.6: these carry no body, and what Content-Length says there is no promise.
         self._bodyless = self._head_only or code in (204, 304) or code < 200
@@ -164,7 +167,7 @@ class Response:
         if self.state is not HELD:  # write() was called before
             return [*(item for chunk in chunks for item in self.chunk(chunk)), *self.end()]
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self.state = self._after(CLOSE)
+        self.state = ORDER[HELD][CLOSE]
         length = self._length
         if self._bodyless:
             data = b""
@@ -185,7 +188,7 @@ class Response:
         """
         if self.state is not HELD or self._bodyless or self._length not in (None, size):
             return None
-        self.state = self._after(CLOSE)
+        self.state = ORDER[HELD][CLOSE]
         if self._length is None:
             self._head["headers"].append((b"content-length", b"%d" % size))
         return (self._head, {"type": "http.response.pathsend", "path": path}, END)
