@@ -260,6 +260,7 @@ def test_long_jobs_are_not_kept_waiting(pools: Pools, monkeypatch: pytest.Monkey
     """Once most jobs take over a millisecond, each further one wakes a thread; short ones end that."""
     clock = Clock()
     monkeypatch.setattr(_threads, "monotonic", clock)
+    monkeypatch.setattr("bridge._worker.monotonic", clock)
     threads = pools()
 
     def run_some(seconds: float) -> None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Literal, Self, cast
 
 from bridge import _arguments
 from bridge._call import Call
@@ -46,7 +46,7 @@ class AsgiToWsgi:
         self,
         app: ASGIApp,
         *,
-        lifespan: str = "auto",
+        lifespan: Literal["auto", "on", "off"] = "auto",
         startup_timeout: float = 60.0,
         shutdown_timeout: float = 30.0,
         disconnect_grace: float = 3.0,
@@ -158,7 +158,7 @@ class _Chunks:
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
-        self._sent_all = False
+        self._sent_all = self._closed = False
         # What a path send sends after the head has left.
         self._file: BinaryIO | None = None
 
@@ -178,6 +178,9 @@ class _Chunks:
 
     def close(self) -> None:
         """PEP 3333, Specification Details: the server calls it however the request ended."""
+        if self._closed:
+            return
+        self._closed = True
         conversation = self._conversation
         if self._file is not None:
             self._file.close()
@@ -188,6 +191,11 @@ class _Chunks:
         else:
             conversation.disconnect()
         conversation.release()
+
+    def __del__(self) -> None:
+        # Middleware that drops the iterable without closing it would leave the application waiting for ever.
+        if not self._closed:
+            self._conversation.drop()
 
     def _next_data(self) -> bytes:
         """All chunks that are there, or the next one; empty where something else comes."""

@@ -59,6 +59,7 @@ class Call(CallThread):
         if self._given is None:
             self._given = deque()
         self._given_size += len(data) + ITEM
+        self._asking = False
         self._given.append(data)
         self._nudge()
 

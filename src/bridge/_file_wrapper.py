@@ -31,7 +31,7 @@ class FileWrapper:
         """
         opened = self.filelike
         raw = opened.raw if isinstance(opened, io.BufferedReader | io.BufferedRandom) else opened
-        if not isinstance(raw, io.FileIO) or not isinstance(raw.name, str):
+        if not isinstance(raw, io.FileIO) or not isinstance(raw.name, str | os.PathLike):
             return None
         try:
             facts = os.fstat(raw.fileno())

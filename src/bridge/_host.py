@@ -32,9 +32,11 @@ class Host(Protocol):
 
     def wait(self, timeout: float) -> bool:
         """Wait for a nudge; False after `timeout` seconds without one. In the thread itself."""
+        ...
 
     def describe(self) -> str:
         """The name of the thread and where it is now."""
+        ...
 
 
 class Lender(Protocol):
@@ -42,9 +44,11 @@ class Lender(Protocol):
 
     def lend(self, job: "Job") -> bool:
         """Run `job` in the waiting thread; False where that thread has something else to do."""
+        ...
 
     def run_here(self, job: Callable[[], None]) -> bool:
         """Call `job` in the waiting thread, whatever else it does; False where it waits no longer."""
+        ...
 
 
 # Set in the context of a task that can lend its thread (crossing twice comes home).

@@ -114,7 +114,7 @@ class _ElsewhereJob:
     def __init__(self, function: Callable[[], None]) -> None:
         self._function = function
 
-    def run(self, _host: Host) -> None:
+    def run(self, host: Host) -> None:  # noqa: ARG002
         self._function()
 
     def dropped(self) -> None:

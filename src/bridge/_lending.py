@@ -110,6 +110,7 @@ class LendingThread:
             self._go_on(self._call.cut)
         if self._before is not None:
             _interop.restore(self._before)
+            self._before = None
 
     # -- from any thread, on the loop as a rule
 

@@ -93,6 +93,11 @@ class PrivateLoop:
         if not self._end.wait(2 * _CANCEL_GRACE):
             _log.warning("the private event loop does not stop: %s", self.describe())
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this thread is that of the loop, which must not wait for itself."""
+        return self._ident == threading.get_ident()
+
     def _set_stop(self) -> None:
         assert self._stop is not None
         self._stop.set()
@@ -129,7 +134,13 @@ class PrivateLoop:
         loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._ready.set()
-        await self._stop.wait()
+        while not self._stop.is_set():
+            try:
+                await self._stop.wait()
+            except asyncio.CancelledError:
+                _log.exception(
+                    "code on the private event loop has cancelled the task that keeps it running; it goes on"
+                )
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()

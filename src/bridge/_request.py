@@ -5,7 +5,6 @@ and the client, who may leave.
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -100,17 +99,25 @@ class Request:
     async def _serve_on_trio(self) -> None:
         failure = None
         ticking, watching = anyio.CancelScope(), anyio.CancelScope()
+
+        async def tick() -> None:
+            with ticking:
+                await self._exchange.tick_until_finished()
+
+        async def watch() -> None:
+            with watching:
+                await self._watch()
+
         async with anyio.create_task_group() as group:
             # The application may have tasks for this group, so that it is there first.
             self._exchange.spawn = spawner(group)
             try:
                 start(self._exchange)
-                group.start_soon(_within, ticking, self._exchange.tick_until_finished)
-                watch = functools.partial(group.start_soon, _within, watching, self._watch)
+                group.start_soon(tick)
                 if self._body is None or self._body.ended:
-                    self._exchange.on_slow = watch
+                    self._exchange.on_slow = lambda: group.start_soon(watch)
                 else:
-                    watch()
+                    group.start_soon(watch)
                 await self._converse()
             except Exception as error:
                 failure = error  # raised outside, so that it does not become a group
@@ -213,11 +220,6 @@ class Request:
         """The client has left; after the end of the response that is no matter of the application's."""
         if not self._ended:
             self._exchange.abandon()
-
-
-async def _within(scope: anyio.CancelScope, function: Callable[[], Awaitable[None]]) -> None:
-    with scope:
-        await function()
 
 
 def start(exchange: Exchange) -> None:

@@ -174,6 +174,12 @@ class TaskThread(LendingThread):
         self.gone = True
         self._post()
 
+    def drop(self) -> None:
+        """As `disconnect` and `release`, where the thread has gone without a word; from any thread."""
+        self._before = None
+        self.disconnect()
+        self.release()
+
     def release(self) -> None:
         """The thread leaves."""
         self._leave()

@@ -58,6 +58,8 @@ class Tasks:
             private = self._private_side(process)
         if not private.started:
             self._start(private)
+        if private.private is not None and private.private.is_here:
+            raise RuntimeError("AsgiToWsgi was called in a callback of its own event loop, which would wait for itself")
         return private, private.spawn
 
     def _private_side(self, process: _Process) -> TaskSide:
@@ -115,6 +117,10 @@ class Tasks:
     def close(self, *, at_exit: bool = False) -> None:
         """End the requests, the lifespan, and the private loop if nobody else needs it; from a thread."""
         process = self._process()
+        if process.private is not None and process.private.private is not None and process.private.private.is_here:
+            raise RuntimeError(
+                "AsgiToWsgi.close() was called in a callback of its event loop, which would wait for itself"
+            )
         with process.lock:
             # The sides of servers' loops end with those.
             ours = [side for side in process.sides if side.private is not None]

@@ -86,7 +86,7 @@ class WsgiToAsgi:
         self._shutdown_timeout = shutdown_timeout
         self._calls = Calls(threads, shutdown_timeout, slow_warning)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One connection of an ASGI server (ASGI, "Applications"); raises what the application raises."""
         kind = scope["type"]
         if kind == "http":

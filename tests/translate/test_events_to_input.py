@@ -269,6 +269,8 @@ class TestStreamInput:
             (lambda stream: stream.readline(0), b""),
             (lambda stream: stream.readlines(), [b"one\n", b"two\n", b"\n", b"four"]),
             (lambda stream: stream.readlines(None), [b"one\n", b"two\n", b"\n", b"four"]),
+            (lambda stream: stream.readlines(0), [b"one\n", b"two\n", b"\n", b"four"]),
+            (lambda stream: stream.readlines(1), [b"one\n"]),
             (lambda stream: stream.readlines(4), [b"one\n"]),
             (lambda stream: stream.readlines(5), [b"one\n", b"two\n"]),
             (lambda stream: (stream.readlines(8), stream.readlines(2)), ([b"one\n", b"two\n"], [b"\n", b"four"])),
