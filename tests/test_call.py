@@ -390,11 +390,17 @@ async def test_the_end_of_the_pool_ends_its_waiting_calls(calls: Calls) -> None:
 @pytest.mark.anyio
 async def test_a_stack_is_logged_once(log: LogWatch) -> None:
     """A call over the bound is logged when it ticks, and then no more."""
-    go = Flag()
+    entered, go = Flag(), Flag()
+
+    def stuck_here(_call: Scripted) -> None:
+        entered.set()
+        go.wait()
+
     calls = Calls(1, 2.0, 0.0001)
-    call = Scripted(calls.here(), lambda _call: go.wait())
+    call = Scripted(calls.here(), stuck_here)
     call.side.submit(call)
-    await eventually(lambda: call.thread)
+    await entered.waited()
+    await eventually(lambda: call.tick() or log.at(logging.WARNING))
     for _ in range(3):
         call.tick()
     go.set()
@@ -403,7 +409,7 @@ async def test_a_stack_is_logged_once(log: LogWatch) -> None:
     [line] = log.at(logging.WARNING)
 
     assert "bridge-wsgi-1" in line
-    assert "go.wait()" in line
+    assert "in stuck_here" in line
 
 
 @pytest.mark.parametrize(

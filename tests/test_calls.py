@@ -291,7 +291,7 @@ async def test_drain_has_a_deadline(log: LogWatch) -> None:
 
     assert "not stopped within" in line
     assert "bridge-wsgi-1" in line
-    assert "go.wait()" in line
+    assert "in hold" in line
 
 
 @loop_factories

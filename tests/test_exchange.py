@@ -429,3 +429,27 @@ async def test_an_input_that_outlives_its_request(adapt: Adapt) -> None:
         read = b""
 
     assert read in (b"", b"first")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("streams", [False, True])
+async def test_what_outlives_its_request_does_no_harm(adapt: Adapt, streams: bool) -> None:
+    """`write` and `start_response` of a request that is over raise, and nothing more of it is sent."""
+    kept: list[Any] = []
+
+    def app(environ: Environ, start_response: Any) -> Any:
+        kept.append(start_response("200 OK", []))
+        kept.append(start_response)
+        return iter([b"body"]) if streams else [b"body"]
+
+    adapter = adapt(app)
+    request = await serve(adapter, *get())
+    await eventually(lambda: not adapter.stats().busy)
+    write, start_response = kept
+    with pytest.raises((ApplicationProtocolError, OSError)):
+        write(b"late")
+    with pytest.raises(ApplicationProtocolError):
+        start_response("200 OK", [])
+    assert (await serve(adapter, *get())).body == b"body"
+
+    assert request.body == b"body"

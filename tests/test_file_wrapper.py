@@ -10,16 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from bridge import WsgiToAsgi
 from bridge._file_wrapper import FileWrapper
 from callers_asgi import (
+    HOLD,
     Environ,
     Event,
     Flag,
     Request,
     adapt_fixture,  # noqa: F401  # the fixture `adapt`
+    eventually,
     get,
     opened,
 )
@@ -104,23 +107,24 @@ async def test_the_file_is_closed(adapt: Adapt, path: Path, offered: bool) -> No
 @pytest.mark.anyio
 async def test_the_file_is_closed_when_the_server_has_it(adapt: Adapt, path: Path) -> None:
     """Not while it is being sent: an app's `close()` may remove it."""
-    closed = Flag()
+    files: list[Any] = []
 
-    class Closing(io.FileIO):
-        def close(self) -> None:
-            super().close()
-            closed.set()
+    def make() -> Any:
+        files.append(path.open("rb"))
+        return files[-1]
 
     async def slow(event: Event) -> None:
         if event["type"] == "http.response.pathsend":
-            await closed.held()
+            with anyio.move_on_after(HOLD):
+                await eventually(lambda: files[0].closed)
+            assert not files[0].closed
 
     scope, events = get(extensions={"http.response.pathsend": {}})
-    async with opened(adapt(sending(lambda: Closing(path))), scope, events, slow) as request:
+    async with opened(adapt(sending(make)), scope, events, slow) as request:
         pass
 
     assert by_path(request) == [str(path)]
-    assert closed.is_set()
+    assert files[0].closed
 
 
 @pytest.mark.anyio
@@ -170,6 +174,23 @@ class OnlyRead:
         return self._file.read(size)
 
 
+class Decoding(io.FileIO):
+    """A file whose content is not what is on the disk."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return bytes(byte ^ 1 for byte in super().read(size) or b"")
+
+
+class DecodingBuffer(io.BufferedReader):
+    """The same with a buffer."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return bytes(byte ^ 1 for byte in super().read(size))
+
+
+DECODED = bytes(byte ^ 1 for byte in CONTENT)
+
+
 def gzipped(path: Path) -> Any:
     packed = path.with_suffix(".gz")
     packed.write_bytes(gzip.compress(CONTENT))
@@ -199,6 +220,9 @@ def bzipped(path: Path) -> Any:
         (lambda path: OnlyRead(CONTENT), CONTENT),
         (lambda path: open(os.open(path, os.O_RDONLY), "rb"), CONTENT),  # noqa: SIM115
         (lambda path: open(os.fsencode(path), "rb"), CONTENT),  # noqa: SIM115
+        (Decoding, DECODED),
+        (lambda path: io.BufferedReader(Decoding(path)), CONTENT),
+        (lambda path: DecodingBuffer(io.FileIO(path)), DECODED),
         (gzipped, CONTENT),
         (bzipped, CONTENT),
     ],
@@ -214,6 +238,9 @@ def bzipped(path: Path) -> Any:
         "read only",
         "by descriptor",
         "bytes path",
+        "decoding",
+        "decoding below a buffer",
+        "decoding buffer",
         "gzip",
         "bz2",
     ],

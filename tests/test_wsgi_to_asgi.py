@@ -434,6 +434,25 @@ async def test_a_queued_upload_that_ends_is_never_run(adapt: Adapt, ends: str) -
     assert app.paths == ["/held", "/next"]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("event", ["http.response.start", "http.response.body"])
+async def test_a_whole_response_that_is_cancelled_while_it_is_sent(adapt: Adapt, event: str) -> None:
+    """The cancellation is handed on; the app was done before, and the next request is served."""
+    adapter = adapt(hello, threads=1)
+
+    async def slow(sent: Event) -> None:
+        if sent["type"] == event:
+            await request.gate.wait()
+
+    async with opened(adapter, *get(), slow) as request:
+        await request.until(lambda _: request.sending and request.sending["type"] == event)
+        request.cancel()
+        await request.ended()
+
+    assert request.cancelled
+    assert (await serve(adapter, *get())).body == b"served"
+
+
 # --- http.disconnect --------------------------------------------------------------------------------------------------
 
 
@@ -1353,6 +1372,7 @@ async def test_a_disk_that_is_full(adapt: Adapt, files: Files, size: int) -> Non
     assert app.paths == []
     await eventually(lambda: files.closed == [True])
     assert (await serve(adapter, *get())).body == b"served"
+    assert (adapter.stats().aborted, adapter.stats().client_disconnects) == (1, 0)
 
 
 @pytest.mark.anyio
@@ -1590,15 +1610,19 @@ async def test_a_thread_that_cannot_be_started(adapt: Adapt, monkeypatch: pytest
         start(thread)
 
     app = Gate()
-    adapter = adapt(app)
+    adapter = adapt(app, collect=1)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        refused = [await serve(adapter, *get("/refused")), await serve(adapter, *post(b"1", b"2", path="/refused"))]
+        refused = [
+            await serve(adapter, *get("/refused")),
+            await serve(adapter, *post(b"1", b"2", path="/refused")),
+            await serve(adapter, *post(b"1", b"2", path="/refused", length=None)),
+        ]
 
-    assert [(request.status, request.header(b"retry-after")) for request in refused] == [(503, [b"1"])] * 2
+    assert [(request.status, request.header(b"retry-after")) for request in refused] == [(503, [b"1"])] * 3
     assert (await serve(adapter, *get("/served"))).status == 200
     assert app.paths == ["/served"]
-    assert adapter.stats().rejected == 2
+    assert adapter.stats().rejected == 3
 
 
 # --- many at once -----------------------------------------------------------------------------------------------------
@@ -2093,7 +2117,7 @@ async def test_close_names_the_threads_that_did_not_stop(adapt: Adapt, log: LogW
         app.go.set()
 
     assert "bridge-wsgi-1" in line
-    assert "self.go.wait()" in line
+    assert "callers_asgi.py" in line
 
 
 @pytest.mark.anyio
@@ -2272,7 +2296,7 @@ async def test_a_shutdown_names_the_threads_that_did_not_stop(adapt: Adapt, log:
 
     assert types_of(server.sent)[-1] == "lifespan.shutdown.complete"
     assert "bridge-wsgi-1" in line
-    assert "self.go.wait()" in line
+    assert "callers_asgi.py" in line
 
 
 @pytest.mark.anyio
@@ -2400,7 +2424,7 @@ async def test_a_slow_request_is_logged_once_with_its_stack(adapt: Adapt, log: L
 
     assert len(lines) == 2
     assert "bridge-wsgi-1" in lines[0]
-    assert "self.go.wait()" in lines[0]
+    assert "callers_asgi.py" in lines[0]
     assert "bridge-wsgi-2" in lines[1]
 
 
