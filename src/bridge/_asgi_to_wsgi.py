@@ -123,7 +123,8 @@ class AsgiToWsgi:
 def _respond(conversation: Conversation, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """Run the application until its response begins; returns its body."""
     try:
-        conversation.read_ahead()
+        if (event := conversation.read_ahead()) is not None:
+            conversation.give(event)
         conversation.start()
         while type(item := conversation.next()) is not Head:
             if type(item) is not EarlyHint:

@@ -16,6 +16,7 @@ from bridge._call import Call
 from bridge._call_side import CallSide
 from bridge._call_thread import Side
 from bridge._crossing import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
+from bridge._host import PoolClosed
 from bridge._stats import Counters, ThreadStats
 from bridge._threads import Threads
 
@@ -166,9 +167,15 @@ class FunctionCall(Call):
 
 
 async def run_in_thread(side: Side, function: Callable[[], Any]) -> Any:
-    """Run `function` in a worker thread; returns what it returns, raises what it raises."""
+    """Run `function` in a worker thread; returns what it returns, raises what it raises.
+
+    Raises `PoolClosed` where no thread can be had.
+    """
     call = FunctionCall(side, function)
-    side.submit(call)
+    try:
+        side.submit(call)
+    except RuntimeError as error:
+        raise PoolClosed(str(error)) from error
     try:
         while not call.finished:
             await call.arrival()

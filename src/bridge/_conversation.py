@@ -36,10 +36,9 @@ class Conversation(Task):
 
     # -- in the server's thread
 
-    def read_ahead(self) -> None:
-        """Read a small body that is known to be there, so that the task need not ask for it."""
-        if not self._empty and self._connection.at_hand(self._body.size(STEP)) and (event := self.read()) is not None:
-            self.give(event)
+    def read_ahead(self) -> Event | None:
+        """The next event of the request body if it is known to be there, so that nobody has to wait for it."""
+        return self.read() if self._body.left != 0 and self._connection.at_hand(self._body.size(STEP)) else None
 
     def read(self) -> Event | None:
         """The next event of the request body; None where the client has to be waited for."""

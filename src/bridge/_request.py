@@ -55,7 +55,10 @@ class Request:
             chunks.append(data)
             size += len(data)
             if not stream and size > (bound if exchange.spool is None else _SPOOL_STEP):
-                await run_in_thread(exchange.side, functools.partial(exchange.start_spool().write, chunks))
+                try:
+                    await run_in_thread(exchange.side, functools.partial(exchange.start_spool().write, chunks))
+                except PoolClosed as error:
+                    raise unavailable(f"when no thread could be had ({error})") from error
                 chunks, size = [], 0
         if stream and (not body.ended or body.truncated):
             exchange.set_partial_input(body, chunks)

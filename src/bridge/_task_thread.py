@@ -26,6 +26,8 @@ from bridge._wsgi_servers import Connection
 BOUND: Final = 64 * 1024
 # What an item counts beside its bytes, so that very small ones are bounded as well.
 ITEM: Final = 64
+# How many events of a request body may go along with one that was asked for, if that takes no waiting.
+_AHEAD: Final = 4
 # How often a waiting thread looks after the client and the loop, in seconds.
 POLL: Final = 0.5
 
@@ -105,6 +107,10 @@ class TaskThread(LendingThread):
     def read(self) -> Event | None:
         """The next event of the request body, in the thread; None where the client has to be waited for."""
         raise NotImplementedError
+
+    def read_ahead(self) -> Event | None:
+        """As `read`, for what is known to be there; in the thread. None where nothing is."""
+        return None
 
     def arrived(self) -> None:
         """On the loop, after a post; what the loop's side is."""
@@ -194,6 +200,11 @@ class TaskThread(LendingThread):
             if event is not None:
                 self._wanted = False
                 self.give(event)
+                # What is there already can go along: the loop is woken once for all of it.
+                for _ in range(_AHEAD):
+                    if self._all_given or (event := self.read_ahead()) is None:
+                        break
+                    self.give(event)
                 self._post()
                 return True
             self._unreadable = True

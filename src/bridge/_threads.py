@@ -203,13 +203,22 @@ class Threads:
         self._workers[worker] = None
         return worker
 
+    def start(self, workers: list[Worker]) -> None:
+        """Start the threads of new workers; those that cannot be started are forgotten, the others do their work."""
+        self._start(workers, None)
+
     def _start(self, roused: list[Worker], job: Job | None) -> None:
-        for worker in roused:
+        # A new thread takes its time to start: the first of several starts the others.
+        new = [worker for worker in roused if worker.thread.ident is None]
+        for worker in new[:1]:
+            worker.siblings = new[1:]
+        for worker in [worker for worker in roused if worker not in new[1:]]:
             try:
                 worker.wake()
             except RuntimeError:
                 with self._lock:
-                    self._remove(worker)
+                    for lost in (worker, *worker.siblings):
+                        self._remove(lost)
                 # Where there is another thread, it will come to the job; without one nobody will.
                 if job is not None and not self._workers and self.withdraw(job):
                     raise

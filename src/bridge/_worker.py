@@ -11,6 +11,9 @@ from bridge._host import Job, current, describe
 class Employer(Protocol):
     """Where a worker gets its jobs."""
 
+    def start(self, workers: "list[Worker]") -> None:
+        """Start the threads of new workers; those that cannot be started are forgotten."""
+
     def next_job(self, worker: "Worker", now: float, *, done: bool) -> Job | None:
         """The next job for `worker`, which waits for one; None when it has to end."""
 
@@ -23,6 +26,8 @@ class Worker:
         self.since = 0.0
         self.loop: object = None
         self.tasks: list[Any] = []
+        # Workers whose threads this one is to start.
+        self.siblings: list[Worker] = []
         self.inbox: SimpleQueue[None] = SimpleQueue()
         self._threads = threads
         self.thread: threading.Thread
@@ -54,6 +59,9 @@ class Worker:
         """What its thread does."""
         current.host = self
         threads = self._threads
+        if self.siblings:
+            threads.start(self.siblings)
+            self.siblings = []
         job = threads.next_job(self, monotonic(), done=False)
         while job is not None:
             job.run(self)

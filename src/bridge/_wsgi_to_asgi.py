@@ -222,7 +222,7 @@ def _count(side: Side, exchange: Exchange | None, error: BaseException) -> bool:
     if isinstance(error, ClientDisconnected):
         side.counters.client_disconnects += 1
         return False
-    if isinstance(error, OSError) and (exchange is None or exchange.error is None):
+    if isinstance(error, OSError) and exchange is not None and exchange.begun and exchange.error is None:
         side.counters.client_disconnects += 1  # it is the server's send() that raised
     else:
         side.counters.aborted += 1

@@ -1,5 +1,6 @@
 """The TLS extension and the variables of mod_ssl: a table for each direction, then there and back."""
 
+import ssl
 from typing import Any
 
 import pytest
@@ -102,6 +103,23 @@ def test_the_keys_that_tell_of_tls_are_those_that_are_written() -> None:
         "cipher_suite": 0x1301,
     }
     assert {*TLS_KEYS, "SSL_CLIENT_VERIFY"} == set(variables(tls))
+
+
+def test_the_numbers_are_those_of_openssl() -> None:
+    """Names and numbers of versions and ciphers, as far as the OpenSSL of this Python has them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    known = {cipher["id"] & 0xFFFF: cipher["name"] for cipher in context.get_ciphers()}
+    assert {number: name for number, name in TLS_CIPHERS.items() if number in known or name in known.values()} == {
+        number: name for number, name in known.items() if number in TLS_CIPHERS or name in TLS_CIPHERS.values()
+    }
+    versions = {version.value: version.name for version in ssl.TLSVersion if version.value > 0}
+    assert versions == {number: name.replace(".", "_") for number, name in TLS_VERSIONS.items()}
+
+
+def test_the_ciphers_that_openssl_does_not_offer_are_those_of_the_rfc() -> None:
+    """RFC 8446 B.4."""
+    assert ("TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256") == (TLS_CIPHERS[0x1304], TLS_CIPHERS[0x1305])
 
 
 text = st.text("abc", min_size=1)
