@@ -404,6 +404,31 @@ class TestAsgiAppOnAnAsgiServer:
         assert [{"type": "http.disconnect"}, "saved"] == events
         assert not exchange.complete
 
+    @pytest.mark.parametrize("collect", [0, 2**20])
+    async def test_a_client_that_leaves_in_its_upload_reaches_the_app(self, collect: int) -> None:
+        kinds: list[str] = []
+        over = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["method"] == "GET":
+                await hello(scope, receive, send)
+                return
+            kinds.extend([(await receive())["type"] for _ in range(3)])
+            over.set()
+
+        inner = AsgiToWsgi(app, lifespan="off", shutdown_timeout=3.0)
+        outer = WsgiToAsgi(inner, collect=collect, shutdown_timeout=3.0)
+        with outer, inner:
+            half = {"type": "http.request", "body": b"half", "more_body": True}
+            with contextlib.suppress(OSError):
+                await fetch(
+                    outer, scope_for("POST", "/", [(b"content-length", b"8")]), half, {"type": "http.disconnect"}
+                )
+            await over.waited()
+            assert b"hello" == (await fetch(outer)).body
+
+        assert ["http.disconnect"] * 2 == kinds[-2:]
+
     async def test_a_request_that_the_server_cancels_ends_for_the_app(self) -> None:
         """By a disconnect, or where tasks belong to a scope (trio) by its cancellation."""
         over = Flag()

@@ -10,6 +10,9 @@ from typing import Any, Final
 _BLOCK: Final = 64 * 1024
 
 
+_BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
+
+
 class FileWrapper:
     """An iterable over the blocks of a file-like object, which the server may send by itself instead."""
 
@@ -30,8 +33,11 @@ class FileWrapper:
         Only of what `open()` makes: others may decode what they read, or remove the file when they are closed.
         """
         opened = self.filelike
-        raw = opened.raw if isinstance(opened, io.BufferedReader | io.BufferedRandom) else opened
+        buffered = next((kind for kind in _BUFFERED if isinstance(opened, kind)), None)
+        raw = opened.raw if buffered is not None else opened
         if not isinstance(raw, io.FileIO) or not isinstance(raw.name, str | os.PathLike):
+            return None
+        if not _reads_as(raw, io.FileIO) or (buffered is not None and not _reads_as(opened, buffered)):
             return None
         try:
             facts = os.fstat(raw.fileno())
@@ -42,3 +48,11 @@ class FileWrapper:
         except (OSError, ValueError):
             pass  # closed, renamed or removed: reading it will tell
         return None
+
+
+def _reads_as(opened: object, base: type) -> bool:
+    """Whether `opened`, perhaps of a subclass, gives what `base` would."""
+    return all(
+        getattr(type(opened), name) is getattr(base, name)
+        for name in ("read", "readinto", "readline", "__next__", "tell")
+    )
