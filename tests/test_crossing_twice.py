@@ -429,6 +429,45 @@ class TestAsgiAppOnAnAsgiServer:
 
         assert ["http.disconnect"] * 2 == kinds[-2:]
 
+    @pytest.mark.parametrize("how", ["disconnect", "cancel"])
+    async def test_middleware_that_comes_to_the_app_too_late_harms_nobody(self, how: str) -> None:
+        """The request was over while it was at work: if the app is called at all, it hears of that."""
+        entered, go_on, through = Flag(), Flag(), Flag()
+        kinds: list[str] = []
+
+        def middleware(inner: Any) -> Any:
+            def run(environ: Environ, start_response: Any) -> Any:
+                if environ["REQUEST_METHOD"] == "GET":
+                    return inner(environ, start_response)
+                entered.set()
+                go_on.wait()
+                try:
+                    return inner(environ, start_response)
+                finally:
+                    through.set()
+
+            return run
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["method"] == "GET":
+                await hello(scope, receive, send)
+                return
+            while not kinds or kinds[-1] == "http.request":
+                kinds.append((await receive())["type"])
+
+        with outer_and_inner(app, middleware) as outer:
+            async with opened(outer, scope_for("POST", "/"), {"type": "http.request"}) as exchange:
+                await entered.waited()
+                exchange.disconnect() if how == "disconnect" else exchange.cancel_scope.cancel()
+                if how == "cancel":
+                    await anyio.sleep(0.01)
+                go_on.set()
+                await through.waited()
+                await exchange.until(lambda: exchange.over)
+            assert b"hello" == (await fetch(outer)).body
+
+        assert kinds in ([], ["http.disconnect"], ["http.request", "http.disconnect"])
+
     async def test_a_request_that_the_server_cancels_ends_for_the_app(self) -> None:
         """By a disconnect, or where tasks belong to a scope (trio) by its cancellation."""
         over = Flag()

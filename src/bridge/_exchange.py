@@ -112,7 +112,8 @@ class Exchange(Call):
                 steps = self._iterate(iterable)
                 next(steps)
                 return steps
-            self.whole = self._response.whole(iterable)
+            items = self._response.whole(iterable)
+            self.whole = () if self.gone else items
         except BaseException as error:
             self._log(error)
             self._clean_up()

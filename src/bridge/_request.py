@@ -23,6 +23,9 @@ _SPOOL_STEP: Final = 256 * 1024
 # How long the end of a request waits for the server's receive() to be cancelled, in seconds.
 _CANCEL_GRACE: Final = 1.0
 
+# How long a thread whose client has left may hold up the end of its request on trio, in seconds.
+_LEAVE_GRACE: Final = 1.0
+
 _log = logging.getLogger("bridge")
 
 
@@ -71,14 +74,14 @@ class Request:
 
     async def serve(self) -> None:
         """Have a thread run the application, and follow it. Raises `ClientDisconnected` where the client has left."""
-        if self._body is not None and self._body.disconnected:
+        if not self._exchange.side.crossing.is_asyncio:
+            await self._serve_on_trio()
+        elif self._body is not None and self._body.disconnected:
             start(self._exchange)
             raise ClientDisconnected("the client left before the end of the request body")
-        if self._exchange.side.crossing.is_asyncio:
+        else:
             start(self._exchange)
             await self.follow()
-        else:
-            await self._serve_on_trio()
 
     async def follow(self) -> None:
         """Send what the thread tells, pass on what it asks for, and watch the client; on asyncio."""
@@ -117,11 +120,15 @@ class Request:
             try:
                 start(self._exchange)
                 group.start_soon(tick)
-                if self._body is None or self._body.ended:
+                if self._body is None or (self._body.ended and not self._body.disconnected):
                     self._exchange.on_slow = lambda: group.start_soon(watch)
-                else:
+                elif not self._body.ended:
                     group.start_soon(watch)
                 await self._converse()
+                with anyio.move_on_after(_LEAVE_GRACE):
+                    # An ASGI application further in that the thread is about to start needs this group for it.
+                    while not self._exchange.finished:
+                        await self._exchange.arrival()
             except Exception as error:
                 failure = error  # raised outside, so that it does not become a group
             finally:

@@ -23,7 +23,15 @@ class Task(TaskThread):
         if self.cancel is None and not self.finished:
             assert self._context is not None
             self.side.live.add(self)
-            self.cancel = self._spawn(self._run, self._context)
+            try:
+                self.cancel = self._spawn(self._run, self._context)
+            except RuntimeError as error:
+                # The group that it would belong to is closed: the request is over, and so is this.
+                self.error = error
+                self.gone = self.finished = True
+                self.side.task_ended(self)
+                self._nudge()
+                return
         else:
             if self._impatient and not self.finished:
                 self.flush()
