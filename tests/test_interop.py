@@ -10,6 +10,7 @@ import anyio
 import anyio.from_thread
 import pytest
 import sniffio
+import trio
 import uvloop
 from asgiref.local import Local
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
@@ -318,6 +319,27 @@ def test_a_thread_that_has_worked_for_another_loop(adapt: Adapt, new_loop: Any) 
 
     assert len(found) == 6
     assert all(first is second is third for first, second, third in found)
+
+
+def test_a_thread_that_has_worked_for_trio(adapt: Adapt) -> None:
+    """In requests of an asyncio loop nothing in it leads to a trio run that is over."""
+    found: list[Any] = []
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        try:
+            found.append(trio.from_thread.run_sync(sniffio.current_async_library))
+        except RuntimeError as error:
+            found.append(type(error))
+        return reply(start_response)
+
+    adapter = adapt(app, threads=1)
+    scope, events = get()
+    trio.run(call_asgi, adapter, scope, events, trio.Event)
+    asyncio.run(call_asgi(adapter, scope, events))
+    trio.run(call_asgi, adapter, scope, events, trio.Event)
+
+    assert found == ["trio", RuntimeError, "trio"]
+    assert adapter.stats().alive == 1
 
 
 @on_asyncio

@@ -20,11 +20,9 @@ from bridge.errors import ClientDisconnected, ClientProtocolError
 
 # Bytes of a collected body that go to its temporary file at once.
 _SPOOL_STEP: Final = 256 * 1024
-# How long the end of a request waits for the server's receive() to be cancelled, in seconds.
-_CANCEL_GRACE: Final = 1.0
-
-# How long a thread whose client has left may hold up the end of its request on trio, in seconds.
-_LEAVE_GRACE: Final = 1.0
+# How long the end of a request waits for the server's receive() to be cancelled, and on trio for a thread whose client
+# has left, in seconds.
+_GRACE: Final = 1.0
 
 _log = logging.getLogger("bridge")
 
@@ -100,7 +98,7 @@ class Request:
             raise
         if self._watcher is not None:
             self._watcher.cancel()
-            await asyncio.wait([self._watcher], timeout=_CANCEL_GRACE)
+            await asyncio.wait([self._watcher], timeout=_GRACE)
 
     async def _serve_on_trio(self) -> None:
         failure = None
@@ -125,7 +123,7 @@ class Request:
                 elif not self._body.ended:
                     group.start_soon(watch)
                 await self._converse()
-                with anyio.move_on_after(_LEAVE_GRACE):
+                with anyio.move_on_after(_GRACE):
                     # An ASGI application further in that the thread is about to start needs this group for it.
                     while not self._exchange.finished:
                         await self._exchange.arrival()
