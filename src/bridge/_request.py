@@ -1,6 +1,4 @@
-"""A request of an ASGI server that is more than one event to and fro: the rest of its body, the pieces of the response,
-and the client, who may leave.
-"""
+"""A request that is more than one event to and fro: the rest of its body, the pieces of the response, the client."""
 
 import asyncio
 import functools
@@ -20,8 +18,7 @@ from bridge.errors import ClientDisconnected, ClientProtocolError
 
 # Bytes of a collected body that go to its temporary file at once.
 _SPOOL_STEP: Final = 256 * 1024
-# How long the end of a request waits for the server's receive() to be cancelled, and on trio for a thread whose client
-# has left, in seconds.
+# How long the end of a request waits for the server's receive(), and on trio for its thread, in seconds.
 _GRACE: Final = 1.0
 
 _log = logging.getLogger("bridge")
