@@ -1902,24 +1902,33 @@ with AsgiToWsgi(app, lifespan="off") as adapter:
             finally:
                 gc.enable()
 
-    def test_loop_debug_mode_has_no_complaint(self) -> None:
-        """It checks, for one, that nothing but threadsafe calls come from other threads."""
+    @pytest.mark.parametrize("mode", ["debug", *(["eager"] if hasattr(asyncio, "eager_task_factory") else [])])
+    def test_modes_of_the_loop(self, mode: str) -> None:
+        """The debug mode checks, for one, that other threads make threadsafe calls alone; eager tasks begin at once."""
 
-        def debugged() -> asyncio.AbstractEventLoop:
+        def factory() -> asyncio.AbstractEventLoop:
             loop = asyncio.new_event_loop()
-            loop.set_debug(True)
+            if mode == "debug":
+                loop.set_debug(True)
+            else:
+                loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
             return loop
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            assert asyncio.get_running_loop().get_debug()
+            if scope["path"] == "/sin":
+                raise LookupError("at once")
             body = await read_body(receive)
             await start(send)
             await chunk(send, body)
             await chunk(send, body, more=False)
 
-        with adapted(app, loop_factory=debugged) as adapter:
+        with adapted(app, loop_factory=factory) as adapter:
             data = b"x" * 200_000
             assert 2 * data == ask(adapter, upload(Input(data), len(data))).body
+            assert b"" == ask(adapter).body
+            with Served(adapter, environ_for("GET", "/sin")) as served, pytest.raises(LookupError):
+                served.call()
+            assert 0 == adapter.stats().busy
 
     def test_uvloop(self) -> None:
         async def app(scope: Any, receive: Any, send: Any) -> None:

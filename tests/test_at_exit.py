@@ -73,6 +73,7 @@ class TestRegister:
         _at_exit.close_all()
         assert [] == closed
 
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
     def test_a_child_does_not_close_what_its_parent_had_open(self) -> None:
         closed: list[str] = []
         closable = Closable("of the parent", closed)

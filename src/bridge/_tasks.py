@@ -56,10 +56,10 @@ class Tasks:
         private = process.private
         if private is None or private.private is None or private.private.ended:
             private = self._private_side(process)
-        if not private.started:
-            self._start(private)
         if private.private is not None and private.private.is_here:
             raise RuntimeError("AsgiToWsgi was called in a callback of its own event loop, which would wait for itself")
+        if not private.started:
+            self._start(private)
         return private, private.spawn
 
     def _private_side(self, process: _Process) -> TaskSide:
