@@ -7,7 +7,7 @@ import anyio
 
 from bridge import _interop
 from bridge._call import TICK, Call
-from bridge._crossing import AsyncioCrossing, Crossing, Spawn, TrioCrossing, spawner
+from bridge._crossing import AsyncioCrossing, Crossing, Spawn, spawner
 from bridge._host import lender
 from bridge._stats import Counters
 from bridge._threads import Threads
@@ -20,8 +20,18 @@ class CallSide:
     ones.
     """
 
-    def __init__(self, threads: Threads, crossing: Crossing, key: object, slow_warning: float | None) -> None:
+    def __init__(
+        self,
+        threads: Threads,
+        spare: Callable[[], Threads],
+        crossing: Crossing,
+        key: object,
+        slow_warning: float | None,
+    ) -> None:
         self.threads = threads
+        self.spare = spare
+        # Responses that go on without a thread.
+        self.streams: set[object] = set()
         self.crossing = crossing
         self.key = key
         self.token = _interop.LoopToken(crossing)
@@ -48,12 +58,14 @@ class CallSide:
             if push and not self._pushing and isinstance(crossing, AsyncioCrossing):
                 self._pushing = True
                 crossing.call_later(_PUSH, self._push)
+        self.look_after(call)
+
+    def look_after(self, call: Call) -> None:
+        """Tell a call every tick that it grows older, until it ends; not on trio, where its task does so."""
         self.calls[call] = None
-        if isinstance(crossing, TrioCrossing):
-            return
-        if not self._ticking:
+        if not self._ticking and isinstance(self.crossing, AsyncioCrossing):
             self._ticking = True
-            crossing.call_later(TICK, self._tick)
+            self.crossing.call_later(TICK, self._tick)
 
     async def while_serving(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `function`, which lasts as long as the server does, so that other tasks can (see `spawn`)."""

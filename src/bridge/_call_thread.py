@@ -31,15 +31,22 @@ class Side(Protocol):
     """What the calls of one adapter from one event loop have in common."""
 
     threads: Threads
+    # Threads for what a request does after its own has left it.
+    spare: Callable[[], Threads]
     crossing: Crossing
     token: _interop.LoopToken
     slow_warning: float | None
     counters: Counters
     calls: "dict[Any, None]"
+    # Responses that go on without a thread.
+    streams: set[object]
     # Starts tasks that last as long as the server does, where a loop has none outside a group.
     spawn: "Spawn | None"
     # What has to end before the loop does.
     at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]]
+
+    def look_after(self, call: Any) -> None:
+        """Tell a call that it grows older."""
 
     def submit(self, call: Any) -> None:
         """Start a call; on the loop. Raises `RuntimeError` where no thread can be had."""

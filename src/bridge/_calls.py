@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -30,8 +31,23 @@ class _Process:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.threads: Threads | None = None
+        self._spare: Threads | None = None
         self.sides: dict[object, CallSide] = {}
         self.past = Counters()
+
+    def spare(self) -> Threads:
+        """Threads beside those that are counted: one for each response that goes on without a thread and needs one."""
+        with self.lock:
+            if self._spare is None or not self._spare.usable:
+                self._spare = Threads(sys.maxsize, name="stream")
+            return self._spare
+
+    def detach(self) -> list[Threads]:
+        """All threads; later ones are new."""
+        with self.lock:
+            found = [threads for threads in (self.threads, self._spare) if threads is not None]
+            self.threads = self._spare = None
+        return found
 
 
 class Calls:
@@ -72,7 +88,7 @@ class Calls:
                 _at_exit.register(self)
             for old in [old for old, known in process.sides.items() if old is key or known.crossing.gone]:
                 process.past.add(process.sides.pop(old).counters)
-            side = process.sides[key] = CallSide(process.threads, cross(), key, self._slow_warning)
+            side = process.sides[key] = CallSide(process.threads, process.spare, cross(), key, self._slow_warning)
         return side
 
     def _process(self) -> _Process:
@@ -106,27 +122,23 @@ class Calls:
 
     def close(self) -> None:
         """Stop the threads, and wait for them; not on a loop whose requests they work for."""
-        threads = self._detach()
-        if threads is not None:
+        detached = self._detach()
+        for threads in detached:
             threads.close(None)
+        for threads in detached:
             self._report(threads.join(self._shutdown_timeout))
 
     async def drain(self, side: Side) -> None:
         """Stop the threads, and wait for them on the loop of `side`."""
-        threads = self._detach()
-        if threads is None:
-            return
-        drained = _Signal(side.crossing)
-        threads.close(drained.set)
-        await drained.wait(self._shutdown_timeout)
-        self._report(threads.join(0))
+        for threads in self._detach():
+            drained = _Signal(side.crossing)
+            threads.close(drained.set)
+            await drained.wait(self._shutdown_timeout)
+            self._report(threads.join(0))
 
-    def _detach(self) -> Threads | None:
-        process = self._process()
-        with process.lock:
-            threads, process.threads = process.threads, None
-            _at_exit.unregister(self)
-        return threads
+    def _detach(self) -> list[Threads]:
+        _at_exit.unregister(self)
+        return self._process().detach()
 
     def _report(self, left: list[str]) -> None:
         for description in left:

@@ -1,50 +1,18 @@
-"""The application's side of one request, in a worker thread: calls it, takes what it yields, closes it (PEP 3333)."""
+"""One request to a WSGI application, as the event loop sees it that the request came from."""
 
 import io
-import logging
-import sys
-from collections.abc import Generator, Iterable
-from typing import Any
 
-from bridge._call import Call
-from bridge._call_thread import Gone, Side
 from bridge._calls import FunctionCall
-from bridge._file_wrapper import FileWrapper
-from bridge._scope_view import ScopeView
+from bridge._exchange_thread import ExchangeThread
 from bridge._spool import Spool
 from bridge._translate.events_to_input import Body, stream_input
-from bridge._translate.response_to_events import HELD, Items, Response
-from bridge._types import Environ, Scope, WSGIApp
-from bridge.errors import ApplicationProtocolError, ClientDisconnected, ClientProtocolError
-
-_log = logging.getLogger("bridge")
+from bridge.errors import ClientProtocolError
 
 
-class Exchange(Call):
+class Exchange(ExchangeThread):
     """One call of a WSGI application."""
 
-    # The items of a response that is known as a whole: they go over with the end of the call, in one crossing.
-    whole: Items = ()
-    spool: Spool | None = None
-    _body: Body | None = None
-    _received: list[bytes] | None = None
-    _over = False
-    _begun = False
-    _refusal: ClientProtocolError | None = None
-
-    def __init__(self, side: Side, app: WSGIApp, environ: Environ, scope: Scope) -> None:
-        super().__init__(side)
-        self._app = app
-        self._environ = environ
-        self._scope = scope
-        self._response = Response(head_only=environ["REQUEST_METHOD"] == "HEAD", write=self._write)
-        environ["wsgi.errors"] = sys.stderr
-        environ["wsgi.file_wrapper"] = FileWrapper
-        environ["asgi.scope"] = ScopeView(scope)
-        environ["bridge.state"] = scope.get("state")
-        environ["bridge.client_disconnected"] = self._client_disconnected
-
-    # -- on the loop, before the call
+    # -- before the call
 
     def set_input(self, data: bytes) -> None:
         """All of the body."""
@@ -86,145 +54,34 @@ class Exchange(Call):
             self.spool.close()
 
     @property
+    def done(self) -> bool:
+        """Whether nothing more will be told."""
+        return self.finished and (self.stream is None or self.stream.done)
+
+    def arrived(self) -> None:
+        """On the loop: something came from the thread."""
+        if self.gone and self.finished and self.stream is not None:
+            self.stream.abandon()  # the client left before the thread did
+        super().arrived()
+
+    def abandon(self) -> None:
+        """Nobody listens any more."""
+        if self.stream is not None and self.finished:
+            self.gone = self.gone or not self.stream.done
+            self.stream.abandon()
+        super().abandon()
+
+    def took(self, told_size: int) -> None:
+        """All that was told until `told_size` had this value has been sent."""
+        super().took(told_size)
+        if self.stream is not None:
+            self.stream.took()
+
+    @property
     def begun(self) -> bool:
         """Whether the thread has come to it, and so cleans up itself."""
         return self._begun
 
-    # -- in the thread
-
-    def work(self) -> Generator[None] | None:
-        """PEP 3333, "The Server/Gateway Side"."""
-        self._begun = True
-        if self._body is not None and self._body.disconnected:
-            self.gone = True  # the application may still see that, but nobody waits for what it says
-        iterable: Any = None
-        try:
-            if self.spool is not None:
-                self.spool.write(self._received or [])
-                self._environ["wsgi.input"] = self.spool.rewind()
-            iterable = self._app(self._environ, self._response.start_response)
-            if self._refusal is not None and self._response.state is HELD:
-                # A framework has made an error page of it; the refusal says more.
-                _close(iterable)
-                raise self._refusal
-            kind = type(iterable)
-            if (kind is not list and kind is not tuple) or self._response.state is not HELD:
-                steps = self._iterate(iterable)
-                next(steps)
-                return steps
-            items = self._response.whole(iterable)
-            self.whole = () if self.gone else items
-        except BaseException as error:
-            self._log(error)
-            self._clean_up()
-            raise
-        self._clean_up()
-        return None
-
-    def _iterate(self, iterable: Iterable[bytes]) -> Generator[None]:
-        try:
-            try:
-                yield  # from here on the iterable is closed, also if it is never asked for anything
-                yield from self._chunks_of(iterable)
-            finally:
-                # PEP 3333, Specification Details: close() must be called, however the request ended.
-                _close(iterable)
-        except BaseException as error:
-            if not (self.gone and isinstance(error, (GeneratorExit, Gone))):
-                self._log(error)
-            raise
-        finally:
-            self._clean_up()
-
-    def _chunks_of(self, iterable: Iterable[bytes]) -> Generator[None]:
-        response = self._response
-        extensions = self._scope.get("extensions") or ()
-        if (
-            isinstance(iterable, FileWrapper)
-            and "http.response.pathsend" in extensions
-            and (file := iterable.whole_file())
-        ):
-            items = response.file(*file)
-            if items is not None:
-                self.tell(items, 0)
-                yield
-                self.settle()  # the server opens the file before it is closed here
-                return
-        for chunk in iterable:
-            items = response.chunk(chunk)
-            if items:
-                self.tell(items, len(chunk))
-                yield
-            if response.full:
-                return
-        items = response.end()
-        if items:
-            self.tell(items, 0)
-
-    def _write(self, data: bytes) -> None:
-        """PEP 3333, "The write() Callable"."""
-        try:
-            items = self._response.chunk(data)
-            if items:
-                self.tell(items, len(data))
-                self.ease()
-            if self._response.overrun:
-                raise ApplicationProtocolError(
-                    "called write()",
-                    state="after as many bytes as its Content-Length says",
-                    expected="no more",
-                    clause="PEP 3333, Handling the Content-Length Header",
-                )
-        except Gone:
-            raise ClientDisconnected("the client left before the response was written") from None
-
-    def _pull(self) -> bytes:
-        """The next chunk of the body, for `wsgi.input`."""
-        if self.finished:
-            raise ClientDisconnected("the request is over")
-        while self._received:
-            if data := self._received.pop():
-                return data
-        if not self._over:
-            try:
-                data = self.listen()
-            except Gone:
-                raise ClientDisconnected("the client left before the end of the request body") from None
-            if data:
-                return data
-            self._over = True
-        if self._refusal is not None:
-            raise self._refusal
-        body = self._body
-        if body is not None and body.truncated:
-            raise ClientDisconnected(f"the request body broke off after {body.received} of {body.length} bytes")
-        return b""
-
-    def _client_disconnected(self) -> bool:
-        """`environ["bridge.client_disconnected"]()`: whether the client is known to have left."""
-        return self.gone or (self._body is not None and self._body.disconnected)
-
-    def _clean_up(self) -> None:
-        if self._response.overrun:
-            _log.error("%s sent more than its Content-Length; the surplus was cut", self._request())
-        if self.spool is not None:
-            self.spool.close()
-        # They refer back to this call; freed now, they need not be found by the garbage collector.
-        del self._environ
-        self._response.forget_write()
-
-    def _request(self) -> str:
-        return f"the application, asked for {self._scope['method']} {self._scope['path']!r:.200},"
-
-    def _log(self, error: BaseException) -> None:
-        if self._client_disconnected() or isinstance(error, (ClientDisconnected, ClientProtocolError)):
-            _log.info("%s raised after its client had left or was refused", self._request(), exc_info=error)
-        else:
-            _log.error("%s raised", self._request(), exc_info=error)
-
-
-def _close(iterable: object) -> None:
-    """Call `close()` where there is one."""
-    close = getattr(iterable, "close", None)
-    if close is not None:
-        close()
+    def start(self) -> None:
+        """Have a thread run the application. Raises `RuntimeError` where none can be had."""
+        self.side.submit(self)

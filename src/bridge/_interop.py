@@ -10,11 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Any, Final
 
 import anyio.lowlevel
 from anyio._core._eventloop import threadlocals as _anyio_threadlocals
+from asgiref.local import _rehome, _Storage
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context
 
 from bridge._crossing import AsyncioCrossing, Crossing
@@ -48,6 +49,21 @@ class LoopToken:
         _anyio_threadlocals.current_token = self._anyio
         _anyio_threadlocals.current_cancel_scope = None
         return tasks
+
+
+def has_loop() -> bool:
+    """Whether code in this thread finds an event loop to call."""
+    local = SyncToAsync.threadlocal
+    pid = getattr(local, "main_event_loop_pid", None)
+    return pid == os.getpid() and getattr(local, "main_event_loop", None) is not None
+
+
+def enter_lazily(loop: object) -> None:
+    """Let asgiref's `async_to_sync` find `loop` in this thread, which is not ours; for a while (see `save`)."""
+    local = SyncToAsync.threadlocal
+    local.main_event_loop = loop
+    local.main_event_loop_pid = os.getpid()
+    local.task_context = []
 
 
 def _enter_trio(token: object) -> None:
@@ -121,6 +137,8 @@ class _ElsewhereJob:
         """It is not: this pool is not closed while the process lives."""
 
 
+# The variable behind `AsyncToSync.executors`, whose own lookup takes a lock.
+_EXECUTOR: Final[ContextVar[Any]] = AsyncToSync.executors._storage._data
 _SENSITIVE: Final = ThreadSensitiveContext()
 SyncToAsync.context_to_thread_executor[_SENSITIVE] = _RequestThread()
 # One thread, as asgiref has where it knows no request: work that outlives its request must not run at the same time.
@@ -134,7 +152,7 @@ def serve_sensitive(*, inherits: bool) -> None:
 
     `inherits`: there may be something in the context already.
     """
-    if inherits and getattr(AsyncToSync.executors, "current", None) is not None:
+    if inherits and _EXECUTOR.get(None) is not None and getattr(AsyncToSync.executors, "current", None) is not None:
         # The executor of the thread that is about to wait for us; asgiref prefers it to the one set here.
         AsyncToSync.executors.current = None
     SyncToAsync.thread_sensitive_context.set(_SENSITIVE)
@@ -153,3 +171,19 @@ def rehome(context: Context) -> None:
         # Set where anyio or trio runs the request; in this thread no loop runs.
         current_async_library_cvar.set(None)
     _restore_context(context)
+
+
+# What is set in the context of a task for that task only.
+_OURS: Final = frozenset((lender, SyncToAsync.thread_sensitive_context, _EXECUTOR))
+
+
+def bring_back(context: Context) -> None:
+    """Make what a task has set in `context` visible in this thread, which has waited for it."""
+    for variable, value in context.items():
+        if variable not in _OURS:
+            before = variable.get(_MISSING)
+            if isinstance(value, _Storage):
+                if not isinstance(before, _Storage) or before.data is not value.data:
+                    variable.set(_rehome(value))
+            elif before is not value:
+                variable.set(value)

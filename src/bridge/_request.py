@@ -81,7 +81,7 @@ class Request:
     async def follow(self) -> None:
         """Send what the thread tells, pass on what it asks for, and watch the client; on asyncio."""
         exchange = self._exchange
-        if exchange.slow or (self._body is not None and not self._body.ended):
+        if exchange.slow or exchange.stream is not None or (self._body is not None and not self._body.ended):
             self._start_watcher()
         else:
             exchange.on_slow = self._start_watcher
@@ -93,6 +93,8 @@ class Request:
             if self._watcher is not None:
                 self._watcher.cancel()
             raise
+        if exchange.stream is not None and not exchange.stream.closed:
+            await exchange.side.crossing.wait_at_most(_GRACE, exchange.arrival())
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher], timeout=_GRACE)
@@ -139,13 +141,16 @@ class Request:
         while True:
             if exchange.out:
                 await self._send_items()
-            elif exchange.finished:
+            elif exchange.done or (self._ended and exchange.stream is not None):
                 if self._ended or not exchange.whole:
                     break
                 exchange.out.extend(exchange.whole)
             elif exchange.gone:
                 break
             else:
+                if exchange.stream is not None and exchange.finished:
+                    exchange.stream.start()
+                    self._start_watcher()
                 await exchange.arrival()
         if self._ended:
             exchange.side.counters.served += 1
@@ -230,7 +235,7 @@ class Request:
 def start(exchange: Exchange) -> None:
     """Have a thread run the application. Raises `ClientProtocolError` (503) where none can be had."""
     try:
-        exchange.side.submit(exchange)
+        exchange.start()
     except RuntimeError as error:
         raise unavailable(f"when no thread could be had ({error})") from error
 

@@ -172,7 +172,7 @@ class TaskThread(LendingThread):
         limit = monotonic() + timeout
         while not self.finished and (left := limit - monotonic()) > 0:
             self._nudged = False
-            if not self._serve():
+            if not (self.finished or self._serve()):
                 self._rest(min(left, POLL))
 
     def disconnect(self) -> None:

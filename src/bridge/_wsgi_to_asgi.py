@@ -110,7 +110,7 @@ class WsgiToAsgi:
             environ = scope_to_environ(scope, max_repeats=self._max_repeats)
             if self._single:
                 environ["wsgi.multithread"] = False
-            exchange = Exchange(side, self.app, environ, scope)
+            exchange = self._exchange(side, environ, scope)
             request = None
             if expects_body(environ):
                 request = await self._receive_body(exchange, environ, receive, send)
@@ -141,6 +141,9 @@ class WsgiToAsgi:
             if exchange is not None and exchange.spool is not None and not exchange.begun:
                 exchange.discard_spool()
 
+    def _exchange(self, side: Side, environ: Environ, scope: Scope) -> Exchange:
+        return Exchange(side, self.app, environ, scope)
+
     async def _receive_body(self, exchange: Exchange, environ: Environ, receive: Receive, send: Send) -> Request | None:
         """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""
         length = environ.get("CONTENT_LENGTH")
@@ -150,7 +153,8 @@ class WsgiToAsgi:
             exchange.set_input(data)
             return None
         request = Request(exchange, receive, send, body)
-        await request.collect(data, self._collect, stream=length is not None or self._stream_chunked)
+        stream = length is not None or self._stream_chunked
+        await request.collect(data, self._collect, stream=stream and not exchange.collects)
         self._admit(exchange.side)
         return request
 

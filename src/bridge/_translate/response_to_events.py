@@ -159,6 +159,11 @@ class Response:
         """
         return self.state is FULL or self.state is ENDED
 
+    @property
+    def bodyless(self) -> bool:
+        """Whether the response has no body, whatever the application yields (RFC 9110 6.4.1)."""
+        return self._bodyless
+
     def whole(self, chunks: Sequence[bytes]) -> Items:
         """The items of a body that is known as a whole, so that nothing leaves before all of it is right."""
         for chunk in chunks:

@@ -1,0 +1,49 @@
+"""`request.bridge`: what a view can ask of the server that it runs on."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, TypeVar
+
+from asgiref.sync import async_to_sync
+from django.http import HttpRequest
+
+from bridge._host import current
+from bridge._portal import Portal
+from bridge._wsgi_servers import Connection
+
+_R = TypeVar("_R")
+
+
+class Bridge:
+    """The interface of the server, its event loop for sync code, and whether the client is still there."""
+
+    def __init__(self, request: HttpRequest, portal: Portal) -> None:
+        self.environ: dict[str, Any] = getattr(request, "environ", None) or {}
+        self._portal = portal
+        # Set where Django cancels the request.
+        self.cancelled = False
+        on_asgi = "asgi.scope" in self.environ or (hasattr(request, "scope") and not self.environ)
+        self.interface: Literal["asgi", "wsgi"] = "asgi" if on_asgi else "wsgi"
+
+    def call_async(self, function: Callable[..., Coroutine[Any, Any, _R]], /, *args: Any, **kwargs: Any) -> _R:
+        """Wait, in sync code, for the async `function(*args, **kwargs)`; returns and raises what it does.
+
+        It runs on the server's event loop, or on the private one of a WSGI server: one loop for all requests, so that
+        what belongs to a loop can be shared. When the client leaves it is cancelled (`asyncio.CancelledError`). Raises
+        `RuntimeError` in async code, which can await it.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise RuntimeError("request.bridge.call_async() was called in async code; await the function instead")
+        if self.interface == "asgi" and current.host is None:
+            return async_to_sync(function)(*args, **kwargs)  # a thread of asgiref's, which knows the server's loop
+        result: _R = self._portal.call(self.environ, function, *args, **kwargs)
+        return result
+
+    def client_disconnected(self) -> bool:
+        """Whether the client is known to have left; does not wait. For sync code that takes long."""
+        asked = self.environ.get("bridge.client_disconnected")
+        return self.cancelled or bool(asked() if asked is not None else Connection(self.environ).left())

@@ -1,0 +1,121 @@
+"""Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from asgiref.sync import iscoroutinefunction
+from django.core import signals
+from django.core.handlers.wsgi import WSGIHandler, get_script_name
+from django.db import close_old_connections
+from django.http import FileResponse
+from django.http.response import HttpResponseBase
+from django.urls import set_script_prefix
+
+from bridge._loop_body import LoopBody
+from bridge._portal import Portal
+from bridge._types import Environ, StartResponse
+from bridge.django import _hops
+from bridge.django._request import Request
+from bridge.django._signals import only_django_listens
+from bridge.django._streams import async_parts
+
+# Django's own is 4 KiB, of which a large file has very many.
+BLOCK: Final = 64 * 1024
+
+
+class Handler(WSGIHandler):
+    """A WSGI application as Django's own, for both kinds of server.
+
+    Middleware, signals and sync views run in the thread that calls it. Async views and streams run on the loop that
+    `portal` finds for this thread, and what they call thread-sensitive in this thread again.
+    """
+
+    request_class = Request
+
+    def __init__(self, portal: Portal) -> None:
+        self.portal = portal
+        super().__init__()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # type: ignore[override]
+        """One request (PEP 3333)."""
+        set_script_prefix(get_script_name(environ))
+        try:
+            with self.portal.found_here():
+                response = self._respond(environ)
+        except BaseException:
+            # There is no response whose close() would do it. Django's ASGI handler does so too.
+            signals.request_finished.send(sender=self.__class__)
+            raise
+        start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
+        if not response.streaming:
+            return _whole(response, environ)
+        if response.is_async:
+            return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, close_old_connections)
+        if isinstance(response, FileResponse):
+            return _file(response, environ)
+        return response  # type: ignore[no-any-return]
+
+    def _respond(self, environ: Environ) -> Any:
+        signals.request_started.send(sender=self.__class__, environ=environ)
+        request = Request(environ)
+        request.portal = self.portal
+        response: Any = self.get_response(request)
+        response._handler_class = self.__class__
+        return response
+
+    def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """Django's hook around each view. Raises `RuntimeError` for an async view with ATOMIC_REQUESTS."""
+        view = super().make_view_atomic(view)
+        return self._waiting_for(view) if iscoroutinefunction(view) else view
+
+    def adapt_method_mode(
+        self,
+        is_async: bool,
+        method: Callable[..., Any],
+        method_is_async: bool | None = None,
+        debug: bool = False,
+        name: str | None = None,
+    ) -> Any:
+        """Django's hook where it joins sync and async code: async middleware runs on the loop as well."""
+        if not is_async and (iscoroutinefunction(method) if method_is_async is None else method_is_async):
+            return self._waiting_for(method)
+        return super().adapt_method_mode(is_async, method, method_is_async, debug, name)
+
+    def _waiting_for(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(request: Request, *args: Any, **kwargs: Any) -> Any:
+            request.bring_body()
+            _hops.count(2)
+            return self.portal.call(request.environ, function, request, *args, **kwargs)
+
+        return call
+
+
+def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
+    """The headers of a response, cookies and all, for start_response."""
+    cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
+    return [*response.items(), *cookies]
+
+
+def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
+    """A response that is there as a whole.
+
+    Behind `WsgiToAsgi` it is closed at once, so that one crossing takes it to the loop; but a project's own receivers
+    of `request_finished` may take their time, and the client is not to wait for them.
+    """
+    if "asgi.scope" not in environ or not only_django_listens(signals.request_finished):
+        return response  # type: ignore[no-any-return]
+    content: bytes = response.content
+    response.close()
+    return [content]
+
+
+def _file(response: Any, environ: Environ) -> Iterable[bytes]:
+    """What the server sends by itself, if it can (PEP 3333, "Optional Platform-Specific File Handling")."""
+    response.block_size = max(response.block_size, BLOCK)
+    opened = response.file_to_stream
+    if opened is None or "wsgi.file_wrapper" not in environ:
+        return response  # type: ignore[no-any-return]
+    # The server closes the file and not the response, which knows what else there is to close.
+    opened.close = response.close
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](opened, response.block_size)
+    return wrapped

@@ -1,0 +1,117 @@
+"""Counts, for one request, how often it crosses between a thread and an event loop, and how long it waits for that.
+
+Only with `BRIDGE["SERVER_TIMING"]`, which is for development: it puts itself between Django and asgiref.
+"""
+
+import copy
+import functools
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any
+
+from asgiref.sync import AsyncToSync, SyncToAsync
+
+
+class Hops:
+    """What one request has cost: crossings, one direction each, and seconds between asking for one and being there."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.waited = 0.0
+
+    def header(self) -> str:
+        """The value of `Server-Timing` (W3C Server Timing, 2)."""
+        return f'hops;desc="{self.count}", hop-wait;dur={self.waited * 1000:.2f}'
+
+
+_current: ContextVar[Hops | None] = ContextVar("bridge_hops", default=None)
+
+
+def begin() -> Hops:
+    """Count from here on, in this context and those copied from it."""
+    hops = Hops()
+    _current.set(hops)
+    return hops
+
+
+def count(number: int) -> None:
+    """`number` crossings that do not go through asgiref."""
+    hops = _current.get()
+    if hops is not None:
+        hops.count += number
+
+
+@functools.cache
+def install() -> None:
+    """Have asgiref's two functions counted, for good; requests that nobody counts pay one look-up each."""
+    SyncToAsync.__call__ = _counted_out(SyncToAsync.__call__)  # type: ignore[method-assign]
+    AsyncToSync.__call__ = _counted_in(AsyncToSync.__call__)  # type: ignore[method-assign]
+
+
+class _Trip:
+    """Out and back: two crossings, and the time that they take."""
+
+    def __init__(self, hops: Hops) -> None:
+        hops.count += 2
+        self._hops = hops
+        self._left = perf_counter()
+
+    def there(self) -> None:
+        """The other side has begun."""
+        self._hops.waited += perf_counter() - self._left
+
+    def leaving(self) -> None:
+        """It has ended."""
+        self._left = perf_counter()
+
+    back = there
+
+
+def _counted_out(original: Any) -> Any:
+    @functools.wraps(original)
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        hops = _current.get()
+        if hops is None:
+            return await original(self, *args, **kwargs)
+        trip = _Trip(hops)
+
+        def there(*inner: Any, **named: Any) -> Any:
+            trip.there()
+            try:
+                return self.func(*inner, **named)
+            finally:
+                trip.leaving()
+
+        counted = copy.copy(self)
+        counted.func = there
+        try:
+            return await original(counted, *args, **kwargs)
+        finally:
+            trip.back()
+
+    return call
+
+
+def _counted_in(original: Any) -> Any:
+    @functools.wraps(original)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        hops = _current.get()
+        if hops is None:
+            return original(self, *args, **kwargs)
+        trip = _Trip(hops)
+
+        async def there(*inner: Any, **named: Any) -> Any:
+            trip.there()
+            try:
+                return await self.awaitable(*inner, **named)
+            finally:
+                trip.leaving()
+
+        counted = copy.copy(self)
+        counted.awaitable = there
+        try:
+            return original(counted, *args, **kwargs)
+        finally:
+            trip.back()
+
+    return call

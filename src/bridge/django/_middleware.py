@@ -1,0 +1,83 @@
+"""`BridgeMiddleware`, for a project that keeps Django's own entry points."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from bridge._portal import Portal
+from bridge.django import _hops, _settings, _streams
+from bridge.django._bridge import Bridge
+from bridge.django._request import Request
+
+
+class BridgeMiddleware:
+    """Streams of either kind on either interface, one event loop for async code under WSGI, and `request.bridge`.
+
+    The first in `settings.MIDDLEWARE`, so that it sees what the others make of a response. It is sync- and
+    async-capable, and works under Django's own handlers, `runserver`, the test client and those of this package.
+    Raises `ImproperlyConfigured` for a wrong `settings.BRIDGE`.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self._get_response = get_response
+        settings = _settings.read()
+        self._portal = Portal.of(settings.loop_factory)
+        self._timing = settings.server_timing
+        self._async = iscoroutinefunction(get_response)
+        if self._async:
+            markcoroutinefunction(self)
+        if self._timing:
+            _hops.install()
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """Django's middleware protocol."""
+        bridge = self._introduce(request)
+        if self._async:
+            return self._acall(request, bridge)
+        hops = _hops.begin() if self._timing else None
+        with self._portal.found_here():
+            response: HttpResponseBase = self._get_response(request)
+        return self._finish(request, response, bridge, hops)
+
+    async def _acall(self, request: HttpRequest, bridge: Bridge) -> HttpResponseBase:
+        hops = _hops.begin() if self._timing else None
+        try:
+            response: HttpResponseBase = await self._get_response(request)
+        except asyncio.CancelledError:
+            bridge.cancelled = True  # for sync code of the request, which goes on in its thread
+            raise
+        return self._finish(request, response, bridge, hops)
+
+    def _introduce(self, request: HttpRequest) -> Bridge:
+        if isinstance(request, Request):
+            return request.bridge
+        bridge = Bridge(request, self._portal)
+        request.bridge = bridge  # type: ignore[attr-defined]
+        return bridge
+
+    def _finish(
+        self, request: HttpRequest, response: HttpResponseBase, bridge: Bridge, hops: _hops.Hops | None
+    ) -> HttpResponseBase:
+        # This package's own handlers take streams of either kind as they are.
+        if response.streaming and not isinstance(request, Request):
+            self._match(response, bridge, is_async_wanted=hasattr(request, "scope"))
+        if hops is not None:
+            before = response.headers.get("Server-Timing")
+            response.headers["Server-Timing"] = f"{before}, {hops.header()}" if before else hops.header()
+        return response
+
+    def _match(self, response: Any, bridge: Bridge, *, is_async_wanted: bool) -> None:
+        """Give the response an iterator of the kind that Django's handler does not read to the end first."""
+        if is_async_wanted == _streams.is_async(response):
+            return
+        if is_async_wanted:
+            response.streaming_content = _streams.on_loop(response)
+        else:
+            response.streaming_content = _streams.in_thread(response, self._portal, bridge.environ)

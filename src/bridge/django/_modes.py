@@ -1,0 +1,59 @@
+"""Whether a middleware or a view is sync or async, and what that costs."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from asgiref.sync import iscoroutinefunction
+from django.utils.deprecation import MiddlewareMixin
+from django.utils.module_loading import import_string
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+_MARK = "bridge_on_loop"
+# Whether any view was marked in this process: until then there is no need to look for one.
+marked: set[str] = set()
+
+
+def on_loop(view: _View) -> _View:
+    """Decorator for an async view that waits for long: its requests hold no thread while they do.
+
+    On an ASGI server they run through Django's own async chain, on the event loop; sync middleware then costs its
+    hops. On a WSGI server it changes nothing. Raises `TypeError` for a sync view.
+    """
+    if not iscoroutinefunction(view):
+        raise TypeError(f"on_loop is for async views, and {dotted(view)} is not; make it `async def`")
+    setattr(view, _MARK, True)
+    marked.add(dotted(view))
+    return view
+
+
+def is_on_loop(view: Callable[..., Any], named: Iterable[str]) -> bool:
+    """Whether a view is marked, or named in `BRIDGE["ON_LOOP"]`."""
+    return getattr(view, _MARK, False) or (bool(named) and dotted(view) in named)
+
+
+def dotted(view: Callable[..., Any]) -> str:
+    """The dotted path of a view; of a class based one, that of the class."""
+    named = getattr(view, "view_class", view)
+    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', type(named).__qualname__)}"
+
+
+def is_native(path: str) -> bool:
+    """Whether the middleware at the dotted path needs no thread where the chain is async."""
+    middleware = import_string(path)
+    if not getattr(middleware, "async_capable", False):
+        return False
+    if not isinstance(middleware, type):
+        return True  # a factory that says that it makes both kinds
+    return not thread_hooks(middleware)
+
+
+def thread_hooks(middleware: type) -> list[str]:
+    """The hooks of an async-capable middleware class that Django runs in a thread all the same."""
+    hooks = []
+    if issubclass(middleware, MiddlewareMixin) and middleware.__acall__ is MiddlewareMixin.__acall__:
+        hooks = [name for name in ("process_request", "process_response") if hasattr(middleware, name)]
+    for name in ("process_view", "process_template_response"):
+        hook = getattr(middleware, name, None)
+        if hook is not None and not iscoroutinefunction(hook):
+            hooks.append(name)
+    return hooks

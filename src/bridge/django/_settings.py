@@ -1,0 +1,83 @@
+"""`settings.BRIDGE`: one dict, each key checked."""
+
+import difflib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, cast
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from bridge._loop import LoopFactory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `settings.BRIDGE` says.
+
+    * `ON_LOOP` (dotted paths of async views): their requests run through Django's own async chain, on the event loop of
+      an ASGI server, and hold no thread while they wait; as with the decorator `on_loop`.
+    * `SERVER_TIMING` (bool; default: `DEBUG`): `BridgeMiddleware` adds a `Server-Timing` header with the thread hops.
+    * `LOOP_FACTORY` (dotted path or callable): makes the private event loop on a WSGI server, `uvloop.new_event_loop`
+      say.
+    """
+
+    on_loop: frozenset[str]
+    server_timing: bool
+    loop_factory: LoopFactory | None
+
+
+def read() -> Settings:
+    """What `settings.BRIDGE` says. Raises `ImproperlyConfigured`, which says what to write instead."""
+    given = getattr(settings, "BRIDGE", {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(f"BRIDGE must be a dict such as {{'ON_LOOP': []}}, not {given!r:.80}")
+    for key in given:
+        if key not in _CHECKS:
+            near = difflib.get_close_matches(str(key).upper(), _CHECKS, n=1)
+            meant = f"; was {near[0]!r} meant?" if near else ""
+            raise ImproperlyConfigured(f"BRIDGE has no key {key!r}{meant} Its keys are {', '.join(_CHECKS)}.")
+    return Settings(
+        on_loop=_CHECKS["ON_LOOP"](given.get("ON_LOOP", ())),
+        server_timing=_CHECKS["SERVER_TIMING"](given.get("SERVER_TIMING", settings.DEBUG)),
+        loop_factory=_CHECKS["LOOP_FACTORY"](given.get("LOOP_FACTORY")),
+    )
+
+
+def _dotted_paths(value: Any) -> frozenset[str]:
+    if isinstance(value, Collection) and not isinstance(value, str | bytes) and all(map(_is_dotted, value)):
+        return frozenset(value)
+    raise ImproperlyConfigured(
+        f"BRIDGE['ON_LOOP'] must be a list of dotted paths of views such as 'shop.views.feed', not {value!r:.80}"
+    )
+
+
+def _is_dotted(value: Any) -> bool:
+    return isinstance(value, str) and "." in value and all(part.isidentifier() for part in value.split("."))
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ImproperlyConfigured(f"BRIDGE['SERVER_TIMING'] must be True or False, not {value!r:.80}")
+
+
+def _factory(value: Any) -> LoopFactory | None:
+    if isinstance(value, str):
+        try:
+            value = import_string(value)
+        except ImportError as error:
+            raise ImproperlyConfigured(f"BRIDGE['LOOP_FACTORY']: {error}") from error
+    if value is None or callable(value):
+        return cast("LoopFactory | None", value)
+    raise ImproperlyConfigured(
+        f"BRIDGE['LOOP_FACTORY'] must be a callable or its dotted path, 'uvloop.new_event_loop' say, not {value!r:.80}"
+    )
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "ON_LOOP": _dotted_paths,
+    "SERVER_TIMING": _flag,
+    "LOOP_FACTORY": _factory,
+}

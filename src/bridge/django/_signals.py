@@ -1,0 +1,27 @@
+"""Who listens to the signals of a request: only Django, or also the project?"""
+
+import weakref
+from typing import Any, Final
+
+from django.core import signals
+from django.core.cache import close_caches
+from django.core.handlers.base import reset_urlconf
+from django.db import close_old_connections, reset_queries
+from django.dispatch import Signal
+
+# What Django itself does at the start and the end of each request: it takes no time, and none of it concerns a thread
+# in which the request has done nothing.
+_OWN: Final = {
+    signals.request_started: frozenset((close_old_connections, reset_queries)),
+    signals.request_finished: frozenset((close_old_connections, close_caches, reset_urlconf)),
+}
+
+
+def only_django_listens(signal: Signal) -> bool:
+    """Whether a project has no receivers of its own for `request_started` or `request_finished`."""
+    own = _OWN[signal]
+    return all(_function(receiver) in own for _, receiver, *_ in signal.receivers)
+
+
+def _function(receiver: Any) -> object:
+    return receiver() if isinstance(receiver, weakref.ReferenceType) else receiver

@@ -1,0 +1,62 @@
+"""The parts of a `StreamingHttpResponse`, one at a time, for a server of the other kind than the iterator's."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+from django.http.response import HttpResponseBase
+
+from bridge._portal import Portal
+from bridge._types import Environ
+from bridge.django import _hops
+
+_END: Final = object()
+
+
+def async_parts(response: Any) -> AsyncIterator[bytes]:
+    """The parts of an async iterator, which is closed at the end; response.close() does not do that."""
+    # What the view gave, or middleware: `streaming_content` is a wrapper, whose end is not its end.
+    given, parts = response._iterator, response.streaming_content
+
+    async def iterate() -> AsyncIterator[bytes]:
+        try:
+            async for part in parts:
+                yield part
+        finally:
+            aclose = getattr(given, "aclose", None)
+            if aclose is not None:
+                await aclose()
+
+    return iterate()
+
+
+def in_thread(response: Any, portal: Portal, environ: Environ) -> Iterator[bytes]:
+    """The parts of an async iterator, for a thread; made on the loop that `portal` finds for it."""
+    parts = async_parts(response)
+
+    def pull() -> Iterator[bytes]:
+        _hops.count(2)
+        chunks = portal.iterate(environ, lambda: parts)
+        try:
+            yield from chunks
+        finally:
+            chunks.close()
+
+    return pull()
+
+
+def on_loop(response: Any) -> AsyncIterator[bytes]:
+    """The parts of a sync iterator, for a loop; each is made in the request's own thread."""
+    iterator = iter(response.streaming_content)
+    take: Any = sync_to_async(next, thread_sensitive=True)
+
+    async def pull() -> AsyncIterator[bytes]:
+        while (part := await take(iterator, _END)) is not _END:
+            yield part
+
+    return pull()
+
+
+def is_async(response: HttpResponseBase) -> bool:
+    """Whether a streaming response has an async iterator."""
+    return bool(getattr(response, "is_async", False))
