@@ -37,6 +37,8 @@ class Handler(WSGIHandler):
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
+        # How each view of the URLconf is called; to look at one closely takes longer than to look it up.
+        self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
         super().__init__()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
@@ -78,7 +80,18 @@ class Handler(WSGIHandler):
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """Django's hook around each view. Raises `RuntimeError` for an async view with ATOMIC_REQUESTS."""
-        view = super().make_view_atomic(view)
+        atomic: Callable[..., Any] = super().make_view_atomic(view)
+        if atomic is not view:
+            return atomic  # wrapped for ATOMIC_REQUESTS, which async views cannot be
+        try:
+            return self._views[view]
+        except KeyError:
+            called = self._views[view] = self._called(view)
+            return called
+        except TypeError:  # a callable that cannot be hashed
+            return self._called(view)
+
+    def _called(self, view: Callable[..., Any]) -> Callable[..., Any]:
         return self._waiting_for(view) if iscoroutinefunction(view) else view
 
     def adapt_method_mode(
