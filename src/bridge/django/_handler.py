@@ -1,5 +1,6 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -57,7 +58,7 @@ class Handler(WSGIHandler):
 
     def _respond(self, environ: Environ) -> Any:
         signals.request_started.send(sender=self.__class__, environ=environ)
-        request = Request(environ)
+        request: Any = self.request_class(environ)
         request.portal = self.portal
         response: Any = self.get_response(request)
         response._handler_class = self.__class__
@@ -82,6 +83,8 @@ class Handler(WSGIHandler):
         return super().adapt_method_mode(is_async, method, method_is_async, debug, name)
 
     def _waiting_for(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # Django asks a method of a middleware whose it is.
+        @functools.wraps(function, assigned=("__self__",), updated=())
         def call(request: Request, *args: Any, **kwargs: Any) -> Any:
             request.bring_body()
             _hops.count(2)
