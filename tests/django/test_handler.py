@@ -69,6 +69,21 @@ class TestAnswers:
         """Is rendered after the view, by Django."""
         assert b"hello template\n" == face.ask(f"/{prefix}template").body
 
+    @BOTH
+    def test_template_response_and_async_middleware(self, start: Start, prefix: str) -> None:
+        """The hook of a middleware may be async where the chain is sync."""
+        face = start({"MIDDLEWARE": ["django_site.TemplateMiddleware", *django_site.MIDDLEWARE]})
+
+        assert b"hello middleware\n" == face.ask(f"/{prefix}template").body
+
+    @BOTH
+    def test_cookies(self, face: Face, prefix: str) -> None:
+        """Each has a header of its own, without padding."""
+        headers = face.ask(f"/{prefix}cookies").headers
+
+        cookies = [value for name, value in headers if name.lower() == "set-cookie"]
+        assert ["one=1; Path=/", "two=2; HttpOnly; Path=/"] == cookies
+
     def test_missing(self, face: Face) -> None:
         """Django's own 404 page."""
         reply = face.ask("/nowhere")

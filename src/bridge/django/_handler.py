@@ -96,7 +96,7 @@ class Handler(WSGIHandler):
 
 def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
     """The headers of a response, cookies and all, for start_response."""
-    cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
+    cookies = (("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values())
     return [*response.items(), *cookies]
 
 
