@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import override_settings
 
 import django_site
+from bridge import _threads
 from bridge.django import get_asgi_application, get_wsgi_application
-from callers_asgi import until
+from callers_asgi import Flag, until
 from django_faces import Asgi, Reply, Wsgi
 
 Face = Asgi | Wsgi
@@ -174,6 +176,24 @@ class TestThreads:
         first, second, third = (face.ask(f"/{view}").json() for view in ("database", "async_database", "database"))
 
         assert first == second == third
+
+
+    def test_a_connection_is_closed_with_its_thread(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A thread that has had nothing to do ends, and leaves nothing to the garbage collector."""
+        closed = Flag()
+        close = DatabaseWrapper._close
+
+        def noting(self: Any) -> None:
+            close(self)
+            closed.set()
+
+        face = start(threads=1)
+        if isinstance(face, Wsgi):
+            return  # its threads are the server's
+        monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.001)
+        monkeypatch.setattr(DatabaseWrapper, "_close", noting)
+        assert 200 == face.ask("/database").status
+        closed.wait()
 
 
 class TestBodies:

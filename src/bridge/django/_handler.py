@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 from asgiref.sync import iscoroutinefunction
 from django.core import signals
 from django.core.handlers.wsgi import WSGIHandler, get_script_name
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
@@ -15,6 +15,7 @@ from django.urls import set_script_prefix
 from bridge._loop_body import LoopBody
 from bridge._portal import Portal
 from bridge._types import Environ, StartResponse
+from bridge._worker import at_end
 from bridge.django import _hops
 from bridge.django._http_request import Request
 from bridge.django._signals import only_django_listens
@@ -35,6 +36,8 @@ class Handler(WSGIHandler):
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
+        # The connections of a thread that has had nothing to do for a while: to be closed, and not only lost.
+        at_end.add(connections.close_all)
         super().__init__()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
