@@ -1,7 +1,12 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
+<<<<<<< HEAD
 import functools
 from collections.abc import Callable, Iterable
+=======
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+>>>>>>> main
 from typing import Any, Final, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -18,8 +23,10 @@ from bridge._types import Environ, StartResponse
 from bridge._worker import at_end
 from bridge.django import _hops
 from bridge.django._http_request import Request
+from bridge.django._isolation import find_caches, keep_caches, leave_caches
 from bridge.django._signals import only_django_listens
 from bridge.django._streams import async_parts
+from bridge.errors import ClientDisconnected
 
 # Django's own is 4 KiB, of which a large file has very many.
 BLOCK: Final = 64 * 1024
@@ -42,22 +49,29 @@ class Handler(WSGIHandler):
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
         """One request (PEP 3333); returns the iterable of the body."""
+        find_caches()
         set_script_prefix(get_script_name(environ))
         found = self.portal.be_found()
         try:
             response = self._respond(environ)
-        except BaseException:
+        except BaseException as error:
             # There is no response whose close() would do it. Django's ASGI handler does so too.
             signals.request_finished.send(sender=self.__class__)
+            if isinstance(error, asyncio.CancelledError):
+                # So that Django's middleware makes no response of it; but a server's worker would end with it.
+                raise ClientDisconnected("the client left before the request was over") from None
             raise
         finally:
+            keep_caches()
             if found:
                 self.portal.no_longer()
         start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
         if not response.streaming:
             return _whole(response, environ)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return _Nothing(response.close)  # a stream may have no end, and servers iterate over it to drop it
         if response.is_async:
-            return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, close_old_connections)
+            return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, _between)
         if isinstance(response, FileResponse):
             return _file(response, environ)
         return response
@@ -93,11 +107,31 @@ class Handler(WSGIHandler):
         @functools.wraps(function, assigned=("__self__",), updated=())
         def call(request: Request, *args: Any, **kwargs: Any) -> Any:
             __traceback_hide__ = True
-            request.bring_body()
+            try:
+                request.bring_body()
+            except ClientDisconnected as error:
+                # Nobody waits for a response: no page of an error is to be made, nor one logged.
+                raise asyncio.CancelledError(str(error)) from None
             _hops.count(2)
             return self.portal.call(request.environ, function, request, *args, **kwargs)
 
         return call
+
+
+class _Nothing:
+    """The body of a response that has none, with what is to be closed."""
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+
+def _between() -> None:
+    """What a thread must not keep, and a stream that leaves it must not take along."""
+    close_old_connections()
+    leave_caches()
 
 
 def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
