@@ -1,13 +1,16 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
+import functools
+from collections.abc import Callable, Iterable
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+>>>>>>> main
 from typing import Any, Final, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.core import signals
 from django.core.handlers.wsgi import WSGIHandler, get_script_name
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
@@ -15,6 +18,7 @@ from django.urls import set_script_prefix
 from bridge._loop_body import LoopBody
 from bridge._portal import Portal
 from bridge._types import Environ, StartResponse
+from bridge._worker import at_end
 from bridge.django import _hops
 from bridge.django._http_request import Request
 from bridge.django._isolation import find_caches, keep_caches, leave_caches
@@ -37,8 +41,12 @@ class Handler(WSGIHandler):
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
+<<<<<<< HEAD
         # How each view of the URLconf is called; to look at one closely takes longer than to look it up.
         self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
+=======
+        # The connections of a thread that has had nothing to do for a while: to be closed, and not only lost.
+        at_end.add(connections.close_all)
         super().__init__()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
@@ -72,7 +80,7 @@ class Handler(WSGIHandler):
 
     def _respond(self, environ: Environ) -> Any:
         signals.request_started.send(sender=self.__class__, environ=environ)
-        request = Request(environ)
+        request: Any = self.request_class(environ)
         request.portal = self.portal
         response: Any = self.get_response(request)
         response._handler_class = self.__class__
@@ -108,6 +116,8 @@ class Handler(WSGIHandler):
         return super().adapt_method_mode(is_async, method, method_is_async, debug, name)
 
     def _waiting_for(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # Django asks a method of a middleware whose it is.
+        @functools.wraps(function, assigned=("__self__",), updated=())
         def call(request: Request, *args: Any, **kwargs: Any) -> Any:
             __traceback_hide__ = True
             try:
@@ -139,7 +149,7 @@ def _between() -> None:
 
 def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
     """The headers of a response, cookies and all, for start_response."""
-    cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
+    cookies = (("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values())
     return [*response.items(), *cookies]
 
 
