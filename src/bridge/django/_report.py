@@ -5,6 +5,7 @@ A hop is one crossing between a thread and an event loop, in one direction. Coun
 middleware does by itself (`sync_to_async`, the async ORM) comes on top.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -54,12 +55,12 @@ def report(project: Project) -> Report:
         project=project,
         thread=chain(project.middleware, is_async=False),
         loop=chain(project.middleware, is_async=True),
-        hops=tuple(hops(project, route) for route in project.routes),
+        hops=tuple(hops(project, is_async=route.is_async, on_loop=route.on_loop) for route in project.routes),
         template=(
             TRIP * sum(one.template_hook is True for one in used),
             TRIP * (1 + sum(one.template_hook is False for one in used)),
         ),
-        changes=tuple(sorted(_changes(project), key=lambda change: -change.total)),
+        changes=tuple(_changes(project)),
     )
 
 
@@ -88,16 +89,16 @@ def chain(middleware: Sequence[Middleware], *, is_async: bool) -> tuple[int, ...
     return tuple(charged)
 
 
-def hops(project: Project, route: Route) -> Hops:
-    """What one request to the view costs under each handler."""
-    sync = sum(chain(project.middleware, is_async=False)) + (TRIP if route.is_async else 0)
-    through = sum(chain(project.middleware, is_async=True)) + (0 if route.is_async else TRIP)
+def hops(project: Project, *, is_async: bool, on_loop: bool) -> Hops:
+    """What one request to such a view costs under each handler."""
+    sync = sum(chain(project.middleware, is_async=False)) + (TRIP if is_async else 0)
+    through = sum(chain(project.middleware, is_async=True)) + (0 if is_async else TRIP)
     started, finished = project.started, project.finished
     # Sync code sends the signals, or for request_started of Django's ASGI handler async code does, which has a thread
     # for the sync receivers, Django's own, in any case.
     finish = TRIP if finished.is_async else 0
     in_thread = sync + (TRIP if started.is_async else 0) + finish
-    if route.is_async and (route.on_loop or project.native):
+    if is_async and (on_loop or project.native):
         begin = TRIP if started.project else 0
         close = TRIP if through or started.project or finished.project else 0
         bridge_asgi = begin + through + close + finish
@@ -113,26 +114,38 @@ def hops(project: Project, route: Route) -> Hops:
 
 
 def _changes(project: Project) -> Iterator[Change]:
+    """One after the other, each on top of those before it: the line in asgi.py, then what saves most."""
     if project.asgi == "django":
-        yield from _change(
-            project,
-            replace(project, asgi="bridge"),
-            "asgi.py: import get_asgi_application from bridge.django instead of django.core.asgi",
-        )
-    for index, one in enumerate(project.middleware):
-        if one.used and not (one.native and one.can_sync):
-            better = list(project.middleware)
-            better[index] = _native(one)
-            yield from _change(project, replace(project, middleware=tuple(better)), _advice(one))
-    left = [one.path for one in project.middleware if not one.native]
-    if len(left) > 1:
-        better = [one if one.native else _native(one) for one in project.middleware]
-        text = f"all {len(left)} middleware that need a thread as async code: async views then need none either"
-        yield from _change(project, replace(project, middleware=tuple(better)), text)
+        text = "asgi.py: import get_asgi_application from bridge.django instead of django.core.asgi"
+        change, project = _change(project, replace(project, asgi="bridge"), text)
+        if change.total > 0:
+            yield change
+    while True:
+        found = [
+            _change(project, _with_native(project, index), _advice(one)) for index, one in enumerate(project.middleware)
+        ]
+        change, better = max(found, key=lambda one: one[0].total, default=(None, project))
+        if change is None or change.total <= 0:
+            break
+        yield change
+        project = better
+    left = [index for index, one in enumerate(project.middleware) if not one.native]
+    if left:
+        text = f"{len(left)} middleware that need a thread: have async code in all; async views then need none either"
+        change, _ = _change(project, _with_native(project, *left), text)
+        if change.total > 0:
+            yield change
+
+
+def _with_native(project: Project, *indexes: int) -> Project:
+    changed = [_native(one) if index in indexes else one for index, one in enumerate(project.middleware)]
+    return replace(project, middleware=tuple(changed))
 
 
 def _native(one: Middleware) -> Middleware:
     """The same middleware, written for both modes."""
+    if not one.used:
+        return replace(one, native=True)
     return replace(
         one,
         can_sync=True,
@@ -155,19 +168,19 @@ def _advice(one: Middleware) -> str:
     return f"{one.path}: {hooks} in a thread; write `async def __acall__` and async hooks"
 
 
-def _change(project: Project, better: Project, text: str) -> Iterator[Change]:
+def _change(project: Project, better: Project, text: str) -> tuple[Change, Project]:
     saved = []
-    for route in project.routes:
-        before, after = (_present(one, hops(one, route)) for one in (project, better))
-        saved.append((max(was - now for was, now in zip(before, after, strict=True)), sum(before) - sum(after)))
-    total = sum(both for _, both in saved)
-    if total > 0:
-        yield Change(
-            text=text,
-            most=max(most for most, _ in saved),
-            total=total,
-            routes=sum(both > 0 for _, both in saved),
-        )
+    for (is_async, on_loop), routes in Counter((route.is_async, route.on_loop) for route in project.routes).items():
+        before, after = (_present(one, hops(one, is_async=is_async, on_loop=on_loop)) for one in (project, better))
+        most = max(was - now for was, now in zip(before, after, strict=True))
+        saved.append((most, sum(before) - sum(after), routes))
+    change = Change(
+        text=text,
+        most=max((most for most, _, _ in saved), default=0),
+        total=sum(both * routes for _, both, routes in saved),
+        routes=sum(routes for _, both, routes in saved if both > 0),
+    )
+    return change, better
 
 
 def _present(project: Project, cost: Hops) -> tuple[int, int]:
