@@ -94,8 +94,8 @@ def hops(project: Project, *, is_async: bool, on_loop: bool) -> Hops:
     sync = sum(chain(project.middleware, is_async=False)) + (TRIP if is_async else 0)
     through = sum(chain(project.middleware, is_async=True)) + (0 if is_async else TRIP)
     started, finished = project.started, project.finished
-    # Sync code sends the signals, or for request_started of Django's ASGI handler async code does, which has a thread
-    # for the sync receivers, Django's own, in any case.
+    # Signals are sent by sync code, for which an async receiver is a trip; but request_started is sent by async code on
+    # the loop, for which the sync receivers are one, and some of Django's own are always there.
     finish = TRIP if finished.is_async else 0
     in_thread = sync + (TRIP if started.is_async else 0) + finish
     if is_async and (on_loop or project.native):
@@ -103,8 +103,7 @@ def hops(project: Project, *, is_async: bool, on_loop: bool) -> Hops:
         close = TRIP if through or started.project or finished.project else 0
         bridge_asgi = begin + through + close + finish
     else:
-        # A project's own receivers of request_finished are called when the response is on its way.
-        bridge_asgi = TRIP + in_thread + (1 if finished.project else 0)
+        bridge_asgi = TRIP + in_thread
     return {
         "django-wsgi": in_thread,
         "django-asgi": TRIP + through + TRIP + finish,
@@ -117,9 +116,10 @@ def _changes(project: Project) -> Iterator[Change]:
     """One after the other, each on top of those before it: the line in asgi.py, then what saves most."""
     if project.asgi == "django":
         text = "asgi.py: import get_asgi_application from bridge.django instead of django.core.asgi"
-        change, project = _change(project, replace(project, asgi="bridge"), text)
-        if change.total > 0:
+        change, better = _change(project, replace(project, asgi="bridge"), text)
+        if change.total > 0:  # not so with async only middleware around all
             yield change
+            project = better
     while True:
         found = [
             _change(project, _with_native(project, index), _advice(one)) for index, one in enumerate(project.middleware)
@@ -158,6 +158,8 @@ def _native(one: Middleware) -> Middleware:
 
 
 def _advice(one: Middleware) -> str:
+    if not one.used:
+        return f"{one.path}: not used (MiddlewareNotUsed); take it out of MIDDLEWARE, where it counts as sync"
     if not one.can_async:
         return f"{one.path}: sync only; write it for both modes (django.utils.decorators.sync_and_async_middleware)"
     if not one.can_sync:

@@ -5,7 +5,7 @@ from typing import Any
 
 import django
 
-from bridge.django._project import Middleware, Project, Route
+from bridge.django._project import Middleware, Route
 from bridge.django._report import HANDLERS, Report
 
 _ENTRIES = {
@@ -75,10 +75,16 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _table((*HANDLERS, "kind", "view", "URL pattern"), costs, numbers=len(HANDLERS))
     sync, through = report.template
     yield f"A TemplateResponse costs {sync} more in a sync chain, {through} in an async one."
+    listening = [
+        name
+        for name, listeners in (("request_started", project.started), ("request_finished", project.finished))
+        if listeners.project
+    ]
+    if listening:
+        yield f"The project's own receivers of {' and '.join(listening)} are counted."
     yield ""
-    yield "WHAT TO CHANGE FIRST"
+    yield "WHAT TO CHANGE FIRST: each on top of those before it"
     yield from _changes(report)
-    yield from _remarks(project)
 
 
 def _changes(report: Report) -> Iterator[str]:
@@ -87,12 +93,6 @@ def _changes(report: Report) -> Iterator[str]:
     for number, one in enumerate(report.changes, 1):
         yield f"{number}. {one.text}"
         yield f"   saves up to {one.most} hops a request, on {one.routes} of {len(report.hops)} URL patterns"
-
-
-def _remarks(project: Project) -> Iterator[str]:
-    if project.finished.project:
-        yield ""
-        yield "The project listens to request_finished: its receivers are counted."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int) -> Iterator[str]:
