@@ -4,23 +4,55 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 HERE = Path(__file__).parent
 LIMIT = 60
 
 
-def run(*command: str, stdin: str = "", **settings: Any) -> subprocess.CompletedProcess[str]:
-    """`python -m` something, with some settings of the project's overridden; "UNSET" takes one away."""
-    environ = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "report_project.settings",
-        "REPORT_PROJECT": json.dumps(settings),
-        "PYTHONPATH": os.pathsep.join(map(str, (HERE / "django", HERE.parent / "src"))),
-        "PYTHONWARNINGS": "error",
-    }
-    line = [sys.executable, "-m", *command]
-    return subprocess.run(line, input=stdin, env=environ, cwd=HERE, capture_output=True, text=True, timeout=LIMIT)
+def _environ(**own: str) -> dict[str, str]:
+    paths = os.pathsep.join(map(str, (HERE / "django", HERE.parent / "src")))
+    named = {"PYTHONPATH": paths, "PYTHONWARNINGS": "error", "DJANGO_SETTINGS_MODULE": "report_project.settings"}
+    return os.environ | named | own
+
+
+def _run(*command: str, stdin: str = "", **own: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, *command]
+    return subprocess.run(
+        line, input=stdin, env=_environ(**own), cwd=HERE, capture_output=True, text=True, timeout=LIMIT
+    )
+
+
+def run(module: str, *arguments: str, stdin: str = "", **settings: Any) -> subprocess.CompletedProcess[str]:
+    """`python -m module`, with some settings of the project's overridden; "UNSET" takes one away."""
+    return _run("-m", module, *arguments, stdin=stdin, REPORT_PROJECT=json.dumps(settings))
+
+
+def without_settings(program: str) -> subprocess.CompletedProcess[str]:
+    """A program in a process that knows of no settings."""
+    return _run("-c", program, DJANGO_SETTINGS_MODULE="")
+
+
+@contextmanager
+def checker() -> Iterator[Callable[..., list[dict[str, Any]]]]:
+    """A function that runs the checks with some settings overridden; all calls in one process."""
+    line = [sys.executable, "-m", "report_project.checking"]
+    with subprocess.Popen(line, env=_environ(), cwd=HERE, stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def ask(**settings: Any) -> list[dict[str, Any]]:
+            print(json.dumps(settings), file=process.stdin, flush=True)
+            answer: list[dict[str, Any]] = json.loads(process.stdout.readline())
+            return answer
+
+        yield ask
+        process.stdin.close()
+        assert process.wait(LIMIT) == 0
 
 
 def manage(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
