@@ -127,7 +127,8 @@ class WsgiApplication:
             environ["bridge.state"] = self._portal.state()
         if not environ.get("CONTENT_LENGTH") and environ.get("HTTP_TRANSFER_ENCODING"):
             take_chunked(environ)
-        return self._handler(environ, start_response)
+        body: Iterable[bytes] = self._handler(environ, start_response)
+        return body
 
     def close(self) -> None:
         """Run the shutdown, and stop the private loop where nobody else uses it. A later request starts all anew."""

@@ -39,13 +39,16 @@ class Handler(WSGIHandler):
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
         """One request (PEP 3333); returns the iterable of the body."""
         set_script_prefix(get_script_name(environ))
+        found = self.portal.be_found()
         try:
-            with self.portal.found_here():
-                response = self._respond(environ)
+            response = self._respond(environ)
         except BaseException:
             # There is no response whose close() would do it. Django's ASGI handler does so too.
             signals.request_finished.send(sender=self.__class__)
             raise
+        finally:
+            if found:
+                self.portal.no_longer()
         start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
         if not response.streaming:
             return _whole(response, environ)
