@@ -177,14 +177,14 @@ class TestChanges:
         assert (change.most, change.total, change.routes) == (8 + 0, 8, 1)
 
     def test_then_what_saves_most(self) -> None:
-        """On top of what is above; here with no asgi.py to change."""
+        """Each is worked out on top of those before it."""
         least = replace(MIXIN, path="least", mixin_hooks=("process_response",))
-        changes = report(project(least, MIXIN, wsgi="django")).changes
+        changes = report(project(least, MIXIN, asgi="other")).changes
         assert [(change.text.partition(":")[0], change.most) for change in changes] == [("mixin", 4), ("least", 2)]
 
     def test_what_only_uncovers_the_next_is_no_change_of_its_own(self) -> None:
         """Around what is sync only, hooks cost nothing; without it they do."""
-        (change,) = report(project(MIXIN, SYNC, BOTH, wsgi="django")).changes
+        (change,) = report(project(MIXIN, SYNC, BOTH)).changes
         assert change.text.startswith("2 middleware that need a thread")
 
     def test_all_together_where_one_alone_saves_nothing(self) -> None:
@@ -192,6 +192,14 @@ class TestChanges:
         (change,) = report(project(MIXIN, MIXIN, asgi="bridge", wsgi="bridge")).changes
         assert change.text.startswith("2 middleware that need a thread")
         assert (change.most, change.total) == (4, 4)
+
+    def test_servers_that_there_are_not_count_for_nothing(self) -> None:
+        """An async hook costs sync requests on a WSGI server, which is no reason against it without one."""
+        hooked = replace(MIXIN, view_hook=False)
+        assert not report(project(hooked, hooked, asgi="bridge", wsgi="bridge")).changes
+        (change,) = report(project(hooked, hooked, asgi="bridge")).changes
+        assert (change.most, change.total) == (4, 4)
+        assert not report(project(SYNC, wsgi="bridge")).changes
 
     def test_no_advice_that_costs(self) -> None:
         """Async only middleware around sync hooks is cheaper in Django's async chain."""

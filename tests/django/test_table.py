@@ -23,7 +23,7 @@ class TestText:
     def test_the_whole(self) -> None:
         """Each part, with columns that line up."""
         lines = as_text(report(PROJECT)).splitlines()
-        assert lines[0].endswith("ASGI application: Django's own; WSGI: bridge.django.")
+        assert lines[0] == "ASGI application: Django's own. WSGI application: bridge.django."
         assert lines[4:7] == [
             "  sync  async  kind  middleware",
             "     0      2  both  a.Mixin  (in a thread: process_request)",
@@ -43,7 +43,7 @@ class TestText:
     def test_an_empty_project(self) -> None:
         """No middleware, no URL pattern, nothing to change."""
         text = as_text(report(Project(middleware=(), routes=())))
-        assert "ASGI application: not found; WSGI: not found" in text
+        assert "ASGI application: not found. WSGI application: not found." in text
         assert "Nothing: with these entry points" in text
 
     def test_listeners_are_named(self) -> None:

@@ -186,10 +186,14 @@ def _change(project: Project, better: Project, text: str) -> tuple[Change, Proje
 
 
 def _present(project: Project, cost: Hops) -> tuple[int, int]:
-    """On an ASGI and on a WSGI server, with the entry points that the project has; Django's where it has others."""
-    return (
-        cost["bridge-asgi" if project.asgi == "bridge" else "django-asgi"],
-        cost["bridge-wsgi" if project.wsgi == "bridge" else "django-wsgi"],
+    """On an ASGI and on a WSGI server, with the entry points that the project has; Django's where it has others.
+
+    A kind of server for which there is no entry point costs nothing, unless there is none for either.
+    """
+    asgi = cost["bridge-asgi" if project.asgi == "bridge" else "django-asgi"]
+    wsgi = cost["bridge-wsgi" if project.wsgi == "bridge" else "django-wsgi"]
+    return (0 if project.asgi is None and project.wsgi else asgi), (
+        0 if project.wsgi is None and project.asgi else wsgi
     )
 
 

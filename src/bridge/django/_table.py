@@ -59,7 +59,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def _lines(report: Report) -> Iterator[str]:
     project = report.project
-    yield f"Django {django.get_version()}. ASGI application: {_ENTRIES[project.asgi]}; WSGI: {_ENTRIES[project.wsgi]}."
+    yield f"ASGI application: {_ENTRIES[project.asgi]}. WSGI application: {_ENTRIES[project.wsgi]}."
     yield "A hop is one crossing between a thread and an event loop, in one direction."
     yield ""
     yield "MIDDLEWARE: hops in a sync chain (Django on WSGI; bridge) and in an async chain (Django on ASGI; on_loop)"
