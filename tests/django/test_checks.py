@@ -189,6 +189,14 @@ class TestMiddleware:
         )
         assert one - other == 6
 
+    def test_i001_with_our_own_entry_point(self, check: Check) -> None:
+        """Only views that run in Django's chain are concerned, and the advice is another one."""
+        stack = [OURS, HERE + "Mixin"]
+        assert check(**BRIDGED, MIDDLEWARE=stack, ROOT_URLCONF=URLS + "atomic_urls") == []
+        shown = check(**BRIDGED, MIDDLEWARE=stack)
+        assert ids(shown) == ["I001"]
+        assert "take on_loop from views that do not wait for long" in whole(shown)
+
     def test_w003_not_first(self, check: Check) -> None:
         """It says what it misses there."""
         shown = check(ROOT_URLCONF=SYNC, MIDDLEWARE=[HERE + "both", OURS])

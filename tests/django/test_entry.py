@@ -26,6 +26,7 @@ SOURCES = {
     # The adapter around Django's own handler is neither of the two whose hops are known.
     "from bridge import WsgiToAsgi\nfrom django.core.wsgi import get_wsgi_application": "other",
     "from somewhere import application": "other",
+    "from django.core.wsgi import": "other",
 }
 
 

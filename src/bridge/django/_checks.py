@@ -1,4 +1,4 @@
-"""The system checks `bridge.E001` and so on; docs/django_report.md has a paragraph on each."""
+"""The system checks `bridge.E001` and so on; docs/django_report.md has a row on each."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -122,14 +122,17 @@ def middleware_lets_views_be_async(app_configs: object, **_options: object) -> l
             hint = "Write it for both modes, with django.utils.decorators.sync_and_async_middleware; or take it out."
             found.append(checks.Warning(message, hint=hint, obj=one.path, id="bridge.W002"))
     hooks = {one.path: one.thread_hooks for one in known if one.thread_hooks}
-    if hooks and (_django_serves()[1] or any(route.on_loop for route in views)):
+    django_serves = _django_serves()[1] is not None
+    if hooks and (django_serves or any(route.on_loop for route in views)):
         listed = "; ".join(f"{path} ({', '.join(names)})" for path, names in hooks.items())
         cost = 2 * sum(name != "process_template_response" for names in hooks.values() for name in names)
         message = f"Hooks that run in a thread, one by one, cost an async request {cost} hops: {listed}."
         hint = (
-            f"Use {_HERE.format('asgi')}, which runs them all in one thread; `manage.py bridge_report` has the numbers."
+            f"Use {_HERE.format('asgi')}, which runs them all in one thread."
+            if django_serves
+            else "Write `async def __acall__` and async hooks, or take on_loop from views that do not wait for long."
         )
-        found.append(Info(message, hint=hint, id="bridge.I001"))
+        found.append(Info(message, hint=f"{hint} `manage.py bridge_report` has the numbers.", id="bridge.I001"))
     return found
 
 

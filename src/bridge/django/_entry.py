@@ -32,8 +32,12 @@ def entry(path: str | None) -> Entry:
     source = _source((path or "").rpartition(".")[0])
     if source is None:
         return None
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return "other"  # whoever imports it is told
     imported = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             imported.add(node.module or "")
             imported |= {f"{node.module}.{alias.name}" for alias in node.names}

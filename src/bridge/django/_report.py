@@ -192,9 +192,9 @@ def _present(project: Project, cost: Hops) -> tuple[int, int]:
     """
     asgi = cost["bridge-asgi" if project.asgi == "bridge" else "django-asgi"]
     wsgi = cost["bridge-wsgi" if project.wsgi == "bridge" else "django-wsgi"]
-    return (0 if project.asgi is None and project.wsgi else asgi), (
-        0 if project.wsgi is None and project.asgi else wsgi
-    )
+    if project.asgi is None and project.wsgi is not None:
+        return 0, wsgi
+    return asgi, 0 if project.wsgi is None and project.asgi is not None else wsgi
 
 
 def above(report: Report, most: int, handlers: Sequence[Handler]) -> list[tuple[Route, Handler, int]]:
