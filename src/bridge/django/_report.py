@@ -120,12 +120,12 @@ def _changes(project: Project) -> Iterator[Change]:
         if change.total > 0:  # not so with async only middleware around all
             yield change
             project = better
-    while True:
-        found = [
+    while project.middleware:
+        alone = (
             _change(project, _with_native(project, index), _advice(one)) for index, one in enumerate(project.middleware)
-        ]
-        change, better = max(found, key=lambda one: one[0].total, default=(None, project))
-        if change is None or change.total <= 0:
+        )
+        change, better = max(alone, key=lambda one: one[0].total)
+        if change.total <= 0:
             break
         yield change
         project = better
