@@ -12,6 +12,7 @@ run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
 	@exec .venv/bin/python scripts/run_example.py --host "$(HOST)" --port "$(PORT)"
 
 test:  ## All tests. make test ARGS="-k upload"
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install-debian.sh postgresql
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m pytest -n 2 $(ARGS)
 
