@@ -1,9 +1,7 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
-<<<<<<< HEAD
 import functools
 from collections.abc import Callable, Iterable
-=======
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 >>>>>>> main
@@ -43,6 +41,10 @@ class Handler(WSGIHandler):
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
+<<<<<<< HEAD
+        # How each view of the URLconf is called; to look at one closely takes longer than to look it up.
+        self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
+=======
         # The connections of a thread that has had nothing to do for a while: to be closed, and not only lost.
         at_end.add(connections.close_all)
         super().__init__()
@@ -86,7 +88,18 @@ class Handler(WSGIHandler):
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """Django's hook around each view. Raises `RuntimeError` for an async view with ATOMIC_REQUESTS."""
-        view = super().make_view_atomic(view)
+        atomic: Callable[..., Any] = super().make_view_atomic(view)
+        if atomic is not view:
+            return atomic  # wrapped for ATOMIC_REQUESTS, which async views cannot be
+        try:
+            return self._views[view]
+        except KeyError:
+            called = self._views[view] = self._called(view)
+            return called
+        except TypeError:  # a callable that cannot be hashed
+            return self._called(view)
+
+    def _called(self, view: Callable[..., Any]) -> Callable[..., Any]:
         return self._waiting_for(view) if iscoroutinefunction(view) else view
 
     def adapt_method_mode(
@@ -115,6 +128,9 @@ class Handler(WSGIHandler):
             _hops.count(2)
             return self.portal.call(request.environ, function, request, *args, **kwargs)
 
+        # Django looks there for the class of a hook, even where all is well.
+        hook: Any = call
+        hook.__self__ = getattr(function, "__self__", None)
         return call
 
 
