@@ -200,7 +200,7 @@ class Response:
         return (self._head, {"type": "http.response.pathsend", "path": path}, END)
 
     def flush(self) -> Items:
-        """The head, if it is still held back; for a body that is made without the application, which cannot replace it."""
+        """The head, if it is still held back; for a body made without the application, which cannot replace it then."""
         if self.state is not HELD:
             return ()
         self.state = ORDER[HELD][FLUSH]
