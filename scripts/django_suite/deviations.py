@@ -135,7 +135,18 @@ DEVIATIONS = (
         "Django's ASGI handler wraps each sync middleware, and says so at the level DEBUG. Here all of it runs in the"
         " thread of the request.",
         r"Asynchronous handler adapted for middl",
-        ("middleware_exceptions.tests.MiddlewareNotUsedTests.test_async_and_sync_middleware_chain_async_call",),
+        (
+            "middleware_exceptions.tests.MiddlewareNotUsedTests.test_async_and_sync_middleware_chain_async_call",
+            "middleware_exceptions.tests.MiddlewareSyncAsyncTests.test_sync_middleware_async",
+        ),
+        ("handlers",),
+    ),
+    Deviation(
+        "A WSGI server gets an iterable, and not the response object",
+        "The test takes what the application returns for an `HttpResponse`. PEP 3333 promises an iterable of bytes, and"
+        " this one also puts the thread back as it was.",
+        r"cannot be interpreted as an integer|can.t concat|cannot convert",
+        ("wsgi.tests.WSGITest.test_get_wsgi_application",),
     ),
     Deviation(
         "On the loop a view is not asked before its request is there",
