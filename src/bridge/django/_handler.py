@@ -121,6 +121,9 @@ class Handler(WSGIHandler):
             _hops.count(2)
             return self.portal.call(request.environ, function, request, *args, **kwargs)
 
+        # Django looks there for the class of a hook, even where all is well.
+        hook: Any = call
+        hook.__self__ = getattr(function, "__self__", None)
         return call
 
 
