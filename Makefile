@@ -1,4 +1,5 @@
-# make run | test | test-django | test-django-6 | check | bench | docs | clean: each makes .venv and installs what it needs. CONTRIBUTING.md says more.
+# make run | test | test-django | test-django-6 | check | bench | docs | clean: each makes .venv and installs what it
+# needs. CONTRIBUTING.md says more.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -21,6 +22,7 @@ test-django:  ## Django's own tests, through bridge.django. make test-django ARG
 	.venv/bin/python scripts/test_django.py $(ARGS)
 
 test-django-6:  ## tests/django and Django's own tests with the newest Django 6, which needs Python 3.12 or newer.
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install-debian.sh postgresql
 	@python=$$(scripts/find-python.sh 3.12 "$(PYTHON)") && scripts/setup.sh "$$python" django6
 	.venv-django6/bin/python -m pytest -n 2 tests/django
 	.venv-django6/bin/python scripts/test_django.py $(ARGS)

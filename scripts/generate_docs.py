@@ -1,6 +1,7 @@
 """Writes the pages of docs/ that are printed from code; with `--check` it writes nothing, and exits 1 if one is stale.
 
-docs/order.md is printed from the order tables that the adapters use, docs/conformance.md from the table of the clauses.
+docs/order.md is printed from the order tables that the adapters use, docs/conformance.md from the table of the clauses,
+docs/django_deviations.md from what is expected of Django's own tests.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
 
 from bridge._translate import events_to_response, lifespan, response_to_events  # noqa: E402  # needs the path
 from bridge.errors import ProtocolError  # noqa: E402
@@ -139,7 +140,17 @@ def conformance_page() -> str:
     return str(conformance.page())
 
 
-PAGES: dict[str, Callable[[], str]] = {"docs/order.md": order_page, "docs/conformance.md": conformance_page}
+def django_page() -> str:
+    """The text of docs/django_deviations.md."""
+    deviations: Any = importlib.import_module("django_suite.deviations")
+    return str(deviations.page())
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/order.md": order_page,
+    "docs/conformance.md": conformance_page,
+    "docs/django_deviations.md": django_page,
+}
 
 
 def stale(root: Path) -> list[str]:

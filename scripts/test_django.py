@@ -17,17 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
-from django_suite.deviations import MODES
+from django_suite.deviations import MODES, PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
-PACKAGES = (
-    *("asgi", "async", "builtin_server", "conditional_processing", "context_processors", "csrf_tests", "decorators"),
-    *("file_uploads", "flatpages_tests", "generic_views", "handlers", "httpwrappers", "logging_tests"),
-    *("messages_tests", "middleware", "middleware_exceptions", "redirects_tests", "requests_tests", "responses"),
-    *("servers", "sessions_tests", "signals", "staticfiles_tests", "test_client", "test_client_regress"),
-    *("urlpatterns_reverse", "view_tests", "wsgi"),
-)
 # Seconds that one mode may take; it takes about one minute.
 PATIENCE = 540
 
@@ -42,7 +35,7 @@ def sources() -> Path:
         CACHE.mkdir(exist_ok=True)
         print(f"== downloading the source distribution of Django {django.__version__} into {CACHE.name}/", flush=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            # Not with `--no-deps` alone: a wheel has no tests.
+            # A wheel has no tests.
             pip = ["pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder]
             subprocess.run([sys.executable, "-m", *pip, f"django=={django.__version__}"], check=True)
             (archive,) = Path(folder).glob("*.tar.gz")

@@ -19,7 +19,9 @@ class _WithBridgeMiddleware:
         return ["bridge.django.BridgeMiddleware", *value] if name == "MIDDLEWARE" else value
 
 
-def _always(_handler: object, _environ: object) -> bool:
+def _always(handler: handlers.LoopHandler, _environ: object) -> bool:
+    if handler._middleware_chain is None:
+        handler.load_middleware(is_async=True)
     return True
 
 

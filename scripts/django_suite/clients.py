@@ -39,12 +39,20 @@ class ClientHandler(WSGIHandler):
     """The way in of the sync test client."""
 
     _made: Any
+    _begun = False
 
     def __init__(self, enforce_csrf_checks: bool = True) -> None:
         self.enforce_csrf_checks = enforce_csrf_checks
+        super().__init__()
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Not before the first request: clients are made before the settings of their test."""
+        if self._begun:
+            super().load_middleware(is_async)
 
     def __call__(self, environ: Any) -> Any:  # type: ignore[override]
-        if self._middleware_chain is None:
+        if not self._begun:
+            self._begun = True
             self.load_middleware()
         heads: list[Any] = []
         with _connections_kept():

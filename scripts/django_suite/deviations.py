@@ -2,6 +2,7 @@
 from this.
 """
 
+import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,6 +16,14 @@ MODES = {
     "middleware": 'Django\'s own handlers and test clients, with `"bridge.django.BridgeMiddleware"` put first in'
     " `MIDDLEWARE`.",
 }
+# Those of Django's tests/ that have to do with requests.
+PACKAGES = (
+    *("asgi", "async", "builtin_server", "conditional_processing", "context_processors", "csrf_tests", "decorators"),
+    *("file_uploads", "flatpages_tests", "generic_views", "handlers", "httpwrappers", "logging_tests"),
+    *("messages_tests", "middleware", "middleware_exceptions", "redirects_tests", "requests_tests", "responses"),
+    *("servers", "sessions_tests", "signals", "staticfiles_tests", "test_client", "test_client_regress"),
+    *("urlpatterns_reverse", "view_tests", "wsgi"),
+)
 OURS = ("handlers", "on_loop")
 
 
@@ -126,7 +135,21 @@ DEVIATIONS = (
         "Django's ASGI handler wraps each sync middleware, and says so at the level DEBUG. Here all of it runs in the"
         " thread of the request.",
         r"Asynchronous handler adapted for middl",
+        ("middleware_exceptions.tests.MiddlewareSyncAsyncTests.test_sync_middleware_async",),
+        ("handlers",),
+    ),
+    Deviation(
+        "The chain for threads is made first",
+        "So what it logs comes before what Django's asynchronous chain logs, which is made when a request needs it.",
+        r"MiddlewareNotUsed: .* != 'Asynchronous handler adapted for middl",
         ("middleware_exceptions.tests.MiddlewareNotUsedTests.test_async_and_sync_middleware_chain_async_call",),
+    ),
+    Deviation(
+        "A WSGI server gets an iterable, and not the response object",
+        "The test takes what the application returns for an `HttpResponse`. PEP 3333 promises an iterable of bytes, and"
+        " this one also puts the thread back as it was.",
+        r"cannot be interpreted as an integer|can.t concat|cannot convert",
+        ("wsgi.tests.WSGITest.test_get_wsgi_application",),
     ),
     Deviation(
         "On the loop a view is not asked before its request is there",
@@ -138,7 +161,7 @@ DEVIATIONS = (
     ),
 )
 # Those that are not in every version, by the first that has them.
-SINCE = {(6, 1): Deviation(*DEVIATIONS[6]._replace(tests=(_ASGI + "test_read_body_thread",)))}
+SINCE = {(6, 1): DEVIATIONS[6]._replace(tests=(_ASGI + "test_read_body_thread",))}
 
 NOT_AS_ROOT = {"file_uploads.tests.DirectoryCreationTests.test_readonly_root": "root may write to any directory"}
 
@@ -149,7 +172,9 @@ _HEAD = """\
 
 `make test-django` runs the tests that Django has of its request handling through `bridge.django`: those of the version
 that is installed, from its source distribution. `make test-django-6` does so with the newest Django 6, beside the
-project's own tests. The packages are {packages}.
+project's own tests.
+
+{packages}
 
 They are run in three ways:
 
@@ -171,18 +196,23 @@ def expected(mode: str, version: tuple[int, int]) -> dict[str, Deviation]:
     }
 
 
-def page(packages: tuple[str, ...]) -> str:
+def page() -> str:
     """The text of docs/django_deviations.md."""
-    names = ", ".join(f"`{name}`" for name in packages)
-    modes = "\n".join(f"- **{name}**: {text}" for name, text in MODES.items())
-    return "\n".join([_HEAD.format(packages=names, modes=modes), *map(_section, DEVIATIONS)])
+    names = ", ".join(f"`{name}`" for name in PACKAGES)
+    modes = "\n".join(_filled(f"- **{name}**: {text}", "  ") for name, text in MODES.items())
+    head = _HEAD.format(packages=_filled(f"The packages are {names}."), modes=modes)
+    return "\n".join([head, *map(_section, DEVIATIONS)])
+
+
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _section(deviation: Deviation) -> str:
     tests = [*deviation.tests]
     for later in SINCE.values():
         tests += later.tests if later.title == deviation.title else ()
-    return "\n".join((f"## {deviation.title}", "", deviation.reason, "", *_lines(deviation, tests), ""))
+    return "\n".join((f"## {deviation.title}", "", _filled(deviation.reason), "", *_lines(deviation, tests), ""))
 
 
 def _lines(deviation: Deviation, tests: list[str]) -> Iterator[str]:
