@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parent.parent / "examples" / "django_sync"
 
 LOOK_AT = """
 A legacy Django project, all of it WSGI, on an ASGI server. Its one changed line is in
-examples/django_sync/warehouse/asgi.py: application = WsgiToAsgi(get_wsgi_application())
+examples/django_sync/warehouse/asgi.py: from bridge.django import get_asgi_application
 
   {url}/                     the warehouse
   {url}/parts/BRG-6204/      a part: upload a document, download it again

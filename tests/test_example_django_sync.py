@@ -4,6 +4,7 @@ import ast
 import csv
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -99,19 +100,7 @@ class Site:
         self._reader.join(timeout=10)
 
 
-UVICORN = [
-    "-W",
-    "error",
-    "-m",
-    "uvicorn",
-    "--port",
-    "0",
-    "--loop",
-    "uvloop",
-    "--http",
-    "httptools",
-    "warehouse.asgi:application",
-]
+UVICORN = ["-W", "error", "-m", "uvicorn", "--port", "0", "--loop", "uvloop", "--http", "httptools"]
 
 
 def manage(var: Path, *arguments: str) -> str:
@@ -130,6 +119,12 @@ def manage(var: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module", params=["warehouse.asgi", "warehouse.asgi_plain"])
+def entry(request: pytest.FixtureRequest) -> str:
+    """What the server serves: the drop-in for Django's own, and a plain `WsgiToAsgi`."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
 def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated and seeded database."""
@@ -140,9 +135,15 @@ def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(var: Path) -> Iterator[Site]:
+def seeded(var: Path, entry: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database for each entry, so that each finds what the seed has made."""
+    return Path(shutil.copytree(var, tmp_path_factory.mktemp(entry), dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="module")
+def site(seeded: Path, entry: str) -> Iterator[Site]:
     """The example, served."""
-    with Site(UVICORN, var) as running:
+    with Site([*UVICORN, f"{entry}:application"], seeded) as running:
         yield running
 
 
@@ -225,17 +226,12 @@ class TestProject:
             ("wsgi", {}),
             (
                 "asgi",
-                {
-                    "from django.core.asgi import get_asgi_application\n": (
-                        "from django.core.wsgi import get_wsgi_application\n\nfrom bridge import WsgiToAsgi\n"
-                    ),
-                    "application = get_asgi_application()": "application = WsgiToAsgi(get_wsgi_application())",
-                },
+                {"from django.core.asgi import": "from bridge.django import"},
             ),
         ],
     )
     def test_entry_points_are_stock(self, name: str, changed: dict[str, str]) -> None:
-        """`wsgi.py` is startproject's, and so is `asgi.py` but for one line and its imports."""
+        """`wsgi.py` is startproject's, and so is `asgi.py` but for one import."""
         stock = (STOCK_PROJECT / "project_name" / f"{name}.py-tpl").read_text()
         stock = stock.replace("'", '"').replace("{{ project_name }}", "warehouse").replace("{{ docs_version }}", "5.2")
         for before, after in changed.items():
@@ -428,12 +424,12 @@ class TestForms:
 class TestExport:
     """The CSV export, a generator."""
 
-    def test_every_movement_once(self, visitor: httpx.Client, var: Path) -> None:
+    def test_every_movement_once(self, visitor: httpx.Client, seeded: Path) -> None:
         """The export has a line for each movement and no length, since nobody knew it when it began."""
         with visitor.stream("GET", "/movements.csv") as export:
             headers = export.headers
             lines = list(csv.reader(export.iter_lines()))
-        connection = sqlite3.connect(var / "db.sqlite3")
+        connection = sqlite3.connect(seeded / "db.sqlite3")
         try:
             ((first, last),) = connection.execute("SELECT min(quantity), max(quantity) FROM parts_movement")
         finally:

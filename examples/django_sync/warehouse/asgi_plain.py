@@ -1,0 +1,9 @@
+"""
+ASGI config for warehouse project, as for any WSGI application that is not Django's.
+"""
+
+from bridge import WsgiToAsgi
+
+from .wsgi import application as wsgi_application
+
+application = WsgiToAsgi(wsgi_application)
