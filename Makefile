@@ -1,15 +1,26 @@
-# make run | test | check | bench | docs | clean: each makes .venv and installs what it needs. CONTRIBUTING.md says more.
+# make run | run-async | run-gunicorn | run-mod-wsgi | test | check | bench | docs | clean: each makes .venv and installs what it needs. CONTRIBUTING.md says more.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 ARGS ?=
 
-.PHONY: run test check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi test check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
 	@scripts/setup.sh "$(PYTHON)" example
 	@exec .venv/bin/python scripts/run_example.py --host "$(HOST)" --port "$(PORT)"
+
+run-async:  ## The example of an async Django project on Uvicorn.
+	@scripts/setup.sh "$(PYTHON)" example-async
+	@exec .venv/bin/python scripts/run_async_example.py uvicorn --host "$(HOST)" --port "$(PORT)"
+
+run-gunicorn:  ## The same under Gunicorn.
+	@scripts/setup.sh "$(PYTHON)" example-async
+	@exec .venv/bin/python scripts/run_async_example.py gunicorn --host "$(HOST)" --port "$(PORT)"
+
+run-mod-wsgi:  ## The same under Apache with mod_wsgi, in a virtual environment that Apache's user can read.
+	@exec "$(PYTHON)" scripts/run_async_example.py mod_wsgi --host "$(HOST)" --port "$(PORT)"
 
 test:  ## All tests. make test ARGS="-k upload"
 	@scripts/setup.sh "$(PYTHON)" test

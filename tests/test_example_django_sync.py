@@ -10,15 +10,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 
 import django
 import httpx
 import pytest
+
+from sites import Site
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "examples" / "django_sync"
@@ -26,78 +26,11 @@ STOCK_PROJECT = Path(django.__file__).parent / "conf" / "project_template"
 TROMSO, BERGEN, OSLO = "Tromsø North Hall", "Bergen Harbour", "Oslo Loft"
 
 
-class Site:
-    """The example in a process of its own, from its first line of output to its exit status."""
-
-    def __init__(self, command: list[str], var: Path) -> None:
-        self.temporary = var / "tmp"
-        self.temporary.mkdir()
-        self._process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=PROJECT,
-            env=os.environ | {"WAREHOUSE_VAR": str(var), "TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            # A group of its own: what outlives the server can be seen.
-            start_new_session=True,
-        )
-        self.url = ""
-        self.output: list[str] = []
-        self._says_where = threading.Event()
-        self._reader = threading.Thread(target=self._read, name="site-output")
-        self._reader.start()
-
-    def __enter__(self) -> "Site":
-        if not (self._says_where.wait(timeout=15) and self.url):
-            self._kill()
-            raise AssertionError("the example did not start:\n" + "".join(self.output))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        self._kill(after=10)
-
-    def interrupt(self) -> int:
-        """Ctrl-C; the exit status."""
-        self._process.send_signal(signal.SIGINT)
-        status = self._process.wait(timeout=10)
-        self._reader.join(timeout=10)
-        return status
-
-    def leaves_processes(self) -> bool:
-        """Whether a process that the server started is still there."""
-        try:
-            os.killpg(self._process.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-
-    def client(self, cookies: dict[str, str] | None = None) -> httpx.Client:
-        """A browser: it keeps cookies, and knows no proxy."""
-        return httpx.Client(base_url=self.url, cookies=cookies, trust_env=False, timeout=10)
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        with self._process.stdout as lines:
-            for line in lines:
-                self.output.append(line)
-                if running := re.search(r"Uvicorn running on (http://\S+)", line):
-                    self.url = running[1]
-                    self._says_where.set()
-        self._says_where.set()
-
-    def _kill(self, after: float = 0) -> None:
-        try:
-            self._process.wait(timeout=after)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(timeout=10)
+def served(command: list[str], var: Path) -> Site:
+    """The example in a process of its own, with its database in `var`."""
+    temporary = var / "tmp"
+    temporary.mkdir()
+    return Site(command, PROJECT, {"WAREHOUSE_VAR": str(var)}, temporary=temporary)
 
 
 UVICORN = ["-W", "error", "-m", "uvicorn", "--port", "0", "--loop", "uvloop", "--http", "httptools"]
@@ -143,7 +76,7 @@ def seeded(var: Path, entry: str, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def site(seeded: Path, entry: str) -> Iterator[Site]:
     """The example, served."""
-    with Site([*UVICORN, f"{entry}:application"], seeded) as running:
+    with served([*UVICORN, f"{entry}:application"], seeded) as running:
         yield running
 
 
@@ -524,10 +457,10 @@ class TestRun:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         command = [str(ROOT / "scripts" / "run_example.py"), "--port", str(port)]
-        with Site(command, tmp_path) as site, site.client() as client:
+        with served(command, tmp_path) as site, site.client() as client:
             assert 200 == client.get("/movements.csv").status_code
             # The browser's connection is still open.
-            status = site.interrupt()
+            status = site.stop(signal.SIGINT)
         output = "".join(site.output)
 
         assert 0 == status, output

@@ -3,7 +3,6 @@ ASGI config for warehouse project, as for any WSGI application that is not Djang
 """
 
 from bridge import WsgiToAsgi
-
-from .wsgi import application as wsgi_application
+from warehouse.wsgi import application as wsgi_application
 
 application = WsgiToAsgi(wsgi_application)
