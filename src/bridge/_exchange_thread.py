@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 from bridge._call import Call
@@ -68,9 +68,7 @@ class ExchangeThread(Call):
                 raise self._refusal
             kind = type(iterable)
             if kind is LoopBody and self._response.state is HELD and self.side.crossing.is_asyncio:
-                assert self._context is not None
-                self.stream = LoopStream(self, self._response, self._context, iterable, self._end_stream(iterable))
-                iterable.between()
+                self._leave_to_loop(iterable)
                 return None
             if (kind is not list and kind is not tuple) or self._response.state is not HELD:
                 steps = self._iterate(iterable)
@@ -91,14 +89,22 @@ class ExchangeThread(Call):
             self.spool.write(self._received or [])
             self._environ["wsgi.input"] = self.spool.rewind()
 
-    def _end_stream(self, body: LoopBody) -> Callable[[], None]:
+    def _leave_to_loop(self, body: LoopBody) -> None:
+        """The thread leaves; the body is made on the loop."""
+        assert self._context is not None
+
         def end() -> None:
             try:
                 body.close()
             finally:
                 self.clean_up()
 
-        return end
+        try:
+            body.between()
+        except BaseException:
+            body.close()
+            raise
+        self.stream = LoopStream(self, self._response, self._context, body, end)
 
     def _iterate(self, iterable: Iterable[bytes]) -> Generator[None]:
         try:

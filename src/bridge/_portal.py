@@ -65,6 +65,7 @@ class Portal:
 
         When the client leaves, it is cancelled, and `asyncio.CancelledError` raised here.
         """
+        __traceback_hide__ = True
         side, spawn = self._tasks.here()
         return _AsyncCall(side, spawn, Connection(environ), lambda: function(*args, **kw)).result()
 
@@ -107,7 +108,8 @@ class LazyLoop:
         self._portal = portal
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._portal.side().crossing.loop, name)  # type: ignore[union-attr]  # never on trio
+        crossing: Any = self._portal.side().crossing  # of asyncio: it is for threads of WSGI servers
+        return getattr(crossing.loop, name)
 
 
 async def _no_lifespan(_scope: object, _receive: object, _send: object) -> None:
@@ -125,6 +127,7 @@ class _AsyncTask(Task):
 
     def raise_error(self) -> None:
         """Raise what the task raised, in the thread."""
+        __traceback_hide__ = True
         error, self.error = self.error, None
         if error is None:
             return
@@ -149,10 +152,12 @@ class _AsyncCall(_AsyncTask):
         self._inside = self._context
 
     async def work(self) -> None:
+        __traceback_hide__ = True
         self._value = await self._function()
 
     def result(self) -> Any:
         """Start it, and wait for its end; in the thread."""
+        __traceback_hide__ = True
         try:
             self.start()
             while not (self.finished or self.gone):

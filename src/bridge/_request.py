@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+from time import monotonic
 from typing import Final
 
 import anyio
@@ -11,6 +12,7 @@ from bridge._calls import run_in_thread
 from bridge._crossing import spawner
 from bridge._exchange import Exchange
 from bridge._host import PoolClosed
+from bridge._refusals import truncated, unavailable
 from bridge._translate.events_to_input import Body
 from bridge._translate.response_to_events import END, body_event
 from bridge._types import Receive, Send
@@ -93,8 +95,9 @@ class Request:
             if self._watcher is not None:
                 self._watcher.cancel()
             raise
-        if exchange.stream is not None and not exchange.stream.closed:
-            await exchange.side.crossing.wait_at_most(_GRACE, exchange.arrival())
+        limit = monotonic() + _GRACE
+        while exchange.stream is not None and not exchange.stream.closed and (left := limit - monotonic()) > 0:
+            await exchange.side.crossing.wait_at_most(left, exchange.arrival())
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher], timeout=_GRACE)
@@ -188,7 +191,7 @@ class Request:
             if isinstance(error, ClientProtocolError):
                 raise error
             if isinstance(error, ClientDisconnected):
-                raise _truncated(error)
+                raise truncated(error)
         if isinstance(error, Exception) and not isinstance(error, (ClientProtocolError, ClientDisconnected)):
             raise error
         raise RuntimeError(f"the application's response cannot be completed: {error!r}") from error
@@ -238,18 +241,3 @@ def start(exchange: Exchange) -> None:
         exchange.start()
     except RuntimeError as error:
         raise unavailable(f"when no thread could be had ({error})") from error
-
-
-def unavailable(when: str) -> ClientProtocolError:
-    """The refusal of a request that came at a bad time."""
-    return ClientProtocolError(
-        f"came {when}", expected="another try, in a second", clause="RFC 9110 15.6.4", status=503
-    )
-
-
-def _truncated(error: ClientDisconnected) -> ClientProtocolError:
-    refusal = ClientProtocolError(
-        f"sent less than it announced ({error})", expected="as many bytes as Content-Length says", clause="RFC 9112 6.3"
-    )
-    refusal.__cause__ = error
-    return refusal

@@ -41,6 +41,8 @@ class Task(TaskThread):
             self._spawn(self._expire, copy_context())
 
     async def _run(self) -> None:
+        # As asgiref does it: debug pages then leave this frame out, and with it the environ that they would print.
+        __traceback_hide__ = True
         if self._inherits and self._context is not None:
             _interop.rehome(self._context)
         try:

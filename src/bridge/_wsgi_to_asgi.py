@@ -12,7 +12,8 @@ from bridge import _arguments
 from bridge._call_thread import Side
 from bridge._calls import Calls, run_hook
 from bridge._exchange import Exchange
-from bridge._request import Request, start, unavailable
+from bridge._refusals import unavailable
+from bridge._request import Request, start
 from bridge._stats import ThreadStats
 from bridge._translate.events_to_input import Body, expects_body
 from bridge._translate.response_to_events import END, body_event, plain_response

@@ -17,8 +17,8 @@ from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
 from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.django import _settings
 from bridge.django._handler import Handler
+from bridge.django._http_request import take_chunked
 from bridge.django._loop_handler import LoopExchange, LoopHandler
-from bridge.django._request import take_chunked
 
 Hook = Callable[..., Any]
 

@@ -1,7 +1,7 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.core import signals
@@ -15,7 +15,7 @@ from bridge._loop_body import LoopBody
 from bridge._portal import Portal
 from bridge._types import Environ, StartResponse
 from bridge.django import _hops
-from bridge.django._request import Request
+from bridge.django._http_request import Request
 from bridge.django._signals import only_django_listens
 from bridge.django._streams import async_parts
 
@@ -36,8 +36,8 @@ class Handler(WSGIHandler):
         self.portal = portal
         super().__init__()
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # type: ignore[override]
-        """One request (PEP 3333)."""
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
+        """One request (PEP 3333); returns the iterable of the body."""
         set_script_prefix(get_script_name(environ))
         try:
             with self.portal.found_here():
@@ -53,7 +53,7 @@ class Handler(WSGIHandler):
             return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, close_old_connections)
         if isinstance(response, FileResponse):
             return _file(response, environ)
-        return response  # type: ignore[no-any-return]
+        return response
 
     def _respond(self, environ: Environ) -> Any:
         signals.request_started.send(sender=self.__class__, environ=environ)
@@ -83,6 +83,7 @@ class Handler(WSGIHandler):
 
     def _waiting_for(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(request: Request, *args: Any, **kwargs: Any) -> Any:
+            __traceback_hide__ = True
             request.bring_body()
             _hops.count(2)
             return self.portal.call(request.environ, function, request, *args, **kwargs)
@@ -103,7 +104,7 @@ def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     of `request_finished` may take their time, and the client is not to wait for them.
     """
     if "asgi.scope" not in environ or not only_django_listens(signals.request_finished):
-        return response  # type: ignore[no-any-return]
+        return cast(Iterable[bytes], response)
     content: bytes = response.content
     response.close()
     return [content]
@@ -114,7 +115,7 @@ def _file(response: Any, environ: Environ) -> Iterable[bytes]:
     response.block_size = max(response.block_size, BLOCK)
     opened = response.file_to_stream
     if opened is None or "wsgi.file_wrapper" not in environ:
-        return response  # type: ignore[no-any-return]
+        return cast(Iterable[bytes], response)
     # The server closes the file and not the response, which knows what else there is to close.
     opened.close = response.close
     wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](opened, response.block_size)

@@ -15,8 +15,8 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 class Hops:
     """What one request has cost: crossings, one direction each, and seconds between asking for one and being there."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, count: int) -> None:
+        self.count = count
         self.waited = 0.0
 
     def header(self) -> str:
@@ -27,9 +27,9 @@ class Hops:
 _current: ContextVar[Hops | None] = ContextVar("bridge_hops", default=None)
 
 
-def begin() -> Hops:
-    """Count from here on, in this context and those copied from it."""
-    hops = Hops()
+def begin(crossed: int = 0) -> Hops:
+    """Count from here on, in this context and those copied from it; `crossed` is what it took to come here."""
+    hops = Hops(crossed)
     _current.set(hops)
     return hops
 
@@ -44,8 +44,10 @@ def count(number: int) -> None:
 @functools.cache
 def install() -> None:
     """Have asgiref's two functions counted, for good; requests that nobody counts pay one look-up each."""
-    SyncToAsync.__call__ = _counted_out(SyncToAsync.__call__)  # type: ignore[method-assign]
-    AsyncToSync.__call__ = _counted_in(AsyncToSync.__call__)  # type: ignore[method-assign]
+    out: Any = SyncToAsync
+    out.__call__ = _counted_out(SyncToAsync.__call__)
+    back: Any = AsyncToSync
+    back.__call__ = _counted_in(AsyncToSync.__call__)
 
 
 class _Trip:

@@ -21,7 +21,7 @@ from bridge._translate.response_to_events import Items
 from bridge._types import Environ, Scope
 from bridge.django import _modes, _streams
 from bridge.django._handler import BLOCK, headers
-from bridge.django._request import Request
+from bridge.django._http_request import Request
 from bridge.django._settings import Settings
 from bridge.django._signals import only_django_listens
 

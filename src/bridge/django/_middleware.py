@@ -8,10 +8,11 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from bridge._host import current
 from bridge._portal import Portal
 from bridge.django import _hops, _settings, _streams
 from bridge.django._bridge import Bridge
-from bridge.django._request import Request
+from bridge.django._http_request import Request
 
 
 class BridgeMiddleware:
@@ -41,7 +42,8 @@ class BridgeMiddleware:
         bridge = self._introduce(request)
         if self._async:
             return self._acall(request, bridge)
-        hops = _hops.begin() if self._timing else None
+        # A worker thread has been crossed to; a server's own thread has not.
+        hops = _hops.begin(0 if current.host is None else 2) if self._timing else None
         with self._portal.found_here():
             response: HttpResponseBase = self._get_response(request)
         return self._finish(request, response, bridge, hops)
@@ -59,7 +61,8 @@ class BridgeMiddleware:
         if isinstance(request, Request):
             return request.bridge
         bridge = Bridge(request, self._portal)
-        request.bridge = bridge  # type: ignore[attr-defined]
+        introduced: Any = request
+        introduced.bridge = bridge
         return bridge
 
     def _finish(

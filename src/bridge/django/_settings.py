@@ -36,7 +36,7 @@ def read() -> Settings:
     for key in given:
         if key not in _CHECKS:
             near = difflib.get_close_matches(str(key).upper(), _CHECKS, n=1)
-            meant = f"; was {near[0]!r} meant?" if near else ""
+            meant = f"; was {near[0]!r} meant?" if near else "."
             raise ImproperlyConfigured(f"BRIDGE has no key {key!r}{meant} Its keys are {', '.join(_CHECKS)}.")
     return Settings(
         on_loop=_CHECKS["ON_LOOP"](given.get("ON_LOOP", ())),

@@ -101,7 +101,10 @@ class Input(io.IOBase):
     def readline(self, size: int | None = -1, /) -> bytes:
         """One line, or at most `size` bytes of it."""
         wanted = self._wanted(size)
-        return self._take(self._from.readline(wanted), wanted)
+        line = self._take(self._from.readline(wanted), wanted)
+        while len(line) < wanted and not line.endswith(b"\n"):
+            line += self._take(self._from.readline(wanted - len(line)), wanted)
+        return line
 
     def _wanted(self, size: int | None) -> int:
         return self._left if size is None or size < 0 else min(size, self._left)
