@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import httpx
+
+_T = TypeVar("_T")
 
 PATIENCE = 15.0  # seconds for a line of output, or for the end of a process that was told to stop
 
@@ -86,15 +89,17 @@ class Site:
 
     def line(self, pattern: str, patience: float = PATIENCE, after: int = 0) -> re.Match[str]:
         """What the pattern finds in the output, line by line from line `after` on, once it is there."""
+        found = self.once(
+            lambda lines: next(filter(None, (re.search(pattern, line) for line in lines[after:])), None), patience
+        )
+        assert found, f"no {pattern!r} in the output:\n" + "".join(self.output)
+        return found
 
-        def found() -> re.Match[str] | None:
-            return next(filter(None, (re.search(pattern, line) for line in self.output[after:])), None)
-
+    def once(self, look: Callable[[list[str]], _T], patience: float = PATIENCE) -> _T:
+        """What `look` makes of the output, once that is true; looks again at each line. At last, what it made then."""
         with self._lines:
-            self._lines.wait_for(lambda: found() or self._ended, patience)
-            match = found()
-        assert match, f"no {pattern!r} in the output:\n" + "".join(self.output)
-        return match
+            self._lines.wait_for(lambda: look(self.output) or self._ended, patience)
+            return look(self.output)
 
     def _read(self) -> None:
         assert self._process.stdout
