@@ -23,6 +23,7 @@ run-mod-wsgi:  ## The same under Apache with mod_wsgi, in a virtual environment 
 	@exec "$(PYTHON)" scripts/run_async_example.py mod_wsgi --host "$(HOST)" --port "$(PORT)"
 
 test:  ## All tests. make test ARGS="-k upload"
+	@command -v chromium-headless-shell >/dev/null || scripts/install-debian.sh chromium-headless-shell || :
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m pytest -n 2 $(ARGS)
 

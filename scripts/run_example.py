@@ -55,7 +55,7 @@ def address_of(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, str
     options = parser.parse_args()
     if problem := _cannot_listen(options.host, options.port):
         print(f"cannot listen on {options.host} port {options.port}: {problem}", file=sys.stderr)
-        print("Name another address, as in: make run PORT=8001 (or HOST=...)", file=sys.stderr)
+        print("Name another address: PORT=8001, say, or HOST=...", file=sys.stderr)
         sys.exit(1)
     host = f"[{options.host}]" if ":" in options.host else options.host
     return options, f"{host}:{options.port}"

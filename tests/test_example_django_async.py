@@ -120,7 +120,7 @@ def site(server: str) -> Iterator[Site]:
 
 @pytest.fixture
 def visitor(site: Site) -> Iterator[httpx.Client]:
-    """A client. Nobody follows the feed when a test begins: that readers have left is noticed when one writes to them."""
+    """A client. Nobody follows the feed when its test begins; a server may notice only late that readers have left."""
     assert site.once(nobody_reads), "".join(site.output)
     with site.client() as client:
         yield client
