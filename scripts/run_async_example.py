@@ -109,11 +109,20 @@ def _apaches_user() -> tuple[str, str]:
 
 
 def _supervise(command: list[str], environment: Mapping[str, str]) -> int:
-    # Away from the terminal: Apache takes it for a wish to stop when that is resized (SIGWINCH).
-    server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.terminate())
-    return server.wait()
+    """Run Apache, and hand SIGINT and SIGTERM on to it as SIGTERM; its exit status."""
+    # In a group of its own, for Apache takes it for a wish to stop when the terminal is resized (SIGWINCH). And its log
+    # through a pipe, which it can open again as /dev/stderr whoever owns what is behind ours; that ends when all its
+    # processes have.
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
+    ) as server:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: server.terminate())
+        assert server.stderr
+        for line in server.stderr:
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+    return server.returncode
 
 
 if __name__ == "__main__":

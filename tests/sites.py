@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import httpx
+import psutil
 
 _T = TypeVar("_T")
 
@@ -47,7 +49,7 @@ class Site:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # A group of its own: what outlives the server can be seen.
+            # A session of its own: what outlives the server can be seen.
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, name="site-output")
@@ -77,11 +79,7 @@ class Site:
 
     def leaves_processes(self) -> bool:
         """Whether a process that the server started is still there."""
-        try:
-            os.killpg(self._process.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        return bool(list(self._processes()))
 
     def client(self, cookies: dict[str, str] | None = None) -> httpx.Client:
         """A browser: it keeps cookies, and knows no proxy."""
@@ -112,10 +110,17 @@ class Site:
             self._ended = True
             self._lines.notify_all()
 
+    def _processes(self) -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getsid(process.pid) == self._process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    yield process
+
     def _kill(self, after: float = 0) -> None:
         try:
             self._process.wait(timeout=after)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            for process in self._processes():
+                process.kill()
             self._process.wait()
         self._reader.join(timeout=PATIENCE)
