@@ -23,7 +23,8 @@ run-mod-wsgi:  ## The same under Apache with mod_wsgi, in a virtual environment 
 	@exec "$(PYTHON)" scripts/run_async_example.py mod_wsgi --host "$(HOST)" --port "$(PORT)"
 
 test:  ## All tests. make test ARGS="-k upload"
-	@command -v chromium-headless-shell >/dev/null || scripts/install-debian.sh chromium-headless-shell || :
+	@command -v chromium-headless-shell >/dev/null || scripts/install-debian.sh chromium-headless-shell
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install-debian.sh postgresql
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m pytest -n 2 $(ARGS)
 

@@ -48,9 +48,9 @@ def _chosen(parser: _Parser, only: Sequence[str] | None) -> list[Row]:
     if unknown:
         parser.error(f"no row is called {min(unknown)!r}; the rows are {', '.join(row.name for row in ROWS)}")
     rows = [row for row in ROWS if only is None or row.name in only]
-    if any(row.name == "server" for row in rows):
+    if any(row.name in ("server", "django") for row in rows):
         servers.wrk_path()
-    if any(row.name == "memory" for row in rows) and not memory.supported():
+    if any(row.name in ("memory", "django-streams") for row in rows) and not memory.supported():
         raise SampleError("the memory row reads /proc, which only Linux has; leave it out with --only")
     return rows
 

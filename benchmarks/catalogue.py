@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import backpressure, memory, peers, servers
+from benchmarks import backpressure, django, memory, peers, servers
 from benchmarks.child import run
 from benchmarks.settings import Settings
 from benchmarks.streams import PIECE
@@ -17,6 +17,9 @@ LABELS = {
     NATIVE: "no adapter",
     servers.GUNICORN_SYNC: "Gunicorn sync",
     servers.GUNICORN_GTHREAD: "Gunicorn gthread",
+    django.DJANGO: "Django's own handler",
+    django.DJANGO_GUNICORN_SYNC: "Django on Gunicorn sync",
+    django.DJANGO_GUNICORN_GTHREAD: "Django on Gunicorn gthread",
 }
 
 
@@ -98,6 +101,12 @@ _LOAD = Measure("server", (peers.BRIDGE, A2WSGI, NATIVE, *_GUNICORN), servers.lo
 _MEMORY_UVICORN = Measure("memory-uvicorn", _ASGI_ADAPTERS, memory.uvicorn, most_rounds=1)
 _MEMORY_GUNICORN = Measure("memory-gunicorn", _ASGI_ADAPTERS, memory.gunicorn, most_rounds=1)
 
+_DJANGO_GUNICORN = (django.DJANGO_GUNICORN_SYNC, django.DJANGO_GUNICORN_GTHREAD)
+_DJANGO_SYNC = Measure("django-sync", (*django.SUBJECTS, *_DJANGO_GUNICORN), django.sync_view, most_rounds=3)
+_DJANGO_ASYNC = Measure("django-async", django.SUBJECTS, django.async_view, most_rounds=3)
+_DJANGO_ON_WSGI = Measure("django-async-wsgi", django.SUBJECTS, django.async_view_on_wsgi, most_rounds=3)
+_DJANGO_STREAMS = Measure("django-streams", django.SUBJECTS, django.streams, most_rounds=1)
+
 _REQUEST, _CHUNK, _AHEAD = "µs a request", "µs a chunk", "KiB ahead"
 # Far below the stream that is offered, and above what either adapter holds on purpose.
 _WAITS = AtMost(4096.0)
@@ -165,6 +174,53 @@ ROWS = (
             Case(f"WsgiToAsgi, request {_OFFERED}", _AHEAD_WTA, "request", _AHEAD, (_WAITS,)),
             Case(f"AsgiToWsgi, response {_OFFERED}", _AHEAD_ATW, "response", _AHEAD, (_WAITS,)),
             Case(f"AsgiToWsgi, request {_OFFERED}", _AHEAD_ATW, "request", _AHEAD, (_WAITS,)),
+        ),
+    ),
+    Row(
+        "django",
+        "A Django project with startproject's middleware, 32 connections, wrk; one process",
+        (
+            Case(
+                "sync view on Uvicorn",
+                _DJANGO_SYNC,
+                "rate",
+                "requests a second",
+                (AtLeast(django.DJANGO, 12), *(AtLeast(each, 1, above=True) for each in _DJANGO_GUNICORN)),
+                more_is_better=True,
+            ),
+            Case(
+                "async view on Uvicorn",
+                _DJANGO_ASYNC,
+                "rate",
+                "requests a second",
+                _at_least(6, django.DJANGO),
+                more_is_better=True,
+            ),
+            Case(
+                "async view on Gunicorn sync",
+                _DJANGO_ON_WSGI,
+                "rate",
+                "requests a second",
+                _at_least(3, django.DJANGO),
+                more_is_better=True,
+            ),
+        ),
+    ),
+    Row(
+        "django-streams",
+        "The same project: a file of 100 MiB, and 10,000 chunks of 1 KiB of the wrong kind of iterator",
+        tuple(
+            case
+            for name, title in (
+                ("file", "FileResponse on Uvicorn"),
+                ("sync-on-asgi", "sync iterator on Uvicorn"),
+                ("async-on-wsgi", "async iterator on Gunicorn gthread"),
+            )
+            for case in (
+                Case(title, _DJANGO_STREAMS, f"{name}-memory", "MiB over idle", (AtMost(16.0),)),
+                Case(title, _DJANGO_STREAMS, f"{name}-first", "ms to the first byte", (AtMost(100.0),)),
+                Case(title, _DJANGO_STREAMS, f"{name}-rate", "MiB a second", more_is_better=True),
+            )
         ),
     ),
     Row(

@@ -46,11 +46,11 @@ def _transfers(server: str, subject: str, settings: Settings) -> dict[str, float
                     connection.request("GET", "/")
                     response = connection.getresponse()
                     check(response.status, response.read(), apps.HELLO)
-                idle = _reset_peak(site.pid)
+                idle = reset_peak(site.pid)
                 started = perf_counter()
                 transfer(connection, settings.transfer_bytes)
                 elapsed = perf_counter() - started
-                metrics[name] = (_status(site.pid, "VmHWM") - idle) / _MIB
+                metrics[name] = peak_over_idle(site.pid, idle) / _MIB
                 metrics[f"{name}-rate"] = settings.transfer_bytes / _MIB / elapsed
     return metrics
 
@@ -80,7 +80,12 @@ def _download(connection: HTTPConnection, size: int) -> None:
     check(response.status, f"{total} {checksum:08x}".encode(), f"{size} {expected:08x}".encode())
 
 
-def _reset_peak(pid: int) -> int:
+def peak_over_idle(pid: int, idle: int) -> int:
+    """The bytes by which the peak of the process is over `idle`."""
+    return _status(pid, "VmHWM") - idle
+
+
+def reset_peak(pid: int) -> int:
     """The bytes that the process holds now; its peak counts from here, where the kernel allows that (proc(5))."""
     with contextlib.suppress(PermissionError):
         descriptor = os.open(f"/proc/{pid}/clear_refs", os.O_WRONLY)

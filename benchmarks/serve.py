@@ -12,11 +12,15 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from benchmarks import apps, peers
 
 GTHREAD_THREADS = 32
+_DJANGO = "django:"
 
 
 def run_uvicorn(subject: str, port: int) -> None:
     """Uvicorn with httptools and uvloop, running the ASGI site or, behind an adapter, the WSGI site."""
-    app = apps.asgi_site if subject == peers.NATIVE else peers.wsgi_to_asgi(subject, apps.wsgi_site)
+    if subject.startswith(_DJANGO):
+        app: Any = _django("uvicorn", subject)
+    else:
+        app = apps.asgi_site if subject == peers.NATIVE else peers.wsgi_to_asgi(subject, apps.wsgi_site)
     uvicorn.run(
         app, host="127.0.0.1", port=port, http="httptools", loop="uvloop", access_log=False, log_level="warning"
     )
@@ -37,9 +41,17 @@ def run_gunicorn(subject: str, port: int, **options: object) -> None:
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
+            if subject.startswith(_DJANGO):
+                return _django("gunicorn", subject)
             return apps.wsgi_site if subject == peers.NATIVE else peers.asgi_to_wsgi(subject, apps.asgi_site)
 
     Site().run()
+
+
+def _django(server: str, subject: str) -> Any:
+    from benchmarks import django_site
+
+    return django_site.application(server, bridged=subject == _DJANGO + peers.BRIDGE)
 
 
 def main(server: str, subject: str, port: int) -> None:

@@ -68,20 +68,25 @@ def load(subject: str, settings: Settings) -> dict[str, float]:
     """
     on_gunicorn = subject in (GUNICORN_SYNC, GUNICORN_GTHREAD)
     server, app = (subject, peers.NATIVE) if on_gunicorn else ("uvicorn", subject)
+    return rate(server, app, "/", settings)
+
+
+def rate(server: str, app: str, path: str, settings: Settings) -> dict[str, float]:
+    """Requests a second of one path, which answers hello, with 32 connections."""
     with running(server, app) as site:
-        size = _response_size(site.port)
-        _wrk(site.port, 1.0, size)
-        return {"rate": _wrk(site.port, settings.load_seconds, size)}
+        size = _response_size(site.port, path)
+        _wrk(site.port, path, 1.0, size)
+        return {"rate": _wrk(site.port, path, settings.load_seconds, size)}
 
 
-def _wrk(port: int, seconds: float, response_size: int) -> float:
+def _wrk(port: int, path: str, seconds: float, response_size: int) -> float:
     command = [
         wrk_path(),
         "-t1",
         f"-c{CONNECTIONS}",
         f"-d{seconds:.0f}s",
         f"-s{_WRK_SCRIPT}",
-        f"http://127.0.0.1:{port}/",
+        f"http://127.0.0.1:{port}{path}",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
     if done.returncode != 0:
@@ -96,11 +101,11 @@ def _wrk(port: int, seconds: float, response_size: int) -> float:
     return float(requests / result["seconds"])
 
 
-def _response_size(port: int) -> int:
+def _response_size(port: int, path: str) -> int:
     """The size in bytes, head and body, of the hello response, sent as wrk asks for it, and verified."""
     received = bytearray()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port)
+        client.sendall(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (path.encode(), port))
         while not received.endswith(b"\r\n\r\n" + apps.HELLO):
             piece = client.recv(65536)
             if not piece:

@@ -1,7 +1,9 @@
 """A Django project for the tests: settings, URLs and views, each view named for what it does or shows."""
 
 import asyncio
+import collections
 import contextvars
+import hashlib
 import os
 import tempfile
 import threading
@@ -25,8 +27,26 @@ MIDDLEWARE = [
 ]
 
 
+def _database() -> dict[str, Any]:
+    """SQLite; or PostgreSQL on the port in `DJANGO_SITE_POSTGRES`, with psycopg's pool or persistent connections."""
+    port = os.environ.get("DJANGO_SITE_POSTGRES")
+    if port is None:
+        name = Path(tempfile.gettempdir(), f"django_site-{os.getpid()}.sqlite3")
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "CONN_MAX_AGE": 600}
+    pooled = "DJANGO_SITE_POOL" in os.environ
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": "127.0.0.1",
+        "PORT": port,
+        "NAME": "postgres",
+        "USER": "postgres",
+        "CONN_MAX_AGE": 0 if pooled else 600,
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": 4, "timeout": 20}} if pooled else {},
+    }
+
+
 def configure() -> None:
-    """Set Django up, once a process; `DJANGO_SITE_DATABASE` names the file of SQLite."""
+    """Set Django up, once a process."""
     if settings.configured:
         return
     settings.configure(
@@ -41,15 +61,7 @@ def configure() -> None:
             "django.contrib.messages",
         ],
         MIDDLEWARE=MIDDLEWARE,
-        DATABASES={
-            "default": {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": os.environ.get("DJANGO_SITE_DATABASE")
-                or Path(tempfile.gettempdir(), f"django_site-{os.getpid()}.sqlite3"),
-                "CONN_MAX_AGE": 600,
-                "OPTIONS": {"timeout": 20},
-            }
-        },
+        DATABASES={"default": _database()},
         CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}},
         TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
         LANGUAGES=[("en", "English"), ("de", "German"), ("fr", "French")],
@@ -62,6 +74,7 @@ def configure() -> None:
 
 configure()
 
+from django.core.cache import caches  # noqa: E402
 from django.core.signals import request_finished, request_started  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.http import (  # noqa: E402
@@ -319,6 +332,29 @@ async def async_state(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"before": before, "after": _state(), "in_thread": in_thread})
 
 
+def stateful_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Its parts tell the state, before and after the first."""
+    if "set" in request.GET:
+        _set(request.GET["set"])
+
+    def parts() -> Iterator[str]:
+        yield _state()["local"]
+        yield f" {variable.get()}"
+
+    return StreamingHttpResponse(parts())
+
+
+async def async_stateful_stream(request: HttpRequest) -> StreamingHttpResponse:
+    if "set" in request.GET:
+        _set(request.GET["set"])
+
+    async def parts() -> AsyncIterator[str]:
+        yield _state()["local"]
+        yield f" {variable.get()}"
+
+    return StreamingHttpResponse(parts())
+
+
 def state_middleware(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     """Sets the state before the view, and shows what the view has left."""
 
@@ -401,11 +437,90 @@ async def async_database(request: HttpRequest) -> HttpResponse:
     )
 
 
+def _backend() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid(), pg_sleep(0.01)")
+        return int(cursor.fetchone()[0])
+
+
+def backend(request: HttpRequest) -> HttpResponse:
+    """PostgreSQL's process for the connection."""
+    return JsonResponse({"backend": [_backend(), _backend()]})
+
+
+async def async_backend(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"backend": [await sync_to_async(_backend)(), await sync_to_async(_backend)()]})
+
+
+async def async_backend_stream(request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[str]:
+        for _ in range(2):
+            yield f"{await sync_to_async(_backend)()} "
+
+    return StreamingHttpResponse(parts())
+
+
+def cached(request: HttpRequest) -> HttpResponse:
+    """The cache of the thread, which may hold a connection."""
+    caches["default"].set("key", 1)
+    return JsonResponse({"cache": id(caches["default"]), "thread": threading.get_ident()})
+
+
+async def async_cached(request: HttpRequest) -> HttpResponse:
+    await caches["default"].aset("key", 1)
+    return JsonResponse({"cache": id(caches["default"]), "thread": await sync_to_async(threading.get_ident)()})
+
+
+async def async_cached_stream(request: HttpRequest) -> StreamingHttpResponse:
+    before = id(caches["default"])
+
+    async def parts() -> AsyncIterator[str]:
+        yield f"{before} {id(caches['default'])}"
+
+    return StreamingHttpResponse(parts())
+
+
+def counters(request: HttpRequest) -> HttpResponse:
+    """What happened so far, by its name, and under "pid" the process."""
+    return JsonResponse({"pid": os.getpid()} | collections.Counter(name for name, _ in events))
+
+
+@csrf_exempt
+def digest(request: HttpRequest) -> HttpResponse:
+    """Of a body of any size, piece by piece."""
+    found = hashlib.sha256()
+    while data := request.read(65536):
+        found.update(data)
+    return HttpResponse(found.hexdigest())
+
+
+@csrf_exempt
+async def async_digest(request: HttpRequest) -> HttpResponse:
+    return digest(request)
+
+
+async def async_ticks(request: HttpRequest) -> StreamingHttpResponse:
+    """Server-sent events, twenty a second."""
+
+    async def parts() -> AsyncIterator[str]:
+        note("feed")
+        try:
+            for number in range(1000):
+                yield f"data: {number}\n\n"
+                await asyncio.sleep(0.05)
+        finally:
+            note("feed closed")
+
+    return StreamingHttpResponse(parts(), content_type="text/event-stream")
+
+
 _VIEWS = [
-    *(hello, async_hello, where, async_where, calls_async, facts, async_facts, body, async_body, lines, async_lines),
-    *(form, async_form, stream, async_stream, endless, async_endless, async_orm_stream, breaks_stream),
-    *(async_breaks_stream, file, async_file, state, async_state, fails, async_fails, async_cancels, async_waits),
-    *(template, async_template, database, async_database),
+    *(hello, async_hello, where, async_where, calls_async, facts, async_facts, body, async_body, lines),
+    *(async_lines, form, async_form, stream, async_stream, endless, async_endless, async_orm_stream),
+    *(breaks_stream, async_breaks_stream, file, async_file, stateful_stream, async_stateful_stream, state),
+    *(async_state, fails, async_fails, async_cancels, async_waits, template, async_template, database),
+    *(async_database, backend, async_backend, async_backend_stream, cached, async_cached, async_cached_stream),
+    *(counters, digest, async_digest, async_ticks),
 ]
 urlpatterns = [path(view.__name__, view, name=view.__name__) for view in _VIEWS]
 

@@ -48,9 +48,10 @@ class TestCall:
             return asyncio.get_running_loop()
 
         def sync() -> asyncio.AbstractEventLoop:
-            with portal.found_here():
-                found: asyncio.AbstractEventLoop = async_to_sync(loop)()
-                return found
+            assert portal.be_found()
+            found: asyncio.AbstractEventLoop = async_to_sync(loop)()
+            portal.no_longer()
+            return found
 
         other = OneThread()
         loops = {portal.call({}, loop), other.run(lambda: portal.call({}, loop)), other.run(sync), sync()}
@@ -58,13 +59,15 @@ class TestCall:
         assert 1 == len(loops)
 
     def test_the_thread_is_left_as_it_was(self, portal: Portal) -> None:
-        """`found_here` is for as long as it lasts."""
+        """`be_found` is until `no_longer`."""
 
         async def loop() -> asyncio.AbstractEventLoop:
             return asyncio.get_running_loop()
 
-        with portal.found_here():
-            ours = async_to_sync(loop)()
+        assert portal.be_found()
+        ours = async_to_sync(loop)()
+        assert not portal.be_found()
+        portal.no_longer()
         assert ours is not async_to_sync(loop)()
 
     def test_sensitive_work_is_done_in_the_thread_that_waits(self, portal: Portal) -> None:

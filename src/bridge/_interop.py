@@ -51,19 +51,22 @@ class LoopToken:
         return tasks
 
 
-def has_loop() -> bool:
-    """Whether code in this thread finds an event loop to call."""
+def enter_lazily(loop: object) -> bool:
+    """Let asgiref's `async_to_sync` find `loop` in this thread, until `leave`; False where it finds one already."""
     local = SyncToAsync.threadlocal
-    pid = getattr(local, "main_event_loop_pid", None)
-    return pid == os.getpid() and getattr(local, "main_event_loop", None) is not None
-
-
-def enter_lazily(loop: object) -> None:
-    """Let asgiref's `async_to_sync` find `loop` in this thread, which is not ours; for a while (see `save`)."""
-    local = SyncToAsync.threadlocal
+    pid = os.getpid()
+    if getattr(local, "main_event_loop_pid", None) == pid:
+        return False
     local.main_event_loop = loop
-    local.main_event_loop_pid = os.getpid()
+    local.main_event_loop_pid = pid
     local.task_context = []
+    return True
+
+
+def leave() -> None:
+    """Let asgiref find no loop in this thread."""
+    local = SyncToAsync.threadlocal
+    del local.main_event_loop, local.main_event_loop_pid, local.task_context
 
 
 def _enter_trio(token: object) -> None:

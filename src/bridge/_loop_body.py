@@ -30,7 +30,8 @@ class LoopBody:
         self._iterator: Chunks | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        self._iterator = self._portal.iterate(self._environ, self.chunks)
+        if self._iterator is None:
+            self._iterator = self._portal.iterate(self._environ, self.chunks)
         return self._iterator
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ the thread waits it does what asgiref calls thread-sensitive, so that such work 
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from bridge import _interop
@@ -74,18 +73,16 @@ class Portal:
         side, spawn = self._tasks.here()
         return Chunks(_Iteration(side, spawn, Connection(environ), chunks))
 
-    @contextmanager
-    def found_here(self) -> Iterator[None]:
-        """Let asgiref's `async_to_sync` run on this portal's loop, in a thread that belongs to no loop yet."""
-        if current.host is not None or _interop.has_loop():
-            yield
-            return
-        saved = _interop.save()
-        _interop.enter_lazily(self.loop)
-        try:
-            yield
-        finally:
-            _interop.restore(saved)
+    def be_found(self) -> bool:
+        """Let asgiref's `async_to_sync` run on this portal's loop, in a thread that belongs to no loop yet.
+
+        Returns whether `no_longer` has to be called when that is to end.
+        """
+        return current.host is None and _interop.enter_lazily(self.loop)
+
+    def no_longer(self) -> None:
+        """The thread belongs to no loop again."""
+        _interop.leave()
 
     def state(self) -> dict[str, Any]:
         """What the startup has put into the state, where this portal has a lifespan."""

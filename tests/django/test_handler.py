@@ -160,6 +160,17 @@ class TestThreads:
 
         assert first == second == third
 
+    def test_a_cache_lives_on_in_its_thread(self, start: Start) -> None:
+        """It may hold a connection; a stream that leaves the thread does not take it along."""
+        face = start(threads=1)
+        if isinstance(face, Wsgi):
+            return  # tests/django/test_isolation.py
+        found = [face.ask(f"/{view}").json() for view in ("cached", "async_cached", "cached")]
+        before, after = face.ask("/async_cached_stream").body.split()
+
+        assert found[0] == found[1] == found[2]
+        assert {found[0]["cache"]} == {int(before)} != {int(after)}
+
 
 class TestBodies:
     @BOTH

@@ -18,6 +18,7 @@ from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.django import _settings
 from bridge.django._handler import Handler
 from bridge.django._http_request import take_chunked
+from bridge.django._isolation import isolated
 from bridge.django._loop_handler import LoopExchange, LoopHandler
 
 Hook = Callable[..., Any]
@@ -127,7 +128,7 @@ class WsgiApplication:
             environ["bridge.state"] = self._portal.state()
         if not environ.get("CONTENT_LENGTH") and environ.get("HTTP_TRANSFER_ENCODING"):
             take_chunked(environ)
-        return self._handler(environ, start_response)
+        return isolated(self._handler, environ, start_response)
 
     def close(self) -> None:
         """Run the shutdown, and stop the private loop where nobody else uses it. A later request starts all anew."""

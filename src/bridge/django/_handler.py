@@ -1,5 +1,6 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
@@ -16,8 +17,10 @@ from bridge._portal import Portal
 from bridge._types import Environ, StartResponse
 from bridge.django import _hops
 from bridge.django._http_request import Request
+from bridge.django._isolation import find_caches, keep_caches, leave_caches
 from bridge.django._signals import only_django_listens
 from bridge.django._streams import async_parts
+from bridge.errors import ClientDisconnected
 
 # Django's own is 4 KiB, of which a large file has very many.
 BLOCK: Final = 64 * 1024
@@ -38,19 +41,27 @@ class Handler(WSGIHandler):
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
         """One request (PEP 3333); returns the iterable of the body."""
+        find_caches()
         set_script_prefix(get_script_name(environ))
+        found = self.portal.be_found()
         try:
-            with self.portal.found_here():
-                response = self._respond(environ)
-        except BaseException:
+            response = self._respond(environ)
+        except BaseException as error:
             # There is no response whose close() would do it. Django's ASGI handler does so too.
             signals.request_finished.send(sender=self.__class__)
+            if isinstance(error, asyncio.CancelledError):
+                # So that Django's middleware makes no response of it; but a server's worker would end with it.
+                raise ClientDisconnected("the client left before its async view had ended") from None
             raise
+        finally:
+            keep_caches()
+            if found:
+                self.portal.no_longer()
         start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
         if not response.streaming:
             return _whole(response, environ)
         if response.is_async:
-            return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, close_old_connections)
+            return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, _between)
         if isinstance(response, FileResponse):
             return _file(response, environ)
         return response
@@ -89,6 +100,12 @@ class Handler(WSGIHandler):
             return self.portal.call(request.environ, function, request, *args, **kwargs)
 
         return call
+
+
+def _between() -> None:
+    """What a thread must not keep, and a stream that leaves it must not take along."""
+    close_old_connections()
+    leave_caches()
 
 
 def headers(response: HttpResponseBase) -> list[tuple[str, str]]:

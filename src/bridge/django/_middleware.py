@@ -44,8 +44,12 @@ class BridgeMiddleware:
             return self._acall(request, bridge)
         # A worker thread has been crossed to; a server's own thread has not.
         hops = _hops.begin(0 if current.host is None else 2) if self._timing else None
-        with self._portal.found_here():
+        found = self._portal.be_found()
+        try:
             response: HttpResponseBase = self._get_response(request)
+        finally:
+            if found:
+                self._portal.no_longer()
         return self._finish(request, response, bridge, hops)
 
     async def _acall(self, request: HttpRequest, bridge: Bridge) -> HttpResponseBase:

@@ -1,0 +1,69 @@
+"""A context for each request where a server's threads have one for all: nothing of it is seen by the next one.
+
+Django's WSGI handler leaves the language, the time zone and all else in the thread; its ASGI handler does not. What has
+to outlive a request all the same are the clients of its caches: they hold connections.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Final
+
+from django.core.cache import caches
+from django.http.response import HttpResponseBase
+
+from bridge._loop_body import LoopBody
+from bridge._types import Environ, StartResponse
+
+
+class _Thread(threading.local):
+    # What the variable below holds between the requests of this thread.
+    caches: Any = None
+
+
+_handler: Any = caches
+# Where Django keeps the caches that a thread, or a task, has made.
+_CACHES: Final[ContextVar[Any]] = _handler._connections._storage._data
+_thread: Final = _Thread()
+
+
+def find_caches() -> None:
+    """Let the request that begins in this thread find the caches of those before it."""
+    if _thread.caches is not None:
+        _CACHES.set(_thread.caches)
+
+
+def keep_caches() -> None:
+    """Keep what the request that ends in this thread has made."""
+    _thread.caches = _CACHES.get(None)
+
+
+def leave_caches() -> None:
+    """The request goes on elsewhere, and makes its own: these are for one thread."""
+    if _CACHES.get(None) is not None:
+        _CACHES.set(None)
+
+
+def isolated(
+    handler: Callable[[Environ, StartResponse], Any], environ: Environ, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Call `handler` in a context that is the request's own, and have its body made and closed there."""
+    context = copy_context()
+    body: Any = context.run(handler, environ, start_response)
+    # A server may know its own file wrapper by its type.
+    return _Body(context, body) if isinstance(body, HttpResponseBase | LoopBody) else body
+
+
+class _Body:
+    def __init__(self, context: Context, body: Any) -> None:
+        self._context = context
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        run = self._context.run
+        iterator: Iterator[bytes] = run(iter, self._body)
+        while (chunk := run(next, iterator, None)) is not None:
+            yield chunk
+
+    def close(self) -> None:
+        self._context.run(self._body.close)
