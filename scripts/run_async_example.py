@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,38 +66,51 @@ def serve_with_apache(address: str) -> int:
     that LOOKOUT_SITE names, which that user has to be able to reach.
     """
     preparing = [ROOT / "scripts" / "apache.sh", "-r", "examples/django_async/requirements.txt"]
-    prepared = subprocess.run(preparing, stdout=subprocess.PIPE, text=True, check=False)
-    if prepared.returncode:
-        return prepared.returncode
-    venv = Path(prepared.stdout.strip())
+    venv = Path(_run(preparing, stdout=subprocess.PIPE).strip())
     site = Path(os.environ.get("LOOKOUT_SITE", venv / "lookout"))
-    copy, var, run = site / "project", site / "var", site / "run"
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns("var", "__pycache__"))
-    environment = os.environ | {"LOOKOUT_VAR": str(var)}
     user, group = _apaches_user()
+    copy, var, run = _lay_out(site, user, group)
+    environment = os.environ | {"LOOKOUT_VAR": str(var)}
+    as_user: dict[str, Any] = {"user": user, "group": group, "extra_groups": []} if user else {}
+    for command in (["migrate"], ["seed", "--url", f"http://{address}"]):
+        manage = [venv / "bin" / "python", "manage.py", *command]
+        _show(manage)
+        _run(manage, cwd=copy, env=environment, **as_user)
+    module = _run([venv / "bin" / "mod_wsgi-express", "module-location"], stdout=subprocess.PIPE).strip()
+    defined = {"ADDRESS": address, "PROJECT": copy, "VENV": venv, "MOD_WSGI": module, "RUN": run}
+    if user:
+        defined |= {"USER": user, "GROUP": group}
+    apache: list[str | Path] = ["/usr/sbin/apache2", "-f", copy / "apache.conf", "-DFOREGROUND"]
+    for name, value in defined.items():
+        apache += ["-C", f'Define {name} "{value}"']
+    print(LOOK_AT.format(on="on a WSGI server", address=address))
+    _show(apache)
+    return _supervise(apache, environment)
+
+
+def _lay_out(site: Path, user: str, group: str) -> tuple[Path, Path, Path]:
+    """A fresh copy of the project, and directories for its database and for Apache, which belong to Apache's user."""
+    copy, var, run = site / "project", site / "var", site / "run"
+    if copy.exists():
+        shutil.rmtree(copy)
+    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns("var", "__pycache__"))
     for directory in (var, run):
         directory.mkdir(exist_ok=True)
         if user:
             shutil.chown(directory, user, group)
-    manage = [str(venv / "bin" / "python"), "manage.py"]
-    as_user: dict[str, Any] = {"user": user, "group": group, "extra_groups": []} if user else {}
-    for command in (["migrate"], ["seed", "--url", f"http://{address}"]):
-        print("$ " + shlex.join([*manage, *command]), flush=True)
-        done = subprocess.run([*manage, *command], cwd=copy, env=environment, check=False, **as_user)
-        if done.returncode:
-            return done.returncode
-    express = [venv / "bin" / "mod_wsgi-express", "module-location"]
-    module = subprocess.run(express, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    defined = {"ADDRESS": address, "PROJECT": copy, "VENV": venv, "MOD_WSGI": module, "RUN": run}
-    if user:
-        defined |= {"USER": user, "GROUP": group}
-    apache = ["/usr/sbin/apache2", "-f", str(copy / "apache.conf"), "-DFOREGROUND"]
-    for name, value in defined.items():
-        apache += ["-C", f'Define {name} "{value}"']
-    print(LOOK_AT.format(on="on a WSGI server", address=address))
-    print("$ " + shlex.join(apache), flush=True)
-    return _supervise(apache, environment)
+    return copy, var, run
+
+
+def _show(command: Sequence[str | Path]) -> None:
+    print("$ " + shlex.join(map(str, command)), flush=True)
+
+
+def _run(command: Sequence[str | Path], **options: Any) -> str:
+    """What a command prints, where that is asked for; ends where it fails, which it has said why."""
+    done = subprocess.run(command, text=True, check=False, **options)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout
 
 
 def _apaches_user() -> tuple[str, str]:
@@ -108,7 +121,7 @@ def _apaches_user() -> tuple[str, str]:
     return user, grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
 
 
-def _supervise(command: list[str], environment: Mapping[str, str]) -> int:
+def _supervise(command: Sequence[str | Path], environment: Mapping[str, str]) -> int:
     """Run Apache, and hand SIGINT and SIGTERM on to it as SIGTERM; its exit status."""
     # In a group of its own, for Apache takes it for a wish to stop when the terminal is resized (SIGWINCH). And its log
     # through a pipe, which it can open again as /dev/stderr whoever owns what is behind ours; that ends when all its

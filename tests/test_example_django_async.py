@@ -445,11 +445,16 @@ class TestStop:
 
 def gathered(function: Callable[[], object]) -> Callable[[], None]:
     """Call it in a thread of its own; what is returned waits for its end."""
-    thread = threading.Thread(target=_ignoring_a_cut, args=(function,))
+
+    def call() -> None:
+        with suppress(httpx.RemoteProtocolError):  # a server may also cut the connection
+            function()
+
+    def wait() -> None:
+        thread.join(20)
+        assert not thread.is_alive(), "the feed does not end"
+
+    # No test that fails has to wait for it.
+    thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    return lambda: thread.join(20)
-
-
-def _ignoring_a_cut(function: Callable[[], object]) -> None:
-    with suppress(httpx.RemoteProtocolError):  # a server may also cut the connection
-        function()
+    return wait

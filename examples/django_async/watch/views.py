@@ -3,7 +3,8 @@ import io
 from time import time
 
 from django.conf import settings
-from django.http import HttpResponse, HttpResponseBadRequest, JsonResponse, StreamingHttpResponse
+from django.core.exceptions import BadRequest
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
@@ -61,10 +62,7 @@ async def remove(request, pk):
 async def feed(request):
     """The notifications as they come, for as long as the reader stays."""
     # A browser that comes back says what it has seen last.
-    try:
-        after = int(request.headers.get("Last-Event-ID") or request.GET.get("after") or 0)
-    except ValueError:
-        return HttpResponseBadRequest("after: a number of a notification was expected")
+    after = number(request.headers.get("Last-Event-ID") or request.GET.get("after"))
     following = watcher_of(request).feed
     if request.bridge.interface == "wsgi" and len(following.readers) >= settings.FEED_LIMIT:
         return HttpResponse("all places are taken\n", status=503, headers={"Retry-After": "30"})
@@ -78,10 +76,7 @@ async def feed(request):
 @require_safe
 async def notifications(request):
     """The same, for a reader who asks now and then."""
-    try:
-        after = int(request.GET.get("after") or 0)
-    except ValueError:
-        return HttpResponseBadRequest("after: a number of a notification was expected")
+    after = number(request.GET.get("after"))
     found = Notification.objects.filter(pk__gt=after).select_related("site").order_by("pk")
     return JsonResponse({"notifications": [one.as_dict() async for one in found[:100]]})
 
@@ -109,6 +104,13 @@ async def history_csv(request):
 async def lamp(request):
     """Something to watch: ten seconds on, ten seconds off."""
     return HttpResponse("on\n") if time() // 10 % 2 else HttpResponse("off\n", status=503)
+
+
+def number(after):
+    """The number of a notification, 0 for none."""
+    if after and not (after.isascii() and after.isdecimal() and len(after) < 19):
+        raise BadRequest(f"the number of a notification was expected, not {after[:40]!r}")
+    return int(after or 0)
 
 
 def watcher_of(request):
