@@ -213,7 +213,7 @@ def test_each_module_is_listed_on_its_floor() -> None:
     for row in rows(section(page("how_it_works.md"), "## Module by module")):
         floor = row[0].strip("| ") or floor
         name = row[1].strip("`").removesuffix(".py").replace("/", ".")
-        listed["bridge" if name == "__init__" else f"bridge.{name}"] = floor
+        listed[f"bridge.{name}".removesuffix(".__init__")] = floor
 
     modules = set(test_architecture.MODULES) - {"bridge._translate"}
     assert {name: test_architecture.floor_of(name) for name in modules} == listed

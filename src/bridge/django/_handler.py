@@ -1,7 +1,7 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -51,7 +51,7 @@ class Handler(WSGIHandler):
             signals.request_finished.send(sender=self.__class__)
             if isinstance(error, asyncio.CancelledError):
                 # So that Django's middleware makes no response of it; but a server's worker would end with it.
-                raise ClientDisconnected("the client left before its async view had ended") from None
+                raise ClientDisconnected("the client left before the request was over") from None
             raise
         finally:
             keep_caches()
@@ -60,6 +60,8 @@ class Handler(WSGIHandler):
         start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
         if not response.streaming:
             return _whole(response, environ)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return _Nothing(response.close)  # a stream may have no end, and servers iterate over it to drop it
         if response.is_async:
             return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, _between)
         if isinstance(response, FileResponse):
@@ -95,11 +97,25 @@ class Handler(WSGIHandler):
     def _waiting_for(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(request: Request, *args: Any, **kwargs: Any) -> Any:
             __traceback_hide__ = True
-            request.bring_body()
+            try:
+                request.bring_body()
+            except ClientDisconnected as error:
+                # Nobody waits for a response: no page of an error is to be made, nor one logged.
+                raise asyncio.CancelledError(str(error)) from None
             _hops.count(2)
             return self.portal.call(request.environ, function, request, *args, **kwargs)
 
         return call
+
+
+class _Nothing:
+    """The body of a response that has none, with what is to be closed."""
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
 
 
 def _between() -> None:

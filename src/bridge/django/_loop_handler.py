@@ -34,8 +34,8 @@ class LoopHandler(BaseHandler):
     def __init__(self, portal: Portal, chosen: Settings) -> None:
         self.portal = portal
         self._named = chosen.on_loop
+        self._loaded = False
         self._native = all(map(_modes.is_native, settings.MIDDLEWARE))
-        self.load_middleware(is_async=True)
 
     def takes(self, environ: Environ) -> bool:
         """Whether the view is async, and marked or in a chain that needs no thread."""
@@ -46,7 +46,12 @@ class LoopHandler(BaseHandler):
         except Exception:
             # There is none, or the URLconf cannot be imported: the other handler shows what is wrong.
             return False
-        return iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
+        taken = iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
+        if taken and not self._loaded:
+            # Not before: what a project never runs is not to be made a second time.
+            self.load_middleware(is_async=True)
+            self._loaded = True
+        return taken
 
 
 class LoopExchange(Exchange):
