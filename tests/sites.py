@@ -17,7 +17,7 @@ import psutil
 
 _T = TypeVar("_T")
 
-PATIENCE = 15.0  # seconds for a line of output, or for the end of a process that was told to stop
+PATIENCE = 60.0  # seconds for a line of output, or for the end of a process that was told to stop
 
 
 class Site:
