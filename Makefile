@@ -1,10 +1,10 @@
-# make run | run-async | run-gunicorn | run-mod-wsgi | test | check | bench | docs | clean: each makes .venv and installs what it needs. CONTRIBUTING.md says more.
+# make run | run-async | run-gunicorn | run-mod-wsgi | test | test-django | test-django-6 | check | bench | docs | clean: each makes .venv and installs what it needs. CONTRIBUTING.md says more.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi test check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi test test-django test-django-6 check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -28,6 +28,15 @@ test:  ## All tests. make test ARGS="-k upload"
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m pytest -n 2 $(ARGS)
 
+test-django:  ## Django's own tests, through bridge.django. make test-django ARGS="--mode on_loop handlers"
+	@scripts/setup.sh "$(PYTHON)" test
+	.venv/bin/python scripts/test_django.py $(ARGS)
+
+test-django-6:  ## tests/django and Django's own tests with the newest Django 6, which needs Python 3.12 or newer.
+	@python=$$(scripts/find-python.sh 3.12 "$(PYTHON)") && scripts/setup.sh "$$python" django6
+	.venv-django6/bin/python -m pytest -n 2 tests/django
+	.venv-django6/bin/python scripts/test_django.py $(ARGS)
+
 check:  ## Lint, format and types.
 	@scripts/setup.sh "$(PYTHON)" check
 	.venv/bin/python -m ruff check
@@ -45,5 +54,5 @@ docs:  ## Writes the generated parts of docs/ anew.
 	.venv/bin/python scripts/generate_docs.py
 
 clean:  ## Takes away .venv and all caches; the example's var/ stays.
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-django6 .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

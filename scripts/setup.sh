@@ -1,24 +1,30 @@
 #!/bin/sh
 # Makes .venv, if it is not there, and installs what one verb of the Makefile needs; says what it does, and does nothing
-# when that was done before.
+# when that was done before. What "django6" needs has a virtual environment of its own, .venv-django6.
 #
-#   scripts/setup.sh PYTHON example|example-async|test|check
+#   scripts/setup.sh PYTHON example|example-async|test|check|django6
 set -eu
 
 python=$1
 what=$2
 cd "$(dirname "$0")/.."
-venv_python=.venv/bin/python
+venv=.venv
 
 case $what in
 example) set -- -r examples/django_sync/requirements.txt ;;
 example-async) set -- -r examples/django_async/requirements.txt ;;
 test | check) set -- --group "$what" ;;
+django6)
+    venv=.venv-django6
+    set -- --group test
+    ;;
 *)
-    echo "setup.sh: $what is none of example, example-async, test, check" >&2
+    echo "setup.sh: $what is none of example, example-async, test, check, django6" >&2
     exit 2
     ;;
 esac
+
+venv_python=$venv/bin/python
 
 # Version and home of an interpreter; the same for an interpreter and for a virtual environment made of it.
 identity() {
@@ -34,24 +40,24 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     exit 1
 fi
 
-if [ -d .venv ] && [ "$(identity $venv_python || true)" != "$wanted" ]; then
-    echo "== .venv is not of Python ${wanted%% *}: making it anew"
-    rm -rf .venv
+if [ -d $venv ] && [ "$(identity $venv_python || true)" != "$wanted" ]; then
+    echo "== $venv is not of Python ${wanted%% *}: making it anew"
+    rm -rf $venv
 fi
-if [ ! -d .venv ]; then
-    echo "== making .venv with Python ${wanted%% *}"
+if [ ! -d $venv ]; then
+    echo "== making $venv with Python ${wanted%% *}"
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         version=${wanted%% *}
         scripts/install-debian.sh "python${version%.*}-venv"
     fi
-    "$python" -m venv .venv || {
-        rm -rf .venv
+    "$python" -m venv $venv || {
+        rm -rf $venv
         exit 1
     }
 fi
 
 # What was installed, and where: an editable install does not survive a moved directory.
-stamp=.venv/.installed-$what
+stamp=$venv/.installed-$what
 state=$(cksum pyproject.toml examples/*/requirements.txt; pwd)
 if [ "$(cat "$stamp" 2>/dev/null || true)" = "$state" ]; then
     exit 0
@@ -59,9 +65,14 @@ fi
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 # Dependency groups came with pip 25.1.
 if ! $venv_python -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))'; then
-    echo "== upgrading pip in .venv"
+    echo "== upgrading pip in $venv"
     $venv_python -m pip install --quiet --upgrade "pip>=25.1"
 fi
-echo "== installing bridge and what \"$what\" needs into .venv (pip install -e . $*)"
+echo "== installing bridge and what \"$what\" needs into $venv (pip install -e . $*)"
 $venv_python -m pip install --quiet --editable . "$@"
+if [ "$what" = django6 ]; then
+    # In a second go: the group names the version that all other tests are run with.
+    echo "== installing the newest Django 6 into $venv"
+    $venv_python -m pip install --quiet --upgrade "django>=6.0,<7.0"
+fi
 printf '%s\n' "$state" >"$stamp"

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import connections
+
 import callers_asgi
 import callers_wsgi
 from callers import environ_for, scope_for
@@ -179,7 +181,7 @@ class Wsgi:
 
     def ask(self, path: str = "/", **details: Any) -> Reply:
         """One request, whole."""
-        with callers_wsgi.Served(self.app, Ask(path, **details).environ()) as served:
+        with self._served(path, details) as served:
             error: BaseException | None = None
             try:
                 served.run()
@@ -191,12 +193,20 @@ class Wsgi:
     @contextlib.contextmanager
     def open(self, path: str = "/", **details: Any) -> Iterator["WsgiOpen"]:
         """A request that is under way."""
-        with callers_wsgi.Served(self.app, Ask(path, **details).environ()) as served:
+        with self._served(path, details) as served:
             opened = WsgiOpen(served)
             try:
                 yield opened
             finally:
                 opened.leave()
+
+    @contextlib.contextmanager
+    def _served(self, path: str, details: dict[str, Any]) -> Iterator[callers_wsgi.Served]:
+        with callers_wsgi.Served(self.app, Ask(path, **details).environ()) as served:
+            try:
+                yield served
+            finally:
+                served.thread.run(connections.close_all)  # this server's thread ends with its request
 
     def close(self) -> None:
         self.app.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 import django
 from asgiref.local import Local
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 
 MIDDLEWARE = [
@@ -88,6 +88,7 @@ from django.template import engines  # noqa: E402
 from django.template.response import TemplateResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.utils import timezone, translation  # noqa: E402
+from django.utils.decorators import sync_and_async_middleware  # noqa: E402
 from django.views.decorators.csrf import csrf_exempt  # noqa: E402
 
 local = Local()
@@ -419,6 +420,34 @@ async def async_template(request: HttpRequest) -> TemplateResponse:
     return template(request)
 
 
+@sync_and_async_middleware
+class TemplateMiddleware:
+    """Middleware with an async hook."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self.get_response(request)
+
+    async def process_template_response(self, request: HttpRequest, response: Any) -> Any:
+        response.context_data["name"] = "middleware"
+        return response
+
+
+def cookies(request: HttpRequest) -> HttpResponse:
+    response = HttpResponse()
+    response.set_cookie("one", "1")
+    response.set_cookie("two", "2", httponly=True)
+    return response
+
+
+async def async_cookies(request: HttpRequest) -> HttpResponse:
+    return cookies(request)
+
+
 # --- database
 
 
@@ -520,7 +549,7 @@ _VIEWS = [
     *(breaks_stream, async_breaks_stream, file, async_file, stateful_stream, async_stateful_stream, state),
     *(async_state, fails, async_fails, async_cancels, async_waits, template, async_template, database),
     *(async_database, backend, async_backend, async_backend_stream, cached, async_cached, async_cached_stream),
-    *(counters, digest, async_digest, async_ticks),
+    *(counters, digest, async_digest, async_ticks, cookies, async_cookies),
 ]
 urlpatterns = [path(view.__name__, view, name=view.__name__) for view in _VIEWS]
 

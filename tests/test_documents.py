@@ -229,9 +229,9 @@ def _is_ours(name: str) -> bool:
 
 def wrong_verbs(page: Path) -> list[str]:
     """Each `make …` in a page that the Makefile does not have."""
-    verbs = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    verbs = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     text = "\n".join([*(block.text for block in blocks_of(page) if block.info.startswith("console")), *spans_of(page)])
-    return [verb for verb in re.findall(r"^(?:\$ )?make ([a-z]+)", text, re.MULTILINE) if verb not in verbs]
+    return [verb for verb in re.findall(r"^(?:\$ )?make ([a-z0-9-]+)", text, re.MULTILINE) if verb not in verbs]
 
 
 # --- links --------------------------------------------------------------------------------------------------------

@@ -91,6 +91,22 @@ async def test_the_thread_is_free_meanwhile(adapt: Adapt) -> None:
     assert 1 == adapter.stats().served
 
 
+async def test_the_head_does_not_wait_for_a_first_chunk(adapt: Adapt) -> None:
+    """A client is to know that its feed is open; what comes then is the body alone."""
+    go = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        await go.wait()
+        yield b"one"
+
+    async with opened(adapt(Site(chunks)), *get()) as request:
+        await request.until(lambda request: bool(request.sent))
+        assert ["http.response.start"] == [event["type"] for event in request.sent]
+        go.set()
+    assert b"one" == request.body
+    assert 1 == [event["type"] for event in request.sent].count("http.response.start")
+
+
 async def test_backpressure(adapt: Adapt) -> None:
     """A slow client holds it up."""
     made = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge import _threads
+from bridge import _threads, _worker
 from bridge._host import Host, current
 from bridge._threads import Threads
 from callers_asgi import Flag, until
@@ -299,6 +299,29 @@ def test_idle_threads_end_after_a_while(pools: Pools, monkeypatch: pytest.Monkey
         job.done.wait()
         until(lambda: threads.alive == 0)
         assert job.thread == f"bridge-test-{number}"
+
+
+def test_what_belongs_to_a_thread_is_closed_there_at_its_end(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has asked for that is called; one that raises does not keep the others from it."""
+    closed: list[str] = []
+    ended = Flag()
+
+    def fails() -> None:
+        closed.append(threading.current_thread().name)
+        if len(closed) == 2:
+            ended.set()
+        raise OSError("planned")
+
+    monkeypatch.setattr(_worker, "at_end", {fails, lambda: fails()})
+    monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.001)
+    threads = pools(1)
+    threads.submit(Job(go=True), eager=False)
+    ended.wait()
+
+    assert ["bridge-test-1"] * 2 == closed
+    assert "the end of bridge-test-1 raised" in caplog.text
 
 
 @pytest.mark.parametrize("eager", [True, False])

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bridge import _interop
 from bridge._call_thread import ITEM, Side
@@ -17,6 +17,9 @@ from bridge._loop_body import LoopBody
 from bridge._translate.response_to_events import Items, Response
 
 _log = logging.getLogger("bridge")
+
+# How long the head of a response waits for the first chunk, in seconds.
+_SOON: Final = 0.05
 
 
 class Taker(Protocol):
@@ -100,16 +103,23 @@ class LoopWork:
         """Tell the whole body."""
         if not self.response.bodyless:
             iterator = aiter(chunks)
+            # Clients wait for the head of a feed that has nothing to say yet; but one that fails at once is an error.
+            flush = asyncio.get_running_loop().call_later(_SOON, self._flush)
             try:
                 async for chunk in iterator:
                     await self._tell(self.response.chunk(chunk), len(chunk))
                     if self.response.full:
                         return
             finally:
+                flush.cancel()
                 aclose = getattr(iterator, "aclose", None)
                 if aclose is not None:
                     await aclose()
         await self._tell(self.response.end(), 0)
+
+    def _flush(self) -> None:
+        self.taker.out.extend(self.response.flush())
+        self.taker.wake()
 
     async def _tell(self, items: Items, size: int) -> None:
         if not items:

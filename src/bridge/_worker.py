@@ -1,11 +1,18 @@
 """One worker of a pool: what its thread does, and how it waits."""
 
+import logging
 import threading
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Protocol
 
 from bridge._host import Job, current, describe
+
+_log = logging.getLogger("bridge")
+
+# Called in each thread of ours at its end, to close what belongs to a thread: database connections, say.
+at_end: set[Callable[[], object]] = set()
 
 
 class Employer(Protocol):
@@ -67,3 +74,8 @@ class Worker:
             job.run(self)
             self.job = job = None  # the job's objects must not live until the next one comes
             job = threads.next_job(self, monotonic(), done=True)
+        for function in tuple(at_end):
+            try:
+                function()
+            except BaseException:
+                _log.exception("the end of %s raised", self.thread.name)

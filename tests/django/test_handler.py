@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import override_settings
 
 import django_site
+from bridge import _threads
 from bridge.django import get_asgi_application, get_wsgi_application
-from callers_asgi import until
+from callers_asgi import Flag, until
 from django_faces import Asgi, Reply, Wsgi
 
 Face = Asgi | Wsgi
@@ -77,6 +79,21 @@ class TestAnswers:
     def test_template_response(self, face: Face, prefix: str) -> None:
         """Is rendered after the view, by Django."""
         assert b"hello template\n" == face.ask(f"/{prefix}template").body
+
+    @BOTH
+    def test_template_response_and_async_middleware(self, start: Start, prefix: str) -> None:
+        """The hook of a middleware may be async where the chain is sync."""
+        face = start({"MIDDLEWARE": ["django_site.TemplateMiddleware", *django_site.MIDDLEWARE]})
+
+        assert b"hello middleware\n" == face.ask(f"/{prefix}template").body
+
+    @BOTH
+    def test_cookies(self, face: Face, prefix: str) -> None:
+        """Each has a header of its own, without padding."""
+        headers = face.ask(f"/{prefix}cookies").headers
+
+        cookies = [value for name, value in headers if name.lower() == "set-cookie"]
+        assert ["one=1; Path=/", "two=2; HttpOnly; Path=/"] == cookies
 
     def test_missing(self, face: Face) -> None:
         """Django's own 404 page."""
@@ -179,6 +196,24 @@ class TestThreads:
 
         assert found[0] == found[1] == found[2]
         assert {found[0]["cache"]} == {int(before)} != {int(after)}
+
+
+    def test_a_connection_is_closed_with_its_thread(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A thread that has had nothing to do ends, and leaves nothing to the garbage collector."""
+        closed = Flag()
+        close = DatabaseWrapper._close
+
+        def noting(self: Any) -> None:
+            close(self)
+            closed.set()
+
+        face = start(threads=1)
+        if isinstance(face, Wsgi):
+            return  # its threads are the server's
+        monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.001)
+        monkeypatch.setattr(DatabaseWrapper, "_close", noting)
+        assert 200 == face.ask("/database").status
+        closed.wait()
 
 
 class TestBodies:

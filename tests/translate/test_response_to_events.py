@@ -16,6 +16,7 @@ from bridge._translate.response_to_events import (
     CLOSE,
     END,
     ENDED,
+    FLUSH,
     FULL,
     HELD,
     IDLE,
@@ -120,6 +121,8 @@ def make(call: str, response: Response) -> None:
         response.chunk(b"b")
     elif call == LAST:
         response.chunk(b"bcde")
+    elif call == FLUSH:
+        response.flush()
     else:
         response._left = 0  # so that the body is not too short, which is another rule
         response.end()
@@ -153,6 +156,8 @@ IMPOSSIBLE = {
     (SENT, INVALID),
     (FULL, INVALID),
     (ENDED, INVALID),
+    # It is the adapter's: where no head is held back it does nothing.
+    *((state, FLUSH) for state in WAYS if state != HELD),
 }
 
 
@@ -176,7 +181,7 @@ class TestOrder:
 
     def test_no_pair_is_forgotten(self) -> None:
         """Each pair of a state and a call is in one of the three tables."""
-        calls = {START, START_EXC, INVALID, CHUNK, LAST, CLOSE}
+        calls = {START, START_EXC, INVALID, CHUNK, LAST, CLOSE, FLUSH}
         legal = {(state, call) for state, call, _ in LEGAL}
         assert {(state, call) for state in WAYS for call in calls} == legal | set(ILLEGAL) | IMPOSSIBLE
         assert len(WAYS) * len(calls) == len(legal) + len(ILLEGAL) + len(IMPOSSIBLE)
@@ -191,6 +196,16 @@ class TestOrder:
         expected = "one call, and an exception in exc_info in every further one"
         assert f"the application {did} {state}; expected {expected} ({START_CLAUSE})" == str(caught.value)
         assert state == response.state
+
+    @pytest.mark.parametrize("state", list(WAYS))
+    def test_flush_lets_go_only_a_head_that_is_held_back(self, state: str) -> None:
+        """Once; and the body that follows comes without one."""
+        response = in_state(state)
+        types = [item["type"] for item in response.flush() if isinstance(item, dict)]
+        assert types == (["http.response.start"] if state == HELD else [])
+        assert response.state == (SENT if state == HELD else state)
+        if state == HELD:
+            assert [b"abcd", None] == list(response.chunk(b"abcd"))
 
     @pytest.mark.parametrize("state", list(WAYS))
     def test_an_empty_chunk_is_nothing(self, state: str) -> None:

@@ -30,12 +30,13 @@ START, START_EXC = "start_response", "start_response with exc_info"
 INVALID = "start_response with an invalid status or header"
 CHUNK, LAST = "a non-empty chunk", "a chunk that reaches Content-Length"
 CLOSE = "the end of the iterable"
+FLUSH = "the head is let go"  # not the application's but the adapter's
 # State x input -> state. What a state does not list is illegal there. Where START_EXC does not lead to HELD, it raises
 # what exc_info holds; what goes beyond Content-Length is cut.
 ORDER: Final = {
     IDLE: {START: HELD, START_EXC: HELD, INVALID: REFUSED},
     REFUSED: {START_EXC: HELD, INVALID: REFUSED},
-    HELD: {START_EXC: HELD, INVALID: REFUSED, CHUNK: SENT, LAST: FULL, CLOSE: ENDED},
+    HELD: {START_EXC: HELD, INVALID: REFUSED, CHUNK: SENT, LAST: FULL, CLOSE: ENDED, FLUSH: SENT},
     SENT: {START_EXC: SENT, CHUNK: SENT, LAST: FULL, CLOSE: ENDED},
     FULL: {START_EXC: FULL, LAST: FULL, CLOSE: ENDED},
     ENDED: {START_EXC: ENDED},
@@ -197,6 +198,13 @@ class Response:
         if self._length is None:
             self._head["headers"].append((b"content-length", b"%d" % size))
         return (self._head, {"type": "http.response.pathsend", "path": path}, END)
+
+    def flush(self) -> Items:
+        """The head, if it is still held back; for a body that is made without the application, which cannot replace it."""
+        if self.state is not HELD:
+            return ()
+        self.state = ORDER[HELD][FLUSH]
+        return (self._head,)
 
     def end(self) -> Items:
         """The items to send when the iterable is exhausted; raises `ApplicationProtocolError` for a short body."""

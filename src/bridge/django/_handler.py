@@ -1,13 +1,16 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
+import functools
+from collections.abc import Callable, Iterable
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+>>>>>>> main
 from typing import Any, Final, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.core import signals
 from django.core.handlers.wsgi import WSGIHandler, get_script_name
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
@@ -15,6 +18,7 @@ from django.urls import set_script_prefix
 from bridge._loop_body import LoopBody
 from bridge._portal import Portal
 from bridge._types import Environ, StartResponse
+from bridge._worker import at_end
 from bridge.django import _hops
 from bridge.django._http_request import Request
 from bridge.django._isolation import find_caches, keep_caches, leave_caches
@@ -37,6 +41,12 @@ class Handler(WSGIHandler):
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
+<<<<<<< HEAD
+        # How each view of the URLconf is called; to look at one closely takes longer than to look it up.
+        self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
+=======
+        # The connections of a thread that has had nothing to do for a while: to be closed, and not only lost.
+        at_end.add(connections.close_all)
         super().__init__()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
@@ -70,7 +80,7 @@ class Handler(WSGIHandler):
 
     def _respond(self, environ: Environ) -> Any:
         signals.request_started.send(sender=self.__class__, environ=environ)
-        request = Request(environ)
+        request: Any = self.request_class(environ)
         request.portal = self.portal
         response: Any = self.get_response(request)
         response._handler_class = self.__class__
@@ -78,7 +88,18 @@ class Handler(WSGIHandler):
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """Django's hook around each view. Raises `RuntimeError` for an async view with ATOMIC_REQUESTS."""
-        view = super().make_view_atomic(view)
+        atomic: Callable[..., Any] = super().make_view_atomic(view)
+        if atomic is not view:
+            return atomic  # wrapped for ATOMIC_REQUESTS, which async views cannot be
+        try:
+            return self._views[view]
+        except KeyError:
+            called = self._views[view] = self._called(view)
+            return called
+        except TypeError:  # a callable that cannot be hashed
+            return self._called(view)
+
+    def _called(self, view: Callable[..., Any]) -> Callable[..., Any]:
         return self._waiting_for(view) if iscoroutinefunction(view) else view
 
     def adapt_method_mode(
@@ -95,6 +116,8 @@ class Handler(WSGIHandler):
         return super().adapt_method_mode(is_async, method, method_is_async, debug, name)
 
     def _waiting_for(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # Django asks a method of a middleware whose it is.
+        @functools.wraps(function, assigned=("__self__",), updated=())
         def call(request: Request, *args: Any, **kwargs: Any) -> Any:
             __traceback_hide__ = True
             try:
@@ -105,6 +128,9 @@ class Handler(WSGIHandler):
             _hops.count(2)
             return self.portal.call(request.environ, function, request, *args, **kwargs)
 
+        # Django looks there for the class of a hook, even where all is well.
+        hook: Any = call
+        hook.__self__ = getattr(function, "__self__", None)
         return call
 
 
@@ -126,7 +152,7 @@ def _between() -> None:
 
 def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
     """The headers of a response, cookies and all, for start_response."""
-    cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
+    cookies = (("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values())
     return [*response.items(), *cookies]
 
 

@@ -29,8 +29,9 @@ _thread: Final = _Thread()
 
 def find_caches() -> None:
     """Let the request that begins in this thread find the caches of those before it."""
-    if _thread.caches is not None:
-        _CACHES.set(_thread.caches)
+    kept = _thread.caches
+    if kept is not None:
+        _CACHES.set(kept)
 
 
 def keep_caches() -> None:

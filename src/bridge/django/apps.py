@@ -1,0 +1,19 @@
+"""`"bridge.django"` in `settings.INSTALLED_APPS`: the command `bridge_report` and the system checks."""
+
+from django.apps import AppConfig
+from django.core import checks
+
+from bridge.django import _checks
+
+
+class BridgeConfig(AppConfig):
+    """The app `bridge`. It has no models."""
+
+    name = "bridge.django"
+    label = "bridge"
+    verbose_name = "bridge"
+
+    def ready(self) -> None:
+        """Register the checks, under the tag `bridge`."""
+        for check in _checks.CHECKS:
+            checks.register(check, "bridge")

@@ -1,0 +1,66 @@
+"""`manage.py bridge_report`: thread hops a request, for each middleware and URL pattern, and what to change first."""
+
+import json
+from argparse import ArgumentTypeError
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from bridge.django._project import survey
+from bridge.django._report import HANDLERS, Report, above, report
+from bridge.django._table import as_json, as_text
+
+_SERVED = ("bridge-wsgi", "bridge-asgi")
+_SHOWN = 10
+
+
+class Command(BaseCommand):
+    """The report, and with `--max-hops` an exit code for CI."""
+
+    help = "Shows what a request costs in hops between threads and event loops, and what to change first."
+    # What the checks find is theirs to say; a report can be had all the same.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The options."""
+        parser.add_argument("--json", action="store_true", help="JSON for machines instead of tables.")
+        parser.add_argument(
+            "--max-hops",
+            type=_count,
+            metavar="N",
+            help="End with exit code 1 where a request to a URL pattern costs more hops than N.",
+        )
+        parser.add_argument(
+            "--handler",
+            action="append",
+            choices=HANDLERS,
+            help=f"Under which handler --max-hops counts; may be repeated. Default: {' and '.join(_SERVED)}.",
+        )
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Print the report. Raises `CommandError` above `--max-hops`, and where no server could start."""
+        if options["handler"] and options["max_hops"] is None:
+            raise CommandError("--handler says under which handler --max-hops counts: give --max-hops N as well")
+        try:
+            made = report(survey())
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+        text = json.dumps(as_json(made), indent=2) if options["json"] else as_text(made)
+        self.stdout.write(text)
+        if options["max_hops"] is not None:
+            _judge(made, options["max_hops"], options["handler"] or _SERVED)
+
+
+def _count(value: str) -> int:
+    if value.isdecimal():
+        return int(value)
+    raise ArgumentTypeError(f"a number of hops, 0 or more, not {value!r}")
+
+
+def _judge(made: Report, most: int, handlers: Any) -> None:
+    found = above(made, most, handlers)
+    if found:
+        lines = [f"  {hops} under {handler}: {route.path}, {route.route!r}" for route, handler, hops in found]
+        more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        raise CommandError("\n".join([f"more hops a request than {most}:", *lines[:_SHOWN], *more]))
