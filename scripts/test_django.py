@@ -81,9 +81,7 @@ def main() -> int:
     tests = sources()
     codes = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = [
-            pool.submit(run, mode, tests, arguments.labels or list(PACKAGES)) for mode in arguments.mode or MODES
-        ]
+        runs = [pool.submit(run, mode, tests, arguments.labels or list(PACKAGES)) for mode in arguments.mode or MODES]
         for future in runs:
             mode, seconds, code, printed = future.result()
             codes.append(code)

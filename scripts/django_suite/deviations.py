@@ -83,13 +83,13 @@ DEVIATIONS = (
     ),
     Deviation(
         "A connection of an unknown type has an error of its own",
-        "Django raises a `ValueError` that says what Django can handle, bridge a `ServerProtocolError` with the clause.",
+        "Django raises a `ValueError` that says what it can handle, bridge a `ServerProtocolError` with the clause.",
         r"ServerProtocolError: the server opened a connection of the type 'other'; expected http, lifespan",
         (_ASGI + "test_wrong_connection_type",),
     ),
     Deviation(
         "The request body is not read by a method of the handler",
-        "`ASGIHandler.read_body()` is internal to Django. Bodies are collected by the adapter, up to a bound in memory.",
+        "`ASGIHandler.read_body()` is internal to Django. The adapter collects bodies, up to a bound in memory.",
         r"has no attribute 'read_body'",
         tuple(
             _READ_BODY + name
@@ -167,10 +167,7 @@ def expected(mode: str, version: tuple[int, int]) -> dict[str, Deviation]:
     """The tests that fail, by name."""
     later = (deviation for since, deviation in SINCE.items() if version >= since)
     return {
-        test: deviation
-        for deviation in (*DEVIATIONS, *later)
-        if mode in deviation.modes
-        for test in deviation.tests
+        test: deviation for deviation in (*DEVIATIONS, *later) if mode in deviation.modes for test in deviation.tests
     }
 
 

@@ -125,7 +125,7 @@ class Communicator(asgiref.testing.ApplicationCommunicator):
 
 
 def specified(scope: Any) -> Any:
-    """The scope with bytes for a query string that Django's tests write as text (ASGI HTTP, "HTTP Connection Scope")."""
+    """The scope with bytes for a query string that Django's tests write as text (ASGI HTTP, "Connection Scope")."""
     query = scope.get("query_string", b"")
     return {**scope, "query_string": query.encode() if isinstance(query, str) else query}
 

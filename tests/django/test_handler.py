@@ -197,7 +197,6 @@ class TestThreads:
         assert found[0] == found[1] == found[2]
         assert {found[0]["cache"]} == {int(before)} != {int(after)}
 
-
     def test_a_connection_is_closed_with_its_thread(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
         """A thread that has had nothing to do ends, and leaves nothing to the garbage collector."""
         closed = Flag()

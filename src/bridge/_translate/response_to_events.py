@@ -200,7 +200,7 @@ class Response:
         return (self._head, {"type": "http.response.pathsend", "path": path}, END)
 
     def flush(self) -> Items:
-        """The head, if it is still held back; for a body that is made without the application, which cannot replace it."""
+        """The head, if it is still held back: once a loop makes the body, the application cannot replace it."""
         if self.state is not HELD:
             return ()
         self.state = ORDER[HELD][FLUSH]

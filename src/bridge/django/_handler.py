@@ -1,10 +1,7 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
-import functools
-from collections.abc import Callable, Iterable
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
->>>>>>> main
 from typing import Any, Final, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -41,10 +38,8 @@ class Handler(WSGIHandler):
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
-<<<<<<< HEAD
         # How each view of the URLconf is called; to look at one closely takes longer than to look it up.
         self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
-=======
         # The connections of a thread that has had nothing to do for a while: to be closed, and not only lost.
         at_end.add(connections.close_all)
         super().__init__()
@@ -116,8 +111,6 @@ class Handler(WSGIHandler):
         return super().adapt_method_mode(is_async, method, method_is_async, debug, name)
 
     def _waiting_for(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        # Django asks a method of a middleware whose it is.
-        @functools.wraps(function, assigned=("__self__",), updated=())
         def call(request: Request, *args: Any, **kwargs: Any) -> Any:
             __traceback_hide__ = True
             try:
