@@ -1,18 +1,29 @@
-# make run | test | test-django | test-django-6 | check | bench | docs | clean: each makes .venv and installs what it
-# needs. CONTRIBUTING.md says more.
+# Each verb makes .venv and installs what it needs. CONTRIBUTING.md has a line on each.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 ARGS ?=
 
-.PHONY: run test test-django test-django-6 check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi test test-django test-django-6 check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
 	@scripts/setup.sh "$(PYTHON)" example
 	@exec .venv/bin/python scripts/run_example.py --host "$(HOST)" --port "$(PORT)"
 
+run-async:  ## The example of an async Django project on Uvicorn.
+	@scripts/setup.sh "$(PYTHON)" example-async
+	@exec .venv/bin/python scripts/run_async_example.py uvicorn --host "$(HOST)" --port "$(PORT)"
+
+run-gunicorn:  ## The same under Gunicorn.
+	@scripts/setup.sh "$(PYTHON)" example-async
+	@exec .venv/bin/python scripts/run_async_example.py gunicorn --host "$(HOST)" --port "$(PORT)"
+
+run-mod-wsgi:  ## The same under Apache with mod_wsgi, in a virtual environment that Apache's user can read.
+	@exec "$(PYTHON)" scripts/run_async_example.py mod_wsgi --host "$(HOST)" --port "$(PORT)"
+
 test:  ## All tests. make test ARGS="-k upload"
+	@command -v chromium-headless-shell >/dev/null || scripts/install-debian.sh chromium-headless-shell
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install-debian.sh postgresql
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m pytest -n 2 $(ARGS)

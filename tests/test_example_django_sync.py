@@ -4,114 +4,39 @@ import ast
 import csv
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 
 import django
 import httpx
 import pytest
 
+from sites import Site
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "examples" / "django_sync"
 STOCK_PROJECT = Path(django.__file__).parent / "conf" / "project_template"
+# The first test that wants the site migrates and seeds a database, and other tests may keep the machine busy.
+pytestmark = pytest.mark.timeout(120)
+
 TROMSO, BERGEN, OSLO = "Tromsø North Hall", "Bergen Harbour", "Oslo Loft"
 
 
-class Site:
-    """The example in a process of its own, from its first line of output to its exit status."""
-
-    def __init__(self, command: list[str], var: Path) -> None:
-        self.temporary = var / "tmp"
-        self.temporary.mkdir()
-        self._process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=PROJECT,
-            env=os.environ | {"WAREHOUSE_VAR": str(var), "TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            # A group of its own: what outlives the server can be seen.
-            start_new_session=True,
-        )
-        self.url = ""
-        self.output: list[str] = []
-        self._says_where = threading.Event()
-        self._reader = threading.Thread(target=self._read, name="site-output")
-        self._reader.start()
-
-    def __enter__(self) -> "Site":
-        if not (self._says_where.wait(timeout=15) and self.url):
-            self._kill()
-            raise AssertionError("the example did not start:\n" + "".join(self.output))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        self._kill(after=10)
-
-    def interrupt(self) -> int:
-        """Ctrl-C; the exit status."""
-        self._process.send_signal(signal.SIGINT)
-        status = self._process.wait(timeout=10)
-        self._reader.join(timeout=10)
-        return status
-
-    def leaves_processes(self) -> bool:
-        """Whether a process that the server started is still there."""
-        try:
-            os.killpg(self._process.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-
-    def client(self, cookies: dict[str, str] | None = None) -> httpx.Client:
-        """A browser: it keeps cookies, and knows no proxy."""
-        return httpx.Client(base_url=self.url, cookies=cookies, trust_env=False, timeout=10)
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        with self._process.stdout as lines:
-            for line in lines:
-                self.output.append(line)
-                if running := re.search(r"Uvicorn running on (http://\S+)", line):
-                    self.url = running[1]
-                    self._says_where.set()
-        self._says_where.set()
-
-    def _kill(self, after: float = 0) -> None:
-        try:
-            self._process.wait(timeout=after)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(timeout=10)
+def served(command: list[str], var: Path) -> Site:
+    """The example in a process of its own, with its database in `var`."""
+    temporary = var / "tmp"
+    temporary.mkdir()
+    return Site(command, PROJECT, {"WAREHOUSE_VAR": str(var)}, temporary=temporary)
 
 
-UVICORN = [
-    "-W",
-    "error",
-    "-m",
-    "uvicorn",
-    "--port",
-    "0",
-    "--loop",
-    "uvloop",
-    "--http",
-    "httptools",
-    "warehouse.asgi:application",
-]
+UVICORN = ["-W", "error", "-m", "uvicorn", "--port", "0", "--loop", "uvloop", "--http", "httptools"]
 
 
 def manage(var: Path, *arguments: str) -> str:
@@ -130,6 +55,12 @@ def manage(var: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module", params=["warehouse.asgi", "warehouse.asgi_plain"])
+def entry(request: pytest.FixtureRequest) -> str:
+    """What the server serves: the drop-in for Django's own, and a plain `WsgiToAsgi`."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
 def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated and seeded database."""
@@ -140,9 +71,15 @@ def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(var: Path) -> Iterator[Site]:
+def seeded(var: Path, entry: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database for each entry, so that each finds what the seed has made."""
+    return Path(shutil.copytree(var, tmp_path_factory.mktemp(entry), dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="module")
+def site(seeded: Path, entry: str) -> Iterator[Site]:
     """The example, served."""
-    with Site(UVICORN, var) as running:
+    with served([*UVICORN, f"{entry}:application"], seeded) as running:
         yield running
 
 
@@ -225,17 +162,12 @@ class TestProject:
             ("wsgi", {}),
             (
                 "asgi",
-                {
-                    "from django.core.asgi import get_asgi_application\n": (
-                        "from django.core.wsgi import get_wsgi_application\n\nfrom bridge import WsgiToAsgi\n"
-                    ),
-                    "application = get_asgi_application()": "application = WsgiToAsgi(get_wsgi_application())",
-                },
+                {"from django.core.asgi import": "from bridge.django import"},
             ),
         ],
     )
     def test_entry_points_are_stock(self, name: str, changed: dict[str, str]) -> None:
-        """`wsgi.py` is startproject's, and so is `asgi.py` but for one line and its imports."""
+        """`wsgi.py` is startproject's, and so is `asgi.py` but for one import."""
         stock = (STOCK_PROJECT / "project_name" / f"{name}.py-tpl").read_text()
         stock = stock.replace("'", '"').replace("{{ project_name }}", "warehouse").replace("{{ docs_version }}", "5.2")
         for before, after in changed.items():
@@ -428,12 +360,12 @@ class TestForms:
 class TestExport:
     """The CSV export, a generator."""
 
-    def test_every_movement_once(self, visitor: httpx.Client, var: Path) -> None:
+    def test_every_movement_once(self, visitor: httpx.Client, seeded: Path) -> None:
         """The export has a line for each movement and no length, since nobody knew it when it began."""
         with visitor.stream("GET", "/movements.csv") as export:
             headers = export.headers
             lines = list(csv.reader(export.iter_lines()))
-        connection = sqlite3.connect(var / "db.sqlite3")
+        connection = sqlite3.connect(seeded / "db.sqlite3")
         try:
             ((first, last),) = connection.execute("SELECT min(quantity), max(quantity) FROM parts_movement")
         finally:
@@ -528,10 +460,10 @@ class TestRun:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         command = [str(ROOT / "scripts" / "run_example.py"), "--port", str(port)]
-        with Site(command, tmp_path) as site, site.client() as client:
+        with served(command, tmp_path) as site, site.client() as client:
             assert 200 == client.get("/movements.csv").status_code
             # The browser's connection is still open.
-            status = site.interrupt()
+            status = site.stop(signal.SIGINT)
         output = "".join(site.output)
 
         assert 0 == status, output

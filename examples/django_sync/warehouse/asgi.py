@@ -9,10 +9,8 @@ https://docs.djangoproject.com/en/5.2/howto/deployment/asgi/
 
 import os
 
-from django.core.wsgi import get_wsgi_application
-
-from bridge import WsgiToAsgi
+from bridge.django import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "warehouse.settings")
 
-application = WsgiToAsgi(get_wsgi_application())
+application = get_asgi_application()

@@ -1,0 +1,6 @@
+"""URL configuration for lookout project."""
+
+from django.contrib.staticfiles.urls import staticfiles_urlpatterns
+from django.urls import include, path
+
+urlpatterns = [path("", include("watch.urls")), *staticfiles_urlpatterns()]
