@@ -24,6 +24,7 @@ TESTS = ROOT / "tests"
 # the floor says so, but never in a circle. What no floor names is an engine room.
 FLOORS: dict[str, tuple[str, ...]] = {
     "the face": ("bridge",),
+    "both styles": ("bridge.mounts", "bridge.interfaces"),
     "the adapters": ("bridge._wsgi_to_asgi", "bridge._asgi_to_wsgi"),
     "the engine rooms": (),
     "the arrows": (
@@ -38,7 +39,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "what arrows share": ("bridge._translate.headers", "bridge._translate.tls", "bridge._translate.urls"),
     "the ground": ("bridge._types", "bridge.errors"),
 }
-NEIGHBOURS_ALLOWED = ("the engine rooms",)
+NEIGHBOURS_ALLOWED = ("both styles", "the engine rooms")
+# Modules without an underscore, besides `bridge` and `bridge.errors`.
+PUBLIC_MODULES = {"bridge.interfaces", "bridge.mounts"}
 
 # What a pure module may import: nothing with a clock, a thread, a socket, a file, an environment or dice.
 PURE = {"collections.abc", "http", "io", "typing", "urllib.parse", "bridge._types", "bridge.errors"}
@@ -66,9 +69,13 @@ DOCUMENTED = (
     "ClientDisconnected",
     "ClientProtocolError",
     "LifespanFailed",
+    "Mounts",
     "ProtocolError",
     "ServerProtocolError",
     "WsgiToAsgi",
+    "as_asgi",
+    "as_wsgi",
+    "interface_of",
 )
 
 
@@ -273,11 +280,12 @@ class TestBudgets:
 
 class TestFace:
     def test_its_names_are_the_documented_ones(self) -> None:
-        """And no others, but the module of the errors."""
+        """And no others, but the public modules."""
         assert sorted(DOCUMENTED) == sorted(bridge.__all__)
         public = {name for name, value in vars(bridge).items() if not name.startswith("_")}
         assert set(DOCUMENTED) == {name for name in public if not isinstance(getattr(bridge, name), ModuleType)}
-        assert {"errors"} == {name for name in public if isinstance(getattr(bridge, name), ModuleType)}
+        modules = {f"bridge.{name}" for name in public if isinstance(getattr(bridge, name), ModuleType)}
+        assert modules <= {"bridge.errors", *PUBLIC_MODULES}
 
     def test_the_errors_are_on_it(self) -> None:
         """Each of them, under the same name."""
@@ -296,7 +304,7 @@ class TestFace:
     def test_every_other_module_is_private(self) -> None:
         """A public one has to be meant."""
         private = {name for name in MODULES if any(part.startswith("_") for part in name.split("."))}
-        assert {"bridge", "bridge.errors"} == set(MODULES) - private
+        assert {"bridge", "bridge.errors", *PUBLIC_MODULES} == set(MODULES) - private
 
     @pytest.mark.parametrize("name", DOCUMENTED)
     def test_what_is_public_says_what_it_is_for(self, name: str) -> None:
