@@ -98,7 +98,8 @@ def seen(app: Any) -> str:
         )
     if not callable(app):
         return f"{what}, which cannot be called"
-    if inspect.isclass(app) and not (fits(app, 1) and fits(app.__call__, 3)):  # the latter counts `self`
+    # The second count includes `self`.
+    if inspect.isclass(app) and not (fits(app, 1) and fits(app.__call__, 3) and is_async(app.__call__)):
         return f"{what}; was an instance of it meant?"
     if fits(app, 3) and not fits(app, 2):
         return f"{what}, which takes the three arguments of an ASGI application"
