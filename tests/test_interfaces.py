@@ -201,7 +201,7 @@ class TestInterfaceOf:
     @pytest.mark.parametrize("app", [wrapped_async, lambda a, b, c=None: None])
     def test_what_may_be_either_is_refused(self, app: Any) -> None:
         """Whoever guesses wrong here has an app that fails at its first request."""
-        with pytest.raises(TypeError, match="may be a WSGI or an ASGI application.*functools.wraps"):
+        with pytest.raises(TypeError, match=r"may be a WSGI or an ASGI application.*functools.wraps"):
             interface_of(app)
 
     def test_nothing_is_called(self) -> None:

@@ -310,7 +310,7 @@ class TestOnAWsgiServer:
     def test_a_failure_names_the_mount_and_leaves_the_wsgi_apps_alone(self) -> None:
         with closing(Mounts({"/bad": FailsToStart("bad", []), "/new": hello, "/old": wsgi})) as site:
             for path in ("/bad", "/new", "/bad"):
-                with pytest.raises(LifespanFailed, match="the app mounted at '/bad': .* no database"):
+                with pytest.raises(LifespanFailed, match=r"the app mounted at '/bad': .* no database"):
                     ask(site.wsgi, environ_for("GET", path))
             assert b"wsgi" == ask(site.wsgi, environ_for("GET", "/old")).body
 
