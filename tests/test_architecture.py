@@ -23,6 +23,23 @@ TESTS = ROOT / "tests"
 # From top to bottom. A module imports from the floors below its own; modules of one floor may import each other where
 # the floor says so, but never in a circle. What no floor names is an engine room.
 FLOORS: dict[str, tuple[str, ...]] = {
+    "the command line": (
+        "bridge.__main__",
+        "bridge.cli",
+        "bridge._cli.check",
+        "bridge._cli.load",
+        "bridge._cli.mounts",
+        "bridge._cli.serve",
+        "bridge._cli.served",
+        "bridge._cli.servers",
+        "bridge._check.asgi_validator",
+        "bridge._check.client",
+        "bridge._check.findings",
+        "bridge._check.lifespan",
+        "bridge._check.probe",
+        "bridge._check.requests",
+        "bridge._check.wsgi_validator",
+    ),
     "the face": ("bridge",),
     "both styles": ("bridge.mounts", "bridge.interfaces"),
     "the adapters": ("bridge._wsgi_to_asgi", "bridge._asgi_to_wsgi"),
@@ -39,9 +56,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "what arrows share": ("bridge._translate.headers", "bridge._translate.tls", "bridge._translate.urls"),
     "the ground": ("bridge._types", "bridge.errors"),
 }
-NEIGHBOURS_ALLOWED = ("both styles", "the engine rooms")
+NEIGHBOURS_ALLOWED = ("the command line", "both styles", "the engine rooms")
 # Modules without an underscore, besides `bridge` and `bridge.errors`.
-PUBLIC_MODULES = {"bridge.interfaces", "bridge.mounts"}
+PUBLIC_MODULES = {"bridge.cli", "bridge.interfaces", "bridge.mounts"}
 
 # What a pure module may import: nothing with a clock, a thread, a socket, a file, an environment or dice.
 PURE = {"collections.abc", "http", "io", "typing", "urllib.parse", "bridge._types", "bridge.errors"}
@@ -53,7 +70,8 @@ RUN = {("asyncio", "run"), ("anyio", "run"), ("trio", "run"), ("uvloop", "run")}
 THREAD_MAKERS = {"bridge._threads": {"Thread"}, "bridge._native": {"Thread", "ThreadPool"}}
 # `_native` makes a thread for whoever calls this, which is `_loop` alone.
 NATIVE_THREAD, NATIVE_TAKERS = "start_thread", {"bridge._native", "bridge._loop"}
-LOOP_MAKERS = {"bridge._loop"}
+# `bridge check` has a process, and so a loop, of its own.
+LOOP_MAKERS = {"bridge._loop", "bridge._check.probe"}
 
 MODULE_LINES = 250
 FUNCTION_LINES = 45
@@ -347,6 +365,11 @@ WHOLES = {
     "_task_side": "_tasks",
     "_task_thread": "_task",
     "_worker": "_threads",
+    "client": "probe",
+    "findings": "probe",
+    "requests": "probe",
+    "served": "serve",
+    "servers": "serve",
 }
 
 

@@ -82,6 +82,7 @@ class AsgiMounts(TwoSided):
     speaks = "asgi"
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
+        self.mounts = mounts
         self._prefixes = Prefixes({mount.prefix: mount for mount in mounts})
         self.adapter = WsgiToAsgi(_run_in_thread)
         apps = _named([mount for mount in mounts if mount.asgi is not None])
@@ -128,6 +129,7 @@ class WsgiMounts(TwoSided):
     speaks = "wsgi"
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
+        self.mounts = mounts
         self._prefixes = Prefixes({mount.native_prefix: mount for mount in mounts})
         self._lifespans = MountedLifespans(_named([mount for mount in mounts if mount.wsgi is None]))
         self.adapter = AsgiToWsgi(self._run_on_loop)
