@@ -51,7 +51,9 @@ class _Watch:
             if len(status) < 5:
                 self._note(
                     Finding(
-                        f"gave the status {status!r}", "a code, a space and a reason phrase", "PEP 3333, start_response"
+                        f"gave the status {status!r}",
+                        "a code, a space and a reason phrase",
+                        "PEP 3333, The start_response() Callable",
                     )
                 )
         if self._code[:1] == "1":

@@ -13,6 +13,10 @@ from bridge.interfaces import Interface, TwoSided, interface_of
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
 
+class NoSuchApp(Exception):
+    """The name that a command line gave leads nowhere; the message says where it ends."""
+
+
 def load(spec: str) -> tuple[Any, Interface]:
     """The application of `spec`, and its interface.
 
@@ -21,8 +25,8 @@ def load(spec: str) -> tuple[Any, Interface]:
     """
     try:
         app = find(spec)
-    except LookupError as error:
-        raise SystemExit(f"bridge: {error.args[0]}") from None
+    except NoSuchApp as error:
+        raise SystemExit(f"bridge: {error}") from None
     except Exception:
         sys.stderr.write(users_traceback())
         raise SystemExit(1) from None
@@ -33,16 +37,16 @@ def load(spec: str) -> tuple[Any, Interface]:
 
 
 def find(spec: str) -> Any:
-    """The object that `spec` names. Raises `LookupError`, or what the application's own code raises."""
+    """The object that `spec` names. Raises `NoSuchApp`, or what the application's own code raises."""
     module_name, colon, name = spec.partition(":")
     call = name.endswith("()")
     path = name.removesuffix("()")
     if not (colon and module_name and all(part.isidentifier() for part in path.split("."))):
-        raise LookupError(f"expected MODULE:NAME, as in mysite.wsgi:application, got {spec!r}")
+        raise NoSuchApp(f"expected MODULE:NAME, as in mysite.wsgi:application, got {spec!r}")
     found: Any = _module(module_name)
     for part in path.split("."):
         if not hasattr(found, part):
-            raise LookupError(_missing(found, part))
+            raise NoSuchApp(_missing(found, part))
         found = getattr(found, part)
     return found() if call else found
 
@@ -72,7 +76,7 @@ def _module(name: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         hint = f"; {name.removesuffix('.py')!r} is its name" if name.endswith(".py") else ""
-        raise LookupError(f"there is no module {error.name!r} in {sys.path[0]} or on Python's path{hint}") from None
+        raise NoSuchApp(f"there is no module {error.name!r} in {sys.path[0]} or on Python's path{hint}") from None
 
 
 def _missing(owner: Any, name: str) -> str:
