@@ -1,15 +1,21 @@
-# make run | test | check | bench | docs | clean: each makes .venv and installs what it needs. CONTRIBUTING.md says more.
+# make run | run-mixed | test | check | bench | docs | clean: each makes .venv and installs what it needs.
+# CONTRIBUTING.md says more.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+UNDER ?= uvicorn
 ARGS ?=
 
-.PHONY: run test check bench docs clean
+.PHONY: run run-mixed test check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
 	@scripts/setup.sh "$(PYTHON)" example
 	@exec .venv/bin/python scripts/run_example.py --host "$(HOST)" --port "$(PORT)"
+
+run-mixed:  ## The other example: Flask and FastAPI in one process. make run-mixed UNDER=gunicorn
+	@scripts/setup.sh "$(PYTHON)" mixed
+	@exec .venv/bin/python scripts/run_mixed.py --host "$(HOST)" --port "$(PORT)" --under "$(UNDER)"
 
 test:  ## All tests. make test ARGS="-k upload"
 	@scripts/setup.sh "$(PYTHON)" test

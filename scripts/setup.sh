@@ -2,7 +2,7 @@
 # Makes .venv, if it is not there, and installs what one verb of the Makefile needs; says what it does, and does nothing
 # when that was done before.
 #
-#   scripts/setup.sh PYTHON example|test|check
+#   scripts/setup.sh PYTHON example|mixed|test|check
 set -eu
 
 python=$1
@@ -12,9 +12,10 @@ venv_python=.venv/bin/python
 
 case $what in
 example) set -- -r examples/django_sync/requirements.txt ;;
+mixed) set -- -r examples/mixed/requirements.txt ;;
 test | check) set -- --group "$what" ;;
 *)
-    echo "setup.sh: $what is none of example, test, check" >&2
+    echo "setup.sh: $what is none of example, mixed, test, check" >&2
     exit 2
     ;;
 esac
@@ -51,7 +52,7 @@ fi
 
 # What was installed, and where: an editable install does not survive a moved directory.
 stamp=.venv/.installed-$what
-state=$(cksum pyproject.toml examples/django_sync/requirements.txt; pwd)
+state=$(cksum pyproject.toml examples/*/requirements.txt; pwd)
 if [ "$(cat "$stamp" 2>/dev/null || true)" = "$state" ]; then
     exit 0
 fi

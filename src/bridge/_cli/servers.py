@@ -26,7 +26,10 @@ class Server:
 
     def wants(self, interface: Interface) -> Wanted:
         """What it is to be given of an application of this interface."""
-        return next((each for each in self.speaks if each == interface), self.speaks[0])
+        for each in self.speaks:
+            if each == interface:
+                return each
+        return self.speaks[0]
 
     def own_threads(self, wanted: Wanted) -> bool:
         """Whether it has threads of its own for what it is given."""
