@@ -78,9 +78,9 @@ class Shed:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
 
-@pytest.fixture(name="shed", params=COMMANDS)
-def shed_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shed]:
-    shed = Shed(COMMANDS[request.param], tmp_path)
+@pytest.fixture(name="shed", params=COMMANDS, scope="module")
+def shed_fixture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shed]:
+    shed = Shed(COMMANDS[request.param], tmp_path_factory.mktemp("shed"))
     try:
         shed.wait()
         yield shed
