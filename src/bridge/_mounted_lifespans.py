@@ -108,10 +108,11 @@ class _Life:
         """The application has returned or raised: what does that say?"""
         state = self._order.state
         if state is STARTING:
-            if error is not None:
-                # ASGI Lifespan: an exception here means that the application does not support it; go on without.
-                level = logging.WARNING if self._received else logging.INFO
-                _log.log(level, "%s does not support lifespan: %r", self._name, error)
+            # ASGI Lifespan: an exception here means that the application does not support it; go on without.
+            if error is not None and self._received:
+                _log.warning("%s raised in its startup, and is served without lifespan", self._name, exc_info=error)
+            elif error is not None:
+                _log.info("%s does not support lifespan: %s: %s", self._name, type(error).__name__, error)
         elif state is RUNNING:
             _log.error("%s ended its lifespan before it was asked to shut down", self._name, exc_info=error)
         elif error is not None and state is not STOPPED and self.failure is None:
