@@ -215,7 +215,7 @@ class TestInterfaceOf:
 
 
 class TestAdapting:
-    @pytest.mark.parametrize("kind", SPEAKS_ASGI.keys() - {"adapter"})
+    @pytest.mark.parametrize("kind", [kind for kind in SPEAKS_ASGI if kind != "adapter"])
     def test_an_asgi_app_is_itself_or_adapted(self, kind: str) -> None:
         app = SPEAKS_ASGI[kind]
         adapter = as_wsgi(app)
@@ -224,7 +224,7 @@ class TestAdapting:
         assert isinstance(adapter, AsgiToWsgi)
         assert adapter.app is app
 
-    @pytest.mark.parametrize("kind", SPEAKS_WSGI.keys() - {"adapter"})
+    @pytest.mark.parametrize("kind", [kind for kind in SPEAKS_WSGI if kind != "adapter"])
     def test_a_wsgi_app_is_itself_or_adapted(self, kind: str) -> None:
         app = SPEAKS_WSGI[kind]
         adapter = as_asgi(app)
