@@ -12,6 +12,7 @@ from bridge._types import Environ, StartResponse, Write, WSGIApp
 from bridge.errors import ApplicationProtocolError
 
 _DETAILS: Final = "PEP 3333, Specification Details"
+_START: Final = "PEP 3333, The start_response() Callable"
 _LENGTH: Final = "PEP 3333, Handling the Content-Length Header"
 
 
@@ -47,19 +48,17 @@ class _Watch:
         except BaseException:
             pass  # what exc_info holds, and the server raises it as well
         if isinstance(status, str):
-            self._code = status[:3]
-            if len(status) < 5:
-                self._note(
-                    Finding(
-                        f"gave the status {status!r}",
-                        "a code, a space and a reason phrase",
-                        "PEP 3333, The start_response() Callable",
-                    )
-                )
-        if self._code[:1] == "1":
-            self._note(Finding(f"gave the status {status!r}", "a final response, 2xx to 5xx", "RFC 9110 15.2"))
+            self._look_at(status)
         self._write = self._start_response(status, headers, *(() if exc_info is None else (exc_info,)))
         return self._wrote
+
+    def _look_at(self, status: str) -> None:
+        self._code = status[:3]
+        did = f"gave the status {status!r:.80}"
+        if len(status) < 5:
+            self._note(Finding(did, "a code, a space and a reason phrase", _START))
+        if self._code[:1] == "1":
+            self._note(Finding(did, "a final response, 2xx to 5xx", "RFC 9110 15.2"))
 
     def _wrote(self, data: bytes) -> object:
         self._see(data)
@@ -67,12 +66,9 @@ class _Watch:
 
     def take(self, iterable: Any) -> Any:
         """What the application returned, as it is to go on to the server."""
-        if isinstance(iterable, bytes | str) or not hasattr(iterable, "__iter__"):
-            self._note(
-                Finding(
-                    f"returned {type(iterable).__name__} ({iterable!r:.60})", "an iterable of bytestrings", _DETAILS
-                )
-            )
+        if isinstance(iterable, bytes | str) or not (hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
+            did = f"returned {type(iterable).__name__} ({iterable!r:.60})"
+            self._note(Finding(did, "an iterable of bytestrings", _DETAILS))
             return iterable
         self._close = getattr(iterable, "close", None)
         return _Iterable(self._chunks(iterable), self._closed)
