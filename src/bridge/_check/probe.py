@@ -91,7 +91,8 @@ def _judge(exchange: Exchange, outcome: Outcome, interface: str) -> None:
     elif error is not None and not exchange.left:
         where = _where(error)
         when = "before its response" if exchange.status is None else "before the end of its response"
-        outcome.note(Finding(f"raised {type(error).__name__}: {error}{where} {when}", *_ERRORS[interface]))
+        message = " ".join(str(error).split())
+        outcome.note(Finding(f"raised {type(error).__name__}: {message:.200}{where} {when}", *_ERRORS[interface]))
     if exchange.silent:
         did = f"has not answered within {PATIENCE:.0f} seconds"
         outcome.note(Finding(did, *_ERRORS[interface]))
