@@ -2,9 +2,10 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+UNDER ?= uvicorn
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi test test-django test-django-6 check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -21,6 +22,10 @@ run-gunicorn:  ## The same under Gunicorn.
 
 run-mod-wsgi:  ## The same under Apache with mod_wsgi, in a virtual environment that Apache's user can read.
 	@exec "$(PYTHON)" scripts/run_async_example.py mod_wsgi --host "$(HOST)" --port "$(PORT)"
+
+run-mixed:  ## The other example: Flask and FastAPI in one process. make run-mixed UNDER=gunicorn
+	@scripts/setup.sh "$(PYTHON)" mixed
+	@exec .venv/bin/python scripts/run_mixed.py --host "$(HOST)" --port "$(PORT)" --under "$(UNDER)"
 
 test:  ## All tests. make test ARGS="-k upload"
 	@command -v chromium-headless-shell >/dev/null || scripts/install-debian.sh chromium-headless-shell

@@ -100,6 +100,9 @@ _GUNICORN = (servers.GUNICORN_SYNC, servers.GUNICORN_GTHREAD)
 _LOAD = Measure("server", (peers.BRIDGE, A2WSGI, NATIVE, *_GUNICORN), servers.load, most_rounds=3)
 _MEMORY_UVICORN = Measure("memory-uvicorn", _ASGI_ADAPTERS, memory.uvicorn, most_rounds=1)
 _MEMORY_GUNICORN = Measure("memory-gunicorn", _ASGI_ADAPTERS, memory.gunicorn, most_rounds=1)
+_MOUNTS_ASGI = _isolated("mounts-asgi", peers.BRIDGE)
+_MOUNTS_WSGI = _isolated("mounts-wsgi", peers.BRIDGE)
+_SANDWICH = _isolated("sandwich", peers.BRIDGE)
 
 _DJANGO_GUNICORN = (django.DJANGO_GUNICORN_SYNC, django.DJANGO_GUNICORN_GTHREAD)
 _DJANGO_SYNC = Measure("django-sync", (*django.SUBJECTS, *_DJANGO_GUNICORN), django.sync_view, most_rounds=3)
@@ -111,6 +114,8 @@ _REQUEST, _CHUNK, _AHEAD = "µs a request", "µs a chunk", "KiB ahead"
 # Far below the stream that is offered, and above what either adapter holds on purpose.
 _WAITS = AtMost(4096.0)
 _SMALL = AtMost(32.0)
+_ADDED, _TIMES = "µs added to a request", "times"
+_MOUNT, _NO_MORE, _ADAPTER = AtMost(3.0), AtMost(1.1), AtMost(1.3)
 _OFFERED = f"of {backpressure.STREAM_BYTES // 2**20} MiB, consumer stopped"
 
 ROWS = (
@@ -221,6 +226,19 @@ ROWS = (
                 Case(title, _DJANGO_STREAMS, f"{name}-first", "ms to the first byte", (AtMost(100.0),)),
                 Case(title, _DJANGO_STREAMS, f"{name}-rate", "MiB a second", more_is_better=True),
             )
+        ),
+    ),
+    Row(
+        "mixing",
+        "Mounts and sandwiches in process: what they add to a hello",
+        (
+            Case("Mounts, native ASGI app", _MOUNTS_ASGI, "added", _ADDED, (_MOUNT,)),
+            Case("Mounts, native WSGI app", _MOUNTS_WSGI, "added", _ADDED, (_MOUNT,)),
+            Case("500 mounts against 1, native ASGI app", _MOUNTS_ASGI, "many-to-one", _TIMES, (_NO_MORE,)),
+            Case("500 mounts against 1, native WSGI app", _MOUNTS_WSGI, "many-to-one", _TIMES, (_NO_MORE,)),
+            Case("WsgiToAsgi(AsgiToWsgi), 32 at once, to WsgiToAsgi", _SANDWICH, "asgi-32", _TIMES, (_ADAPTER,)),
+            Case("WsgiToAsgi(AsgiToWsgi), one at a time, to WsgiToAsgi", _SANDWICH, "asgi-1", _TIMES, (_ADAPTER,)),
+            Case("AsgiToWsgi(WsgiToAsgi), one caller, to AsgiToWsgi", _SANDWICH, "wsgi", _TIMES, (_ADAPTER,)),
         ),
     ),
     Row(

@@ -2,7 +2,7 @@
 # Makes .venv, if it is not there, and installs what one verb of the Makefile needs; says what it does, and does nothing
 # when that was done before. What "django6" needs has a virtual environment of its own, .venv-django6.
 #
-#   scripts/setup.sh PYTHON example|example-async|test|check|django6
+#   scripts/setup.sh PYTHON example|example-async|mixed|test|check|django6
 set -eu
 
 python=$1
@@ -13,13 +13,14 @@ venv=.venv
 case $what in
 example) set -- -r examples/django_sync/requirements.txt ;;
 example-async) set -- -r examples/django_async/requirements.txt ;;
+mixed) set -- -r examples/mixed/requirements.txt ;;
 test | check) set -- --group "$what" ;;
 django6)
     venv=.venv-django6
     set -- --group test
     ;;
 *)
-    echo "setup.sh: $what is none of example, example-async, test, check, django6" >&2
+    echo "setup.sh: $what is none of example, example-async, mixed, test, check, django6" >&2
     exit 2
     ;;
 esac

@@ -24,7 +24,25 @@ TESTS = ROOT / "tests"
 # the floor says so, but never in a circle. What no floor names is an engine room.
 FLOORS: dict[str, tuple[str, ...]] = {
     "the doors": (),
+    "the command line": (
+        "bridge.__main__",
+        "bridge.cli",
+        "bridge._cli.check",
+        "bridge._cli.load",
+        "bridge._cli.mounts",
+        "bridge._cli.serve",
+        "bridge._cli.served",
+        "bridge._cli.servers",
+        "bridge._check.asgi_validator",
+        "bridge._check.client",
+        "bridge._check.findings",
+        "bridge._check.lifespan",
+        "bridge._check.probe",
+        "bridge._check.requests",
+        "bridge._check.wsgi_validator",
+    ),
     "the face": ("bridge",),
+    "both styles": ("bridge.mounts", "bridge.interfaces"),
     "the adapters": ("bridge._wsgi_to_asgi", "bridge._asgi_to_wsgi"),
     "the engine rooms": (),
     "the arrows": (
@@ -39,9 +57,11 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "what arrows share": ("bridge._translate.headers", "bridge._translate.tls", "bridge._translate.urls"),
     "the ground": ("bridge._types", "bridge.errors"),
 }
-NEIGHBOURS_ALLOWED = ("the doors", "the engine rooms")
+NEIGHBOURS_ALLOWED = ("the doors", "the command line", "both styles", "the engine rooms")
 # Each is for one framework, and the only one that imports it.
 DOORS = ("bridge.django",)
+# Modules without an underscore, besides `bridge` and `bridge.errors`.
+PUBLIC_MODULES = {"bridge.cli", "bridge.interfaces", "bridge.mounts"}
 
 # What a pure module may import: nothing with a clock, a thread, a socket, a file, an environment or dice.
 PURE = {"collections.abc", "http", "io", "typing", "urllib.parse", "bridge._types", "bridge.errors"}
@@ -53,7 +73,8 @@ RUN = {("asyncio", "run"), ("anyio", "run"), ("trio", "run"), ("uvloop", "run")}
 THREAD_MAKERS = {"bridge._threads": {"Thread"}, "bridge._native": {"Thread", "ThreadPool"}}
 # `_native` makes a thread for whoever calls this, which is `_loop` alone.
 NATIVE_THREAD, NATIVE_TAKERS = "start_thread", {"bridge._native", "bridge._loop"}
-LOOP_MAKERS = {"bridge._loop"}
+# `bridge check` has a process, and so a loop, of its own.
+LOOP_MAKERS = {"bridge._loop", "bridge._check.probe"}
 
 MODULE_LINES = 250
 FUNCTION_LINES = 45
@@ -61,7 +82,7 @@ CALL_LINES = 30
 TYPE_IGNORES = 5
 
 # Signals between our own threads and loops; what an application or server may catch is in bridge.errors.
-SIGNALS = {"Gone", "LoopGone", "PoolClosed"}
+SIGNALS = {"Gone", "LoopGone", "NoSuchApp", "PoolClosed"}
 
 DOCUMENTED = (
     "ApplicationProtocolError",
@@ -69,9 +90,13 @@ DOCUMENTED = (
     "ClientDisconnected",
     "ClientProtocolError",
     "LifespanFailed",
+    "Mounts",
     "ProtocolError",
     "ServerProtocolError",
     "WsgiToAsgi",
+    "as_asgi",
+    "as_wsgi",
+    "interface_of",
 )
 
 
@@ -283,12 +308,12 @@ class TestBudgets:
 
 class TestFace:
     def test_its_names_are_the_documented_ones(self) -> None:
-        """And no others, but the module of the errors."""
+        """And no others, but the public modules."""
         assert sorted(DOCUMENTED) == sorted(bridge.__all__)
         public = {name for name, value in vars(bridge).items() if not name.startswith("_")}
         assert set(DOCUMENTED) == {name for name in public if not isinstance(getattr(bridge, name), ModuleType)}
-        modules = {name for name in public if isinstance(getattr(bridge, name), ModuleType)}
-        assert {"errors"} == modules - {door.rpartition(".")[2] for door in DOORS}
+        modules = {f"bridge.{name}" for name in public if isinstance(getattr(bridge, name), ModuleType)}
+        assert modules <= {"bridge.errors", *PUBLIC_MODULES, *DOORS}
 
     def test_the_errors_are_on_it(self) -> None:
         """Each of them, under the same name."""
@@ -309,7 +334,7 @@ class TestFace:
         private = {name for name in MODULES if any(part.startswith("_") for part in name.split("."))}
         # Django finds these two by their names.
         known = {name for name in MODULES if name.startswith(("bridge.django.apps", "bridge.django.management"))}
-        assert {"bridge", "bridge.errors", *DOORS} == set(MODULES) - private - known
+        assert {"bridge", "bridge.errors", *DOORS, *PUBLIC_MODULES} == set(MODULES) - private - known
 
     @pytest.mark.parametrize("name", DOCUMENTED)
     def test_what_is_public_says_what_it_is_for(self, name: str) -> None:
@@ -360,6 +385,11 @@ WHOLES = {
     "_task_side": "_tasks",
     "_task_thread": "_task",
     "_worker": "_threads",
+    "client": "probe",
+    "findings": "probe",
+    "requests": "probe",
+    "served": "serve",
+    "servers": "serve",
 }
 
 

@@ -20,6 +20,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from bridge import AsgiToWsgi, WsgiToAsgi
+from bridge._call_thread import CallThread
 from bridge.errors import LifespanFailed
 from callers import Environ, Event, environ_for, scope_for
 from callers_wsgi import (
@@ -1119,6 +1120,26 @@ class TestWsgiAppOnAWsgiServer:
         with Sandwich(app, middleware) as sandwich, sandwich.serve() as served:
             assert b"/0/1/2" == served.run().body
             assert [served.thread.ident] * 3 == threads
+
+    def test_the_thread_is_free_before_the_loop_hears_of_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The loop may make the next call at once, and would else look for another thread."""
+        states: list[Any] = []
+        post = CallThread._post
+
+        def watched(call: Any) -> None:
+            if call.finished:
+                states.append((call._host._busy, call._host._lent))
+            post(call)
+
+        def app(environ: Environ, start_response: Any) -> Iterator[bytes]:
+            start_response("200 OK", [])
+            yield b"x"
+
+        monkeypatch.setattr(CallThread, "_post", watched)
+        with Sandwich(app) as sandwich, sandwich.serve() as served:
+            assert b"x" == served.run().body
+
+        assert [(False, False)] == states
 
     def test_a_call_that_is_given_up_frees_the_thread_for_the_next(self) -> None:
         threads: list[int] = []

@@ -276,7 +276,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 class TestDocuments:
     @each_page
-    @pytest.mark.timeout(60)
+    @pytest.mark.timeout(120)
     def test_its_code_is_run(self, page: Path, tmp_path: Path) -> None:
         """As its info string says, or at least compiled."""
         check_code(page, tmp_path)

@@ -1,7 +1,8 @@
 """WSGI apps on ASGI servers, ASGI apps on WSGI servers.
 
 `WsgiToAsgi(app)` is an ASGI application that runs the WSGI application `app` in worker threads; `AsgiToWsgi(app)` is a
-WSGI application that runs the ASGI application `app` on a private event loop.
+WSGI application that runs the ASGI application `app` on a private event loop. `as_asgi` and `as_wsgi` adapt only what
+has to be; `Mounts` serves applications of both kinds under path prefixes, on servers of either kind.
 """
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
@@ -14,6 +15,8 @@ from bridge.errors import (
     ProtocolError,
     ServerProtocolError,
 )
+from bridge.interfaces import as_asgi, as_wsgi, interface_of
+from bridge.mounts import Mounts
 
 __all__ = [
     "ApplicationProtocolError",
@@ -21,8 +24,12 @@ __all__ = [
     "ClientDisconnected",
     "ClientProtocolError",
     "LifespanFailed",
+    "Mounts",
     "ProtocolError",
     "ServerProtocolError",
     "WsgiToAsgi",
+    "as_asgi",
+    "as_wsgi",
+    "interface_of",
 ]
 __version__ = "0.1.0"

@@ -5,30 +5,32 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
+
 
 def wsgi_app(app: Any) -> None:
     """Raise `TypeError` unless `app` can be called as `app(environ, start_response)` and is not async."""
-    if not _fits(app, 2):
-        raise TypeError(f"expected a WSGI application, app(environ, start_response), got {_seen(app)}")
-    if _is_async(app):
-        raise TypeError(f"expected a WSGI application, which is not async, got {_seen(app)}")
+    if not fits(app, 2):
+        raise TypeError(f"expected a WSGI application, app(environ, start_response), got {seen(app)}")
+    if is_async(app):
+        raise TypeError(f"expected a WSGI application, which is not async, got {seen(app)}")
 
 
 def asgi_app(app: Any) -> None:
     """Raise `TypeError` unless `app` can be called as `app(scope, receive, send)`."""
-    if not _fits(app, 3):
-        raise TypeError(f"expected an ASGI 3 application, async app(scope, receive, send), got {_seen(app)}")
+    if not fits(app, 3):
+        raise TypeError(f"expected an ASGI 3 application, async app(scope, receive, send), got {seen(app)}")
 
 
 def hook(name: str, function: Any) -> None:
     """Raise `TypeError` unless `function` is None or can be called with the lifespan state, or with nothing."""
-    if function is not None and not _fits(function, 0) and not _fits(function, 1):
+    if function is not None and not fits(function, 0) and not fits(function, 1):
         raise TypeError(f"{name} must be None or a callable that takes the state or nothing, got {function!r:.80}")
 
 
 def takes_argument(function: Callable[..., Any]) -> bool:
     """Whether a hook is to be called with the lifespan state."""
-    return not _fits(function, 0)
+    return not fits(function, 0)
 
 
 def count(name: str, value: Any, *, least: int) -> None:
@@ -61,11 +63,12 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def factory(name: str, function: Any) -> None:
     """Raise `TypeError` unless `function` is None or can be called with nothing."""
-    if function is not None and not _fits(function, 0):
+    if function is not None and not fits(function, 0):
         raise TypeError(f"{name} must be None or a callable that takes nothing, got {function!r:.80}")
 
 
-def _fits(app: Any, arguments: int) -> bool:
+def fits(app: Any, arguments: int) -> bool:
+    """Whether `app` can be called with so many positional arguments, and no others."""
     if not callable(app):
         return False
     try:
@@ -77,14 +80,16 @@ def _fits(app: Any, arguments: int) -> bool:
     return True
 
 
-def _is_async(app: Any) -> bool:
+def is_async(app: Any) -> bool:
+    """Whether calling `app` returns something to await, as far as can be told without calling it."""
     while isinstance(app, functools.partial):
         app = app.func
     call = getattr(app, "__call__", None)  # noqa: B004
-    return any(kind(each) for kind in (inspect.iscoroutinefunction, inspect.isasyncgenfunction) for each in (app, call))
+    return any(kind(each) for kind in (iscoroutinefunction, inspect.isasyncgenfunction) for each in (app, call))
 
 
-def _seen(app: Any) -> str:
+def seen(app: Any) -> str:
+    """What `app` is, for the end of a message that says what was expected."""
     if inspect.isclass(app):
         what = f"the class {app.__qualname__}"
     else:
@@ -93,15 +98,16 @@ def _seen(app: Any) -> str:
         )
     if not callable(app):
         return f"{what}, which cannot be called"
-    if inspect.isclass(app) and not (_fits(app, 1) and _fits(app.__call__, 3)):  # the latter counts `self`
+    # The second count includes `self`.
+    if inspect.isclass(app) and not (fits(app, 1) and fits(app.__call__, 3) and is_async(app.__call__)):
         return f"{what}; was an instance of it meant?"
-    if _fits(app, 3) and not _fits(app, 2):
+    if fits(app, 3) and not fits(app, 2):
         return f"{what}, which takes the three arguments of an ASGI application"
-    if _fits(app, 2) and not _fits(app, 3):
+    if fits(app, 2) and not fits(app, 3):
         return f"{what}, which takes the two arguments of a WSGI application" + (
-            ", but is async" if _is_async(app) else ""
+            ", but is async" if is_async(app) else ""
         )
-    if _fits(app, 1) and not _fits(app, 3):
+    if fits(app, 1) and not fits(app, 3):
         return f"{what}, which takes one argument, as ASGI 2 did (asgiref.compatibility adapts that)"
     try:
         return f"{what}{inspect.signature(app)}"

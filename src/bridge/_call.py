@@ -11,11 +11,15 @@ from time import monotonic
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 
 from bridge._call_thread import BOUND, ITEM, CallThread
 
 # A call is slow when it is older than one or two of these, in seconds.
 TICK: Final = 0.1
+# How many turns of the loop middleware may take to hand on what its `send` has already returned for; BaseHTTPMiddleware
+# takes two.
+_TURNS: Final = 12
 
 _log = logging.getLogger("bridge")
 
@@ -45,6 +49,17 @@ class Call(CallThread):
         """Wait for `wake`; only the task that made the call does."""
         self._waiter = waiter = self.side.crossing.waiter()
         return waiter
+
+    async def handed_on(self) -> None:
+        """Wait until what was told is where the thread itself has to take it further, if it has to.
+
+        Middleware may put it into a queue (Starlette's BaseHTTPMiddleware does), and send it when that task has its
+        turn. A thread that went on to make the next piece would keep this one back (PEP 3333, "Buffering and
+        Streaming").
+        """
+        if not self.patient:
+            for _ in range(_TURNS):
+                await anyio.lowlevel.checkpoint()
 
     def took(self, told_size: int) -> None:
         """All that was told until `told_size` had this value has been dealt with, so that the thread may go on."""

@@ -66,6 +66,8 @@ class CallThread:
     slow = False
     on_slow: Callable[[], object] | None = None
     spawn: Spawn | None = None
+    # Called in the thread at the end, before the loop hears of it.
+    on_finish: Callable[[], object] | None = None
     # Whether its thread may wait for the loop wherever too much is on the way (see `ease`).
     patient = True
     _host: Host | None = None
@@ -155,6 +157,9 @@ class CallThread:
         self.finished = True
         # They refer back to this call; freed now, they need not be found by the garbage collector.
         self._steps = self._context = None
+        if self.on_finish is not None:
+            self.on_finish()
+            self.on_finish = None
         self._post()
 
     @property

@@ -79,20 +79,23 @@ class LendingThread:
     def _begin(self, call: Call) -> None:
         self.job = self._call = call
         self.since = monotonic()
+        call.on_finish = self._forget
         self._go_on(lambda: call.begin(self))
 
-    def _go_on(self, step: Callable[[], bool]) -> None:
-        """Let the call take a step; and forget it at its end."""
+    def _go_on(self, step: Callable[[], object]) -> None:
+        """Let the call take a step."""
         host, current.host = current.host, self
         self._busy = True
         try:
-            more = step()
+            step()
         finally:
             self._busy = False
             current.host = host
-        if not more:
-            self._call = self.job = None
-            self._lent = False
+
+    def _forget(self) -> None:
+        """The call is about to tell the loop that it has ended, which may lend this thread again at once."""
+        self._call = self.job = None
+        self._busy = self._lent = False
 
     def _leave(self) -> None:
         """The thread leaves: what it would have done later is done elsewhere, what it has begun is ended."""

@@ -27,9 +27,7 @@ _log = logging.getLogger("bridge")
 
 
 class Request:
-    """A request that is more than one event to and fro: the rest of its body, the pieces of the response, the
-    client.
-    """
+    """One such request, from an ASGI server."""
 
     def __init__(self, exchange: Exchange, receive: Receive, send: Send, body: Body | None) -> None:
         self._exchange = exchange
@@ -181,6 +179,7 @@ class Request:
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if body or (self._ended and not path_sent):
             await send(body_event(body, more=not self._ended))
+        await self._exchange.handed_on()
         self._exchange.took(told_size)
 
     def _fail(self, error: BaseException | None) -> None:

@@ -7,7 +7,7 @@ application of its side. A line with an ignored error is one that has to be an e
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 from wsgiref.simple_server import make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.validate import validator
@@ -28,10 +28,14 @@ from bridge import (
     ClientDisconnected,
     ClientProtocolError,
     LifespanFailed,
+    Mounts,
     ProtocolError,
     ServerProtocolError,
     WsgiToAsgi,
+    as_asgi,
+    as_wsgi,
     errors,
+    interface_of,
 )
 
 # --- WsgiToAsgi takes any WSGI application ---------------------------------------------------------------------------
@@ -175,6 +179,25 @@ def adapters_are_applications(flask: Flask, starlette: Starlette) -> None:
     WsgiToAsgi(AsgiToWsgi(starlette))
     AsgiToWsgi(WsgiToAsgi(flask))
     print(asgi, for_starlette, wsgi)
+
+
+def mounts_are_applications(flask: Flask, starlette: Starlette) -> None:
+    site = Mounts({"/api": starlette, "/": flask, "/in": Mounts({}), "/mine": WsgiToAsgi(flask, threads=2)})
+    asgi: ASGI3Application = site.asgi
+    for_starlette: ASGIApp = site.asgi
+    wsgi: WSGIApplication = site.wsgi
+    Mount("/site", app=site.asgi)
+    make_server("127.0.0.1", 0, site.wsgi)
+    with site as same:
+        assert_type(same, Mounts)
+    print(asgi, for_starlette, wsgi)
+
+
+def adapted_where_needed(flask: Flask, starlette: Starlette) -> None:
+    asgi: ASGI3Application = as_asgi(flask)
+    wsgi: WSGIApplication = as_wsgi(starlette)
+    kind: Literal["asgi", "wsgi", "both"] = interface_of(flask)
+    print(asgi, wsgi, kind)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from bridge._translate.headers import ENVIRON_KEYS, is_length
 from bridge._translate.tls import put_tls
-from bridge._translate.urls import PATH_SAFE, native_path, server_address
+from bridge._translate.urls import PATH_SAFE, native_path, server_address, split_path
 from bridge._types import Environ, Scope
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
@@ -98,7 +98,7 @@ def _put_path(environ: Environ, scope: Scope) -> None:
     query: bytes | None = scope.get("query_string")
     script = ""
     if root:
-        script, path = _split(root, path)
+        script, path = split_path(root, path)
     if not path.isascii() or not script.isascii():
         script, path = _native(script, path, raw)
     # RFC 3875 4.1.5: PATH_INFO is empty or starts with a slash.
@@ -116,22 +116,6 @@ def _put_path(environ: Environ, scope: Scope) -> None:
         environ["QUERY_STRING"] = text = query.decode("latin-1")
         uri = uri + "?" + text
     environ["REQUEST_URI"] = environ["RAW_URI"] = uri
-
-
-def _split(root: str, path: str) -> tuple[str, str]:
-    """SCRIPT_NAME and PATH_INFO of a path below `root`, cut between segments only.
-
-    Servers disagree whether `path` holds the root (ASGI says it does); where it does not, it stays as it is.
-    """
-    script = root.rstrip("/")
-    if script and script[0] != "/":
-        script = "/" + script
-    for prefix in (root, script):
-        if path.startswith(prefix):
-            rest = path[len(prefix) :]
-            if not rest or rest[0] == "/":
-                return script, rest
-    return script, path
 
 
 def _native(script: str, path: str, raw: bytes | None) -> tuple[str, str]:

@@ -32,6 +32,22 @@ def native_path(text: str) -> str:
         ) from error
 
 
+def split_path(root: str, path: str) -> tuple[str, str]:
+    """The parts of `path` that are `root` and below it (SCRIPT_NAME and PATH_INFO), cut between segments only.
+
+    Servers disagree whether `path` holds the root (ASGI says it does); where it does not, it stays as it is.
+    """
+    script = root.rstrip("/")
+    if script and script[0] != "/":
+        script = "/" + script
+    for prefix in (root, script):
+        if path.startswith(prefix):
+            rest = path[len(prefix) :]
+            if not rest or rest[0] == "/":
+                return script, rest
+    return script, path
+
+
 def server_address(server: Any, host: str | None, scheme: str) -> tuple[str, str]:
     """SERVER_NAME and SERVER_PORT, which PEP 3333 wants never empty.
 

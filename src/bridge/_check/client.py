@@ -1,0 +1,106 @@
+"""The client and server of one request of a check."""
+
+import asyncio
+from time import monotonic
+from typing import Any, Final
+
+from bridge._check.requests import Request
+from bridge._types import ASGIApp, Event
+from bridge.errors import ClientDisconnected
+
+# Bytes of a response that are looked at; then the client leaves.
+_ENOUGH: Final = 2**20
+# How long a response may be awaited, how long one that has begun is watched, and how long an application may go on
+# when its client has left, in seconds.
+PATIENCE: Final = 15.0
+_WATCHED: Final = 0.5
+GRACE: Final = 5.0
+
+
+class Exchange:
+    """One request as an ASGI server makes it; `error` is what the application raised."""
+
+    def __init__(self, request: Request, state: dict[str, Any] | None) -> None:
+        self.status: int | None = None
+        self.size = 0
+        self.complete = False
+        self.left = False
+        self.error: BaseException | None = None
+        self.stuck = self.silent = False
+        self._request = request
+        self._scope = request.scope(state)
+        self._events = list(self._body())
+        self._over = asyncio.Event()
+        self._news = asyncio.Event()
+
+    async def run(self, app: ASGIApp) -> None:
+        """From the beginning to the end; bounded in time unless the application blocks the loop."""
+        task = asyncio.ensure_future(self._call(app))
+        started = monotonic()
+        while not task.done() and (left := self._limit(started) - monotonic()) > 0:
+            self._news.clear()
+            news = asyncio.ensure_future(self._news.wait())
+            await asyncio.wait({task, news}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            news.cancel()
+        if not task.done():
+            self.silent = self.status is None and not self.left
+            self._leave()
+            await asyncio.wait({task}, timeout=GRACE)
+        if not task.done():
+            self.stuck = True
+            task.cancel()
+            await asyncio.wait({task}, timeout=1.0)
+
+    async def _call(self, app: ASGIApp) -> None:
+        try:
+            await app(self._scope, self._receive, self._send)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self.error = error
+
+    def _limit(self, started: float) -> float:
+        if self.left:
+            return 0.0
+        return started + (PATIENCE if self.status is None else _WATCHED)
+
+    def _body(self) -> list[Event]:
+        pieces = self._request.pieces
+        if self._request.leaves == "in the request":
+            pieces = pieces[:-1]
+            return [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+        return [
+            {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
+            for number, piece in enumerate(pieces or (b"",), 1)
+        ]
+
+    async def _receive(self) -> Event:
+        if self._events:
+            return self._events.pop(0)
+        if self._request.leaves == "in the request":
+            self._leave()
+        await self._over.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, event: Event) -> None:
+        if self.left:
+            # ASGI HTTP & WebSocket, "Disconnected Client": raise, where the specification is 2.4 or newer.
+            raise ClientDisconnected
+        if event["type"] == "http.response.start":
+            self.status = event["status"]
+            if self._request.leaves == "in the response":
+                self._leave()
+        elif event["type"] == "http.response.body":
+            self.size += len(event.get("body", b""))
+            self.complete = not event.get("more_body", False)
+            if self.complete:
+                self._over.set()
+            elif self.size >= _ENOUGH:
+                self._leave()
+        self._news.set()
+        await asyncio.sleep(0)  # as a server does that writes; and whoever sends without end must not block the loop
+
+    def _leave(self) -> None:
+        self.left = True
+        self._over.set()
+        self._news.set()

@@ -1,0 +1,132 @@
+"""Asks an application all that a check asks, through both validators, on a loop of its own."""
+
+import asyncio
+import contextlib
+import signal
+import traceback
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from bridge._asgi_to_wsgi import AsgiToWsgi
+from bridge._check.asgi_validator import asgi_validator
+from bridge._check.client import GRACE, PATIENCE, Exchange
+from bridge._check.findings import Finding, Note, Outcome, of_error
+from bridge._check.lifespan import LifespanCheck
+from bridge._check.requests import Request
+from bridge._check.wsgi_validator import wsgi_validator
+from bridge._types import ASGIApp, WSGIApp
+from bridge._wsgi_to_asgi import WsgiToAsgi
+from bridge.errors import ProtocolError
+
+# How long one request may block the loop before its code is interrupted, in seconds.
+_BLOCKED: Final = 2 * PATIENCE
+_PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
+_ERRORS: Final = {
+    "wsgi": ("a response for every request", "PEP 3333, Error Handling"),
+    "asgi": ("a response for every request", "ASGI HTTP & WebSocket, Response Start"),
+}
+
+_current: ContextVar[Outcome] = ContextVar("bridge_check_outcome")
+
+
+def _note() -> Note:
+    return _current.get().note
+
+
+def probe_wsgi(app: WSGIApp, requests: Sequence[Request]) -> list[Outcome]:
+    """Ask a WSGI application, behind the adapter that an ASGI server would need."""
+    with WsgiToAsgi(wsgi_validator(app, _note), shutdown_timeout=GRACE, slow_warning=None) as adapter:
+        return asyncio.run(_ask_all(asgi_validator(adapter, _note), requests, "wsgi", None))
+
+
+def probe_asgi(app: ASGIApp, requests: Sequence[Request]) -> list[Outcome]:
+    """Ask an ASGI application: its lifespan, the requests, and those once more as a WSGI server would."""
+    watched = asgi_validator(app, _note)
+    inner = AsgiToWsgi(watched, lifespan="off", disconnect_grace=GRACE / 2, shutdown_timeout=GRACE)
+    outer = WsgiToAsgi(wsgi_validator(inner, _note), slow_warning=None, shutdown_timeout=GRACE)
+
+    async def ask() -> list[Outcome]:
+        outcomes = [Outcome("lifespan")]
+        lifespan = LifespanCheck(app, outcomes[0])
+        try:
+            if await lifespan.start():
+                outcomes += await _ask_all(watched, requests, "asgi", lifespan.state)
+                # To HEAD a WSGI server answers when the application has ended its response, and some never do.
+                with_bodies = [request for request in requests if request.method != "HEAD"]
+                behind = await _ask_all(outer, with_bodies, "asgi", lifespan.state)
+                outcomes += [Outcome(f"{one.asked}, as WSGI", one.ended, one.findings) for one in behind]
+        finally:
+            await lifespan.stop()
+        return outcomes
+
+    with outer, inner:
+        return asyncio.run(ask())
+
+
+async def _ask_all(
+    app: ASGIApp, requests: Sequence[Request], interface: str, state: dict[str, Any] | None
+) -> list[Outcome]:
+    return [await _ask(app, request, interface, state) for request in requests]
+
+
+async def _ask(app: ASGIApp, request: Request, interface: str, state: dict[str, Any] | None) -> Outcome:
+    outcome = Outcome(request.name)
+    _current.set(outcome)
+    exchanges = [Exchange(request, state) for _ in range(request.at_once)]
+    with _interrupted_when_blocked():
+        await asyncio.gather(*(exchange.run(app) for exchange in exchanges))
+    for exchange in exchanges:
+        _judge(exchange, outcome, interface)
+    outcome.ended = ", ".join(dict.fromkeys(map(_ended, exchanges)))
+    return outcome
+
+
+def _judge(exchange: Exchange, outcome: Outcome, interface: str) -> None:
+    error = exchange.error
+    if isinstance(error, ProtocolError):
+        outcome.note(of_error(error))
+    elif error is not None and not exchange.left:
+        where = _where(error)
+        when = "before its response" if exchange.status is None else "before the end of its response"
+        message = " ".join(str(error).split())
+        outcome.note(Finding(f"raised {type(error).__name__}: {message:.200}{where} {when}", *_ERRORS[interface]))
+    if exchange.silent:
+        did = f"has not answered within {PATIENCE:.0f} seconds"
+        outcome.note(Finding(did, *_ERRORS[interface]))
+    if exchange.stuck:
+        did = f"went on for {GRACE:.0f} seconds after its client had left"
+        outcome.note(Finding(did, "an end to the request", "ASGI HTTP & WebSocket, Disconnect"))
+
+
+def _where(error: BaseException) -> str:
+    """The place in the application's code."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(_PACKAGE):
+            return f" ({Path(frame.filename).name}:{frame.lineno})"
+    return ""
+
+
+def _ended(exchange: Exchange) -> str:
+    if exchange.status is None:
+        return "no response"
+    size = f"{exchange.status}, {exchange.size} bytes"
+    return f"{size}, then left" if exchange.left else size
+
+
+@contextlib.contextmanager
+def _interrupted_when_blocked() -> Iterator[None]:
+    """Code that blocks the loop would block its check for ever."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"the event loop was blocked for {_BLOCKED:.0f} seconds")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, _BLOCKED)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

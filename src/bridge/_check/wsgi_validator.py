@@ -1,0 +1,123 @@
+"""Stands between a WSGI server and an application, and notes each clause of PEP 3333 and HTTP that the latter breaks.
+
+It is stricter than the adapter, which mends what can be mended: a server may not.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from bridge._check.findings import Finding, Note, of_error
+from bridge._translate.response_to_events import ENDED, HELD, IDLE, Response
+from bridge._types import Environ, StartResponse, Write, WSGIApp
+from bridge.errors import ApplicationProtocolError
+
+_DETAILS: Final = "PEP 3333, Specification Details"
+_START: Final = "PEP 3333, The start_response() Callable"
+_LENGTH: Final = "PEP 3333, Handling the Content-Length Header"
+
+
+def wsgi_validator(app: WSGIApp, note: Callable[[], Note]) -> WSGIApp:
+    """`app`, watched; `note()` is where the findings of the request at hand go."""
+
+    def watched(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        watch = _Watch(note(), environ["REQUEST_METHOD"], start_response)
+        iterable = app(environ, watch.start_response)
+        taken: Iterable[bytes] = watch.take(iterable)
+        return taken
+
+    return watched
+
+
+class _Watch:
+    """One request."""
+
+    def __init__(self, note: Note, method: str, start_response: StartResponse) -> None:
+        self._note = note
+        self._start_response = start_response
+        self._head_only = method == "HEAD"
+        self._response = Response(head_only=self._head_only, write=_unused)
+        self._code = ""
+        self._write: Write = _unused
+        self._close: Callable[[], object] | None = None
+
+    def start_response(self, status: Any, headers: Any, exc_info: Any = None, /) -> Write:
+        try:
+            self._response.start_response(status, headers, exc_info)
+        except ApplicationProtocolError as error:
+            self._note(of_error(error))
+        except BaseException:
+            pass  # what exc_info holds, and the server raises it as well
+        if isinstance(status, str):
+            self._look_at(status)
+        self._write = self._start_response(status, headers, *(() if exc_info is None else (exc_info,)))
+        return self._wrote
+
+    def _look_at(self, status: str) -> None:
+        self._code = status[:3]
+        did = f"gave the status {status!r:.80}"
+        if len(status) < 5:
+            self._note(Finding(did, "a code, a space and a reason phrase", _START))
+        if self._code[:1] == "1":
+            self._note(Finding(did, "a final response, 2xx to 5xx", "RFC 9110 15.2"))
+
+    def _wrote(self, data: bytes) -> object:
+        self._see(data)
+        return self._write(data)
+
+    def take(self, iterable: Any) -> Any:
+        """What the application returned, as it is to go on to the server."""
+        if isinstance(iterable, bytes | str) or not (hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
+            did = f"returned {type(iterable).__name__} ({iterable!r:.60})"
+            self._note(Finding(did, "an iterable of bytestrings", _DETAILS))
+            return iterable
+        self._close = getattr(iterable, "close", None)
+        return _Iterable(self._chunks(iterable), self._closed)
+
+    def _chunks(self, iterable: Iterable[Any]) -> Iterator[bytes]:
+        for chunk in iterable:
+            self._see(chunk)
+            yield chunk
+        if self._response.state is not ENDED:
+            self._tell(self._response.end)
+
+    def _see(self, data: Any) -> None:
+        if data and self._code in ("204", "304"):
+            self._note(
+                Finding(
+                    f"sent a body of {len(data)} bytes or more with the status {self._code}", "none", "RFC 9110 6.4.1"
+                )
+            )
+        if not (self._head_only and self._response.state not in (IDLE, HELD)):
+            self._tell(lambda: self._response.chunk(data))
+        if self._response.overrun:
+            self._note(Finding("sent more than its Content-Length", "as many bytes as it says", _LENGTH))
+
+    def _tell(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except ApplicationProtocolError as error:
+            self._note(of_error(error))
+
+    def _closed(self) -> None:
+        if self._close is None:
+            return
+        try:
+            self._close()
+        except Exception as error:
+            self._note(Finding(f"raised {error!r:.100} in close()", "close() to release resources", _DETAILS))
+            raise
+
+
+class _Iterable:
+    """PEP 3333: `close()` is there however far the server has come."""
+
+    def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+
+def _unused(_data: bytes) -> object:
+    raise AssertionError("the server has a write() of its own")

@@ -1,0 +1,99 @@
+"""Finds the application that a command line names."""
+
+import difflib
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from bridge.interfaces import Interface, TwoSided, interface_of
+
+_PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
+
+
+class NoSuchApp(Exception):
+    """The name that a command line gave leads nowhere; the message says where it ends."""
+
+
+def load(spec: str) -> tuple[Any, Interface]:
+    """The application of `spec`, and its interface.
+
+    Raises `SystemExit` with one line that says what is wrong with the name; where the application's own code raised,
+    its traceback is printed first.
+    """
+    try:
+        app = find(spec)
+    except NoSuchApp as error:
+        raise SystemExit(f"bridge: {error}") from None
+    except Exception:
+        sys.stderr.write(users_traceback())
+        raise SystemExit(1) from None
+    try:
+        return app, interface_of(app)
+    except TypeError as error:
+        raise SystemExit(f"bridge: {spec}: {error}") from None
+
+
+def find(spec: str) -> Any:
+    """The object that `spec` names. Raises `NoSuchApp`, or what the application's own code raises."""
+    module_name, colon, name = spec.partition(":")
+    call = name.endswith("()")
+    path = name.removesuffix("()")
+    if not (colon and module_name and all(part.isidentifier() for part in path.split("."))):
+        raise NoSuchApp(f"expected MODULE:NAME, as in mysite.wsgi:application, got {spec!r}")
+    found: Any = _module(module_name)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise NoSuchApp(_missing(found, part))
+        found = getattr(found, part)
+    return found() if call else found
+
+
+def describe(app: Any) -> str:
+    """What an application is, in a word or two."""
+    if isinstance(app, TwoSided):
+        return repr(app)
+    named = app if hasattr(app, "__qualname__") else type(app)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def users_traceback() -> str:
+    """The traceback of the exception being handled, from where the user's code begins."""
+    error = sys.exc_info()[1]
+    assert error is not None
+    shown = traceback.TracebackException.from_exception(error)
+    while shown.stack and _is_ours(shown.stack[0].filename):
+        del shown.stack[0]
+    return "".join(shown.format())
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        hint = f"; {name.removesuffix('.py')!r} is its name" if name.endswith(".py") else ""
+        raise NoSuchApp(f"there is no module {error.name!r} in {sys.path[0]} or on Python's path{hint}") from None
+
+
+def _missing(owner: Any, name: str) -> str:
+    where = f"the module {owner.__name__!r}" if isinstance(owner, ModuleType) else f"the {type(owner).__name__}"
+    if isinstance(owner, ModuleType) and getattr(owner, "__file__", None):
+        where += f" ({owner.__file__})"
+    if isinstance(owner, ModuleType) and _is_hidden(owner):
+        return f"{where} has no {name!r}; it hides the file of that name in {sys.path[0]}, which needs another name"
+    similar = difflib.get_close_matches(name, dir(owner), n=1)
+    return f"{where} has no {name!r}" + (f"; did you mean {similar[0]!r}?" if similar else "")
+
+
+def _is_hidden(module: ModuleType) -> bool:
+    """Whether there is a file for it in the current directory, but Python had imported another one before."""
+    file = Path(sys.path[0], *module.__name__.split(".")).with_suffix(".py")
+    return file.exists() and not (module.__file__ and file.samefile(module.__file__))
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_PACKAGE) or "importlib" in filename

@@ -1,0 +1,250 @@
+"""The command line as a process: what it serves under each server, how it stops, what it says when it cannot."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bridge._cli.servers import SERVERS
+from bridge.cli import main
+
+PATIENCE = 20.0
+SCRIPT = Path(sys.executable).with_name("bridge")
+SHOP = """\
+import threading
+
+from bridge import Mounts
+
+
+def old(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"old in a thread" if threading.current_thread() is not threading.main_thread() else b"old"]
+
+
+async def new(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"new"})
+
+
+site = Mounts({"/": old, "/new": new})
+number = 1
+
+
+def create_app():
+    return old
+"""
+
+
+@pytest.fixture(name="shop")
+def shop_fixture(tmp_path: Path) -> Path:
+    """A directory with a project."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "raises.py").write_text("def deep():\n    return 1 / 0\n\n\ndeep()\n")
+    return tmp_path
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def ran(
+    directory: Path, *words: str, command: Sequence[str] = (sys.executable, "-m", "bridge")
+) -> tuple[int, str, str]:
+    """Exit status, output and errors of one command."""
+    done = subprocess.run(
+        [*command, *words], cwd=directory, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+class Serving:
+    """A `bridge serve` that runs, in a session of its own."""
+
+    def __init__(self, directory: Path, words: Sequence[str], port: int) -> None:
+        self.port = port
+        self.log_path = directory / "serve.log"
+        with self.log_path.open("wb") as log:
+            # Servers warn of their own accord.
+            kept = {name: value for name, value in environment().items() if name != "PYTHONWARNINGS"}
+            self.process = subprocess.Popen(
+                [str(SCRIPT), "serve", *words], cwd=directory, env=kept, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def get(self, path: str = "/") -> bytes:
+        """The body, once the server answers."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            assert self.process.poll() is None, self.log()
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+                connection.request("GET", path)
+                response = connection.getresponse()
+                with contextlib.closing(connection):
+                    assert 200 == response.status, self.log()
+                    return response.read()
+            except ConnectionError:
+                assert time.monotonic() < deadline, self.log()
+                time.sleep(0.02)
+
+    def stop(self, how: signal.Signals) -> int:
+        """The exit status after the signal."""
+        self.process.send_signal(how)
+        return self.process.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def serving(directory: Path, *words: str) -> Iterator[Serving]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = Serving(directory, [*words, "--port", str(port)], port)
+    try:
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("under", SERVERS)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+class TestServe:
+    def test_an_app_of_each_interface(self, shop: Path, under: str, how: signal.Signals) -> None:
+        """Ctrl-C and SIGTERM end the server as they do without us."""
+        app, body = ("shop:old", b"old") if how == signal.SIGINT else ("shop:new", b"new")
+        with serving(shop, app, "--under", under) as server:
+            assert body == server.get()[:3]
+            status = server.stop(how)
+
+        assert status in (0, 130, 143, -how), server.log()
+        assert server.log().startswith(f"bridge: {app} (shop.{app[5:]}) speaks ")
+        assert "bridge/_cli" not in server.log()
+
+
+@pytest.mark.timeout(60)
+class TestServing:
+    @pytest.mark.parametrize("under", ["uvicorn", "gunicorn", "granian"])
+    def test_mounts(self, shop: Path, under: str) -> None:
+        with serving(shop, "shop:site", "--under", under) as server:
+            assert (b"old", b"new") == (server.get("/x")[:3], server.get("/new/x"))
+            assert "speaks ASGI and WSGI" in server.log()
+            server.stop(signal.SIGTERM)
+
+    def test_a_factory_with_workers(self, shop: Path) -> None:
+        with serving(shop, "shop:create_app()", "--under", "gunicorn", "--workers", "2", "--threads", "3") as server:
+            assert b"old" == server.get()[:3]
+            server.stop(signal.SIGTERM)
+
+        assert 2 == server.log().count("Booting worker")
+
+    def test_reload(self, shop: Path) -> None:
+        with serving(shop, "shop:old", "--reload", "--log-level", "warning") as server:
+            assert b"old" == server.get()[:3]
+            changed = SHOP.replace('b"old in a thread"', 'b"changed"')
+            (shop / "shop.py").write_text(changed)
+            deadline = time.monotonic() + PATIENCE
+            while server.get() != b"changed":
+                assert time.monotonic() < deadline, server.log()
+                time.sleep(0.05)
+            server.stop(signal.SIGTERM)
+
+    def test_options_of_the_server_go_behind_two_dashes(self, shop: Path) -> None:
+        with serving(shop, "shop:old", "--port", "1") as server:  # the last one counts
+            assert b"old" == server.get()[:3]
+            server.stop(signal.SIGTERM)
+        assert "Traceback" not in server.log()
+        status, _, told = ran(shop, "serve", "shop:old", "--port", "0", "--", "--no-such-option")
+        assert (2, True) == (status, "No such option" in told), "it is Uvicorn that says so"
+
+    def test_a_port_in_use(self, shop: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            told = ran(shop, "serve", "shop:old", "--port", port)
+
+        assert (1, "", f"bridge: cannot listen on 127.0.0.1 port {port}: Address already in use\n") == told
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "mounts"])
+class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("nowhere:app", "bridge: there is no module 'nowhere' in "),
+            ("shop:ol", "has no 'ol'; did you mean 'old'?"),
+            ("shop:number", "bridge: shop:number: expected an application, either WSGI"),
+            ("shop", "bridge: expected MODULE:NAME, as in mysite.wsgi:application, got 'shop'"),
+        ],
+    )
+    def test_what_is_wrong_is_told_in_one_line(self, shop: Path, command: str, name: str, words: str) -> None:
+        status, out, told = ran(shop, command, name)
+
+        assert (1, "", 1) == (status, out, told.count("\n"))
+        assert words in told
+
+    def test_an_error_of_the_users_code_has_their_traceback_and_no_noise(self, shop: Path, command: str) -> None:
+        status, out, told = ran(shop, command, "raises:app")
+
+        assert (1, "") == (status, out)
+        assert told.startswith("Traceback (most recent call last):\n")
+        assert told.endswith("ZeroDivisionError: division by zero\n")
+        assert 2 == told.count('  File "') == told.count("raises.py")
+
+
+class TestCommands:
+    def test_check(self, shop: Path) -> None:
+        (shop / "sin.py").write_text(
+            "def app(environ, start_response):\n    start_response('204 No Content', [])\n    return [b'x']\n"
+        )
+        good, bad = ran(shop, "check", "shop:site"), ran(shop, "check", "sin:app", "--json")
+
+        assert (0, "") == (good[0], good[2])
+        assert "nothing is broken" in good[1]
+        assert (1, "", "RFC 9110 6.4.1") == (bad[0], bad[2], json.loads(bad[1])["asked"][0]["findings"][0]["clause"])
+
+    def test_mounts(self, shop: Path) -> None:
+        status, out, told = ran(shop, "mounts", "shop:site")
+
+        assert (0, "") == (status, told)
+        assert ["/new", "shop.new", "asgi", "natively", "adapted"] == out.splitlines()[2].split()
+
+    def test_the_script_is_the_module(self, shop: Path) -> None:
+        assert ran(shop, "--help") == ran(shop, "--help", command=[str(SCRIPT)])
+
+    @pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["check", "--help"], ["mounts", "--help"]])
+    def test_help_teaches(self, words: list[str], shop: Path) -> None:
+        status, out, told = ran(shop, *words)
+
+        assert (0, "") == (status, told)
+        assert "exit status: 0 all is well, 1 a problem" in out
+
+    @pytest.mark.parametrize(
+        ("words", "problem"),
+        [
+            ([], "the following arguments are required"),
+            (["fly"], "invalid choice: 'fly'"),
+            (["serve", "a:b", "--port", "x"], "'x' is not a TCP port (0 to 65535)"),
+            (["serve", "a:b", "--port", "65536"], "'65536' is not a TCP port (0 to 65535)"),
+            (["serve", "a:b", "--workers", "0"], "'0' is not a whole number of 1 or more"),
+            (["serve", "a:b", "--under", "apache"], "invalid choice: 'apache'"),
+            (["check", "a:b", "--", "--x"], 'only "serve" takes options of a server'),
+        ],
+    )
+    def test_a_wrong_command_line(self, words: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as raised:
+            main(words)
+
+        assert 2 == raised.value.code
+        assert problem in capsys.readouterr().err
