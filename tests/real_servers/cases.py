@@ -12,35 +12,16 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 import apps
 import servers
+from real_servers.kinds import Kind
 from servers import MIB, Server
 
 HELLO = b"Hello, world!\n"
 MEMORY_BOUND = 48  # MiB over idle, for 64 MiB in either direction
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A server as one sets it up, and what can be expected of it."""
-
-    run: Callable[[Path, str], servers.Running]
-    keeps_connections: Callable[[http.client.HTTPResponse], bool] = lambda response: True
-    concurrent: bool = True
-    streams_uploads: bool = True
-    stops_cleanly_on: Any = servers.signal.SIGTERM
-
-    def __str__(self) -> str:
-        return self.run.__name__
-
-    def as_parameter(self) -> Any:
-        return pytest.param(self, id=str(self), marks=pytest.mark.xdist_group(str(self)))
 
 
 class Cases:
@@ -242,7 +223,7 @@ class Cases:
         """200 requests of five kinds at once, every tenth slow: each gets the bytes made from its own."""
 
         async def all_at_once() -> list[None]:
-            return await asyncio.gather(*(one_of_many(server.port, number) for number in range(200)))
+            return await asyncio.gather(*(one_of_many(server, number) for number in range(200)))
 
         asyncio.run(all_at_once())
 
@@ -282,7 +263,7 @@ def settled(value: Callable[[], int]) -> int:
     return latest
 
 
-async def one_of_many(port: int, number: int) -> None:
+async def one_of_many(server: Server, number: int) -> None:
     query = {"id": number, "repeat": 20_000 if number % 5 == 1 else 1}
     if number % 2:
         query["stream"] = 1
@@ -294,7 +275,7 @@ async def one_of_many(port: int, number: int) -> None:
         head, payload = f"{head}Transfer-Encoding: chunked\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     else:
         head, payload = f"{head}Content-Length: {len(body)}\r\n" if body else head, body
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection(sock=server.connect_socket())
     writer.write(f"{head}\r\n".encode() + payload)
     raw = await reader.read()
     writer.close()

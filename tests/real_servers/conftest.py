@@ -1,0 +1,36 @@
+"""The fixtures of the cases: one server for all that leave it running, one of their own for those that stop it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import servers
+from real_servers.kinds import ASGI_APP, WSGI_APP, ASGI, Kind
+
+
+def app_for(kind: Kind) -> str:
+    return WSGI_APP if kind in ASGI else ASGI_APP
+
+
+@pytest.fixture(scope="module")
+def server(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """One server for all cases that leave it running."""
+    with kind.run(tmp_path_factory.mktemp(str(kind)), app_for(kind)) as running:
+        yield running
+
+
+@pytest.fixture
+def launch(kind: Kind, tmp_path: Path) -> Callable[[], servers.Running]:
+    """Start a server for one test."""
+    return lambda: kind.run(tmp_path, app_for(kind))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        kind, name = parameters.get("kind"), getattr(item, "originalname", item.name).removeprefix("test_")
+        if isinstance(kind, Kind) and name in kind.cannot:
+            item.add_marker(pytest.mark.xfail(reason=kind.cannot[name]))
+        if isinstance(kind, Kind) and name in kind.lacks:
+            item.add_marker(pytest.mark.xfail(reason=kind.lacks[name], run=False))
