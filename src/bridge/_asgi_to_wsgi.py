@@ -20,6 +20,7 @@ from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.events_to_response import END, EarlyHint, File, Head, plain_response
 from bridge._translate.input_to_events import Body, body_length
 from bridge._types import ASGIApp, Environ, Scope, StartResponse
+from bridge._wsgi_servers import complete
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
 _log = logging.getLogger("bridge")
@@ -78,6 +79,7 @@ class AsgiToWsgi:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """One request of a WSGI server (PEP 3333); raises what the application raises before its response begins."""
         side, spawn = self._tasks.here()
+        complete(environ)
         if environ.get("HTTP_UPGRADE", "").lower() == "websocket" and not self._warned_of_websocket:
             self._warned_of_websocket = True
             _log.warning(
@@ -208,6 +210,7 @@ class _Chunks:
                 chunks.append(item)
                 continue
             if item is ENDED:
+                conversation.abort()
                 raise conversation.failure()
             if item is END:
                 self._sent_all = True

@@ -68,6 +68,10 @@ class Conversation(Task):
         failure.__cause__ = error
         return failure
 
+    def abort(self) -> None:
+        """The response breaks off, and must not look complete."""
+        self._connection.abort()
+
     # -- on the loop
 
     async def work(self) -> None:

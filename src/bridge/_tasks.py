@@ -15,6 +15,7 @@ from bridge._call import Call
 from bridge._crossing import LoopGone, Spawn
 from bridge._host import current
 from bridge._loop import TimedCrossing
+from bridge._native import new_event
 from bridge._stats import Counters, LoopStats
 from bridge._task_side import LAST_SECOND, Options, TaskSide
 
@@ -150,7 +151,7 @@ class Tasks:
         assert private is not None
         if not private.usable:
             return
-        done = threading.Event()
+        done = new_event()
 
         async def end() -> None:
             try:

@@ -143,9 +143,10 @@ class Cases:
             first = connection.ask(method, path, b"abc" if method == "POST" else b"")
             assert (status, body) == (first.status, first.read())
 
-            assert kind.keeps_connections(first) is not first.will_close
-            if not first.will_close:
+            if kind.keeps_connections(first):
                 assert HELLO == connection.ask("GET", "/hello").read()
+            else:
+                assert b"" == connection.reader.read(1), "not one byte behind the response"
 
     def test_clients_that_abort_an_endless_stream_free_its_thread(self, server: Server) -> None:
         """Twelve leave, more than there are threads; the next request is served and each of the twelve is closed."""
@@ -210,10 +211,9 @@ class Cases:
         """The client can tell that the response is not whole; the next request gets its answer."""
         logged = len(server.log())
         with server.connect() as connection:
-            response = connection.ask("GET", path)
-            assert 200 == response.status
+            # Some servers have not sent the head by then.
             with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
-                response.read()
+                connection.ask("GET", path).read()
 
         self.served(server)
         traceback = r"Traceback[\s\S]+apps\.py[\s\S]+LookupError: raised in the middle"
