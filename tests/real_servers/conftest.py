@@ -28,9 +28,17 @@ def launch(kind: Kind, tmp_path: Path) -> Callable[[], servers.Running]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        parameters = getattr(getattr(item, "callspec", None), "params", {})
-        kind, name = parameters.get("kind"), getattr(item, "originalname", item.name).removeprefix("test_")
-        if isinstance(kind, Kind) and name in kind.cannot:
-            item.add_marker(pytest.mark.xfail(reason=kind.cannot[name]))
-        if isinstance(kind, Kind) and name in kind.lacks:
-            item.add_marker(pytest.mark.xfail(reason=kind.lacks[name], run=False))
+        kind = getattr(getattr(item, "callspec", None), "params", {}).get("kind")
+        if isinstance(kind, Kind):
+            for name in names_of(item, kind):
+                if name in kind.cannot:
+                    item.add_marker(pytest.mark.xfail(reason=kind.cannot[name]))
+                if name in kind.lacks:
+                    item.add_marker(pytest.mark.xfail(reason=kind.lacks[name], run=False))
+
+
+def names_of(item: pytest.Item, kind: Kind) -> list[str]:
+    """What a kind may call a case: with and without its parameters."""
+    name = getattr(item, "originalname", item.name).removeprefix("test_")
+    parameters = item.callspec.id.replace(str(kind), "", 1).strip("-")  # type: ignore[attr-defined]
+    return [name, f"{name}[{parameters}]"]

@@ -36,15 +36,17 @@ def with_a_length(response: http.client.HTTPResponse) -> bool:
 class Kind:
     """A server as one sets it up, and what can be expected of it.
 
-    `cannot` names cases and says why they fail there; they are run, and have to. `lacks` does so for those that mean
+    `cannot` names cases and says why they fail there; they are run, and have to; the
+    name may end in the parameters of one of them, in brackets. `lacks` does so for those that mean
     nothing there, or would hang the server, and are not run.
     """
 
     run: Callable[[Path, str], servers.Running]
     core: bool = False
     keeps_connections: Callable[[http.client.HTTPResponse], bool] = always
-    concurrent: bool = True
+    at_once: int = 6
     streams_uploads: bool = True
+    decodes_chunks: bool = True
     stops_cleanly_on: Any = SIGTERM
     forks: bool = False
     cannot: Mapping[str, str] = field(default_factory=dict)
@@ -58,26 +60,63 @@ class Kind:
         return pytest.param(self, id=str(self), marks=marks)
 
 
+UNBOUNDED = "Daphne hands the whole body over as one event, and collects a response without limit for a slow client"
+NO_LIFESPAN = "Daphne has no lifespan"
+DAPHNE = {
+    "a_large_upload_takes_little_memory": UNBOUNDED,
+    "a_large_download_waits_for_its_client": UNBOUNDED,
+    "lifespan_runs_once_a_process": NO_LIFESPAN,
+    "shutdown_runs_though_streams_are_live": NO_LIFESPAN,
+}
+KILLED = "the worker is killed at the end of the grace, while it still waits for its streams"
+
 ASGI = [
     Kind(servers.uvicorn_httptools_uvloop, core=True),
     Kind(servers.uvicorn_h11_asyncio, core=True),
     Kind(servers.hypercorn_asyncio, core=True),
     Kind(servers.hypercorn_uvloop),
     Kind(servers.hypercorn_trio, core=True),
-    Kind(servers.daphne),
-    Kind(servers.granian_asgi),
-    Kind(servers.gunicorn_asgi, forks=True),
+    Kind(servers.daphne, streams_uploads=False, cannot=DAPHNE),
+    Kind(servers.granian_asgi, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+    Kind(servers.gunicorn_asgi, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
 ]
 
+BLIND = "the server shows no connection and tells nothing: a leave is noticed at the next write"
+EMPTY_REPLY = {
+    "an_exception_before_the_body_is_a_500": "uWSGI logs the traceback, and closes the connection without an answer"
+}
+READS_ON = "Cheroot reads the rest of the upload before it sends a response"
+UNTIL_CLOSE = "HTTP/1.0: without a length, the end of the connection is the end of the response"
+ONE_LOOP = "bjoern has one thread: while it waits for one app, all clients wait"
+BJOERN = dict.fromkeys(
+    [
+        "each_chunk_arrives_before_the_next_is_made",
+        "a_large_download_waits_for_its_client",
+        "clients_that_abort_an_endless_stream_free_its_thread",
+        "an_app_that_sends_nothing_is_told_of_the_leave",
+        "sigterm_ends_live_streams",
+    ],
+    ONE_LOOP,
+)
+
+
+def _gunicorn(run: Callable[[Path, str], servers.Running], **more: Any) -> Kind:
+    return Kind(run, forks=True, **more)
+
+
+def _uwsgi(run: Callable[[Path, str], servers.Running], at_once: int, cannot: Mapping[str, str] | None = None) -> Kind:
+    return Kind(run, forks=True, at_once=at_once, keeps_connections=never, cannot={**EMPTY_REPLY, **(cannot or {})})
+
+
 WSGI = [
-    Kind(servers.gunicorn_sync, forks=True, core=True, keeps_connections=never, concurrent=False),
-    Kind(servers.gunicorn_sync_preload, forks=True, keeps_connections=never, concurrent=False),
-    Kind(servers.gunicorn_gthread, forks=True, core=True),
-    Kind(servers.gunicorn_gthread_preload, forks=True, core=True),
-    Kind(servers.gunicorn_gevent, forks=True),
-    Kind(servers.gunicorn_gevent_preload, forks=True),
-    Kind(servers.gunicorn_gevent_pywsgi, forks=True),
-    Kind(servers.gunicorn_gevent_pywsgi_preload, forks=True),
+    _gunicorn(servers.gunicorn_sync, core=True, keeps_connections=never, at_once=1),
+    _gunicorn(servers.gunicorn_sync_preload, keeps_connections=never, at_once=1),
+    _gunicorn(servers.gunicorn_gthread, core=True),
+    _gunicorn(servers.gunicorn_gthread_preload, core=True),
+    _gunicorn(servers.gunicorn_gevent),
+    _gunicorn(servers.gunicorn_gevent_preload),
+    _gunicorn(servers.gunicorn_gevent_pywsgi),
+    _gunicorn(servers.gunicorn_gevent_pywsgi_preload),
     # Waitress calls the app when the body is whole, keeps a connection only behind a declared length, and ends on
     # SIGTERM without a word to Python.
     Kind(
@@ -88,16 +127,43 @@ WSGI = [
         stops_cleanly_on=SIGINT,
     ),
     Kind(servers.waitress_unix, keeps_connections=with_a_length, streams_uploads=False, stops_cleanly_on=SIGINT),
-    Kind(servers.uwsgi_prefork, forks=True, keeps_connections=never),
-    Kind(servers.uwsgi_lazy_apps, forks=True, keeps_connections=never),
-    Kind(servers.uwsgi_threads, forks=True, keeps_connections=never),
-    Kind(servers.uwsgi_gevent, forks=True, keeps_connections=never),
-    Kind(servers.granian_wsgi, forks=True),
-    Kind(servers.cheroot),
+    _uwsgi(servers.uwsgi_prefork, 2),
+    _uwsgi(servers.uwsgi_lazy_apps, 2),
+    _uwsgi(servers.uwsgi_threads, 6),
+    _uwsgi(
+        servers.uwsgi_gevent,
+        6,
+        {"lifespan_runs_once_a_process": "uWSGI runs no atexit function where it has greenlets"},
+    ),
+    Kind(servers.granian_wsgi, forks=True, cannot={"an_app_that_sends_nothing_is_told_of_the_leave": BLIND}),
+    Kind(
+        servers.cheroot,
+        cannot={"the_app_answers_while_it_reads": READS_ON, "an_answer_does_not_wait_for_the_upload": READS_ON},
+    ),
     Kind(servers.werkzeug, keeps_connections=never, stops_cleanly_on=SIGINT),
-    Kind(servers.wsgiref, keeps_connections=never, concurrent=False, stops_cleanly_on=SIGINT),
-    Kind(servers.django_runserver, stops_cleanly_on=SIGINT),
+    Kind(
+        servers.wsgiref,
+        keeps_connections=never,
+        at_once=1,
+        decodes_chunks=False,
+        stops_cleanly_on=SIGINT,
+        cannot={"an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": UNTIL_CLOSE},
+    ),
+    Kind(
+        servers.django_runserver,
+        keeps_connections=with_a_length,
+        decodes_chunks=False,
+        stops_cleanly_on=SIGINT,
+        lacks={"an_exception_in_the_middle_is_a_broken_response": "it keeps the connection open after an exception"},
+    ),
     Kind(servers.gevent_pywsgi),
     Kind(servers.eventlet, stops_cleanly_on=SIGINT),
-    Kind(servers.bjoern, concurrent=False, streams_uploads=False, stops_cleanly_on=SIGINT),
+    Kind(
+        servers.bjoern,
+        at_once=1,
+        streams_uploads=False,
+        stops_cleanly_on=SIGINT,
+        cannot={"a_large_upload_takes_little_memory": "bjoern collects the body in memory"},
+        lacks=BJOERN,
+    ),
 ]

@@ -66,6 +66,10 @@ class Server:
         assert status == 200, body
         return dict(json.loads(body))
 
+    def counted(self, what: str) -> int:
+        """How often the app has counted that, in all processes."""
+        return len(self.signals.told(f"counted {what}"))
+
     def wait_for(self, holds: Callable[[], bool], what: str, patience: float = 15.0) -> None:
         """Return once `holds()`; fail with the log when it does not become true."""
         deadline = time.monotonic() + patience
@@ -75,12 +79,13 @@ class Server:
 
     @contextmanager
     def memory_bound(self, mebibytes: int) -> Iterator[None]:
-        """Fail if the peak of the resident memory of the serving process rises further than this over its present."""
-        status = Path(f"/proc/{self.counters()['pid']}/status")
-        status.with_name("clear_refs").write_text("5")  # the peak is counted from here: proc(5)
-        idle = _kibibytes(status, "VmRSS")
+        """Fail if the peak of the resident memory of a process rises further than this over its present."""
+        idle = {Path(f"/proc/{member.pid}/status"): 0 for member in self.family()}
+        for status in idle:
+            status.with_name("clear_refs").write_text("5")  # the peak is counted from here: proc(5)
+            idle[status] = _kibibytes(status, "VmRSS")
         yield
-        grown = _kibibytes(status, "VmHWM") - idle
+        grown = max(_kibibytes(status, "VmHWM") - before for status, before in idle.items())
         assert grown < mebibytes * 1024, f"{self.name}: memory grew by {grown} KiB"
 
     def family(self) -> list[psutil.Process]:
@@ -145,6 +150,7 @@ def serve(
     unix: bool = False,
     tls: ssl.SSLContext | None = None,
     environment: dict[str, str] | None = None,
+    ready: tuple[str, int] = ("", 0),
 ) -> Running:
     """Run the set-up `name` of docs/servers/ with `app`, an expression, and `more` options."""
     address: Address = str(directory / "run" / "mysite.sock") if unix else (host, free_port())
@@ -155,7 +161,7 @@ def serve(
         (directory / file).write_text(_placed(text, directory, address))
     program, *words = (_placed(word, directory, address) for word in setup.words())
     command = [program, *more, *words]
-    return start(name, directory, command, address, tls=tls, environment=environment)
+    return start(name, directory, command, address, tls=tls, environment=environment, ready=ready)
 
 
 def write_site(directory: Path, app: str) -> None:
@@ -195,8 +201,12 @@ def start(
     tls: ssl.SSLContext | None = None,
     environment: dict[str, str] | None = None,
     more_logs: Sequence[Path] = (),
+    ready: tuple[str, int] = ("", 0),
 ) -> Iterator[Server]:
-    """Run `command` in `directory` until the end of the block; yields once /hello is answered."""
+    """Run `command` in `directory` until the end of the block; yields once /hello is answered, and `ready` is logged.
+
+    `ready` is a text and how often it has to be there: once for each process, say.
+    """
     log_path, temporary = directory / "server.log", directory / "tmp"
     inherited = {
         **os.environ,
@@ -222,6 +232,7 @@ def start(
     server = Server(name, process, address, log_path, Signals(directory / "signals"), tls, list(more_logs))
     try:
         _wait_until_it_answers(server)
+        server.wait_for(lambda: server.log().count(ready[0]) >= ready[1], f"{ready} is logged")
         yield server
         if not server.stopped:
             server.stop()

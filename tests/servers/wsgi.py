@@ -50,20 +50,26 @@ def waitress_unix(directory: Path, app: str) -> Running:
     return serve("waitress_unix", directory, app, ["--threads=6"], unix=True)
 
 
+def _uwsgi(name: str, directory: Path, app: str, *, processes: int = 1, forked_after_import: bool = False) -> Running:
+    # A worker that is told to stop while it imports the app catches the signal there, and goes on without it.
+    ready = ("ready in", 1 if forked_after_import else processes)
+    return serve(name, directory, app, ["--worker-reload-mercy", str(GRACE)], ready=ready)
+
+
 def uwsgi_prefork(directory: Path, app: str) -> Running:
-    return serve("uwsgi_prefork", directory, app)
+    return _uwsgi("uwsgi_prefork", directory, app, processes=2, forked_after_import=True)
 
 
 def uwsgi_lazy_apps(directory: Path, app: str) -> Running:
-    return serve("uwsgi_lazy_apps", directory, app)
+    return _uwsgi("uwsgi_lazy_apps", directory, app, processes=2)
 
 
 def uwsgi_threads(directory: Path, app: str) -> Running:
-    return serve("uwsgi_threads", directory, app)
+    return _uwsgi("uwsgi_threads", directory, app)
 
 
 def uwsgi_gevent(directory: Path, app: str) -> Running:
-    return serve("uwsgi_gevent", directory, app)
+    return _uwsgi("uwsgi_gevent", directory, app)
 
 
 def granian_wsgi(directory: Path, app: str) -> Running:
