@@ -135,6 +135,10 @@ WSGI = [
         6,
         {"lifespan_runs_once_a_process": "uWSGI runs no atexit function where it has greenlets"},
     ),
+    Kind(servers.apache_daemon, forks=True, at_once=6),
+    Kind(servers.apache_daemon_subinterpreter, forks=True),
+    Kind(servers.apache_embedded, forks=True),
+    Kind(servers.apache_embedded_subinterpreter, forks=True),
     Kind(servers.granian_wsgi, forks=True, cannot={"an_app_that_sends_nothing_is_told_of_the_leave": BLIND}),
     Kind(
         servers.cheroot,

@@ -4,6 +4,7 @@ Each is a context manager that yields a `Server` once it answers, and stops it w
 does not start, dies, does not stop within its grace or leaves a process behind is an `AssertionError` with its log.
 """
 
+from servers.apache import *  # noqa: F403
 from servers.asgi import *  # noqa: F403
 from servers.connection import Address, Connection
 from servers.process import GRACE, ROOT, START_PATIENCE, STOP_PATIENCE, Running, Server

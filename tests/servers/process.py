@@ -158,8 +158,8 @@ def serve(
     write_site(directory, app)
     for file, text in setup.files.items():
         (directory / file).parent.mkdir(exist_ok=True)
-        (directory / file).write_text(_placed(text, directory, address))
-    program, *words = (_placed(word, directory, address) for word in setup.words())
+        (directory / file).write_text(placed(text, directory, address))
+    program, *words = (placed(word, directory, address) for word in setup.words())
     command = [program, *more, *words]
     return start(name, directory, command, address, tls=tls, environment=environment, ready=ready)
 
@@ -174,7 +174,7 @@ def write_site(directory: Path, app: str) -> None:
         (directory / "mysite" / f"{name}.py").write_text(text)
 
 
-def _placed(text: str, directory: Path, address: Address) -> str:
+def placed(text: str, directory: Path, address: Address) -> str:
     """What a page says, at the places of this run."""
     text = text.replace("/run/mysite", str(directory / "run")).replace("/srv/mysite", str(directory))
     if isinstance(address, str):
