@@ -6,6 +6,8 @@ import os
 import threading
 from typing import Protocol
 
+from bridge._wsgi_servers import call_at_shutdown
+
 
 class Closing(Protocol):
     """What is closed at exit."""
@@ -46,6 +48,7 @@ def close_all() -> None:
 def _hook() -> None:
     # While executors still work, if the interpreter can call so early: an application's cleanup may need a thread, and
     # threads that are no daemons are joined before atexit.
+    call_at_shutdown(close_all)
     early = getattr(threading, "_register_atexit", None)
     if early is not None:
         early(close_all)

@@ -14,6 +14,7 @@ import ssl
 import struct
 import sys
 import termios
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from bridge._native import events_now
@@ -33,9 +34,27 @@ def complete(environ: Environ) -> None:
         # eventlet 0.41: the end of a chunked body is seen; chunks below 4096 bytes are collected unless told otherwise.
         environ["wsgi.input_terminated"] = True
         environ["eventlet.minimum_write_chunk_size"] = 1
-    elif "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ:
+    elif _is_chunked_uwsgi(environ):
         # uWSGI 2.0: `wsgi.input` is empty then, and its API gives the chunks, to the last (`_read_uwsgi`).
         environ["wsgi.input_terminated"] = True
+
+
+def _is_chunked_uwsgi(environ: Environ) -> bool:
+    # With a length the body has been decoded by the proxy that speaks uWSGI's protocol: Nginx 1.22 says both.
+    return (
+        "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH")
+    )
+
+
+def call_at_shutdown(function: Callable[[], None]) -> None:
+    """Have a server that announces its shutdown to Python call `function` then.
+
+    mod_wsgi 6.1 does, while threads still run. When atexit functions are called in a sub-interpreter, the state of its
+    other threads has been deleted: one of them that wakes up then ends the process with a segmentation fault.
+    """
+    subscribe = getattr(sys.modules.get("mod_wsgi"), "subscribe_shutdown", None)
+    if subscribe is not None:
+        subscribe(lambda name, **facts: function())
 
 
 class Connection:
@@ -82,7 +101,7 @@ class Connection:
         body = self._body
         if self._is_gunicorn and not body.buf.tell():
             return self._read_gunicorn(body, size)
-        if "uwsgi.version" in self._environ and "HTTP_TRANSFER_ENCODING" in self._environ:
+        if _is_chunked_uwsgi(self._environ):
             return self._read_uwsgi(size)
         if isinstance(body, io.BufferedReader):
             return self._read_buffered(body, size)

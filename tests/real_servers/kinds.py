@@ -70,6 +70,9 @@ DAPHNE = {
 }
 KILLED = "the worker is killed at the end of the grace, while it still waits for its streams"
 
+TLS_END = "Hypercorn waits half a minute for the answer of a client to the end of TLS"
+NGINX = {"the_app_answers_while_it_reads": "Nginx sends on no more of the upload once the response has begun"}
+
 ASGI = [
     Kind(servers.uvicorn_httptools_uvloop, core=True),
     Kind(servers.uvicorn_h11_asyncio, core=True),
@@ -78,6 +81,12 @@ ASGI = [
     Kind(servers.hypercorn_trio, core=True),
     Kind(servers.daphne, streams_uploads=False, cannot=DAPHNE),
     Kind(servers.granian_asgi, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+    Kind(
+        servers.hypercorn_tls,
+        lacks=dict.fromkeys(["sigterm_ends_live_streams", "shutdown_runs_though_streams_are_live"], TLS_END),
+    ),
+    Kind(servers.nginx_uvicorn, cannot=NGINX),
+    Kind(servers.nginx_hypercorn, cannot=NGINX),
     Kind(servers.gunicorn_asgi, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
 ]
 
@@ -87,6 +96,16 @@ EMPTY_REPLY = {
 }
 READS_ON = "Cheroot reads the rest of the upload before it sends a response"
 UNTIL_CLOSE = "HTTP/1.0: without a length, the end of the connection is the end of the response"
+WHOLE_FIRST = "Apache hands all of the upload to the daemon process before it takes the response"
+APACHE = {"an_app_that_sends_nothing_is_told_of_the_leave": BLIND}
+APACHE_DAEMON = {
+    **APACHE,
+    "the_app_answers_while_it_reads": WHOLE_FIRST,
+    "an_answer_does_not_wait_for_the_upload": WHOLE_FIRST,
+    "an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": (
+        "Apache takes the end of the daemon's response for its regular end, where there is no length"
+    ),
+}
 ONE_LOOP = "bjoern has one thread: while it waits for one app, all clients wait"
 BJOERN = dict.fromkeys(
     [
@@ -113,6 +132,8 @@ WSGI = [
     _gunicorn(servers.gunicorn_sync_preload, keeps_connections=never, at_once=1),
     _gunicorn(servers.gunicorn_gthread, core=True),
     _gunicorn(servers.gunicorn_gthread_preload, core=True),
+    _gunicorn(servers.gunicorn_http2),
+    _gunicorn(servers.nginx_gunicorn, cannot=NGINX),
     _gunicorn(servers.gunicorn_gevent),
     _gunicorn(servers.gunicorn_gevent_preload),
     _gunicorn(servers.gunicorn_gevent_pywsgi),
@@ -130,15 +151,16 @@ WSGI = [
     _uwsgi(servers.uwsgi_prefork, 2),
     _uwsgi(servers.uwsgi_lazy_apps, 2),
     _uwsgi(servers.uwsgi_threads, 6),
+    Kind(servers.nginx_uwsgi, forks=True, cannot=EMPTY_REPLY),
     _uwsgi(
         servers.uwsgi_gevent,
         6,
         {"lifespan_runs_once_a_process": "uWSGI runs no atexit function where it has greenlets"},
     ),
-    Kind(servers.apache_daemon, forks=True, at_once=6),
-    Kind(servers.apache_daemon_subinterpreter, forks=True),
-    Kind(servers.apache_embedded, forks=True),
-    Kind(servers.apache_embedded_subinterpreter, forks=True),
+    Kind(servers.apache_daemon, forks=True, cannot=APACHE_DAEMON),
+    Kind(servers.apache_daemon_subinterpreter, forks=True, cannot=APACHE_DAEMON),
+    Kind(servers.apache_embedded, forks=True, cannot=APACHE),
+    Kind(servers.apache_embedded_subinterpreter, forks=True, cannot=APACHE),
     Kind(servers.granian_wsgi, forks=True, cannot={"an_app_that_sends_nothing_is_told_of_the_leave": BLIND}),
     Kind(
         servers.cheroot,

@@ -7,6 +7,7 @@ does not start, dies, does not stop within its grace or leaves a process behind 
 from servers.apache import *  # noqa: F403
 from servers.asgi import *  # noqa: F403
 from servers.connection import Address, Connection
+from servers.nginx import *  # noqa: F403
 from servers.process import GRACE, ROOT, START_PATIENCE, STOP_PATIENCE, Running, Server
 from servers.wsgi import *  # noqa: F403
 

@@ -54,7 +54,8 @@ def _apache(name: str, app: str, threads: int) -> Iterator[Server]:
         for writable in ("run", "signals", "tmp"):
             (directory / writable).chmod(0o777)
         address = ("127.0.0.1", free_port())
-        (directory / "site.conf").write_text(placed(read_pages()[name].files["site.conf"], directory, address))
+        site = placed(read_pages()[name].files["site.conf"], directory, address)
+        (directory / "site.conf").write_text(site.replace("shutdown-timeout=10", f"shutdown-timeout={GRACE}"))
         configuration = CONFIGURATION.format(
             directory=directory,
             host=address[0],
@@ -66,7 +67,9 @@ def _apache(name: str, app: str, threads: int) -> Iterator[Server]:
         )
         (directory / "httpd.conf").write_text(configuration)
         command = ["/usr/sbin/apache2", "-f", str(directory / "httpd.conf"), "-DFOREGROUND"]
-        with start(name, directory, command, address, more_logs=[directory / "run" / "error.log"]) as server:
+        # What it serves is what it can read: the copies in the environment and in the directory.
+        unset, logs = {"PYTHONPATH": ""}, [directory / "run" / "error.log"]
+        with start(name, directory, command, address, environment=unset, more_logs=logs) as server:
             yield server
     finally:
         shutil.rmtree(directory)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from servers.certificates import certified
 from servers.process import GRACE, Running, serve
 
 
@@ -31,6 +32,10 @@ def hypercorn_uvloop(directory: Path, app: str) -> Running:
 
 def hypercorn_trio(directory: Path, app: str) -> Running:
     return _hypercorn("hypercorn_trio", directory, app)
+
+
+def hypercorn_tls(directory: Path, app: str) -> Running:
+    return serve("hypercorn_tls", directory, app, ["--graceful-timeout", str(GRACE)], tls=certified(directory))
 
 
 def daphne(directory: Path, app: str) -> Running:

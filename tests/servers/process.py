@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +46,13 @@ class Server:
         assert not isinstance(self.address, str)
         return self.address[1]
 
-    def log(self) -> str:
-        return "".join(path.read_text(errors="replace") for path in (self.log_path, *self.more_logs) if path.exists())
+    def log(self, since: Mapping[Path, int] | None = None) -> str:
+        """What has been logged; or what has been since a `log_mark()`."""
+        logs = {path: path.read_bytes() for path in (self.log_path, *self.more_logs) if path.exists()}
+        return b"".join(text[(since or {}).get(path, 0) :] for path, text in logs.items()).decode(errors="replace")
+
+    def log_mark(self) -> Mapping[Path, int]:
+        return {path: path.stat().st_size for path in (self.log_path, *self.more_logs) if path.exists()}
 
     def connect(self) -> Connection:
         return Connection(self.address, self.tls)
@@ -147,13 +152,15 @@ def serve(
     more: Sequence[str] = (),
     *,
     host: str = "127.0.0.1",
+    port: int | None = None,
     unix: bool = False,
     tls: ssl.SSLContext | None = None,
     environment: dict[str, str] | None = None,
     ready: tuple[str, int] = ("", 0),
+    probe: str = "/hello",
 ) -> Running:
     """Run the set-up `name` of docs/servers/ with `app`, an expression, and `more` options."""
-    address: Address = str(directory / "run" / "mysite.sock") if unix else (host, free_port())
+    address: Address = str(directory / "run" / "mysite.sock") if unix else (host, port or free_port())
     setup = read_pages()[name]
     write_site(directory, app)
     for file, text in setup.files.items():
@@ -161,7 +168,7 @@ def serve(
         (directory / file).write_text(placed(text, directory, address))
     program, *words = (placed(word, directory, address) for word in setup.words())
     command = [program, *more, *words]
-    return start(name, directory, command, address, tls=tls, environment=environment, ready=ready)
+    return start(name, directory, command, address, tls=tls, environment=environment, ready=ready, probe=probe)
 
 
 def write_site(directory: Path, app: str) -> None:
@@ -180,9 +187,9 @@ def placed(text: str, directory: Path, address: Address) -> str:
     if isinstance(address, str):
         return text
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return text.replace("127.0.0.1:8000", f"{host}:{address[1]}").replace("127.0.0.1", address[0]).replace(
-        "8000", str(address[1])
-    )
+    # 8001 is a server behind a proxy.
+    text = re.sub(r"127\.0\.0\.1:800[01]", f"{host}:{address[1]}", text)
+    return text.replace("127.0.0.1", address[0]).replace("8000", str(address[1]))
 
 
 def own_program(name: str) -> str:
@@ -202,9 +209,11 @@ def start(
     environment: dict[str, str] | None = None,
     more_logs: Sequence[Path] = (),
     ready: tuple[str, int] = ("", 0),
+    probe: str = "/hello",
 ) -> Iterator[Server]:
-    """Run `command` in `directory` until the end of the block; yields once /hello is answered, and `ready` is logged.
+    """Run `command` in `directory` until the end of the block; yields once `probe` is answered, and `ready` is logged.
 
+    An empty `probe` is for a server that does not speak HTTP: it has to let itself be connected to.
     `ready` is a text and how often it has to be there: once for each process, say.
     """
     log_path, temporary = directory / "server.log", directory / "tmp"
@@ -231,7 +240,7 @@ def start(
         )
     server = Server(name, process, address, log_path, Signals(directory / "signals"), tls, list(more_logs))
     try:
-        _wait_until_it_answers(server)
+        _wait_until_it_answers(server, probe)
         server.wait_for(lambda: server.log().count(ready[0]) >= ready[1], f"{ready} is logged")
         yield server
         if not server.stopped:
@@ -242,12 +251,15 @@ def start(
     assert not left, f"{name} left temporary files: {left}"
 
 
-def _wait_until_it_answers(server: Server) -> None:
+def _wait_until_it_answers(server: Server, probe: str) -> None:
     deadline = time.monotonic() + START_PATIENCE
     while True:
         assert server.process.poll() is None, f"{server.name} did not start\n{server.log()}"
         try:
-            status, body = server.get("/hello")
+            if not probe:
+                server.connect().close()
+                return
+            status, body = server.get(probe)
         except (OSError, http.client.HTTPException) as error:
             assert time.monotonic() < deadline, f"{server.name} does not answer: {error!r}\n{server.log()}"
             time.sleep(0.02)

@@ -3,6 +3,7 @@
 import textwrap
 from pathlib import Path
 
+from servers.certificates import certified
 from servers.process import GRACE, Running, serve
 
 
@@ -24,6 +25,11 @@ def gunicorn_gthread(directory: Path, app: str) -> Running:
 
 def gunicorn_gthread_preload(directory: Path, app: str) -> Running:
     return _gunicorn("gunicorn_gthread", directory, app, "--threads", "6", "--preload")
+
+
+def gunicorn_http2(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", str(GRACE), "--threads", "6"]
+    return serve("gunicorn_http2", directory, app, more, tls=certified(directory))
 
 
 def gunicorn_gevent(directory: Path, app: str) -> Running:
