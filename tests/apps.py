@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 BLOCK = 2**16
 MIB = 2**20
@@ -248,7 +248,22 @@ def wsgi_tagged(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return pieces
 
 
+def wsgi_facts(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """What the app is told of its request."""
+    facts = {
+        "root": environ["SCRIPT_NAME"].encode("latin-1").hex(),
+        "path": environ["PATH_INFO"].encode("latin-1").hex(),
+        "query": environ["QUERY_STRING"].encode("latin-1").hex(),
+        "client": environ.get("REMOTE_ADDR"),
+        "headers": {
+            key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key.startswith("HTTP_")
+        },
+    }
+    return answer(start_response, json.dumps(facts).encode())
+
+
 WSGI_PATHS = {
+    "/facts": wsgi_facts,
     "/hello": wsgi_hello,
     "/counters": wsgi_counters,
     "/echo": wsgi_echo,
@@ -270,7 +285,8 @@ WSGI_PATHS = {
 
 
 def wsgi_site(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    return WSGI_PATHS.get(environ["PATH_INFO"], wsgi_not_found)(environ, start_response)
+    path = environ["PATH_INFO"]
+    return WSGI_PATHS.get("/facts" if path.startswith("/facts/") else path, wsgi_not_found)(environ, start_response)
 
 
 # --- ASGI ------------------------------------------------------------------------------------------------------------
@@ -446,7 +462,27 @@ async def asgi_lifespan(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
+async def asgi_facts(scope: Any, receive: Any, send: Any) -> None:
+    root = scope["root_path"].encode()
+    facts = {
+        "root": root.hex(),
+        "path": unquote_to_bytes(scope["raw_path"]).removeprefix(root).hex(),
+        "query": scope["query_string"].hex(),
+        "client": scope["client"] and scope["client"][0],
+        "headers": {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+    }
+    await reply(send, json.dumps(facts).encode())
+
+
+async def asgi_early_hint(scope: Any, receive: Any, send: Any) -> None:
+    if "http.response.early_hint" in scope["extensions"]:
+        await send({"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]})
+    await reply(send, b"styled\n")
+
+
 ASGI_PATHS = {
+    "/facts": asgi_facts,
+    "/early-hint": asgi_early_hint,
     "/hello": asgi_hello,
     "/counters": asgi_counters,
     "/echo": asgi_echo,
@@ -472,4 +508,5 @@ async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await asgi_lifespan(scope, receive, send)
     else:
-        await ASGI_PATHS.get(scope["path"], asgi_not_found)(scope, receive, send)
+        path = scope["path"].removeprefix(scope["root_path"])
+        await ASGI_PATHS.get("/facts" if path.startswith("/facts/") else path, asgi_not_found)(scope, receive, send)

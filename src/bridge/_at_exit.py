@@ -12,8 +12,8 @@ from bridge._wsgi_servers import call_at_shutdown
 class Closing(Protocol):
     """What is closed at exit."""
 
-    def exit(self) -> None:
-        """Close it, within a deadline of its own."""
+    def exit(self, timeout: float | None = None) -> None:
+        """Close it, within a deadline of its own, and `timeout` seconds."""
 
 
 # Held strongly: what nobody else refers to any more has still something to end.
@@ -38,11 +38,11 @@ def unregister(closing: Closing) -> None:
     _open.pop(closing, None)
 
 
-def close_all() -> None:
-    """Close all that this process has open."""
+def close_all(timeout: float | None = None) -> None:
+    """Close all that this process has open, in `timeout` seconds each where that is less than they give themselves."""
     if _pid == os.getpid():
         for closing in list(_open):
-            closing.exit()
+            closing.exit(timeout)
 
 
 def _hook() -> None:

@@ -100,16 +100,17 @@ class Calls:
             served=total.served,
         )
 
-    def exit(self) -> None:
-        """The process ends."""
-        self.close()
+    def exit(self, timeout: float | None = None) -> None:
+        """The process ends; in `timeout` seconds."""
+        self.close(timeout)
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Stop the threads, and wait for them; not on a loop whose requests they work for."""
         threads = self._detach()
         if threads is not None:
             threads.close(None)
-            self._report(threads.join(self._shutdown_timeout))
+            longest = self._shutdown_timeout
+            self._report(threads.join(longest if timeout is None else min(timeout, longest)))
 
     async def drain(self, side: Side) -> None:
         """Stop the threads, and wait for them on the loop of `side`."""

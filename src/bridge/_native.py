@@ -28,13 +28,13 @@ class Inbox(Protocol):
 
 
 def _gevent() -> Any:
-    """gevent's `monkey`, where it has patched `threading`; else None."""
+    """Gevent's `monkey`, where it has patched `threading`; else None."""
     monkey: Any = sys.modules.get("gevent.monkey")
     return monkey if monkey is not None and monkey.is_module_patched("threading") else None
 
 
 def _eventlet() -> Any:
-    """eventlet's `patcher`, where it has patched `threading`; else None."""
+    """Eventlet's `patcher`, where it has patched `threading`; else None."""
     patcher: Any = sys.modules.get("eventlet.patcher")
     return patcher if patcher is not None and patcher.is_monkey_patched("thread") else None
 
@@ -159,7 +159,7 @@ def wait_for_input(descriptors: Sequence[int], timeout: float) -> list[int]:
     Lets other greenlets run meanwhile where there are any.
     """
     if not hasattr(select, "poll"):
-        return cast(list[int], select.select(descriptors, [], [], timeout)[0])  # eventlet takes poll away
+        return select.select(descriptors, [], [], timeout)[0]  # eventlet takes poll away
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN | getattr(select, "POLLRDHUP", 0))

@@ -49,10 +49,8 @@ class ServerThread:
             self._pipe = os.pipe()
         self._polling = True
         try:
-            if self._inbox.empty():
-                ready = wait_for_input([descriptor, self._pipe[0]], timeout)
-            else:
-                ready = [-1]
+            empty = self._inbox.empty()
+            ready = wait_for_input([descriptor, self._pipe[0]], timeout) if empty else [-1]
         finally:
             with self._lock:
                 self._polling = False

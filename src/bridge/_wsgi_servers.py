@@ -41,9 +41,7 @@ def complete(environ: Environ) -> None:
 
 def _is_chunked_uwsgi(environ: Environ) -> bool:
     # With a length the body has been decoded by the proxy that speaks uWSGI's protocol: Nginx 1.22 says both.
-    return (
-        "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH")
-    )
+    return "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH")
 
 
 def call_at_shutdown(function: Callable[[], None]) -> None:
@@ -54,7 +52,7 @@ def call_at_shutdown(function: Callable[[], None]) -> None:
     """
     subscribe = getattr(sys.modules.get("mod_wsgi"), "subscribe_shutdown", None)
     if subscribe is not None:
-        subscribe(lambda name, **facts: function())
+        subscribe(lambda *_, **__: function())
 
 
 class Connection:

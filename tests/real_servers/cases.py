@@ -17,10 +17,9 @@ import pytest
 
 import apps
 import servers
-from real_servers.kinds import Kind
+from real_servers.kinds import HELLO, Kind
 from servers import MIB, Server
 
-HELLO = b"Hello, world!\n"
 MEMORY_BOUND = 48  # MiB over idle, for 64 MiB in either direction
 
 
@@ -214,10 +213,10 @@ class Cases:
     def test_an_exception_in_the_middle_is_a_broken_response(self, server: Server, path: str) -> None:
         """The client can tell that the response is not whole; the next request gets its answer."""
         logged = server.log_mark()
-        with server.connect() as connection:
-            # Some servers have not sent the head by then.
-            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
-                connection.ask("GET", path).read()
+        # Some servers have not sent the head by then.
+        broken = pytest.raises((http.client.IncompleteRead, ConnectionResetError))
+        with server.connect() as connection, broken:
+            connection.ask("GET", path).read()
 
         self.served(server)
         traceback = r"Traceback[\s\S]+apps\.py[\s\S]+LookupError: raised in the middle"
@@ -246,7 +245,8 @@ class Cases:
         with launch() as server:
             pids = {server.counters()["pid"] for _ in range(5)}
             started = server.signals.told("lifespan")
-            assert len(started) == len(set(started)) and {f"startup {pid}" for pid in pids} <= set(started)
+            assert len(started) == len(set(started))
+            assert {f"startup {pid}" for pid in pids} <= set(started)
 
             server.stop(kind.stops_cleanly_on)
             stopped = [line.replace("startup", "shutdown") for line in started]

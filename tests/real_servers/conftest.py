@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import servers
-from real_servers.kinds import ASGI_APP, WSGI_APP, ASGI, Kind
+from real_servers.kinds import ASGI, ASGI_APP, WSGI_APP, Kind
 
 
 def app_for(kind: Kind) -> str:

@@ -16,8 +16,12 @@ import servers
 
 # Fewer threads than the twelve clients that leave, and less collected than the uploads that are to be streamed.
 OPTIONS = "threads=4, collect=2**18, startup=apps.startup, shutdown=apps.shutdown"
+HELLO = b"Hello, world!\n"
 WSGI_APP = f"bridge.WsgiToAsgi(apps.wsgi_site, {OPTIONS})"
 ASGI_APP = "bridge.AsgiToWsgi(apps.asgi_site, disconnect_grace=1.0)"
+
+
+MANY = 50  # clients that wait and hold no thread meanwhile
 
 
 def always(response: http.client.HTTPResponse) -> bool:
@@ -45,6 +49,8 @@ class Kind:
     core: bool = False
     keeps_connections: Callable[[http.client.HTTPResponse], bool] = always
     at_once: int = 6
+    slow_uploads: int = 5
+    stalled_readers: int = 3
     streams_uploads: bool = True
     decodes_chunks: bool = True
     stops_cleanly_on: Any = SIGTERM
@@ -74,20 +80,21 @@ TLS_END = "Hypercorn waits half a minute for the answer of a client to the end o
 NGINX = {"the_app_answers_while_it_reads": "Nginx sends on no more of the upload once the response has begun"}
 
 ASGI = [
-    Kind(servers.uvicorn_httptools_uvloop, core=True),
-    Kind(servers.uvicorn_h11_asyncio, core=True),
-    Kind(servers.hypercorn_asyncio, core=True),
-    Kind(servers.hypercorn_uvloop),
-    Kind(servers.hypercorn_trio, core=True),
-    Kind(servers.daphne, streams_uploads=False, cannot=DAPHNE),
-    Kind(servers.granian_asgi, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+    Kind(servers.uvicorn_httptools_uvloop, slow_uploads=MANY, core=True),
+    Kind(servers.uvicorn_h11_asyncio, slow_uploads=MANY, core=True),
+    Kind(servers.hypercorn_asyncio, slow_uploads=MANY, core=True),
+    Kind(servers.hypercorn_uvloop, slow_uploads=MANY),
+    Kind(servers.hypercorn_trio, slow_uploads=MANY, core=True),
+    Kind(servers.daphne, slow_uploads=MANY, streams_uploads=False, cannot=DAPHNE),
+    Kind(servers.granian_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
     Kind(
         servers.hypercorn_tls,
+        slow_uploads=MANY,
         lacks=dict.fromkeys(["sigterm_ends_live_streams", "shutdown_runs_though_streams_are_live"], TLS_END),
     ),
-    Kind(servers.nginx_uvicorn, cannot=NGINX),
-    Kind(servers.nginx_hypercorn, cannot=NGINX),
-    Kind(servers.gunicorn_asgi, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+    Kind(servers.nginx_uvicorn, slow_uploads=MANY, cannot=NGINX),
+    Kind(servers.nginx_hypercorn, slow_uploads=MANY, cannot=NGINX),
+    Kind(servers.gunicorn_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
 ]
 
 BLIND = "the server shows no connection and tells nothing: a leave is noticed at the next write"
@@ -124,30 +131,45 @@ def _gunicorn(run: Callable[[Path, str], servers.Running], **more: Any) -> Kind:
 
 
 def _uwsgi(run: Callable[[Path, str], servers.Running], at_once: int, cannot: Mapping[str, str] | None = None) -> Kind:
-    return Kind(run, forks=True, at_once=at_once, keeps_connections=never, cannot={**EMPTY_REPLY, **(cannot or {})})
+    return Kind(
+        run,
+        forks=True,
+        at_once=at_once,
+        slow_uploads=at_once - 1,
+        stalled_readers=min(3, at_once - 1),
+        keeps_connections=never,
+        cannot={**EMPTY_REPLY, **(cannot or {})},
+    )
 
 
 WSGI = [
-    _gunicorn(servers.gunicorn_sync, core=True, keeps_connections=never, at_once=1),
-    _gunicorn(servers.gunicorn_sync_preload, keeps_connections=never, at_once=1),
+    _gunicorn(servers.gunicorn_sync, core=True, keeps_connections=never, at_once=1, slow_uploads=0, stalled_readers=0),
+    _gunicorn(servers.gunicorn_sync_preload, keeps_connections=never, at_once=1, slow_uploads=0, stalled_readers=0),
     _gunicorn(servers.gunicorn_gthread, core=True),
     _gunicorn(servers.gunicorn_gthread_preload, core=True),
     _gunicorn(servers.gunicorn_http2),
     _gunicorn(servers.nginx_gunicorn, cannot=NGINX),
-    _gunicorn(servers.gunicorn_gevent),
-    _gunicorn(servers.gunicorn_gevent_preload),
-    _gunicorn(servers.gunicorn_gevent_pywsgi),
-    _gunicorn(servers.gunicorn_gevent_pywsgi_preload),
+    _gunicorn(servers.gunicorn_gevent, slow_uploads=MANY, stalled_readers=MANY),
+    _gunicorn(servers.gunicorn_gevent_preload, slow_uploads=MANY, stalled_readers=MANY),
+    _gunicorn(servers.gunicorn_gevent_pywsgi, slow_uploads=MANY, stalled_readers=MANY),
+    _gunicorn(servers.gunicorn_gevent_pywsgi_preload, slow_uploads=MANY, stalled_readers=MANY),
     # Waitress calls the app when the body is whole, keeps a connection only behind a declared length, and ends on
     # SIGTERM without a word to Python.
     Kind(
         servers.waitress,
+        slow_uploads=MANY,
         core=True,
         keeps_connections=with_a_length,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
     ),
-    Kind(servers.waitress_unix, keeps_connections=with_a_length, streams_uploads=False, stops_cleanly_on=SIGINT),
+    Kind(
+        servers.waitress_unix,
+        slow_uploads=MANY,
+        keeps_connections=with_a_length,
+        streams_uploads=False,
+        stops_cleanly_on=SIGINT,
+    ),
     _uwsgi(servers.uwsgi_prefork, 2),
     _uwsgi(servers.uwsgi_lazy_apps, 2),
     _uwsgi(servers.uwsgi_threads, 6),
@@ -171,6 +193,8 @@ WSGI = [
         servers.wsgiref,
         keeps_connections=never,
         at_once=1,
+        slow_uploads=0,
+        stalled_readers=0,
         decodes_chunks=False,
         stops_cleanly_on=SIGINT,
         cannot={"an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": UNTIL_CLOSE},
@@ -182,11 +206,13 @@ WSGI = [
         stops_cleanly_on=SIGINT,
         lacks={"an_exception_in_the_middle_is_a_broken_response": "it keeps the connection open after an exception"},
     ),
-    Kind(servers.gevent_pywsgi),
-    Kind(servers.eventlet, stops_cleanly_on=SIGINT),
+    Kind(servers.gevent_pywsgi, slow_uploads=MANY),
+    Kind(servers.eventlet, slow_uploads=MANY, stops_cleanly_on=SIGINT),
     Kind(
         servers.bjoern,
         at_once=1,
+        slow_uploads=0,
+        stalled_readers=0,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
         cannot={"a_large_upload_takes_little_memory": "bjoern collects the body in memory"},

@@ -6,6 +6,7 @@ import pytest
 
 import servers
 from real_servers.cases import Cases
+from real_servers.hard_cases import HardCases
 from real_servers.kinds import ASGI, Kind
 
 pytestmark = pytest.mark.timeout(60)
@@ -17,7 +18,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
 
-class TestAsgiServers(Cases):
+class TestAsgiServers(Cases, HardCases):
     """A WSGI app on ASGI servers."""
 
     broken_upload = "ClientDisconnected"

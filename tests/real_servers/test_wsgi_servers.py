@@ -3,8 +3,9 @@
 import pytest
 
 import servers
-from real_servers.cases import HELLO, Cases
-from real_servers.kinds import WSGI, Kind
+from real_servers.cases import Cases
+from real_servers.hard_cases import HardCases
+from real_servers.kinds import HELLO, WSGI, Kind
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -15,7 +16,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
 
-class TestWsgiServers(Cases):
+class TestWsgiServers(Cases, HardCases):
     """An ASGI app on WSGI servers."""
 
     broken_upload = "ClientLeft"

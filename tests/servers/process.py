@@ -20,7 +20,7 @@ import psutil
 
 from apps import Signals
 from servers.connection import Address, Connection, open_socket
-from servers.pages import SetUp, read_pages
+from servers.pages import read_pages
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_PATIENCE = 30.0  # seconds until a server that does not answer has failed to start

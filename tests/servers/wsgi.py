@@ -32,6 +32,15 @@ def gunicorn_http2(directory: Path, app: str) -> Running:
     return serve("gunicorn_http2", directory, app, more, tls=certified(directory))
 
 
+def gunicorn_hooks(directory: Path, app: str) -> Running:
+    return serve("gunicorn_hooks", directory, app, ["--graceful-timeout", "6"])
+
+
+def gunicorn_gevent_hooks(directory: Path, app: str) -> Running:
+    # The worker looks at its clock each second, and takes another one to end its greenlets.
+    return serve("gunicorn_gevent_hooks", directory, app, ["--graceful-timeout", "10"])
+
+
 def gunicorn_gevent(directory: Path, app: str) -> Running:
     return _gunicorn("gunicorn_gevent", directory, app)
 
