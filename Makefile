@@ -1,10 +1,11 @@
-# make run | test | check | bench | docs | clean: each makes .venv and installs what it needs. CONTRIBUTING.md says more.
+# make run | test | test-servers | soak | chaos | check | bench | docs | clean: each makes .venv and installs what it needs. CONTRIBUTING.md says more.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+MINUTES ?= 3
 ARGS ?=
 
-.PHONY: run test check bench docs clean
+.PHONY: run test test-servers soak chaos check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -14,6 +15,18 @@ run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
 test:  ## All tests. make test ARGS="-k upload"
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m pytest -n 2 $(ARGS)
+
+test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make test-servers ARGS="-k uwsgi"
+	@scripts/setup.sh "$(PYTHON)" servers
+	$(if $(ARGS),,BRIDGE_WRITE_MATRIX=1) .venv/bin/python -m pytest -n 2 --dist loadgroup tests/real_servers -m "servers or not servers" $(ARGS)
+
+soak:  ## Mixed traffic on three servers, each byte checked. make soak MINUTES=30
+	@scripts/setup.sh "$(PYTHON)" servers
+	.venv/bin/python -m pytest -s tests/soak -m "soak" --minutes "$(MINUTES)" $(ARGS)
+
+chaos:  ## Faults in the app, the server and on the wire.
+	@scripts/setup.sh "$(PYTHON)" servers
+	.venv/bin/python -m pytest -n 2 tests/chaos -m "chaos or not chaos" $(ARGS)
 
 check:  ## Lint, format and types.
 	@scripts/setup.sh "$(PYTHON)" check

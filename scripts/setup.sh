@@ -2,7 +2,7 @@
 # Makes .venv, if it is not there, and installs what one verb of the Makefile needs; says what it does, and does nothing
 # when that was done before.
 #
-#   scripts/setup.sh PYTHON example|test|check
+#   scripts/setup.sh PYTHON example|test|servers|check
 set -eu
 
 python=$1
@@ -13,8 +13,19 @@ venv_python=.venv/bin/python
 case $what in
 example) set -- -r examples/django_sync/requirements.txt ;;
 test | check) set -- --group "$what" ;;
+servers)
+    set -- --group "$what"
+    missing=
+    [ -x /usr/sbin/nginx ] || missing="$missing nginx-core"
+    [ -e /usr/include/ev.h ] || missing="$missing libev-dev"
+    command -v openssl >/dev/null || missing="$missing openssl"
+    command -v gcc >/dev/null || missing="$missing gcc"
+    # shellcheck disable=SC2086  # words
+    [ -z "$missing" ] || scripts/install-debian.sh $missing
+    scripts/apache.sh >/dev/null
+    ;;
 *)
-    echo "setup.sh: $what is none of example, test, check" >&2
+    echo "setup.sh: $what is none of example, test, servers, check" >&2
     exit 2
     ;;
 esac

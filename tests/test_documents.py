@@ -9,6 +9,7 @@ A code block is what the words behind its fence say:
     ```console run          commands after "$ ", each with what it prints. One that ends in "&" is a server, which is
                             stopped at the end of the block; `curl [-s] [-d DATA] URL` is done by the test itself; a
                             free port stands in place of 8000
+    ```console server=NAME  how a server of tests/servers is run, or a file that it needs
 
 In the text, each relative link leads to something, each `name=value` is an option of ours (or a word of FOREIGN), each
 `bridge.…` is a name, a key of an environ or a logger of ours, and each `make …` is a verb of the Makefile.
@@ -96,6 +97,7 @@ def check_code(page: Path, directory: Path) -> None:
     for block in blocks:
         kind, _, how = block.info.partition(" ")
         known = not how or block.file or block.info in ("python run", "text output", "console run")
+        known = known or re.fullmatch(r"\w+ server=[\w,]+( file=\S+)?", block.info)
         assert known, f"{page.name}:{block.line}: {block.info!r}?"
         if kind == "python":
             compile(block.text, f"{page.name}:{block.line}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

@@ -1,5 +1,6 @@
 """The fixtures of the cases: one server for all that leave it running, one of their own for those that stop it."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 import servers
 from real_servers.kinds import ASGI, ASGI_APP, WSGI_APP, Kind
+from real_servers.matrix import PAGE, Matrix
 
 
 def app_for(kind: Kind) -> str:
@@ -30,6 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         kind = getattr(getattr(item, "callspec", None), "params", {}).get("kind")
         if isinstance(kind, Kind):
+            item.user_properties += [("server", str(kind)), ("case", names_of(item, kind)[0])]
             for name in names_of(item, kind):
                 if name in kind.cannot:
                     item.add_marker(pytest.mark.xfail(reason=kind.cannot[name]))
@@ -42,3 +45,20 @@ def names_of(item: pytest.Item, kind: Kind) -> list[str]:
     name = getattr(item, "originalname", item.name).removeprefix("test_")
     parameters = item.callspec.id.replace(str(kind), "", 1).strip("-")  # type: ignore[attr-defined]
     return [name, f"{name}[{parameters}]"]
+
+
+matrix = Matrix()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Runs in the process that sees all reports, also those of other processes."""
+    facts = dict(report.user_properties)
+    if "server" in facts and (report.when == "call" or report.outcome != "passed"):
+        reason = getattr(report, "wasxfail", None) if report.outcome == "skipped" else None
+        matrix.add(str(facts["server"]), str(facts["case"]), report.outcome, reason)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if complete and os.environ.get("BRIDGE_WRITE_MATRIX") and not hasattr(session.config, "workerinput"):
+        PAGE.write_text(matrix.page(), encoding="utf-8")

@@ -101,6 +101,9 @@ BLIND = "the server shows no connection and tells nothing: a leave is noticed at
 EMPTY_REPLY = {
     "an_exception_before_the_body_is_a_500": "uWSGI logs the traceback, and closes the connection without an answer"
 }
+UNDERSCORE = {"a_name_with_an_underscore": "the server takes it for the same as the name with a dash"}
+NO_CONTINUE = {"a_client_that_waits_for_100_continue": "the server does not say 100 Continue"}
+LAST_ONE = {"repeated_headers": "of repeated headers, only the last reaches the app"}
 READS_ON = "Cheroot reads the rest of the upload before it sends a response"
 UNTIL_CLOSE = "HTTP/1.0: without a length, the end of the connection is the end of the response"
 WHOLE_FIRST = "Apache hands all of the upload to the daemon process before it takes the response"
@@ -113,7 +116,12 @@ APACHE_DAEMON = {
         "Apache takes the end of the daemon's response for its regular end, where there is no length"
     ),
 }
+GRANIAN = {
+    "an_app_that_sends_nothing_is_told_of_the_leave": BLIND,
+    "latin_1_in_a_header": "a value that is no ASCII arrives empty",
+}
 ONE_LOOP = "bjoern has one thread: while it waits for one app, all clients wait"
+WERKZEUG = {"paths_and_queries[no UTF-8]": "it decodes the path itself, and puts U+FFFD in place of what is no UTF-8"}
 BJOERN = dict.fromkeys(
     [
         "each_chunk_arrives_before_the_next_is_made",
@@ -138,7 +146,7 @@ def _uwsgi(run: Callable[[Path, str], servers.Running], at_once: int, cannot: Ma
         slow_uploads=at_once - 1,
         stalled_readers=min(3, at_once - 1),
         keeps_connections=never,
-        cannot={**EMPTY_REPLY, **(cannot or {})},
+        cannot={**EMPTY_REPLY, **UNDERSCORE, **NO_CONTINUE, **(cannot or {})},
     )
 
 
@@ -173,7 +181,7 @@ WSGI = [
     _uwsgi(servers.uwsgi_prefork, 2),
     _uwsgi(servers.uwsgi_lazy_apps, 2),
     _uwsgi(servers.uwsgi_threads, 6),
-    Kind(servers.nginx_uwsgi, forks=True, cannot=EMPTY_REPLY),
+    Kind(servers.nginx_uwsgi, forks=True, cannot={**EMPTY_REPLY, **LAST_ONE}),
     _uwsgi(
         servers.uwsgi_gevent,
         6,
@@ -183,12 +191,16 @@ WSGI = [
     Kind(servers.apache_daemon_subinterpreter, forks=True, cannot=APACHE_DAEMON),
     Kind(servers.apache_embedded, forks=True, cannot=APACHE),
     Kind(servers.apache_embedded_subinterpreter, forks=True, cannot=APACHE),
-    Kind(servers.granian_wsgi, forks=True, cannot={"an_app_that_sends_nothing_is_told_of_the_leave": BLIND}),
+    Kind(servers.granian_wsgi, forks=True, cannot=GRANIAN, lacks=UNDERSCORE),
     Kind(
         servers.cheroot,
-        cannot={"the_app_answers_while_it_reads": READS_ON, "an_answer_does_not_wait_for_the_upload": READS_ON},
+        cannot={
+            "the_app_answers_while_it_reads": READS_ON,
+            "an_answer_does_not_wait_for_the_upload": READS_ON,
+            **LAST_ONE,
+        },
     ),
-    Kind(servers.werkzeug, keeps_connections=never, stops_cleanly_on=SIGINT),
+    Kind(servers.werkzeug, cannot=WERKZEUG, keeps_connections=never, stops_cleanly_on=SIGINT),
     Kind(
         servers.wsgiref,
         keeps_connections=never,
@@ -197,7 +209,11 @@ WSGI = [
         stalled_readers=0,
         decodes_chunks=False,
         stops_cleanly_on=SIGINT,
-        cannot={"an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": UNTIL_CLOSE},
+        cannot={
+            "an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": UNTIL_CLOSE,
+            **UNDERSCORE,
+            **NO_CONTINUE,
+        },
     ),
     Kind(
         servers.django_runserver,
@@ -207,7 +223,7 @@ WSGI = [
         lacks={"an_exception_in_the_middle_is_a_broken_response": "it keeps the connection open after an exception"},
     ),
     Kind(servers.gevent_pywsgi, slow_uploads=MANY),
-    Kind(servers.eventlet, slow_uploads=MANY, stops_cleanly_on=SIGINT),
+    Kind(servers.eventlet, slow_uploads=MANY, cannot=LAST_ONE, stops_cleanly_on=SIGINT),
     Kind(
         servers.bjoern,
         at_once=1,
@@ -215,7 +231,11 @@ WSGI = [
         stalled_readers=0,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
-        cannot={"a_large_upload_takes_little_memory": "bjoern collects the body in memory"},
+        cannot={
+            "a_large_upload_takes_little_memory": "bjoern collects the body in memory",
+            "repeated_headers": "bjoern joins cookies without a separator",
+            "pipelined_requests_are_answered_in_order": "bjoern answers the first only",
+        },
         lacks=BJOERN,
     ),
 ]

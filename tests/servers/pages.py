@@ -49,5 +49,6 @@ def read_pages() -> dict[str, SetUp]:
 
 def _one_command(text: str) -> str:
     lines = text.replace("\\\n", " ").splitlines()
-    assert len(lines) == 1 and lines[0].startswith("$ "), f"one command, behind '$ ': {text}"
+    assert len(lines) == 1, f"one command in a block: {text}"
+    assert lines[0].startswith("$ "), f"a command begins with '$ ': {text}"
     return lines[0].removeprefix("$ ")

@@ -261,7 +261,8 @@ def _wait_until_it_answers(server: Server, probe: str) -> None:
                 return
             status, body = server.get(probe)
         except (OSError, http.client.HTTPException) as error:
-            assert time.monotonic() < deadline, f"{server.name} does not answer: {error!r}\n{server.log()}"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{server.name} does not answer: {error!r}\n{server.log()}") from error
             time.sleep(0.02)
         else:
             assert status == 200, f"{server.name} started, but answers {status} {body!r}\n{server.log()}"
