@@ -79,7 +79,6 @@ class AsgiToWsgi:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """One request of a WSGI server (PEP 3333); raises what the application raises before its response begins."""
         side, spawn = self._tasks.here()
-        complete(environ)
         if environ.get("HTTP_UPGRADE", "").lower() == "websocket" and not self._warned_of_websocket:
             self._warned_of_websocket = True
             _log.warning(
@@ -88,7 +87,7 @@ class AsgiToWsgi:
                 environ.get("SERVER_SOFTWARE") or "this WSGI server",
             )
         try:
-            scope = environ_to_scope(environ, outer=_outer_scope(environ))
+            scope = environ_to_scope(complete(environ), outer=_outer_scope(environ))
             body = Body(body_length(environ))
         except ClientProtocolError as refusal:
             side.counters.rejected += 1
@@ -210,8 +209,7 @@ class _Chunks:
                 chunks.append(item)
                 continue
             if item is ENDED:
-                conversation.abort()
-                raise conversation.failure()
+                raise conversation.broken()
             if item is END:
                 self._sent_all = True
             else:

@@ -68,9 +68,10 @@ class Conversation(Task):
         failure.__cause__ = error
         return failure
 
-    def abort(self) -> None:
-        """The response breaks off, and must not look complete."""
+    def broken(self) -> Exception:
+        """As `failure`, of a response that has begun: it breaks off, and must not look complete."""
         self._connection.abort()
+        return self.failure()
 
     # -- on the loop
 

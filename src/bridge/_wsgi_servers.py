@@ -28,8 +28,8 @@ _GONE: Final = _RDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-def complete(environ: Environ) -> None:
-    """Say in `environ` what its server does without saying so, and ask it not to hold chunks back."""
+def complete(environ: Environ) -> Environ:
+    """Say in `environ` what its server does without saying so, and ask it not to hold chunks back; returns it."""
     if "eventlet.input" in environ:
         # eventlet 0.41: the end of a chunked body is seen; chunks below 4096 bytes are collected unless told otherwise.
         environ["wsgi.input_terminated"] = True
@@ -37,6 +37,7 @@ def complete(environ: Environ) -> None:
     elif _is_chunked_uwsgi(environ):
         # uWSGI 2.0: `wsgi.input` is empty then, and its API gives the chunks, to the last (`_read_uwsgi`).
         environ["wsgi.input_terminated"] = True
+    return environ
 
 
 def _is_chunked_uwsgi(environ: Environ) -> bool:
