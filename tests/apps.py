@@ -10,9 +10,10 @@ import collections
 import hashlib
 import json
 import os
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -262,7 +263,33 @@ def wsgi_facts(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return answer(start_response, json.dumps(facts).encode())
 
 
+FAULTS: dict[str, Callable[[], object]] = {
+    "SystemExit": lambda: sys.exit("the app wants to end the process"),
+    "KeyboardInterrupt": lambda: _raise(KeyboardInterrupt("the app was interrupted")),
+    "MemoryError": lambda: _raise(MemoryError("no memory for the app")),
+    "RecursionError": lambda: _raise(RecursionError("the app went too deep")),
+    "GeneratorExit": lambda: _raise(GeneratorExit("the app left a generator")),
+    "os._exit": lambda: os._exit(9),
+    "block": lambda: time.sleep(2.5),
+}
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def wsgi_fault(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    """One of FAULTS, before the response or in the middle of it."""
+    query = query_of(environ)
+    if "late" in query:
+        start_response("200 OK", [*PLAIN, ("Content-Length", "1000")])
+        yield b"first half, "
+    FAULTS[query["what"]]()
+    yield from answer(start_response, b"survived\n")
+
+
 WSGI_PATHS = {
+    "/fault": wsgi_fault,
     "/facts": wsgi_facts,
     "/hello": wsgi_hello,
     "/counters": wsgi_counters,
@@ -480,7 +507,17 @@ async def asgi_early_hint(scope: Any, receive: Any, send: Any) -> None:
     await reply(send, b"styled\n")
 
 
+async def asgi_fault(scope: Any, receive: Any, send: Any) -> None:
+    query = dict(parse_qsl(scope["query_string"].decode()))
+    if "late" in query:
+        await start(send, 200, [*PLAIN, ("Content-Length", "1000")])
+        await chunk(send, b"first half, ")
+    FAULTS[query["what"]]()
+    await reply(send, b"survived\n")
+
+
 ASGI_PATHS = {
+    "/fault": asgi_fault,
     "/facts": asgi_facts,
     "/early-hint": asgi_early_hint,
     "/hello": asgi_hello,

@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import bridge
+from servers.pages import read_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
@@ -379,6 +380,25 @@ await application(scope, receive, send)
 With `max_body=2**20`, `WsgiToAsgi(app, lifespan)` and `environ["bridge.client_disconnected"]()`, `bridge.errors`,
 `bridge.ClientDisconnected`, `make test`, `http.response.start`, `more_body=False`.
 """
+
+
+class TestServerPages:
+    """docs/servers/, beyond what the tests of each server run of it."""
+
+    def test_each_set_up_is_run(self) -> None:
+        """A command line that no test starts is a claim."""
+        names = set(read_pages())
+        sources = [*(ROOT / "tests" / "servers").glob("*.py"), *(ROOT / "tests" / "real_servers").glob("*.py")]
+        run = "".join(path.read_text(encoding="utf-8") for path in sources)
+        assert set() == {name for name in names if f'"{name}"' not in run}
+
+    def test_each_promise_is_shown(self) -> None:
+        """The tests that docs/guarantees.md names are there."""
+        page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+        named = re.findall(r"`(tests/\S+\.py)::(\w+)`", page)
+        assert len(named) > 20
+        missing = [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")]
+        assert [] == missing
 
 
 class TestTheseTests:
