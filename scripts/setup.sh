@@ -17,6 +17,8 @@ servers)
     set -- --group "$what"
     missing=
     [ -x /usr/sbin/nginx ] || missing="$missing nginx-core"
+    [ -x /usr/bin/uwsgi-core ] || missing="$missing uwsgi-core"
+    [ -e /usr/lib/uwsgi/plugins/python3_plugin.so ] || missing="$missing uwsgi-plugin-python3"
     [ -e /usr/include/ev.h ] || missing="$missing libev-dev"
     command -v openssl >/dev/null || missing="$missing openssl"
     command -v gcc >/dev/null || missing="$missing gcc"

@@ -11,7 +11,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
-from bridge._wsgi_servers import Connection, call_at_shutdown, complete
+from bridge._wsgi_servers import Connection, call_at_shutdown, complete, why_threads_stand_still
 from callers import environ_for
 from callers_wsgi import OneThread, bounded
 
@@ -351,6 +351,20 @@ class TestUwsgi:
                     client.recv(1)
             else:
                 assert b"" == client.recv(1)
+
+
+class TestThreadsThatStandStill:
+    """uWSGI says whether it lets threads run between requests."""
+
+    @pytest.mark.parametrize(
+        ("module", "still"),
+        [(SimpleNamespace(has_threads=0), True), (SimpleNamespace(has_threads=1), False), (None, False)],
+    )
+    def test_uwsgi(self, module: object, still: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The reason names the option that is missing."""
+        monkeypatch.setitem(sys.modules, "uwsgi", module)  # type: ignore[arg-type]
+        reason = why_threads_stand_still()
+        assert still is (reason is not None and "--enable-threads" in reason)
 
 
 class TestCallAtShutdown:

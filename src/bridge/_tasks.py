@@ -18,6 +18,7 @@ from bridge._loop import TimedCrossing
 from bridge._native import new_event
 from bridge._stats import Counters, LoopStats
 from bridge._task_side import LAST_SECOND, Options, TaskSide
+from bridge._wsgi_servers import why_threads_stand_still
 
 # With this, longer than all that is waited for on the loop, in seconds; only a blocked loop takes longer.
 END_MARGIN: Final = 4 * LAST_SECOND
@@ -76,6 +77,8 @@ class Tasks:
                 side.tenant = tenant
                 process.sides.append(side)
                 _at_exit.register(self)
+                if (reason := why_threads_stand_still()) is not None:
+                    _log.warning("timers, and work after responses, go on only while requests are served: %s", reason)
         return side
 
     def _start(self, side: TaskSide) -> None:

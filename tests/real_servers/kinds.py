@@ -101,6 +101,10 @@ BLIND = "the server shows no connection and tells nothing: a leave is noticed at
 EMPTY_REPLY = {
     "an_exception_before_the_body_is_a_500": "uWSGI logs the traceback, and closes the connection without an answer"
 }
+STILL = "nothing runs between requests without --enable-threads: the app is told with the next one"
+FROZEN = dict.fromkeys(
+    ["clients_that_abort_an_endless_stream_free_its_thread", "an_app_that_sends_nothing_is_told_of_the_leave"], STILL
+)
 UNDERSCORE = {"a_name_with_an_underscore": "the server takes it for the same as the name with a dash"}
 NO_CONTINUE = {"a_client_that_waits_for_100_continue": "the server does not say 100 Continue"}
 LAST_ONE = {"repeated_headers": "of repeated headers, only the last reaches the app"}
@@ -180,6 +184,7 @@ WSGI = [
     ),
     _uwsgi(servers.uwsgi_prefork, 2),
     _uwsgi(servers.uwsgi_lazy_apps, 2),
+    _uwsgi(servers.uwsgi_without_threads, 1, FROZEN),
     _uwsgi(servers.uwsgi_threads, 6),
     Kind(servers.nginx_uwsgi, forks=True, cannot={**EMPTY_REPLY, **LAST_ONE}),
     _uwsgi(

@@ -1,10 +1,11 @@
 """WSGI servers."""
 
+import subprocess
 import textwrap
 from pathlib import Path
 
 from servers.certificates import certified
-from servers.process import GRACE, Running, serve
+from servers.process import GRACE, ROOT, Running, serve
 
 
 def _gunicorn(name: str, directory: Path, app: str, *more: str) -> Running:
@@ -81,6 +82,13 @@ def uwsgi_lazy_apps(directory: Path, app: str) -> Running:
 
 def uwsgi_threads(directory: Path, app: str) -> Running:
     return _uwsgi("uwsgi_threads", directory, app)
+
+
+def uwsgi_without_threads(directory: Path, app: str) -> Running:
+    # Debian's, which is old enough; its Python is that of the environment for Apache.
+    environment = subprocess.check_output([ROOT / "scripts" / "apache.sh"], text=True).strip()
+    (directory / "venv").symlink_to(environment)
+    return _uwsgi("uwsgi_without_threads", directory, app)
 
 
 def uwsgi_gevent(directory: Path, app: str) -> Running:
