@@ -9,6 +9,7 @@ import pytest
 import servers
 from real_servers.kinds import ASGI, ASGI_APP, WSGI_APP, Kind
 from real_servers.matrix import PAGE, Matrix
+from servers import connection
 
 
 def app_for(kind: Kind) -> str:
@@ -26,6 +27,13 @@ def server(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ser
 def launch(kind: Kind, tmp_path: Path) -> Callable[[], servers.Running]:
     """Start a server for one test."""
     return lambda: kind.run(tmp_path, app_for(kind))
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to fail need not be waited for as long as what has to work."""
+    if request.node.get_closest_marker("xfail") is not None:
+        monkeypatch.setattr(connection, "PATIENCE", 5.0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,7 +33,11 @@ def never(response: http.client.HTTPResponse) -> bool:
 
 
 def with_a_length(response: http.client.HTTPResponse) -> bool:
-    return response.getheader("Content-Length") is not None or response.status in (204, 304)
+    return response.getheader("Content-Length") is not None
+
+
+def with_a_known_length(response: http.client.HTTPResponse) -> bool:
+    return with_a_length(response) or response.status in (204, 304)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Kind:
 UNBOUNDED = "Daphne hands the whole body over as one event, and collects a response without limit for a slow client"
 NO_LIFESPAN = "Daphne has no lifespan"
 DAPHNE = {
-    "a_large_upload_takes_little_memory": UNBOUNDED,
+    "an_exception_in_the_middle_is_a_broken_response": "Daphne answers an exception too late, and the client waits",
     "a_large_download_waits_for_its_client": UNBOUNDED,
     "lifespan_runs_once_a_process": NO_LIFESPAN,
     "shutdown_runs_though_streams_are_live": NO_LIFESPAN,
@@ -85,7 +89,13 @@ ASGI = [
     Kind(servers.hypercorn_asyncio, slow_uploads=MANY, core=True),
     Kind(servers.hypercorn_uvloop, slow_uploads=MANY),
     Kind(servers.hypercorn_trio, slow_uploads=MANY, core=True),
-    Kind(servers.daphne, slow_uploads=MANY, streams_uploads=False, cannot=DAPHNE),
+    Kind(
+        servers.daphne,
+        slow_uploads=MANY,
+        streams_uploads=False,
+        cannot=DAPHNE,
+        lacks={"a_large_upload_takes_little_memory": UNBOUNDED},
+    ),
     Kind(servers.granian_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
     Kind(
         servers.hypercorn_tls,
@@ -222,7 +232,7 @@ WSGI = [
     ),
     Kind(
         servers.django_runserver,
-        keeps_connections=with_a_length,
+        keeps_connections=with_a_known_length,
         decodes_chunks=False,
         stops_cleanly_on=SIGINT,
         lacks={"an_exception_in_the_middle_is_a_broken_response": "it keeps the connection open after an exception"},

@@ -92,7 +92,8 @@ class TestReload:
                 server.process.send_signal(how)
                 assert b"1::1" == connection.response().read()
             server.wait_for(lambda: patiently(lambda: worker_of(server)) != old, "another worker serves")
-            assert ["startup", "shutdown"] == lifespans(server)[str(old)]
+            whole = ["startup", "shutdown"]
+            server.wait_for(lambda: lifespans(server)[str(old)] == whole, "the old worker has shut its app down")
 
 
 def _busy(server: servers.Server, pid: int) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from apps import Signals
+from servers import connection
 from servers.connection import Address, Connection, open_socket
 from servers.pages import read_pages
 
@@ -75,8 +76,9 @@ class Server:
         """How often the app has counted that, in all processes."""
         return len(self.signals.told(f"counted {what}"))
 
-    def wait_for(self, holds: Callable[[], bool], what: str, patience: float = 15.0) -> None:
+    def wait_for(self, holds: Callable[[], bool], what: str) -> None:
         """Return once `holds()`; fail with the log when it does not become true."""
+        patience = connection.PATIENCE
         deadline = time.monotonic() + patience
         while not holds():
             assert time.monotonic() < deadline, f"{self.name}: not within {patience} s: {what}\n{self.log()}"
