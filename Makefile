@@ -46,7 +46,7 @@ test-django-6:  ## tests/django and Django's own tests with the newest Django 6,
 
 test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make test-servers ARGS="-k uwsgi"
 	@scripts/setup.sh "$(PYTHON)" servers
-	$(if $(ARGS),,BRIDGE_WRITE_MATRIX=1) .venv/bin/python -m pytest -n 2 --dist loadgroup tests/real_servers -m "servers or not servers" $(ARGS)
+	$(if $(ARGS),,BRIDGE_WRITE_MATRIX=1) .venv/bin/python -m pytest -n 4 --dist loadgroup tests/real_servers -m "servers or not servers" $(ARGS)
 
 soak:  ## Mixed traffic on three servers, each byte checked. make soak MINUTES=30
 	@scripts/setup.sh "$(PYTHON)" servers

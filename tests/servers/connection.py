@@ -51,7 +51,8 @@ class Connection:
 
     def ask(self, method: str, path: str, body: bytes = b"") -> http.client.HTTPResponse:
         self.head(method, path, {"Content-Length": len(body)} if body else None)
-        self.send(body)
+        if body:  # a server may have answered and left by now
+            self.send(body)
         return self.response(method)
 
     def abort(self) -> None:
