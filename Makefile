@@ -3,9 +3,10 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 UNDER ?= uvicorn
+MINUTES ?= 3
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-servers soak chaos check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -42,6 +43,18 @@ test-django-6:  ## tests/django and Django's own tests with the newest Django 6,
 	@python=$$(scripts/find-python.sh 3.12 "$(PYTHON)") && scripts/setup.sh "$$python" django6
 	.venv-django6/bin/python -m pytest -n 2 tests/django
 	.venv-django6/bin/python scripts/test_django.py $(ARGS)
+
+test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make test-servers ARGS="-k uwsgi"
+	@scripts/setup.sh "$(PYTHON)" servers
+	$(if $(ARGS),,BRIDGE_WRITE_MATRIX=1) .venv/bin/python -m pytest -n 2 --dist loadgroup tests/real_servers -m "servers or not servers" $(ARGS)
+
+soak:  ## Mixed traffic on three servers, each byte checked. make soak MINUTES=30
+	@scripts/setup.sh "$(PYTHON)" servers
+	BRIDGE_SOAK_MINUTES="$(MINUTES)" .venv/bin/python -m pytest tests/soak -m soak $(ARGS)
+
+chaos:  ## Faults in the app, the server and on the wire.
+	@scripts/setup.sh "$(PYTHON)" servers
+	.venv/bin/python -m pytest -n 2 tests/chaos -m chaos $(ARGS)
 
 check:  ## Lint, format and types.
 	@scripts/setup.sh "$(PYTHON)" check

@@ -2,7 +2,7 @@
 # Makes .venv, if it is not there, and installs what one verb of the Makefile needs; says what it does, and does nothing
 # when that was done before. What "django6" needs has a virtual environment of its own, .venv-django6.
 #
-#   scripts/setup.sh PYTHON example|example-async|mixed|test|check|django6
+#   scripts/setup.sh PYTHON example|example-async|mixed|test|servers|check|django6
 set -eu
 
 python=$1
@@ -19,8 +19,21 @@ django6)
     venv=.venv-django6
     set -- --group test
     ;;
+servers)
+    set -- --group "$what"
+    missing=
+    [ -x /usr/sbin/nginx ] || missing="$missing nginx-core"
+    [ -x /usr/bin/uwsgi-core ] || missing="$missing uwsgi-core"
+    [ -e /usr/lib/uwsgi/plugins/python3_plugin.so ] || missing="$missing uwsgi-plugin-python3"
+    [ -e /usr/include/ev.h ] || missing="$missing libev-dev"
+    command -v openssl >/dev/null || missing="$missing openssl"
+    command -v gcc >/dev/null || missing="$missing gcc"
+    # shellcheck disable=SC2086  # words
+    [ -z "$missing" ] || scripts/install-debian.sh $missing
+    scripts/apache.sh >/dev/null
+    ;;
 *)
-    echo "setup.sh: $what is none of example, example-async, mixed, test, check, django6" >&2
+    echo "setup.sh: $what is none of example, example-async, mixed, test, servers, check, django6" >&2
     exit 2
     ;;
 esac

@@ -10,12 +10,13 @@ import collections
 import hashlib
 import json
 import os
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 BLOCK = 2**16
 MIB = 2**20
@@ -58,8 +59,10 @@ counting = threading.Lock()
 
 
 def count(what: str) -> None:
+    """Count it for this process, and for all that serve."""
     with counting:
         counted[what] += 1
+    signals.tell(f"counted {what}", os.getpid())
 
 
 def counters() -> bytes:
@@ -246,7 +249,48 @@ def wsgi_tagged(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return pieces
 
 
+def wsgi_facts(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """What the app is told of its request."""
+    facts = {
+        "root": environ["SCRIPT_NAME"].encode("latin-1").hex(),
+        "path": environ["PATH_INFO"].encode("latin-1").hex(),
+        "query": environ["QUERY_STRING"].encode("latin-1").hex(),
+        "client": environ.get("REMOTE_ADDR"),
+        "headers": {
+            key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key.startswith("HTTP_")
+        },
+    }
+    return answer(start_response, json.dumps(facts).encode())
+
+
+FAULTS: dict[str, Callable[[], object]] = {
+    "SystemExit": lambda: sys.exit("the app wants to end the process"),
+    "KeyboardInterrupt": lambda: _raise(KeyboardInterrupt("the app was interrupted")),
+    "MemoryError": lambda: _raise(MemoryError("no memory for the app")),
+    "RecursionError": lambda: _raise(RecursionError("the app went too deep")),
+    "GeneratorExit": lambda: _raise(GeneratorExit("the app left a generator")),
+    "os._exit": lambda: os._exit(9),
+    "block": lambda: time.sleep(2.5),
+}
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def wsgi_fault(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    """One of FAULTS, before the response or in the middle of it."""
+    query = query_of(environ)
+    if "late" in query:
+        start_response("200 OK", [*PLAIN, ("Content-Length", "1000")])
+        yield b"first half, "
+    FAULTS[query["what"]]()
+    yield from answer(start_response, b"survived\n")
+
+
 WSGI_PATHS = {
+    "/fault": wsgi_fault,
+    "/facts": wsgi_facts,
     "/hello": wsgi_hello,
     "/counters": wsgi_counters,
     "/echo": wsgi_echo,
@@ -268,7 +312,8 @@ WSGI_PATHS = {
 
 
 def wsgi_site(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    return WSGI_PATHS.get(environ["PATH_INFO"], wsgi_not_found)(environ, start_response)
+    path = environ["PATH_INFO"]
+    return WSGI_PATHS.get("/facts" if path.startswith("/facts/") else path, wsgi_not_found)(environ, start_response)
 
 
 # --- ASGI ------------------------------------------------------------------------------------------------------------
@@ -444,7 +489,37 @@ async def asgi_lifespan(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
+async def asgi_facts(scope: Any, receive: Any, send: Any) -> None:
+    root = scope["root_path"].encode()
+    facts = {
+        "root": root.hex(),
+        "path": unquote_to_bytes(scope["raw_path"]).removeprefix(root).hex(),
+        "query": scope["query_string"].hex(),
+        "client": scope["client"] and scope["client"][0],
+        "headers": {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+    }
+    await reply(send, json.dumps(facts).encode())
+
+
+async def asgi_early_hint(scope: Any, receive: Any, send: Any) -> None:
+    if "http.response.early_hint" in scope["extensions"]:
+        await send({"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]})
+    await reply(send, b"styled\n")
+
+
+async def asgi_fault(scope: Any, receive: Any, send: Any) -> None:
+    query = dict(parse_qsl(scope["query_string"].decode()))
+    if "late" in query:
+        await start(send, 200, [*PLAIN, ("Content-Length", "1000")])
+        await chunk(send, b"first half, ")
+    FAULTS[query["what"]]()
+    await reply(send, b"survived\n")
+
+
 ASGI_PATHS = {
+    "/fault": asgi_fault,
+    "/facts": asgi_facts,
+    "/early-hint": asgi_early_hint,
     "/hello": asgi_hello,
     "/counters": asgi_counters,
     "/echo": asgi_echo,
@@ -470,4 +545,5 @@ async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await asgi_lifespan(scope, receive, send)
     else:
-        await ASGI_PATHS.get(scope["path"], asgi_not_found)(scope, receive, send)
+        path = scope["path"].removeprefix(scope["root_path"])
+        await ASGI_PATHS.get("/facts" if path.startswith("/facts/") else path, asgi_not_found)(scope, receive, send)

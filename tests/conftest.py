@@ -16,7 +16,7 @@ import uvloop
 from hypothesis import given
 from hypothesis.strategies import none
 
-pytest.register_assert_rewrite("real_servers.cases")
+pytest.register_assert_rewrite("real_servers.cases", "real_servers.hard_cases")
 
 LEFTOVER_PATIENCE = 3.0  # seconds that a test's threads have for their way out
 

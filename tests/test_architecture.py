@@ -43,6 +43,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "the face": ("bridge",),
     "both styles": ("bridge.mounts", "bridge.interfaces"),
+    "hooks for servers": ("bridge.gunicorn",),
     "the adapters": ("bridge._wsgi_to_asgi", "bridge._asgi_to_wsgi"),
     "the engine rooms": (),
     "the arrows": (
@@ -61,7 +62,7 @@ NEIGHBOURS_ALLOWED = ("the doors", "the command line", "both styles", "the engin
 # Each is for one framework, and the only one that imports it.
 DOORS = ("bridge.django",)
 # Modules without an underscore, besides `bridge` and `bridge.errors`.
-PUBLIC_MODULES = {"bridge.cli", "bridge.interfaces", "bridge.mounts"}
+PUBLIC_MODULES = {"bridge.cli", "bridge.gunicorn", "bridge.interfaces", "bridge.mounts"}
 
 # What a pure module may import: nothing with a clock, a thread, a socket, a file, an environment or dice.
 PURE = {"collections.abc", "http", "io", "typing", "urllib.parse", "bridge._types", "bridge.errors"}
@@ -327,7 +328,7 @@ class TestFace:
             for node in ast.walk(tree)
             if isinstance(node, ast.Name) and node.id == "__all__"
         }
-        assert {"bridge", "bridge.errors", *DOORS} == saying
+        assert {"bridge", "bridge.errors", "bridge.gunicorn", *DOORS} == saying
 
     def test_every_other_module_is_private(self) -> None:
         """A public one has to be meant."""

@@ -46,7 +46,7 @@ class Closable:
         self.name = name
         self.closed = closed
 
-    def exit(self) -> None:
+    def exit(self, timeout: float | None = None) -> None:
         self.closed.append(self.name)
         _at_exit.unregister(self)
 

@@ -9,6 +9,7 @@ A code block is what the words behind its fence say:
     ```console run          commands after "$ ", each with what it prints. One that ends in "&" is a server, which is
                             stopped at the end of the block; `curl [-s] [-d DATA] URL` is done by the test itself; a
                             free port stands in place of 8000
+    ```console server=NAME  how a server of tests/servers is run, or a file that it needs
 
 In the text, each relative link leads to something, each `name=value` is an option of ours (or a word of FOREIGN), each
 `bridge.…` is a name, a key of an environ or a logger of ours, and each `make …` is a verb of the Makefile.
@@ -35,6 +36,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import bridge
+from servers.pages import read_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
@@ -96,6 +98,7 @@ def check_code(page: Path, directory: Path) -> None:
     for block in blocks:
         kind, _, how = block.info.partition(" ")
         known = not how or block.file or block.info in ("python run", "text output", "console run")
+        known = known or re.fullmatch(r"\w+ server=[\w,]+( file=\S+)?", block.info)
         assert known, f"{page.name}:{block.line}: {block.info!r}?"
         if kind == "python":
             compile(block.text, f"{page.name}:{block.line}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -377,6 +380,25 @@ await application(scope, receive, send)
 With `max_body=2**20`, `WsgiToAsgi(app, lifespan)` and `environ["bridge.client_disconnected"]()`, `bridge.errors`,
 `bridge.ClientDisconnected`, `make test`, `http.response.start`, `more_body=False`.
 """
+
+
+class TestServerPages:
+    """docs/servers/, beyond what the tests of each server run of it."""
+
+    def test_each_set_up_is_run(self) -> None:
+        """A command line that no test starts is a claim."""
+        names = set(read_pages())
+        sources = [*(ROOT / "tests" / "servers").glob("*.py"), *(ROOT / "tests" / "real_servers").glob("*.py")]
+        run = "".join(path.read_text(encoding="utf-8") for path in sources)
+        assert set() == {name for name in names if f'"{name}"' not in run}
+
+    def test_each_promise_is_shown(self) -> None:
+        """The tests that docs/guarantees.md names are there."""
+        page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+        named = re.findall(r"`(tests/\S+\.py)::(\w+)`", page)
+        assert len(named) > 20
+        missing = [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")]
+        assert [] == missing
 
 
 class TestTheseTests:

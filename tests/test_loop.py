@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import queue
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from bridge import _loop
+from bridge import _loop, _native
 from bridge._crossing import LoopGone
 from bridge._loop import PrivateLoop
 from callers import environ_for
@@ -485,3 +486,27 @@ print(sum(job.value == b"tick" for job in jobs), all_ended.wait(8))
 adapter.close()
 """
         assert ["12 True"] == run_script(GEVENT + script)
+
+
+class TestPipeInbox:
+    """What greenlets of eventlet wait in: a descriptor, which is all that reaches their hub from another thread."""
+
+    def test_a_token_ends_the_wait(self) -> None:
+        """From another thread; one token too many is one token."""
+        inbox = _native._PipeInbox()
+        thread = threading.Thread(target=lambda: [inbox.put(None), inbox.put(None)])
+        thread.start()
+        inbox.get(timeout=10)
+        thread.join()
+        while not inbox.empty():
+            inbox.get(timeout=0)
+        with pytest.raises(queue.Empty):
+            inbox.get(timeout=0)
+        inbox.close()
+
+    def test_a_token_after_the_end_is_lost(self) -> None:
+        """It must not be written to a descriptor that is somebody else's by then."""
+        inbox = _native._PipeInbox()
+        inbox.close()
+        inbox.put(None)
+        assert inbox.empty()

@@ -2,14 +2,16 @@
 
 import io
 import socket
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
-from bridge._wsgi_servers import Connection
+from bridge._wsgi_servers import Connection, call_at_shutdown, complete, why_threads_stand_still
 from callers import environ_for
 from callers_wsgi import OneThread, bounded
 
@@ -292,3 +294,96 @@ class TestDescriptor:
         connection = Connection(environ_for("GET", "/") | {"werkzeug.socket": object()})
 
         assert connection.descriptor is None
+
+
+class TestComplete:
+    """What is said in the environ for servers that do not say it."""
+
+    def test_eventlet(self) -> None:
+        """Its bodies end by themselves; its chunks below 4096 bytes wait unless told otherwise."""
+        environ = complete({"eventlet.input": object()})
+
+        assert environ["wsgi.input_terminated"]
+        assert 1 == environ["eventlet.minimum_write_chunk_size"]
+
+    @pytest.mark.parametrize(
+        ("facts", "terminated"),
+        [
+            ({"HTTP_TRANSFER_ENCODING": "chunked"}, True),
+            ({"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}, True),
+            # Nginx has decoded it, and says both.
+            ({"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "3"}, None),
+            ({"CONTENT_LENGTH": "3"}, None),
+            ({}, None),
+        ],
+    )
+    def test_uwsgi(self, facts: dict[str, str], terminated: bool | None) -> None:
+        """Only a chunked body that its API gives ends by itself."""
+        assert terminated == complete({"uwsgi.version": b"2.0.31", **facts}).get("wsgi.input_terminated")
+
+    def test_others_are_left_alone(self) -> None:
+        """What is not known is not touched."""
+        assert {"HTTP_TRANSFER_ENCODING": "chunked"} == complete({"HTTP_TRANSFER_ENCODING": "chunked"})
+
+
+class TestUwsgi:
+    """Its API for chunked bodies, and its connection."""
+
+    def test_chunks_are_cut_to_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A chunk that is larger than what was asked for is given in several reads; None is for those to come."""
+        chunks = [b"abcdef", None, b"gh", b""]
+        monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(chunked_read_nb=lambda: chunks.pop(0)))
+        connection = Connection({"uwsgi.version": b"2.0.31", "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": None})
+
+        assert [b"abcd", b"ef", None, b"gh", b""] == [connection.read(4) for _ in range(5)]
+
+    @pytest.mark.parametrize(("name", "reset"), [("uwsgi.version", True), ("some.version", False)])
+    def test_a_response_that_breaks_off_resets_the_connection(self, name: str, reset: bool) -> None:
+        """So that its end cannot be taken for that of the response."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            client = socket.create_connection(listening.getsockname(), timeout=10)
+            served, _ = listening.accept()
+        with client:
+            Connection({name: "2", "wsgi.input": served}).abort()
+            served.close()
+            if reset:
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+            else:
+                assert b"" == client.recv(1)
+
+
+class TestThreadsThatStandStill:
+    """uWSGI says whether it lets threads run between requests."""
+
+    @pytest.mark.parametrize(
+        ("module", "still"),
+        [(SimpleNamespace(has_threads=0), True), (SimpleNamespace(has_threads=1), False), (None, False)],
+    )
+    def test_uwsgi(self, module: object, still: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The reason names the option that is missing."""
+        monkeypatch.setitem(sys.modules, "uwsgi", module)  # type: ignore[arg-type]
+        reason = why_threads_stand_still()
+        assert still is (reason is not None and "--enable-threads" in reason)
+
+
+class TestCallAtShutdown:
+    """mod_wsgi announces its shutdown."""
+
+    def test_it_is_subscribed_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The function is called with nothing, whatever the announcement says."""
+        subscribed: list[Any] = []
+        called: list[bool] = []
+        monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace(subscribe_shutdown=subscribed.append))
+        call_at_shutdown(lambda: called.append(True))
+        [announce] = subscribed
+
+        announce("process_stopping", shutdown_reason="shutdown_signal")
+
+        assert [True] == called
+
+    @pytest.mark.parametrize("module", [SimpleNamespace(), None])
+    def test_elsewhere_nothing_is_done(self, module: object, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An older mod_wsgi, or none: atexit has to do."""
+        monkeypatch.setitem(sys.modules, "mod_wsgi", module)  # type: ignore[arg-type]
+        call_at_shutdown(lambda: None)

@@ -20,6 +20,7 @@ from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.events_to_response import END, EarlyHint, File, Head, plain_response
 from bridge._translate.input_to_events import Body, body_length
 from bridge._types import ASGIApp, Environ, Scope, StartResponse
+from bridge._wsgi_servers import complete
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
 _log = logging.getLogger("bridge")
@@ -86,7 +87,7 @@ class AsgiToWsgi:
                 environ.get("SERVER_SOFTWARE") or "this WSGI server",
             )
         try:
-            scope = environ_to_scope(environ, outer=_outer_scope(environ))
+            scope = environ_to_scope(complete(environ), outer=_outer_scope(environ))
             body = Body(body_length(environ))
         except ClientProtocolError as refusal:
             side.counters.rejected += 1
@@ -208,7 +209,7 @@ class _Chunks:
                 chunks.append(item)
                 continue
             if item is ENDED:
-                raise conversation.failure()
+                raise conversation.broken()
             if item is END:
                 self._sent_all = True
             else:

@@ -6,12 +6,14 @@ import os
 import threading
 from typing import Protocol
 
+from bridge._wsgi_servers import call_at_shutdown
+
 
 class Closing(Protocol):
     """What is closed at exit."""
 
-    def exit(self) -> None:
-        """Close it, within a deadline of its own."""
+    def exit(self, timeout: float | None = None) -> None:
+        """Close it, within a deadline of its own, and `timeout` seconds."""
 
 
 # Held strongly: what nobody else refers to any more has still something to end.
@@ -36,16 +38,17 @@ def unregister(closing: Closing) -> None:
     _open.pop(closing, None)
 
 
-def close_all() -> None:
-    """Close all that this process has open."""
+def close_all(timeout: float | None = None) -> None:
+    """Close all that this process has open, in `timeout` seconds each where that is less than they give themselves."""
     if _pid == os.getpid():
         for closing in list(_open):
-            closing.exit()
+            closing.exit(timeout)
 
 
 def _hook() -> None:
     # While executors still work, if the interpreter can call so early: an application's cleanup may need a thread, and
     # threads that are no daemons are joined before atexit.
+    call_at_shutdown(close_all)
     early = getattr(threading, "_register_atexit", None)
     if early is not None:
         early(close_all)

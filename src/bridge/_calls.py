@@ -116,17 +116,18 @@ class Calls:
             served=total.served,
         )
 
-    def exit(self) -> None:
-        """The process ends."""
-        self.close()
+    def exit(self, timeout: float | None = None) -> None:
+        """The process ends; in `timeout` seconds."""
+        self.close(timeout)
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Stop the threads, and wait for them; not on a loop whose requests they work for."""
         detached = self._detach()
         for threads in detached:
             threads.close(None)
+        longest = self._shutdown_timeout
         for threads in detached:
-            self._report(threads.join(self._shutdown_timeout))
+            self._report(threads.join(longest if timeout is None else min(timeout, longest)))
 
     async def drain(self, side: Side) -> None:
         """Stop the threads, and wait for them on the loop of `side`."""

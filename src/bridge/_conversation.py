@@ -68,6 +68,11 @@ class Conversation(Task):
         failure.__cause__ = error
         return failure
 
+    def broken(self) -> Exception:
+        """As `failure`, of a response that has begun: it breaks off, and must not look complete."""
+        self._connection.abort()
+        return self.failure()
+
     # -- on the loop
 
     async def work(self) -> None:

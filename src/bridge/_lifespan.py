@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any, Final
 
 from bridge._crossing import Crossing, Spawn
+from bridge._native import new_event
 from bridge._translate.lifespan import RUNNING, STARTING, STOPPED, Lifespan
 from bridge._types import ASGIApp, Event
 from bridge.errors import ApplicationProtocolError, LifespanFailed
@@ -39,7 +39,7 @@ class LifespanRun:
         self._received = False
         self._asked = False
         self._shutdown: Awaitable[None] | None = None
-        self._started = threading.Event()
+        self._started = new_event()
         self._late: LifespanFailed | None = None
         self._cancel: Callable[[], object] | None = None
         self._over: Any = None

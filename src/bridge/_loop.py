@@ -15,7 +15,7 @@ from typing import Final
 
 from bridge._crossing import Arriving, AsyncioCrossing, LoopGone
 from bridge._host import describe
-from bridge._native import start_thread
+from bridge._native import new_event, start_thread
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # How long the tasks that are left may take to end once they are cancelled, in seconds.
@@ -58,8 +58,8 @@ class PrivateLoop:
         self.pid = os.getpid()
         self.tenants: set[object] = set()
         self._factory = factory or asyncio.new_event_loop
-        self._ready = threading.Event()
-        self._end = threading.Event()
+        self._ready = new_event()
+        self._end = new_event()
         self.ended = False
         self._failure: BaseException | None = None
         self._ident: int | None = None

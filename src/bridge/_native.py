@@ -1,14 +1,17 @@
-"""Threads and locks of the operating system, and ways to wait for them, where gevent or eventlet have made `threading`
-mean greenlets.
+"""Threads, locks and events of the operating system, and ways to wait for them, where gevent or eventlet have made
+`threading` mean greenlets.
 
 The private loop has to run in a thread of the operating system: in a greenlet it would appear to be running in each
-request. What wakes a greenlet from there has to be made for that; the patched queue is not.
+request. What wakes a greenlet from there has to be made for that; the patched queue is not, nor is, with eventlet, the
+patched event or lock.
 """
 
+import os
 import queue
+import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
@@ -24,26 +27,44 @@ class Inbox(Protocol):
     def empty(self) -> bool: ...
 
 
+def _gevent() -> Any:
+    """Gevent's `monkey`, where it has patched `threading`; else None."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return monkey if monkey is not None and monkey.is_module_patched("threading") else None
+
+
+def _eventlet() -> Any:
+    """Eventlet's `patcher`, where it has patched `threading`; else None."""
+    patcher: Any = sys.modules.get("eventlet.patcher")
+    return patcher if patcher is not None and patcher.is_monkey_patched("thread") else None
+
+
 def new_lock() -> Lock:
     """A lock of the operating system."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    patcher: Any = sys.modules.get("eventlet.patcher")
-    if monkey is not None and monkey.is_module_patched("threading"):
+    if monkey := _gevent():
         return cast(Lock, monkey.get_original("_thread", "allocate_lock")())
-    if patcher is not None and patcher.is_monkey_patched("thread"):
+    if patcher := _eventlet():
         return cast(Lock, patcher.original("threading").Lock())
     return threading.Lock()
 
 
+def new_event() -> threading.Event:
+    """An event that is waited for in one thread and set in another; that of eventlet knows greenlets only."""
+    if patcher := _eventlet():
+        return cast(threading.Event, patcher.original("threading").Event())
+    return threading.Event()
+
+
 def new_inbox() -> Inbox:
     """An inbox for the thread or greenlet that calls this."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        return _GreenletInbox()
+    if _gevent():
+        return _GeventInbox()
+    if _eventlet():
+        return _PipeInbox()
     return queue.SimpleQueue()
 
 
-class _GreenletInbox:
+class _GeventInbox:
     """A watcher of gevent's hub, the one thing of it that other threads may touch."""
 
     def __init__(self) -> None:
@@ -78,19 +99,50 @@ class _GreenletInbox:
             watcher.close()
 
 
+class _PipeInbox:
+    """A pipe: what reaches eventlet's hub from another thread is that a descriptor can be read."""
+
+    def __init__(self) -> None:
+        self._lock = new_lock()
+        self._pipe: tuple[int, int] | None = os.pipe()
+        self._full = False
+
+    def put(self, item: None) -> None:
+        del item
+        with self._lock:
+            if self._pipe is not None and not self._full:
+                self._full = True
+                os.write(self._pipe[1], b"\0")
+
+    def get(self, *, timeout: float) -> None:
+        assert self._pipe is not None
+        if not wait_for_input([self._pipe[0]], timeout):
+            raise queue.Empty
+        with self._lock:
+            os.read(self._pipe[0], 1)
+            self._full = False
+
+    def empty(self) -> bool:
+        return not self._full
+
+    def close(self) -> None:
+        """The greenlet waits no more."""
+        with self._lock:
+            pipe, self._pipe = self._pipe, None
+        for end in pipe or ():
+            os.close(end)
+
+
 def start_thread(main: Callable[[], None], name: str) -> object:
     """Start a thread of the operating system that runs `main`; a daemon where there are such."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
+    if _gevent():
         from gevent.threadpool import ThreadPool  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
 
         pool = ThreadPool(1)
         pool.spawn(main)
         return pool
-    patcher: Any = sys.modules.get("eventlet.patcher")
-    threads: Any = threading
-    if patcher is not None and patcher.is_monkey_patched("thread"):
-        threads = patcher.original("threading")
+    patcher = _eventlet()
+    threads: Any = patcher.original("threading") if patcher else threading
     try:
         thread = threads.Thread(target=main, name=name, daemon=True)
         thread.start()
@@ -99,3 +151,28 @@ def start_thread(main: Callable[[], None], name: str) -> object:
         thread = threads.Thread(target=main, name=name, daemon=False)
         thread.start()
     return thread
+
+
+def wait_for_input(descriptors: Sequence[int], timeout: float) -> list[int]:
+    """Those of `descriptors` with something to read, if only the end; waits `timeout` seconds for the first of them.
+
+    Lets other greenlets run meanwhile where there are any.
+    """
+    if not hasattr(select, "poll"):
+        return select.select(descriptors, [], [], timeout)[0]  # eventlet takes poll away
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN | getattr(select, "POLLRDHUP", 0))
+    return [number for number, _ in poll.poll(timeout * 1000)]
+
+
+def events_now(descriptor: int, events: int) -> int:
+    """Which of `events`, as `select.poll` calls them, there are now; the poll of gevent knows fewer of them."""
+    monkey, patcher = _gevent(), _eventlet()
+    if monkey:
+        poll = monkey.get_original("select", "poll")()
+    else:
+        poll = (patcher.original("select") if patcher else select).poll()
+    poll.register(descriptor, events)
+    found: list[tuple[int, int]] = poll.poll(0)
+    return found[0][1] if found else 0

@@ -2,12 +2,11 @@
 
 import os
 import queue
-import select
 import threading
 from typing import Any
 
 from bridge._host import Job, describe, thread_name
-from bridge._native import Lock, new_inbox, new_lock
+from bridge._native import Lock, new_inbox, new_lock, wait_for_input
 
 
 class ServerThread:
@@ -50,19 +49,14 @@ class ServerThread:
             self._pipe = os.pipe()
         self._polling = True
         try:
-            if self._inbox.empty():
-                poll = select.poll()
-                poll.register(descriptor, select.POLLIN | getattr(select, "POLLRDHUP", 0))
-                poll.register(self._pipe[0], select.POLLIN)
-                ready = poll.poll(timeout * 1000)
-            else:
-                ready = [(0, 0)]
+            empty = self._inbox.empty()
+            ready = wait_for_input([descriptor, self._pipe[0]], timeout) if empty else [-1]
         finally:
             with self._lock:
                 self._polling = False
         while not self._inbox.empty():
             self._inbox.get(timeout=0)
-        if any(number == self._pipe[0] for number, _ in ready):
+        if self._pipe[0] in ready:
             os.read(self._pipe[0], 4096)
         return bool(ready)
 

@@ -73,6 +73,7 @@ class TaskThread(LendingThread):
     _all_given = False
     _waiters: list[Awaitable[None]] | None = None
     _told_size = _taken_size = 0
+    _looked = 0.0
     _posted = _wanted = _unreadable = _full = _expiring = _impatient = False
 
     def __init__(self, side: Side, spawn: Spawn, connection: Connection) -> None:
@@ -158,7 +159,19 @@ class TaskThread(LendingThread):
             self._taken_size += len(item) + ITEM
             if self._full and not self.stalled:
                 self._post()
+            self._look_round()
         return item
+
+    def _look_round(self) -> None:
+        """Look after the client also while there is something to send.
+
+        A server that stops may have shut the connection for reading only, and then waits for this thread.
+        """
+        now = monotonic()
+        if now - self._looked > POLL:
+            self._looked = now
+            if not (self.gone or self.over) and self._connection.left():
+                self.disconnect()
 
     def _await_item(self) -> None:
         if self._impatient:

@@ -8,15 +8,20 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 
 from bridge import _at_exit, _loop
 from bridge._call import Call
 from bridge._crossing import LoopGone, Spawn
 from bridge._host import current
 from bridge._loop import TimedCrossing
+from bridge._native import new_event
 from bridge._stats import Counters, LoopStats
 from bridge._task_side import LAST_SECOND, Options, TaskSide
+from bridge._wsgi_servers import why_threads_stand_still
+
+# With this, longer than all that is waited for on the loop, in seconds; only a blocked loop takes longer.
+END_MARGIN: Final = 4 * LAST_SECOND
 
 _log = logging.getLogger("bridge")
 
@@ -72,6 +77,8 @@ class Tasks:
                 side.tenant = tenant
                 process.sides.append(side)
                 _at_exit.register(self)
+                if (reason := why_threads_stand_still()) is not None:
+                    _log.warning("timers, and work after responses, go on only while requests are served: %s", reason)
         return side
 
     def _start(self, side: TaskSide) -> None:
@@ -110,12 +117,13 @@ class Tasks:
         if isinstance(side.crossing, TimedCrossing):
             process.past_block = max(process.past_block, side.crossing.longest_block)
 
-    def exit(self) -> None:
-        """As `close`, when the process ends."""
-        self.close(at_exit=True)
+    def exit(self, timeout: float | None = None) -> None:
+        """As `close`, when the process ends, within `timeout` seconds."""
+        self.close(at_exit=True, timeout=timeout)
 
-    def close(self, *, at_exit: bool = False) -> None:
+    def close(self, *, at_exit: bool = False, timeout: float | None = None) -> None:
         """End the requests, the lifespan, and the private loop if nobody else needs it; from a thread."""
+        seconds = self._options.shutdown_timeout if timeout is None else min(timeout, self._options.shutdown_timeout)
         process = self._process()
         if process.private is not None and process.private.private is not None and process.private.private.is_here:
             raise RuntimeError(
@@ -130,31 +138,26 @@ class Tasks:
             for side in first:
                 side.closed = threading.Event()
         for side in first:
-            self._end(side, at_exit=at_exit)
+            self._end(side, seconds, at_exit=at_exit)
             with process.lock:
                 self._retire(process, side)
             assert side.closed is not None
             side.closed.set()
         for side in ours:
             # Another thread may have come first.
-            if side.closed is not None and not side.closed.wait(self._end_timeout):
+            if side.closed is not None and not side.closed.wait(seconds + END_MARGIN):
                 return
 
-    @property
-    def _end_timeout(self) -> float:
-        """Longer than all that is waited for on the loop, in seconds; only a blocked loop takes longer."""
-        return self._options.shutdown_timeout + 4 * LAST_SECOND
-
-    def _end(self, side: TaskSide, *, at_exit: bool) -> None:
+    def _end(self, side: TaskSide, timeout: float, *, at_exit: bool) -> None:
         private = side.private
         assert private is not None
         if not private.usable:
             return
-        done = threading.Event()
+        done = new_event()
 
         async def end() -> None:
             try:
-                await side.end(self._options.shutdown_timeout, at_exit=at_exit)
+                await side.end(timeout, at_exit=at_exit)
             finally:
                 done.set()
 
@@ -162,7 +165,7 @@ class Tasks:
             side.crossing.post(_Starting(side, end))
         except LoopGone:
             return
-        if not done.wait(self._end_timeout):
+        if not done.wait(timeout + END_MARGIN):
             _log.warning("the event loop does not answer at shutdown; its %s", private.describe())
         _loop.give_up(private, side.tenant)
 

@@ -10,6 +10,7 @@ helps
   then two, then four ... as long as it stands still.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -28,6 +29,8 @@ _LONG_JOB: Final = 0.001
 _DECAY: Final = 0.1
 _MOSTLY: Final = 0.5
 _GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+_log = logging.getLogger("bridge")
 
 
 class Threads:
@@ -215,7 +218,8 @@ class Threads:
         for worker in [worker for worker in roused if worker not in new[1:]]:
             try:
                 worker.wake()
-            except RuntimeError:
+            except RuntimeError as error:
+                _log.warning("a worker thread cannot be started: %s", error)
                 with self._lock:
                     for lost in (worker, *worker.siblings):
                         self._remove(lost)

@@ -7,12 +7,17 @@ and a client that leaves is noticed when the server fails to write to it.
 import array
 import fcntl
 import io
+import os
 import select
 import socket
 import ssl
+import struct
+import sys
 import termios
+from collections.abc import Callable
 from typing import Any, Final, cast
 
+from bridge._native import events_now
 from bridge._types import Environ
 
 # A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers see it so
@@ -20,6 +25,46 @@ from bridge._types import Environ
 # Linux only; elsewhere a half-closed connection is noticed when it is closed.
 _RDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
 _GONE: Final = _RDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+def complete(environ: Environ) -> Environ:
+    """Say in `environ` what its server does without saying so, and ask it not to hold chunks back; returns it."""
+    if "eventlet.input" in environ:
+        # eventlet 0.41: the end of a chunked body is seen; chunks below 4096 bytes are collected unless told otherwise.
+        environ["wsgi.input_terminated"] = True
+        environ["eventlet.minimum_write_chunk_size"] = 1
+    elif _is_chunked_uwsgi(environ):
+        # uWSGI 2.0: `wsgi.input` is empty then, and its API gives the chunks, to the last (`_read_uwsgi`).
+        environ["wsgi.input_terminated"] = True
+    return environ
+
+
+def _is_chunked_uwsgi(environ: Environ) -> bool:
+    # With a length the body has been decoded by the proxy that speaks uWSGI's protocol: Nginx 1.22 says both.
+    return "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH")
+
+
+def call_at_shutdown(function: Callable[[], None]) -> None:
+    """Have a server that announces its shutdown to Python call `function` then.
+
+    mod_wsgi 6.1 does, while threads still run. When atexit functions are called in a sub-interpreter, the state of its
+    other threads has been deleted: one of them that wakes up then ends the process with a segmentation fault.
+    """
+    subscribe = getattr(sys.modules.get("mod_wsgi"), "subscribe_shutdown", None)
+    if subscribe is not None:
+        subscribe(lambda *_, **__: function())
+
+
+def why_threads_stand_still() -> str | None:
+    """Why no thread of Python runs while no request is served, where that is so.
+
+    uWSGI before 2.0.27 holds the interpreter lock then, unless it was given `--enable-threads`: of a ticker of 50 ms,
+    one tick was seen in a second between two requests, with 2.0.21.
+    """
+    if getattr(sys.modules.get("uwsgi"), "has_threads", True):
+        return None
+    return "uWSGI lets no thread run between requests; start it with --enable-threads"
 
 
 class Connection:
@@ -28,8 +73,9 @@ class Connection:
     def __init__(self, environ: Environ) -> None:
         self._environ = environ
         self._body: Any = environ.get("wsgi.input")
-        self._looked = False
+        self._sought = False
         self._socket: Any = None
+        self._chunk = b""
 
     def left(self) -> bool:
         """Whether the client is known to have left; does not wait."""
@@ -37,11 +83,19 @@ class Connection:
         if asked is not None:
             return bool(asked())
         number = self.descriptor
-        if number is None:
-            return False
-        poll = select.poll()
-        poll.register(number, _RDHUP)
-        return any(event & _GONE for _, event in poll.poll(0))
+        return number is not None and bool(events_now(number, _RDHUP) & _GONE)
+
+    def abort(self) -> None:
+        """See to it that a response that breaks off does not look complete.
+
+        uWSGI 2.0 sends one without Content-Length up to the end of the connection, and closes that as ever when the
+        application raises; with a reset instead, the client or the proxy can tell. Other servers end the connection
+        without the last chunk.
+        """
+        number = self.descriptor
+        if "uwsgi.version" in self._environ and number is not None:
+            with socket.socket(fileno=os.dup(number)) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def at_hand(self, size: int) -> bool:
         """Whether `size` bytes of the request body are known to be there, so that reading them does not wait."""
@@ -57,6 +111,8 @@ class Connection:
         body = self._body
         if self._is_gunicorn and not body.buf.tell():
             return self._read_gunicorn(body, size)
+        if _is_chunked_uwsgi(self._environ):
+            return self._read_uwsgi(size)
         if isinstance(body, io.BufferedReader):
             return self._read_buffered(body, size)
         return cast(bytes, body.read(size))
@@ -75,6 +131,14 @@ class Connection:
                 return None
         # One read of the connection at the most.
         return body.read1(size)
+
+    def _read_uwsgi(self, size: int) -> bytes | None:
+        """A chunk of a chunked body, or of what is left of it. Raises `OSError` where the body breaks off."""
+        chunk = self._chunk or cast(bytes | None, sys.modules["uwsgi"].chunked_read_nb())
+        if chunk is None:
+            return None
+        self._chunk = chunk[size:]
+        return chunk[:size]
 
     def _read_gunicorn(self, body: Any, size: int) -> bytes | None:
         """Its `Body.read` waits for 1 KiB at least; the reader behind that for what it is asked for and no more."""
@@ -105,15 +169,13 @@ class Connection:
         return int(self._body.buf.tell()) + int(unreader.buf.getbuffer().nbytes) + waiting[0]
 
     def _readable(self) -> bool:
-        poll = select.poll()
-        poll.register(cast(int, self.descriptor), select.POLLIN | _RDHUP)
-        return bool(poll.poll(0))
+        return bool(events_now(cast(int, self.descriptor), select.POLLIN | _RDHUP))
 
     @property
     def descriptor(self) -> int | None:
         """The file descriptor of the connection, to wait for; None where it is not known."""
-        if not self._looked:
-            self._looked = True
+        if not self._sought:
+            self._sought = True
             self._socket = self._find_socket()
         try:
             number = -1 if self._socket is None else int(self._socket.fileno())

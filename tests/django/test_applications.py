@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIRequest
 
-import django_site  # noqa: F401  # sets Django up
+import django_site  # sets Django up
 from bridge import LifespanFailed
 from bridge.django import get_asgi_application, get_wsgi_application
 from callers_asgi import Request, lifespan, opened
@@ -101,6 +102,20 @@ def test_hooks_and_state_on_a_wsgi_server(is_async: bool) -> None:
     assert ["startup", "shutdown"] == told
 
 
+def startup_of_a_path(state: dict[str, Any]) -> None:
+    state["from"] = "path"
+
+
+def test_hooks_by_their_dotted_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imported once Django is set up."""
+    monkeypatch.setattr(django_site, "startup_of_a_path", startup_of_a_path, raising=False)
+    face = Wsgi(get_wsgi_application(startup="django_site.startup_of_a_path"))
+    try:
+        assert {"from": "path"} == face.ask("/facts").json()["state"]
+    finally:
+        face.close()
+
+
 def test_a_startup_that_fails_on_a_wsgi_server() -> None:
     """Each request says so."""
 
@@ -121,7 +136,9 @@ def test_a_startup_that_fails_on_a_wsgi_server() -> None:
     ("make", "options", "error", "said"),
     [
         (get_asgi_application, {"threads": 0}, ValueError, "threads must be 1 or more"),
-        (get_asgi_application, {"websocket": "router"}, TypeError, "expected an ASGI 3 application"),
+        (get_asgi_application, {"websocket": "django_site.hello"}, TypeError, "expected an ASGI 3 application"),
+        (get_asgi_application, {"websocket": "router"}, ImproperlyConfigured, "'router' cannot be imported"),
+        (get_wsgi_application, {"startup": "nowhere.at"}, ImproperlyConfigured, "'nowhere.at' cannot be imported"),
         (get_asgi_application, {"startup": 1}, TypeError, "startup must be None or a callable"),
         (get_wsgi_application, {"shutdown": 1}, TypeError, "shutdown must be None or a callable"),
         (get_wsgi_application, {"startup_timeout": -1}, ValueError, "startup_timeout"),

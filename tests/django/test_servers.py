@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ def test_the_server_stops_while_a_feed_is_open(
         if run is servers.hypercorn_asyncio and sys.version_info >= (3, 12):
             # There it waits for all connections (asyncio.Server.wait_closed) before its own grace begins.
             connection.abort()
-        server.stop(servers.signal.SIGINT if run is servers.waitress else servers.signal.SIGTERM)
+        server.stop(SIGINT if run is servers.waitress else SIGTERM)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ class TestPostgreSQL:
             found = [reply["backend"] for reply in pool.map(lambda path: _json(server, path), paths)]
 
         assert all(first == second for first, second in found)
-        assert len({first for first, _ in found}) <= 6
+        assert len({first for first, _ in found}) <= 16  # threads of Gunicorn; Uvicorn's project has 4
 
     def test_a_stream_has_one_connection(self, start: Callable[[], servers.Running]) -> None:
         """From its first part to its last."""

@@ -755,7 +755,7 @@ TABLE: dict[str, tuple[Section, ...]] = {
                     "Chunked bodies are decoded.",
                     "TestRequestServer a_chunked_body_is_decoded",
                     note="By the WSGI server, and known by its `wsgi.input_terminated`. Without that flag a body"
-                    " without Content-Length cannot be told from none.",
+                    " without Content-Length is refused with 411.",
                 ),
                 c(
                     "request-4",

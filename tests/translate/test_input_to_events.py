@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge._translate.input_to_events import DISCONNECT, EMPTY, Body, body_length
+from bridge.errors import ClientProtocolError
 
 few = settings(max_examples=40, deadline=None)
 
@@ -32,7 +33,6 @@ class TestBodyLength:
             ({"CONTENT_LENGTH": "003"}, 3),
             ({"CONTENT_LENGTH": "9" * 19}, int("9" * 19)),
             # Without the promise that the input ends, nothing but the length says where it does.
-            ({"HTTP_TRANSFER_ENCODING": "chunked"}, 0),
             ({"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "3"}, 3),
             ({"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "3", "wsgi.input_terminated": False}, 3),
             ({"SERVER_PROTOCOL": "HTTP/2"}, 0),
@@ -58,6 +58,12 @@ class TestBodyLength:
         environ = {"REQUEST_METHOD": "POST", "SERVER_PROTOCOL": "HTTP/1.1"} | changes
         environ = {key: value for key, value in environ.items() if value is not ...}
         assert expected == body_length(environ)
+
+    def test_a_body_whose_end_nobody_knows_is_refused(self) -> None:
+        """RFC 9110 15.5.12: taken for an empty one, it would be lost without a word."""
+        with pytest.raises(ClientProtocolError, match="without Content-Length") as caught:
+            body_length({"SERVER_PROTOCOL": "HTTP/1.1", "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""})
+        assert 411 == caught.value.status
 
 
 class TestBody:

@@ -18,6 +18,7 @@ SERVERS: Final = tuple(servers.SERVERS)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _APP: Final = "bridge._cli.served:app"
 _THREADS: Final = 40
+_SPEAKS: Final[dict[Interface, str]] = {"asgi": "speaks ASGI", "wsgi": "speaks WSGI", "both": "speaks ASGI and WSGI"}
 
 
 def serve(options: argparse.Namespace, further: list[str]) -> NoReturn:
@@ -39,9 +40,6 @@ def serve(options: argparse.Namespace, further: list[str]) -> NoReturn:
     sys.stderr.write(f"bridge: {told} {_way(app, wanted, threads)}\n")
     sys.stderr.flush()
     _become(server, options, wanted, threads, further)
-
-
-_SPEAKS: Final[dict[Interface, str]] = {"asgi": "speaks ASGI", "wsgi": "speaks WSGI", "both": "speaks ASGI and WSGI"}
 
 
 def _way(app: Any, wanted: Wanted, threads: int) -> str:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from bridge._types import Environ, Event
+from bridge.errors import ClientProtocolError
 
 DISCONNECT: Final[Event] = {"type": "http.disconnect"}
 EMPTY: Final[Event] = {"type": "http.request", "body": b"", "more_body": False}
@@ -15,7 +16,8 @@ def body_length(environ: Environ) -> int | None:
 
     CGI (RFC 3875 4.1.2): without CONTENT_LENGTH there is no body. `wsgi.input_terminated` is the servers' common
     promise that the input ends with the request, which is how a chunked body reaches an application; then
-    Transfer-Encoding overrides Content-Length (RFC 9112 6.3).
+    Transfer-Encoding overrides Content-Length (RFC 9112 6.3). Raises `ClientProtocolError` (411) where there is a
+    body and nothing says where it ends: taken for an empty one it would be lost.
     """
     coded = "HTTP_TRANSFER_ENCODING" in environ
     if coded and environ.get("wsgi.input_terminated"):
@@ -23,7 +25,14 @@ def body_length(environ: Environ) -> int | None:
     length = environ.get("CONTENT_LENGTH")
     if length:
         return int(length)
-    if coded or environ.get("SERVER_PROTOCOL", "")[5:6] in _VERSIONS_1:
+    if coded:
+        raise ClientProtocolError(
+            "sent a body without Content-Length, which this server does not decode",
+            "a Content-Length",
+            "RFC 9110 15.5.12",
+            411,
+        )
+    if environ.get("SERVER_PROTOCOL", "")[5:6] in _VERSIONS_1:
         return 0
     # From HTTP/2 on there need be neither of the two (RFC 9113 8.1).
     return None if environ.get("wsgi.input_terminated") else 0

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import django
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from bridge import _arguments
 from bridge._call_thread import Side
@@ -26,12 +28,12 @@ Hook = Callable[..., Any]
 
 def get_asgi_application(
     *,
-    websocket: ASGIApp | None = None,
+    websocket: ASGIApp | str | None = None,
     threads: int = 40,
     backlog: int = 1000,
     max_body: int | None = None,
-    startup: Hook | None = None,
-    shutdown: Hook | None = None,
+    startup: Hook | str | None = None,
+    shutdown: Hook | str | None = None,
     shutdown_timeout: float = 30.0,
     slow_warning: float | None = 30.0,
 ) -> "AsgiApplication":
@@ -45,18 +47,22 @@ def get_asgi_application(
       dict that is `request.scope["state"]`.
     * `backlog`, `max_body`, `shutdown_timeout`, `slow_warning`: as for `WsgiToAsgi`.
 
+    `websocket`, `startup` and `shutdown` may be dotted paths, which are imported once Django is set up: what is there
+    can import models.
+
     Raises `TypeError` or `ValueError` for a wrong option, `ImproperlyConfigured` for wrong settings.
     """
-    if websocket is not None:
-        _arguments.asgi_app(websocket)
     django.setup(set_prefix=False)
+    sockets: ASGIApp | None = _imported(websocket)
+    if sockets is not None:
+        _arguments.asgi_app(sockets)
     return AsgiApplication(
-        websocket,
+        sockets,
         threads=threads,
         backlog=backlog,
         max_body=max_body,
-        startup=startup,
-        shutdown=shutdown,
+        startup=_imported(startup),
+        shutdown=_imported(shutdown),
         shutdown_timeout=shutdown_timeout,
         slow_warning=slow_warning,
     )
@@ -64,8 +70,8 @@ def get_asgi_application(
 
 def get_wsgi_application(
     *,
-    startup: Hook | None = None,
-    shutdown: Hook | None = None,
+    startup: Hook | str | None = None,
+    shutdown: Hook | str | None = None,
     startup_timeout: float = 60.0,
     shutdown_timeout: float = 30.0,
 ) -> "WsgiApplication":
@@ -75,14 +81,17 @@ def get_wsgi_application(
       end, async ones on the private event loop. They may take a dict that is `request.scope["state"]`.
     * `startup_timeout`, `shutdown_timeout` (seconds): how long they may take; as for `AsgiToWsgi`.
 
+    `startup` and `shutdown` may be dotted paths, which are imported once Django is set up.
+
     Raises `TypeError` or `ValueError` for a wrong option, `ImproperlyConfigured` for wrong settings.
     """
-    _arguments.hook("startup", startup)
-    _arguments.hook("shutdown", shutdown)
+    django.setup(set_prefix=False)
+    at_start, at_end = _imported(startup), _imported(shutdown)
+    _arguments.hook("startup", at_start)
+    _arguments.hook("shutdown", at_end)
     _arguments.seconds("startup_timeout", startup_timeout)
     _arguments.seconds("shutdown_timeout", shutdown_timeout)
-    django.setup(set_prefix=False)
-    lifespan = partial(_lifespan, startup, shutdown) if startup or shutdown else None
+    lifespan = partial(_lifespan, at_start, at_end) if at_start or at_end else None
     factory = _settings.read().loop_factory
     return WsgiApplication(
         Portal.of(factory, lifespan, startup_timeout=startup_timeout, shutdown_timeout=shutdown_timeout),
@@ -141,6 +150,16 @@ class WsgiApplication:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _imported(given: Any) -> Any:
+    """What a dotted path leads to; anything else as it is."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return import_string(given)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"{given!r} cannot be imported: {error}") from error
 
 
 async def _lifespan(startup: Hook | None, shutdown: Hook | None, scope: Scope, receive: Receive, send: Send) -> None:

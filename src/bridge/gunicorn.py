@@ -1,0 +1,38 @@
+"""Server hooks for Gunicorn, so that live streams do not keep a worker from its shutdown until it is killed.
+
+In the configuration file (`gunicorn.conf.py`):
+
+    from bridge.gunicorn import post_worker_init, worker_exit
+
+Without them, a worker that is told to stop waits all of `graceful_timeout` for live requests, and is killed at the end
+of that same time: an endless stream then costs the app its lifespan shutdown. With them the worker waits two thirds of
+it. In the last third the streams see that their client has left, and the app's lifespan shutdown is run. (Not for the
+sync worker, which serves in the very thread that would wait.)
+"""
+
+from typing import Any
+
+from bridge import _at_exit
+
+# Of the reserve, what exiting itself may take.
+_EXIT_SHARE = 0.25
+
+__all__ = ["post_worker_init", "worker_exit"]
+
+
+def post_worker_init(worker: Any) -> None:
+    """Gunicorn's hook of that name: keep a third of `graceful_timeout` (seconds) for the end of what is still live."""
+    grace = worker.cfg.graceful_timeout
+    reserve = grace / 3
+    worker.bridge_reserve = reserve
+    # That of this process only: the arbiter, which kills, keeps to what was configured.
+    worker.cfg.set("graceful_timeout", int(grace - reserve))
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Gunicorn's hook of that name: end what is still live, and run the shutdown of the apps, within the reserve."""
+    del server
+    reserve = getattr(worker, "bridge_reserve", None)
+    # Without one the worker has not been started: there is nothing to end.
+    if reserve is not None:
+        _at_exit.close_all(reserve * (1 - _EXIT_SHARE))

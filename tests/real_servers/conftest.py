@@ -1,0 +1,72 @@
+"""The fixtures of the cases: one server for all that leave it running, one of their own for those that stop it."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import servers
+from real_servers.kinds import ASGI, ASGI_APP, WSGI_APP, Kind
+from real_servers.matrix import PAGE, Matrix
+from servers import connection
+
+
+def app_for(kind: Kind) -> str:
+    return WSGI_APP if kind in ASGI else ASGI_APP
+
+
+@pytest.fixture(scope="module")
+def server(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """One server for all cases that leave it running."""
+    with kind.run(tmp_path_factory.mktemp(str(kind)), app_for(kind)) as running:
+        yield running
+
+
+@pytest.fixture
+def launch(kind: Kind, tmp_path: Path) -> Callable[[], servers.Running]:
+    """Start a server for one test."""
+    return lambda: kind.run(tmp_path, app_for(kind))
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to fail need not be waited for as long as what has to work."""
+    if request.node.get_closest_marker("xfail") is not None:
+        monkeypatch.setattr(connection, "PATIENCE", 5.0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        kind = getattr(getattr(item, "callspec", None), "params", {}).get("kind")
+        if isinstance(kind, Kind):
+            item.user_properties += [("server", str(kind)), ("case", names_of(item, kind)[0])]
+            for name in names_of(item, kind):
+                if name in kind.cannot:
+                    item.add_marker(pytest.mark.xfail(reason=kind.cannot[name]))
+                if name in kind.lacks:
+                    item.add_marker(pytest.mark.xfail(reason=kind.lacks[name], run=False))
+
+
+def names_of(item: pytest.Item, kind: Kind) -> list[str]:
+    """What a kind may call a case: with and without its parameters."""
+    name = getattr(item, "originalname", item.name).removeprefix("test_")
+    parameters = item.callspec.id.replace(str(kind), "", 1).strip("-")  # type: ignore[attr-defined]
+    return [name, f"{name}[{parameters}]"]
+
+
+matrix = Matrix()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Runs in the process that sees all reports, also those of other processes."""
+    facts = dict(report.user_properties)
+    if "server" in facts and (report.when == "call" or report.outcome != "passed"):
+        reason = getattr(report, "wasxfail", None) if report.outcome == "skipped" else None
+        matrix.add(str(facts["server"]), str(facts["case"]), report.outcome, reason)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if complete and os.environ.get("BRIDGE_WRITE_MATRIX") and not hasattr(session.config, "workerinput"):
+        PAGE.write_text(matrix.page(), encoding="utf-8")

@@ -1,0 +1,256 @@
+"""The servers of the matrix: how each is run, and what can be expected of it.
+
+Those that are `core` belong to `make test`; all of them to `make test-servers`.
+"""
+
+import http.client
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+from typing import Any
+
+import pytest
+
+import servers
+
+# Fewer threads than the twelve clients that leave, and less collected than the uploads that are to be streamed.
+OPTIONS = "threads=4, collect=2**18, startup=apps.startup, shutdown=apps.shutdown"
+HELLO = b"Hello, world!\n"
+WSGI_APP = f"bridge.WsgiToAsgi(apps.wsgi_site, {OPTIONS})"
+ASGI_APP = "bridge.AsgiToWsgi(apps.asgi_site, disconnect_grace=1.0)"
+
+
+MANY = 50  # clients that wait and hold no thread meanwhile
+
+
+def always(response: http.client.HTTPResponse) -> bool:
+    return True
+
+
+def never(response: http.client.HTTPResponse) -> bool:
+    return False
+
+
+def with_a_length(response: http.client.HTTPResponse) -> bool:
+    return response.getheader("Content-Length") is not None
+
+
+def with_a_known_length(response: http.client.HTTPResponse) -> bool:
+    return with_a_length(response) or response.status in (204, 304)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A server as one sets it up, and what can be expected of it.
+
+    `cannot` names cases and says why they fail there; they are run, and have to; the
+    name may end in the parameters of one of them, in brackets. `lacks` does so for those that mean
+    nothing there, or would hang the server, and are not run.
+    """
+
+    run: Callable[[Path, str], servers.Running]
+    core: bool = False
+    keeps_connections: Callable[[http.client.HTTPResponse], bool] = always
+    at_once: int = 6
+    slow_uploads: int = 5
+    stalled_readers: int = 3
+    streams_uploads: bool = True
+    decodes_chunks: bool = True
+    stops_cleanly_on: Any = SIGTERM
+    forks: bool = False
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    lacks: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.run.__name__
+
+    def as_parameter(self) -> Any:
+        marks = [pytest.mark.xdist_group(str(self)), *([] if self.core else [pytest.mark.servers])]
+        return pytest.param(self, id=str(self), marks=marks)
+
+
+UNBOUNDED = "Daphne hands the whole body over as one event, and collects a response without limit for a slow client"
+NO_LIFESPAN = "Daphne has no lifespan"
+DAPHNE = {
+    "an_exception_in_the_middle_is_a_broken_response": "Daphne answers an exception too late, and the client waits",
+    "a_large_download_waits_for_its_client": UNBOUNDED,
+    "lifespan_runs_once_a_process": NO_LIFESPAN,
+    "shutdown_runs_though_streams_are_live": NO_LIFESPAN,
+}
+KILLED = "the worker is killed at the end of the grace, while it still waits for its streams"
+
+TLS_END = "Hypercorn waits half a minute for the answer of a client to the end of TLS"
+NGINX = {"the_app_answers_while_it_reads": "Nginx sends on no more of the upload once the response has begun"}
+
+ASGI = [
+    Kind(servers.uvicorn_httptools_uvloop, slow_uploads=MANY, core=True),
+    Kind(servers.uvicorn_h11_asyncio, slow_uploads=MANY, core=True),
+    Kind(servers.hypercorn_asyncio, slow_uploads=MANY, core=True),
+    Kind(servers.hypercorn_uvloop, slow_uploads=MANY),
+    Kind(servers.hypercorn_trio, slow_uploads=MANY, core=True),
+    Kind(
+        servers.daphne,
+        slow_uploads=MANY,
+        streams_uploads=False,
+        cannot=DAPHNE,
+        lacks={"a_large_upload_takes_little_memory": UNBOUNDED},
+    ),
+    Kind(servers.granian_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+    Kind(
+        servers.hypercorn_tls,
+        slow_uploads=MANY,
+        lacks=dict.fromkeys(["sigterm_ends_live_streams", "shutdown_runs_though_streams_are_live"], TLS_END),
+    ),
+    Kind(servers.nginx_uvicorn, slow_uploads=MANY, cannot=NGINX),
+    Kind(servers.nginx_hypercorn, slow_uploads=MANY, cannot=NGINX),
+    Kind(servers.gunicorn_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+]
+
+BLIND = "the server shows no connection and tells nothing: a leave is noticed at the next write"
+EMPTY_REPLY = {
+    "an_exception_before_the_body_is_a_500": "uWSGI logs the traceback, and closes the connection without an answer"
+}
+STILL = "nothing runs between requests without --enable-threads: the app is told with the next one"
+FROZEN = dict.fromkeys(
+    ["clients_that_abort_an_endless_stream_free_its_thread", "an_app_that_sends_nothing_is_told_of_the_leave"], STILL
+)
+UNDERSCORE = {"a_name_with_an_underscore": "the server takes it for the same as the name with a dash"}
+NO_CONTINUE = {"a_client_that_waits_for_100_continue": "the server does not say 100 Continue"}
+LAST_ONE = {"repeated_headers": "of repeated headers, only the last reaches the app"}
+READS_ON = "Cheroot reads the rest of the upload before it sends a response"
+UNTIL_CLOSE = "HTTP/1.0: without a length, the end of the connection is the end of the response"
+WHOLE_FIRST = "Apache hands all of the upload to the daemon process before it takes the response"
+APACHE = {"an_app_that_sends_nothing_is_told_of_the_leave": BLIND}
+APACHE_DAEMON = {
+    **APACHE,
+    "the_app_answers_while_it_reads": WHOLE_FIRST,
+    "an_answer_does_not_wait_for_the_upload": WHOLE_FIRST,
+    "an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": (
+        "Apache takes the end of the daemon's response for its regular end, where there is no length"
+    ),
+}
+GRANIAN = {
+    "an_app_that_sends_nothing_is_told_of_the_leave": BLIND,
+    "latin_1_in_a_header": "a value that is no ASCII arrives empty",
+}
+ONE_LOOP = "bjoern has one thread: while it waits for one app, all clients wait"
+WERKZEUG = {"paths_and_queries[no UTF-8]": "it decodes the path itself, and puts U+FFFD in place of what is no UTF-8"}
+BJOERN = dict.fromkeys(
+    [
+        "each_chunk_arrives_before_the_next_is_made",
+        "a_large_download_waits_for_its_client",
+        "clients_that_abort_an_endless_stream_free_its_thread",
+        "an_app_that_sends_nothing_is_told_of_the_leave",
+        "sigterm_ends_live_streams",
+    ],
+    ONE_LOOP,
+)
+
+
+def _gunicorn(run: Callable[[Path, str], servers.Running], **more: Any) -> Kind:
+    return Kind(run, forks=True, **more)
+
+
+def _uwsgi(run: Callable[[Path, str], servers.Running], at_once: int, cannot: Mapping[str, str] | None = None) -> Kind:
+    return Kind(
+        run,
+        forks=True,
+        at_once=at_once,
+        slow_uploads=at_once - 1,
+        stalled_readers=min(3, at_once - 1),
+        keeps_connections=never,
+        cannot={**EMPTY_REPLY, **UNDERSCORE, **NO_CONTINUE, **(cannot or {})},
+    )
+
+
+WSGI = [
+    _gunicorn(servers.gunicorn_sync, core=True, keeps_connections=never, at_once=1, slow_uploads=0, stalled_readers=0),
+    _gunicorn(servers.gunicorn_sync_preload, keeps_connections=never, at_once=1, slow_uploads=0, stalled_readers=0),
+    _gunicorn(servers.gunicorn_gthread, core=True),
+    _gunicorn(servers.gunicorn_gthread_preload, core=True),
+    _gunicorn(servers.gunicorn_http2),
+    _gunicorn(servers.nginx_gunicorn, cannot=NGINX),
+    _gunicorn(servers.gunicorn_gevent, slow_uploads=MANY, stalled_readers=MANY),
+    _gunicorn(servers.gunicorn_gevent_preload, slow_uploads=MANY, stalled_readers=MANY),
+    _gunicorn(servers.gunicorn_gevent_pywsgi, slow_uploads=MANY, stalled_readers=MANY),
+    _gunicorn(servers.gunicorn_gevent_pywsgi_preload, slow_uploads=MANY, stalled_readers=MANY),
+    # Waitress calls the app when the body is whole, keeps a connection only behind a declared length, and ends on
+    # SIGTERM without a word to Python.
+    Kind(
+        servers.waitress,
+        slow_uploads=MANY,
+        core=True,
+        keeps_connections=with_a_length,
+        streams_uploads=False,
+        stops_cleanly_on=SIGINT,
+    ),
+    Kind(
+        servers.waitress_unix,
+        slow_uploads=MANY,
+        keeps_connections=with_a_length,
+        streams_uploads=False,
+        stops_cleanly_on=SIGINT,
+    ),
+    _uwsgi(servers.uwsgi_prefork, 2),
+    _uwsgi(servers.uwsgi_lazy_apps, 2),
+    _uwsgi(servers.uwsgi_without_threads, 1, FROZEN),
+    _uwsgi(servers.uwsgi_threads, 6),
+    Kind(servers.nginx_uwsgi, forks=True, cannot={**EMPTY_REPLY, **LAST_ONE}),
+    _uwsgi(
+        servers.uwsgi_gevent,
+        6,
+        {"lifespan_runs_once_a_process": "uWSGI runs no atexit function where it has greenlets"},
+    ),
+    Kind(servers.apache_daemon, forks=True, cannot=APACHE_DAEMON),
+    Kind(servers.apache_daemon_subinterpreter, forks=True, cannot=APACHE_DAEMON),
+    Kind(servers.apache_embedded, forks=True, cannot=APACHE),
+    Kind(servers.apache_embedded_subinterpreter, forks=True, cannot=APACHE),
+    Kind(servers.granian_wsgi, forks=True, cannot=GRANIAN, lacks=UNDERSCORE),
+    Kind(
+        servers.cheroot,
+        cannot={
+            "the_app_answers_while_it_reads": READS_ON,
+            "an_answer_does_not_wait_for_the_upload": READS_ON,
+            **LAST_ONE,
+        },
+    ),
+    Kind(servers.werkzeug, cannot=WERKZEUG, keeps_connections=never, stops_cleanly_on=SIGINT),
+    Kind(
+        servers.wsgiref,
+        keeps_connections=never,
+        at_once=1,
+        slow_uploads=0,
+        stalled_readers=0,
+        decodes_chunks=False,
+        stops_cleanly_on=SIGINT,
+        cannot={
+            "an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": UNTIL_CLOSE,
+            **UNDERSCORE,
+            **NO_CONTINUE,
+        },
+    ),
+    Kind(
+        servers.django_runserver,
+        keeps_connections=with_a_known_length,
+        decodes_chunks=False,
+        stops_cleanly_on=SIGINT,
+        lacks={"an_exception_in_the_middle_is_a_broken_response": "it keeps the connection open after an exception"},
+    ),
+    Kind(servers.gevent_pywsgi, slow_uploads=MANY),
+    Kind(servers.eventlet, slow_uploads=MANY, cannot=LAST_ONE, stops_cleanly_on=SIGINT),
+    Kind(
+        servers.bjoern,
+        at_once=1,
+        slow_uploads=0,
+        stalled_readers=0,
+        streams_uploads=False,
+        stops_cleanly_on=SIGINT,
+        cannot={
+            "a_large_upload_takes_little_memory": "bjoern collects the body in memory",
+            "repeated_headers": "bjoern joins cookies without a separator",
+            "pipelined_requests_are_answered_in_order": "bjoern answers the first only",
+        },
+        lacks=BJOERN,
+    ),
+]
