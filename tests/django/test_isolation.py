@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connections
 
 import django_site
 from bridge.django import get_wsgi_application
@@ -27,6 +28,7 @@ def thread() -> Iterator[OneThread]:
     """The server's only thread."""
     made = OneThread()
     yield made
+    made.run(connections.close_all)
     made.end()
 
 

@@ -18,6 +18,9 @@ class _Reader(io.BufferedReader):
     def close(self) -> None:
         """`http.client` closes its file at the end of each response; the socket's owner closes the socket."""
 
+    def flush(self) -> None:
+        """`http.client` does that for a response that nobody has read to its end, when the connection is long gone."""
+
     def makefile(self, mode: str) -> "_Reader":
         return self
 
