@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 
 from bridge import ClientDisconnected, WsgiToAsgi
 from bridge._portal import Portal
@@ -69,6 +69,13 @@ class TestCall:
         assert not portal.be_found()
         portal.no_longer()
         assert ours is not async_to_sync(loop)()
+
+    def test_a_loop_that_has_ended_is_none(self, portal: Portal) -> None:
+        """asgiref leaves it in a thread that has worked for it."""
+        async_to_sync(sync_to_async(int))()  # type: ignore[arg-type]
+        assert getattr(SyncToAsync.threadlocal, "main_event_loop", None) is not None
+        assert portal.be_found()
+        portal.no_longer()
 
     def test_sensitive_work_is_done_in_the_thread_that_waits(self, portal: Portal) -> None:
         """Also from tasks, and nested."""

@@ -56,7 +56,10 @@ def enter_lazily(loop: object) -> bool:
     local = SyncToAsync.threadlocal
     pid = os.getpid()
     if getattr(local, "main_event_loop_pid", None) == pid:
-        return False
+        found = getattr(local, "main_event_loop", None)
+        # asgiref leaves it in threads that have worked for a loop, also when that has ended.
+        if found is not None and found.is_running():
+            return False
     local.main_event_loop = loop
     local.main_event_loop_pid = pid
     local.task_context = []

@@ -104,6 +104,10 @@ class LazyLoop:
     def __init__(self, portal: Portal) -> None:
         self._portal = portal
 
+    def is_running(self) -> bool:
+        """Whether it can be used: always."""
+        return True
+
     def __getattr__(self, name: str) -> Any:
         crossing: Any = self._portal.side().crossing  # of asyncio: it is for threads of WSGI servers
         return getattr(crossing.loop, name)
