@@ -55,7 +55,18 @@ def test_it_finds_nothing_in_a_faultless_asgi_app(name: str) -> None:
 
 def test_the_table_of_apps_is_whole() -> None:
     """An app that is added there is found here."""
-    known = {*SINS, *FAULTLESS, "answers_early", "download", "steps", "tagged", "lifespan", "facts", "fault"}
+    known = {
+        *SINS,
+        *FAULTLESS,
+        "answers_early",
+        "download",
+        "steps",
+        "tagged",
+        "lifespan",
+        "facts",
+        "fault",
+        "early_hint",
+    }
     for kind in ("wsgi", "asgi"):
         found = {name.removeprefix(f"{kind}_") for name in vars(apps) if name.startswith(f"{kind}_")}
         assert found <= known
