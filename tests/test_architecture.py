@@ -381,6 +381,7 @@ WHOLES = {
     "_hops": "_middleware",
     "_refusals": "_wsgi_to_asgi",
     "_request": "_wsgi_to_asgi",
+    "_saturation": "_threads",
     "_signals": "_loop_handler",
     "_streams": "_middleware",
     "_task_side": "_tasks",

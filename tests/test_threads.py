@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge import _threads, _worker
+from bridge import _saturation, _threads, _worker
 from bridge._host import Host, current
 from bridge._threads import Threads
 from callers_asgi import Flag, until
@@ -631,3 +631,45 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
 
     assert sorted(ran) == list(range(400))
     assert names == {"True"}
+
+
+class TestSaturation:
+    """Where the process computes all the time, another thread would only wait for the lock."""
+
+    def test_it_is_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By what the process has used since the last look, which is some milliseconds ago."""
+        clock = {"now": 0.0, "used": 0.0}
+        monkeypatch.setattr(_saturation, "monotonic", lambda: clock["now"])
+        monkeypatch.setattr(_saturation, "process_time", lambda: clock["used"])
+        saturation = _saturation.Saturation()
+        for now, used, reached in (
+            (0.004, 0.004, False),
+            (0.010, 0.009, True),
+            (0.011, 0.009, True),
+            (0.1, 0.02, False),
+        ):
+            clock.update(now=now, used=used)
+            saturation.look(now)
+            assert reached is saturation.reached
+
+    def test_fewer_threads_are_woken_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not before eight pushes without progress, and not for the length of the jobs."""
+        monkeypatch.setattr(_saturation.Saturation, "look", lambda self, now: None)
+        threads = Threads(8, name="saturated")
+        jobs = [Job() for _ in range(6)]
+        threads.submit(jobs[0], eager=False)
+        jobs[0].begun.wait()
+        threads._saturation.reached = True
+        threads._completed = threads._seen = 1
+        threads._long = 1.0
+        assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
+        alive = []
+        for _ in range(10):
+            threads.push()
+            alive.append(threads.alive)
+        for job in jobs:
+            job.go.set()
+        threads.close(None)
+
+        assert [] == threads.join(5)
+        assert [1] * 8 + [2, 4] == alive

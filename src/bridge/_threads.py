@@ -8,6 +8,9 @@ helps
 * when jobs are known to be long (most of the last ones took over a millisecond);
 * when the queue has stood still for a millisecond (`push`): the awake workers block, so further ones are woken, one,
   then two, then four ... as long as it stands still.
+
+Where the process uses most of a processor, long jobs say something else: they compute, and another thread would wait
+for the same lock. Then the queue has to stand still for eight milliseconds, as it does where they have released it.
 """
 
 import logging
@@ -21,14 +24,15 @@ from time import monotonic
 from typing import Any, Final
 
 from bridge._host import Job, PoolClosed
+from bridge._saturation import GIL, Saturation
 from bridge._worker import Worker
 
 IDLE_SECONDS: Final = 60.0
 _LONG_JOB: Final = 0.001
-# Of the last ten or so jobs, by exponential decay.
-_DECAY: Final = 0.1
+_DECAY: Final = 0.1  # the last ten or so jobs count
 _MOSTLY: Final = 0.5
-_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+# How many milliseconds of standing still it takes where the process computes.
+_PATIENCE: Final = 8
 
 _log = logging.getLogger("bridge")
 
@@ -51,7 +55,9 @@ class Threads:
         self._completed = 0
         self._seen = 0
         self._growth = 1
-        self._long = 0.0 if _GIL else 1.0
+        self._still = 0
+        self._long = 0.0 if GIL else 1.0
+        self._saturation = Saturation()
         self.closing = False
         self._drained = threading.Event()
         self._on_drained: Callable[[], None] | None = None
@@ -87,7 +93,8 @@ class Threads:
             self._queue.append(job)
             if len(self._queue) == 1:
                 self._seen = self._completed  # what ended before is no progress of this queue
-            worker = self._rouse() if eager or not self._awake or self._long > _MOSTLY else None
+            helps = eager or not self._awake or (self._long > _MOSTLY and not self._saturation.reached)
+            worker = self._rouse() if helps else None
         if worker is None:
             return True
         self._start([worker], job)
@@ -100,13 +107,15 @@ class Threads:
                 self._growth = 1
                 return False
             roused: list[Worker] = []
-            if self._completed == self._seen:
+            self._saturation.look(monotonic())
+            if self._completed != self._seen:
+                self._growth, self._still = 1, 0
+                self._seen = self._completed
+            elif self._still >= (_PATIENCE if self._saturation.reached and self._completed else 0):
                 while len(roused) < min(self._growth, len(self._queue)) and (worker := self._rouse()):
                     roused.append(worker)
                 self._growth *= 2
-            else:
-                self._growth = 1
-                self._seen = self._completed
+            self._still += 1
             more = bool(self._idle) or len(self._workers) < self.limit
         self._start(roused, None)
         return more
@@ -151,7 +160,8 @@ class Threads:
             if done:
                 self.busy -= 1
                 self._completed += 1
-                if _GIL:
+                self._saturation.look(now)
+                if GIL:
                     self._long += _DECAY * ((now - worker.since > _LONG_JOB) - self._long)
             job = self._take(worker, now)
             if job is not None:
