@@ -38,6 +38,16 @@ class Cases:
         """The next request gets its answer."""
         assert (200, HELLO) == server.get("/hello")
 
+    def wait_for_count(self, server: Server, kind: Kind, what: str, count: int) -> None:
+        """Return once the app has counted `count` times `what`."""
+
+        def reached() -> bool:
+            if kind.stands_still:
+                self.served(server)
+            return server.counted(what) == count
+
+        server.wait_for(reached, f"{what}: {count}")
+
     def test_hello(self, server: Server) -> None:
         """A small response arrives whole, with its length."""
         with server.connect() as connection:
@@ -152,7 +162,7 @@ class Cases:
             else:
                 assert b"" == connection.reader.read(1), "not one byte behind the response"
 
-    def test_clients_that_abort_an_endless_stream_free_its_thread(self, server: Server) -> None:
+    def test_clients_that_abort_an_endless_stream_free_its_thread(self, server: Server, kind: Kind) -> None:
         """Twelve leave, more than there are threads; the next request is served and each of the twelve is closed."""
         before = server.counted("begun")
         for number in range(12):
@@ -161,16 +171,16 @@ class Cases:
             connection.abort() if number % 2 else connection.close()
 
         self.served(server)
-        server.wait_for(lambda: server.counted("ended") == before + 12, "12 streams are closed")
+        self.wait_for_count(server, kind, "ended", before + 12)
 
-    def test_an_app_that_sends_nothing_is_told_of_the_leave(self, server: Server) -> None:
+    def test_an_app_that_sends_nothing_is_told_of_the_leave(self, server: Server, kind: Kind) -> None:
         """Without a write that could fail, the app learns within a bounded time that its client is gone."""
         before = server.counted("told of the leave")
         connection = server.connect()
         assert apps.TICK == connection.ask("GET", "/idle").read(len(apps.TICK))
         connection.close()
 
-        server.wait_for(lambda: server.counted("told of the leave") == before + 1, "the app is told")
+        self.wait_for_count(server, kind, "told of the leave", before + 1)
 
     def test_a_client_that_leaves_early_in_an_upload(self, server: Server, token: str) -> None:
         """No app mistakes the beginning of a body for all of it."""

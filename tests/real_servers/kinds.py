@@ -46,7 +46,8 @@ class Kind:
 
     `cannot` names cases and says why they fail there; they are run, and have to; the
     name may end in the parameters of one of them, in brackets. `lacks` does so for those that mean
-    nothing there, or would hang the server, and are not run.
+    nothing there, or would hang the server, and are not run. A server `stands_still` between requests where no
+    thread of Python runs then: what the app does beside them goes on with the next one.
     """
 
     run: Callable[[Path, str], servers.Running]
@@ -59,6 +60,7 @@ class Kind:
     decodes_chunks: bool = True
     stops_cleanly_on: Any = SIGTERM
     forks: bool = False
+    stands_still: bool = False
     cannot: Mapping[str, str] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
 
@@ -111,10 +113,6 @@ BLIND = "the server shows no connection and tells nothing: a leave is noticed at
 EMPTY_REPLY = {
     "an_exception_before_the_body_is_a_500": "uWSGI logs the traceback, and closes the connection without an answer"
 }
-STILL = "nothing runs between requests without --enable-threads: the app is told with the next one"
-FROZEN = dict.fromkeys(
-    ["clients_that_abort_an_endless_stream_free_its_thread", "an_app_that_sends_nothing_is_told_of_the_leave"], STILL
-)
 UNDERSCORE = {"a_name_with_an_underscore": "the server takes it for the same as the name with a dash"}
 NO_CONTINUE = {"a_client_that_waits_for_100_continue": "the server does not say 100 Continue"}
 LAST_ONE = {"repeated_headers": "of repeated headers, only the last reaches the app"}
@@ -152,9 +150,16 @@ def _gunicorn(run: Callable[[Path, str], servers.Running], **more: Any) -> Kind:
     return Kind(run, forks=True, **more)
 
 
-def _uwsgi(run: Callable[[Path, str], servers.Running], at_once: int, cannot: Mapping[str, str] | None = None) -> Kind:
+def _uwsgi(
+    run: Callable[[Path, str], servers.Running],
+    at_once: int,
+    cannot: Mapping[str, str] | None = None,
+    *,
+    stands_still: bool = False,
+) -> Kind:
     return Kind(
         run,
+        stands_still=stands_still,
         forks=True,
         at_once=at_once,
         slow_uploads=at_once - 1,
@@ -194,7 +199,7 @@ WSGI = [
     ),
     _uwsgi(servers.uwsgi_prefork, 2),
     _uwsgi(servers.uwsgi_lazy_apps, 2),
-    _uwsgi(servers.uwsgi_without_threads, 1, FROZEN),
+    _uwsgi(servers.uwsgi_without_threads, 1, stands_still=True),
     _uwsgi(servers.uwsgi_threads, 6),
     Kind(servers.nginx_uwsgi, forks=True, cannot={**EMPTY_REPLY, **LAST_ONE}),
     _uwsgi(
