@@ -213,6 +213,11 @@ def wsgi_no_content_with_body(environ: Environ, start_response: Any) -> Iterable
     return [b"HTTP/1.1 200 OK\r\n\r\n"]
 
 
+def wsgi_cookies(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    start_response("204 No Content", [("Set-Cookie", "a=1; Path=/"), ("Set-Cookie", "b=2; Path=/")])
+    return []
+
+
 def wsgi_raises(environ: Environ, start_response: Any) -> Iterable[bytes]:
     raise LookupError("raised before the headers")
 
@@ -256,6 +261,8 @@ def wsgi_facts(environ: Environ, start_response: Any) -> Iterable[bytes]:
         "path": environ["PATH_INFO"].encode("latin-1").hex(),
         "query": environ["QUERY_STRING"].encode("latin-1").hex(),
         "client": environ.get("REMOTE_ADDR"),
+        "protocol": environ["SERVER_PROTOCOL"],
+        "scheme": environ["wsgi.url_scheme"],
         "headers": {
             key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key.startswith("HTTP_")
         },
@@ -303,6 +310,7 @@ WSGI_PATHS = {
     "/no-content": wsgi_no_content,
     "/not-modified": wsgi_not_modified,
     "/no-content-with-body": wsgi_no_content_with_body,
+    "/cookies": wsgi_cookies,
     "/raises": wsgi_raises,
     "/raises-after-start": wsgi_raises_after_start,
     "/raises-in-the-middle": wsgi_raises_in_the_middle,
@@ -445,6 +453,11 @@ async def asgi_no_content_with_body(scope: Any, receive: Any, send: Any) -> None
     await chunk(send, b"HTTP/1.1 200 OK\r\n\r\n", more=False)
 
 
+async def asgi_cookies(scope: Any, receive: Any, send: Any) -> None:
+    await start(send, 204, [("Set-Cookie", "a=1; Path=/"), ("Set-Cookie", "b=2; Path=/")])
+    await chunk(send, b"", more=False)
+
+
 async def asgi_raises(scope: Any, receive: Any, send: Any) -> None:
     raise LookupError("raised before the headers")
 
@@ -496,6 +509,8 @@ async def asgi_facts(scope: Any, receive: Any, send: Any) -> None:
         "path": unquote_to_bytes(scope["raw_path"]).removeprefix(root).hex(),
         "query": scope["query_string"].hex(),
         "client": scope["client"] and scope["client"][0],
+        "protocol": scope["http_version"],
+        "scheme": scope["scheme"],
         "headers": {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
     }
     await reply(send, json.dumps(facts).encode())
@@ -533,6 +548,7 @@ ASGI_PATHS = {
     "/no-content": asgi_no_content,
     "/not-modified": asgi_not_modified,
     "/no-content-with-body": asgi_no_content_with_body,
+    "/cookies": asgi_cookies,
     "/raises": asgi_raises,
     "/raises-after-start": asgi_raises_after_start,
     "/raises-in-the-middle": asgi_raises_in_the_middle,

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 import servers
+from real_servers.http2_kinds import HTTP2_ASGI
 from real_servers.kinds import ASGI, ASGI_APP, WSGI_APP, Kind
 from real_servers.matrix import PAGE, Matrix
 from servers import connection
 
 
 def app_for(kind: Kind) -> str:
-    return WSGI_APP if kind in ASGI else ASGI_APP
+    return WSGI_APP if kind in (*ASGI, *HTTP2_ASGI) else ASGI_APP
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,24 @@ does not start, dies, does not stop within its grace or leaves a process behind 
 from servers.apache import *  # noqa: F403
 from servers.asgi import *  # noqa: F403
 from servers.connection import Address, Connection
+from servers.http2 import Http2Connection, Stream, StreamReset
 from servers.nginx import *  # noqa: F403
 from servers.process import GRACE, ROOT, START_PATIENCE, STOP_PATIENCE, Running, Server
 from servers.wsgi import *  # noqa: F403
 
 MIB = 2**20
 
-__all__ = ["GRACE", "MIB", "ROOT", "START_PATIENCE", "STOP_PATIENCE", "Address", "Connection", "Running", "Server"]
+__all__ = [
+    "GRACE",
+    "MIB",
+    "ROOT",
+    "START_PATIENCE",
+    "STOP_PATIENCE",
+    "Address",
+    "Connection",
+    "Http2Connection",
+    "Running",
+    "Server",
+    "Stream",
+    "StreamReset",
+]

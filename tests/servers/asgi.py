@@ -34,8 +34,20 @@ def hypercorn_trio(directory: Path, app: str) -> Running:
     return _hypercorn("hypercorn_trio", directory, app)
 
 
+def _hypercorn_tls(directory: Path, app: str, *more: str) -> Running:
+    return serve("hypercorn_tls", directory, app, ["--graceful-timeout", str(GRACE), *more], tls=certified(directory))
+
+
 def hypercorn_tls(directory: Path, app: str) -> Running:
-    return serve("hypercorn_tls", directory, app, ["--graceful-timeout", str(GRACE)], tls=certified(directory))
+    return _hypercorn_tls(directory, app)
+
+
+def hypercorn_tls_uvloop(directory: Path, app: str) -> Running:
+    return _hypercorn_tls(directory, app, "--worker-class", "uvloop")
+
+
+def hypercorn_tls_trio(directory: Path, app: str) -> Running:
+    return _hypercorn_tls(directory, app, "--worker-class", "trio")
 
 
 def daphne(directory: Path, app: str) -> Running:
@@ -46,5 +58,19 @@ def granian_asgi(directory: Path, app: str) -> Running:
     return serve("granian_asgi", directory, app, ["--workers-kill-timeout", str(GRACE)])
 
 
+def granian_asgi_tls(directory: Path, app: str) -> Running:
+    more = ["--workers-kill-timeout", str(GRACE)]
+    return serve("granian_asgi_tls", directory, app, more, tls=certified(directory))
+
+
 def gunicorn_asgi(directory: Path, app: str) -> Running:
     return serve("gunicorn_asgi", directory, app, ["--graceful-timeout", str(GRACE)])
+
+
+def gunicorn_asgi_http2(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", str(GRACE)]
+    return serve("gunicorn_asgi_http2", directory, app, more, tls=certified(directory))
+
+
+def gunicorn_asgi_h2c(directory: Path, app: str) -> Running:
+    return serve("gunicorn_asgi_h2c", directory, app, ["--graceful-timeout", str(GRACE)])

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from servers.certificates import certified
 from servers.pages import read_pages
 from servers.process import GRACE, Running, Server, free_port, placed, serve, start
 
@@ -26,7 +28,13 @@ http {{
 
 @contextmanager
 def _nginx(
-    name: str, directory: Path, app: str, *more: str, probe: str = "/hello", probe_behind: str = "/hello"
+    name: str,
+    directory: Path,
+    app: str,
+    *more: str,
+    probe: str = "/hello",
+    probe_behind: str = "/hello",
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Server]:
     front = directory / "front"
     (front / "tmp").mkdir(parents=True)
@@ -43,15 +51,25 @@ def _nginx(
     command = ["/usr/sbin/nginx", "-c", str(front / "nginx.conf"), "-e", "stderr"]
     with (
         serve(name, directory, app, more, unix="unix:" in site, port=behind, probe=probe_behind) as server,
-        start(f"{name} in front", front, command, address, probe=probe) as proxy,
+        start(f"{name} in front", front, command, address, tls=tls, probe=probe) as proxy,
     ):
-        server.address = proxy.address
+        server.address, server.tls = proxy.address, tls
         server.more_logs.append(proxy.log_path)
         yield server
 
 
 def nginx_gunicorn(directory: Path, app: str) -> Running:
     return _nginx("nginx_gunicorn", directory, app, "--graceful-timeout", str(GRACE), "--threads", "6")
+
+
+def nginx_http2_gunicorn(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", str(GRACE), "--threads", "6"]
+    return _nginx("nginx_http2_gunicorn", directory, app, *more, tls=certified(directory))
+
+
+def nginx_http2_uvicorn(directory: Path, app: str) -> Running:
+    more = ["--timeout-graceful-shutdown", str(GRACE)]
+    return _nginx("nginx_http2_uvicorn", directory, app, *more, tls=certified(directory))
 
 
 def nginx_uwsgi(directory: Path, app: str) -> Running:

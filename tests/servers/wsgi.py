@@ -33,6 +33,10 @@ def gunicorn_http2(directory: Path, app: str) -> Running:
     return serve("gunicorn_http2", directory, app, more, tls=certified(directory))
 
 
+def gunicorn_h2c(directory: Path, app: str) -> Running:
+    return _gunicorn("gunicorn_h2c", directory, app, "--threads", "6")
+
+
 def gunicorn_hooks(directory: Path, app: str) -> Running:
     return serve("gunicorn_hooks", directory, app, ["--graceful-timeout", "6"])
 
@@ -97,6 +101,11 @@ def uwsgi_gevent(directory: Path, app: str) -> Running:
 
 def granian_wsgi(directory: Path, app: str) -> Running:
     return serve("granian_wsgi", directory, app, ["--workers-kill-timeout", str(GRACE)])
+
+
+def granian_wsgi_tls(directory: Path, app: str) -> Running:
+    more = ["--workers-kill-timeout", str(GRACE)]
+    return serve("granian_wsgi_tls", directory, app, more, tls=certified(directory))
 
 
 def cheroot(directory: Path, app: str) -> Running:

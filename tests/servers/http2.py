@@ -1,0 +1,239 @@
+"""A client's HTTP/2 connection, for what no ordinary client lets one do: shut windows, resets, half a body."""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import h2.config
+import h2.connection
+import h2.events
+from h2.errors import ErrorCodes
+from h2.exceptions import StreamClosedError
+
+from servers import connection
+from servers.connection import Address, open_socket
+
+Fields = Iterable[tuple[str, str]]
+
+
+class StreamReset(Exception):
+    """The server has reset the stream (RFC 9113 section 5.4.2), or the connection, before the end of the response."""
+
+
+class Stream:
+    """One request and its response.
+
+    While `reads` is false its flow-control window is not opened again (RFC 9113 section 5.2); that of the connection is.
+    """
+
+    def __init__(self, owner: "Http2Connection", number: int) -> None:
+        self.owner = owner
+        self.number = number
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.informational: list[list[tuple[str, str]]] = []
+        self.received = bytearray()
+        self.reads = True
+        self.ended = False
+        self.code: int | None = None  # of RST_STREAM or GOAWAY
+        self._owed = 0
+
+    def header(self, name: str) -> str | None:
+        return dict(self.headers).get(name)
+
+    def send(self, body: bytes, *, end: bool = False) -> None:
+        """As much at a time as the server's windows let through."""
+        state, left = self.owner.state, memoryview(body)
+        while left:
+            self.owner.until(lambda: self.code is not None or self._window > 0, f"a window for stream {self.number}")
+            self._refuse_if_reset()
+            size = min(len(left), self._window, state.max_outbound_frame_size)
+            state.send_data(self.number, left[:size].tobytes())
+            self.owner.flush()
+            left = left[size:]
+        if end:
+            self._refuse_if_reset()
+            state.end_stream(self.number)
+            self.owner.flush()
+
+    def head(self) -> "Stream":
+        """Wait for the head of the response."""
+        self.owner.until(lambda: bool(self.status) or self._closed, f"the head of stream {self.number}")
+        if not self.status:
+            self._refuse_if_broken()
+        return self
+
+    def read(self, size: int | None = None) -> bytes:
+        """That many bytes; or all, to the end of the stream."""
+        wanted = float("inf") if size is None else size
+        self.owner.until(lambda: len(self.received) >= wanted or self._closed, f"{size} bytes on stream {self.number}")
+        if len(self.received) < wanted:
+            self._refuse_if_broken()
+        body = bytes(self.received[:size])
+        del self.received[:size]
+        return body
+
+    def read_some(self) -> bytes:
+        """What is there, of which there is none at the end of the stream."""
+        self.owner.until(lambda: bool(self.received) or self._closed, f"data on stream {self.number}")
+        if not self.received:
+            self._refuse_if_broken()
+        return self.read(len(self.received))
+
+    def answer(self) -> tuple[int, bytes]:
+        """Status and body of a response that has to be whole."""
+        return self.head().status, self.read()
+
+    def resume(self) -> None:
+        """Read on."""
+        self.reads = True
+        self.take_data(0)
+        self.owner.flush()
+
+    def reset(self, code: ErrorCodes = ErrorCodes.CANCEL) -> None:
+        """Leave this stream, as a browser does whose user goes elsewhere."""
+        self.owner.state.reset_stream(self.number, code)
+        self.owner.flush()
+
+    @property
+    def _window(self) -> int:
+        return self.owner.state.local_flow_control_window(self.number)
+
+    @property
+    def _closed(self) -> bool:
+        return self.ended or self.code is not None
+
+    def _refuse_if_broken(self) -> None:
+        if not self.ended:
+            self._refuse_if_reset()
+
+    def _refuse_if_reset(self) -> None:
+        if self.code is not None:
+            raise StreamReset(f"stream {self.number} was reset with {ErrorCodes(self.code).name}")
+
+    def take_data(self, size: int) -> None:
+        """Give the server back what it may send, for so many bytes that have come; `resume` for what is owed."""
+        self._owed += size
+        if self.reads and self._owed and not self._closed:
+            with suppress(StreamClosedError):  # its end is in the bytes that are being taken
+                self.owner.state.increment_flow_control_window(self._owed, self.number)
+            self._owed = 0
+
+
+class Http2Connection:
+    """HTTP/2 by prior knowledge, or over TLS as agreed on by ALPN. It reads only while somebody waits for something."""
+
+    def __init__(self, address: Address, tls: ssl.SSLContext | None = None) -> None:
+        self.socket = open_socket(address)
+        try:
+            if tls is not None:
+                self.socket = _speaking_http2(tls).wrap_socket(self.socket, server_hostname="localhost")
+                assert "h2" == self.socket.selected_alpn_protocol(), "the server does not speak HTTP/2"  # type: ignore[attr-defined]
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Names and values go out as they are given, also those that the server has to refuse.
+            config = h2.config.H2Configuration(header_encoding="latin-1")
+            self.state = h2.connection.H2Connection(config)
+            self.state.local_settings.enable_push = 0
+            self.state.initiate_connection()
+            self.flush()
+        except BaseException:
+            self.socket.close()
+            raise
+        self.authority = "localhost"
+        self.scheme = "http" if tls is None else "https"
+        self.streams: dict[int, Stream] = {}
+        self.ended = False
+
+    def request(self, method: str, path: str, fields: Fields = (), *, end: bool | None = None) -> Stream:
+        """Begin a request; a body has to follow, unless the method has none or `end` says so."""
+        number = self.state.get_next_available_stream_id()
+        stream = self.streams[number] = Stream(self, number)
+        pseudo = [(":method", method), (":scheme", self.scheme), (":authority", self.authority), (":path", path)]
+        self.state.send_headers(number, [*pseudo, *fields], end_stream=method != "POST" if end is None else end)
+        self.flush()
+        return stream
+
+    def get(self, path: str, fields: Fields = ()) -> tuple[int, bytes]:
+        return self.request("GET", path, fields).answer()
+
+    def post(self, path: str, body: bytes, fields: Fields = ()) -> Stream:
+        """Begin a request, and send all of its body."""
+        stream = self.request("POST", path, fields)
+        stream.send(body, end=True)
+        return stream
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Take what the server sends until `holds()`."""
+        deadline = time.monotonic() + connection.PATIENCE
+        while not holds():
+            if self.ended:
+                raise StreamReset(f"the server has closed the connection while the client waited for {what}")
+            if (left := deadline - time.monotonic()) <= 0:
+                raise TimeoutError(f"not within {connection.PATIENCE} s: {what}")
+            self.socket.settimeout(left)
+            with suppress(TimeoutError):
+                self._receive()
+
+    def flush(self) -> None:
+        if waiting := self.state.data_to_send():
+            self.socket.settimeout(connection.PATIENCE)
+            self.socket.sendall(waiting)
+
+    def _receive(self) -> None:
+        data = self.socket.recv(2**16)
+        self.ended = not data
+        for event in self.state.receive_data(data) if data else []:
+            self._take(event)
+        self.flush()
+
+    def _take(self, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.ConnectionTerminated):
+            # RFC 9113 section 6.8: what is above the last stream was not served, and never will be.
+            for number, stream in self.streams.items():
+                if number > event.last_stream_id or event.error_code:
+                    stream.code = int(event.error_code or 0)
+            return
+        stream = self.streams.get(getattr(event, "stream_id", None) or 0)  # type: ignore[assignment]
+        match event:
+            case h2.events.InformationalResponseReceived():
+                stream.informational.append(_text(event.headers))
+            case h2.events.ResponseReceived():
+                (_, status), *stream.headers = _text(event.headers)
+                stream.status = int(status)
+            case h2.events.DataReceived():
+                stream.received += event.data
+                stream.ended = event.stream_ended is not None
+                if event.flow_controlled_length:
+                    self.state.increment_flow_control_window(event.flow_controlled_length)
+                    stream.take_data(event.flow_controlled_length)
+            case h2.events.StreamEnded():
+                stream.ended = True
+            case h2.events.StreamReset():
+                stream.code = int(event.error_code)
+
+    def abort(self) -> None:
+        """Leave with a reset of the connection."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.close()
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> "Http2Connection":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _text(fields: Iterable[tuple[str | bytes, str | bytes]]) -> list[tuple[str, str]]:
+    return [(str(name), str(value)) for name, value in fields]
+
+
+def _speaking_http2(tls: ssl.SSLContext) -> ssl.SSLContext:
+    """A context that believes the same certificates, and offers nothing but HTTP/2."""
+    context = ssl.create_default_context(cadata=b"".join(tls.get_ca_certs(binary_form=True)))
+    context.set_alpn_protocols(["h2"])
+    return context
