@@ -1055,6 +1055,25 @@ async def test_a_streamed_chunked_body_has_no_length(adapt: Adapt) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("collect", [0, 3, 100], ids=["streamed", "partly collected", "collected"])
+@pytest.mark.parametrize("pieces", [[b""], [b"abc", b"def"]], ids=["empty", "six bytes"])
+async def test_over_http_2_a_response_waits_for_the_end_of_its_request(
+    adapt: Adapt, collect: int, pieces: list[bytes]
+) -> None:
+    """RFC 9113 8.1: all bytes are there, but not the frame that ends them, which the response must not overtake."""
+    seen: list[Any] = []
+    adapter = adapt(reader(seen), collect=collect)
+    async with opened(adapter, *post(*pieces, ends=False, http_version="2")) as request:
+        await request.asked()
+        assert [] == request.sent
+        request.feed(piece_event(b"", more=False))
+        await request.ended()
+
+    assert seen[0] == b"".join(pieces)
+    assert request.complete
+
+
+@pytest.mark.anyio
 async def test_no_thread_is_taken_while_a_body_is_collected(adapt: Adapt) -> None:
     """Uploads that trickle in hold no threads: with one thread other requests are served meanwhile."""
     seen: list[Any] = []

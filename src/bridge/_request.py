@@ -49,7 +49,7 @@ class Request:
         chunks = [data]
         size = len(data)
         while not body.ended and (not stream or size < bound):
-            data = body.take(await self._receive())
+            data = await take_next(body, self._receive)
             chunks.append(data)
             size += len(data)
             if not stream and size > (bound if exchange.spool is None else _SPOOL_STEP):
@@ -206,7 +206,7 @@ class Request:
             if body is not None:
                 while not body.ended:
                     await call.room()
-                    data = body.take(await self._receive())
+                    data = await take_next(body, self._receive)
                     if data:
                         call.give(data)
                 call.give(b"")
@@ -232,6 +232,14 @@ class Request:
         """The client has left; after the end of the response that is no matter of the application's."""
         if not self._ended:
             self._exchange.abandon()
+
+
+async def take_next(body: Body, receive: Receive) -> bytes:
+    """The next bytes; the last ones once their end has come: Hypercorn 0.18 ends a connection that is ahead of it."""
+    data = body.take(await receive())
+    while body.whole and not body.ended:
+        body.take(await receive())
+    return data
 
 
 def start(exchange: Exchange) -> None:

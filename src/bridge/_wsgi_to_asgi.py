@@ -13,9 +13,9 @@ from bridge._call_thread import Side
 from bridge._calls import Calls, run_hook
 from bridge._exchange import Exchange
 from bridge._refusals import unavailable
-from bridge._request import Request, start
+from bridge._request import Request, start, take_next
 from bridge._stats import ThreadStats
-from bridge._translate.events_to_input import Body, expects_body
+from bridge._translate.events_to_input import Body, expects_body, is_framed
 from bridge._translate.response_to_events import END, body_event, plain_response
 from bridge._translate.scope_to_environ import scope_to_environ
 from bridge._types import Environ, Receive, Scope, Send, WSGIApp
@@ -148,8 +148,8 @@ class WsgiToAsgi:
     async def _receive_body(self, exchange: Exchange, environ: Environ, receive: Receive, send: Send) -> Request | None:
         """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""
         length = environ.get("CONTENT_LENGTH")
-        body = Body(None if length is None else int(length), self._max_body)
-        data = body.take(await receive())
+        body = Body(None if length is None else int(length), self._max_body, framed=is_framed(environ))
+        data = await take_next(body, receive)
         if length is not None and body.ended and not body.truncated:
             exchange.set_input(data)
             return None

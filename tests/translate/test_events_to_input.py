@@ -51,13 +51,14 @@ class TestExpectsBody:
             # RFC 9110 8.6: Content-Length says it.
             ({"CONTENT_LENGTH": "0"}, False),
             ({"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "0"}, False),
-            ({"SERVER_PROTOCOL": "HTTP/2", "CONTENT_LENGTH": "0"}, False),
             ({"CONTENT_LENGTH": "1"}, True),
             ({"CONTENT_LENGTH": "00"}, True),
             ({"HTTP_TRANSFER_ENCODING": "chunked"}, True),
             # RFC 9113 8.1: no header has to say it.
             ({"SERVER_PROTOCOL": "HTTP/2"}, True),
             ({"SERVER_PROTOCOL": "HTTP/3"}, True),
+            # ... and the end comes by itself.
+            ({"SERVER_PROTOCOL": "HTTP/2", "CONTENT_LENGTH": "0"}, True),
         ],
     )
     def test_who_is_asked_for_a_body(self, changes: dict[str, str], expected: bool) -> None:
@@ -112,6 +113,33 @@ class TestBody:
         assert all(type(chunk) is bytes for chunk in data)
         assert (ended, truncated, final) == (body.ended, body.truncated, body.final)
         assert body.disconnected is (events[-1] is DISCONNECT)
+
+    @pytest.mark.parametrize(
+        ("length", "events", "whole", "ended"),
+        [
+            (3, [more(b"ab")], False, False),
+            (3, [more(b"abc")], True, False),
+            (3, [more(b"abcd")], True, False),
+            (3, [more(b"abc"), more(b"")], True, False),
+            (3, [more(b"abc"), last(b"")], True, True),
+            (3, [more(b"abc"), DISCONNECT], True, True),
+            (3, [last(b"abc")], True, True),
+            (3, [last(b"ab")], False, True),
+            (0, [more(b"")], True, False),
+            (0, [last(b"")], True, True),
+            (None, [more(b"ab")], False, False),
+            (None, [last(b"ab")], False, True),
+        ],
+    )
+    def test_a_framed_body_ends_with_its_last_event(
+        self, length: int | None, events: list[Any], whole: bool, ended: bool
+    ) -> None:
+        """RFC 9113 8.1: not with its last byte."""
+        body = Body(length, None, framed=True)
+        for event in events:
+            body.take(event)
+        assert (whole, ended) == (body.whole, body.ended)
+        assert body.truncated is (ended and not whole and length is not None)
 
     @pytest.mark.parametrize(
         ("length", "limit", "events"),

@@ -18,13 +18,20 @@ def expects_body(environ: Environ) -> bool:
     A request of a method that usually has a body is asked for in any case: scopes made by hand often lack the header.
     """
     length: str | None = environ.get("CONTENT_LENGTH")
+    if is_framed(environ):
+        return True
     if length is not None:
         return length != "0"
-    return bool(
-        "HTTP_TRANSFER_ENCODING" in environ
-        or environ["REQUEST_METHOD"] not in _BODILESS_METHODS
-        or environ["SERVER_PROTOCOL"][5] not in "01"
-    )
+    return "HTTP_TRANSFER_ENCODING" in environ or environ["REQUEST_METHOD"] not in _BODILESS_METHODS
+
+
+def is_framed(environ: Environ) -> bool:
+    """Whether a request ends with a frame that says so, whatever its Content-Length (RFC 9113 8.1).
+
+    The response must not overtake it. Clients send that frame after the body, and Hypercorn 0.18 ends the connection,
+    with all its streams, when the frame is for a request that has been answered.
+    """
+    return environ["SERVER_PROTOCOL"][5] not in "01"
 
 
 class Body:
@@ -32,16 +39,18 @@ class Body:
 
     `length` is the Content-Length in bytes, or None where the request has none; `limit` the largest body to accept.
     `ended` turns true with the last event, `truncated` when that came too early, `disconnected` when the client has
-    left, and `final` when the server has said that nothing follows (some say so in an empty event after the body).
+    left, and `final` when the server has said that nothing follows (some say so in an empty event after the body). A
+    body that is `framed` ends only then.
     """
 
-    __slots__ = ("disconnected", "ended", "final", "length", "limit", "received", "truncated")
+    __slots__ = ("disconnected", "ended", "final", "framed", "length", "limit", "received", "truncated")
 
-    def __init__(self, length: int | None, limit: int | None) -> None:
+    def __init__(self, length: int | None, limit: int | None, *, framed: bool = False) -> None:
         if limit is not None and length is not None and length > limit:
             raise too_large(length, limit)
         self.length = length
         self.limit = limit
+        self.framed = framed
         self.received = 0
         self.ended = self.truncated = self.disconnected = self.final = False
 
@@ -66,11 +75,16 @@ class Body:
             raise too_large(received, self.limit)
         self.final = final = not event.get("more_body", False)
         if received == length:
-            self.ended = True
+            self.ended = final or not self.framed
         elif final:
             self.ended = True
             self.truncated = length is not None
         return data
+
+    @property
+    def whole(self) -> bool:
+        """Whether all bytes are there; the end, where it is an event of its own, may be still to come."""
+        return self.received == self.length
 
     def _disconnect(self, kind: object) -> bytes:
         if kind != "http.disconnect":
