@@ -1,9 +1,11 @@
 """The servers that speak HTTP/2, by prior knowledge or over TLS, and what can be expected of them there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import servers
-from real_servers.kinds import Kind
+from real_servers.kinds import GRANIAN, Kind
 
 
 @dataclass(frozen=True)
@@ -20,24 +22,58 @@ class Http2Kind(Kind):
         return f"{self.run.__name__}_over_h2"
 
 
+OVERTAKEN = "what comes of a request after its response ends the connection, with all its streams"
+NO_RESET = "a response that breaks off is not reset: the client waits until the connection is idle"
+COLLECTED = "what a client does not take is collected in memory, without limit"
+HYPERCORN = {"uploads_that_nobody_reads": OVERTAKEN, "an_exception_in_the_middle_resets_the_stream": NO_RESET}
+LATE = "where a connection is cut, an app that reads an upload is told after --timeout, 30 seconds"
+GUNICORN_ASGI = {"a_connection_that_is_cut_in_uploads": LATE}
+ONE_BY_ONE = "the streams of a connection are served one after the other, and a reset is seen where the server waits"
+GTHREAD = dict.fromkeys(
+    [
+        "a_stalled_upload_beside_others",
+        "streams_that_are_reset_free_their_thread",
+        "an_app_that_sends_nothing_is_told_of_the_reset",
+    ],
+    ONE_BY_ONE,
+)
+BLIND = GRANIAN["an_app_that_sends_nothing_is_told_of_the_leave"]
+GRANIAN_WSGI = {
+    "an_app_that_sends_nothing_is_told_of_the_reset": BLIND,
+    "a_connection_that_is_cut[/idle-close]": BLIND,
+    "a_connection_that_is_cut[/idle-abort]": BLIND,
+    "repeated_headers": "the crumbs of a cookie are joined without a space",
+}
+HELD = "of an upload that breaks off, read() never returns, and its thread is lost"
+GRANIAN_LACKS = dict.fromkeys(["uploads_that_are_reset", "a_connection_that_is_cut_in_uploads"], HELD)
+
+
+def _hypercorn(run: Callable[[Path, str], servers.Running]) -> Http2Kind:
+    return Http2Kind(run, cannot=HYPERCORN, lacks={"a_large_download_waits_for_its_client": COLLECTED})
+
+
+def _gthread(run: Callable[[Path, str], servers.Running]) -> Http2Kind:
+    return Http2Kind(run, multiplexes=False, cannot=GTHREAD)
+
+
 HTTP2_ASGI = [
-    Http2Kind(servers.hypercorn_asyncio),
-    Http2Kind(servers.hypercorn_uvloop),
-    Http2Kind(servers.hypercorn_trio),
-    Http2Kind(servers.hypercorn_tls),
-    Http2Kind(servers.hypercorn_tls_uvloop),
-    Http2Kind(servers.hypercorn_tls_trio),
+    _hypercorn(servers.hypercorn_asyncio),
+    _hypercorn(servers.hypercorn_uvloop),
+    _hypercorn(servers.hypercorn_trio),
+    _hypercorn(servers.hypercorn_tls),
+    _hypercorn(servers.hypercorn_tls_uvloop),
+    _hypercorn(servers.hypercorn_tls_trio),
     Http2Kind(servers.granian_asgi),
     Http2Kind(servers.granian_asgi_tls),
-    Http2Kind(servers.gunicorn_asgi_h2c),
-    Http2Kind(servers.gunicorn_asgi_http2),
+    Http2Kind(servers.gunicorn_asgi_h2c, cannot=GUNICORN_ASGI),
+    Http2Kind(servers.gunicorn_asgi_http2, cannot=GUNICORN_ASGI),
     Http2Kind(servers.nginx_http2_uvicorn, protocol="1.1"),
 ]
 
 HTTP2_WSGI = [
-    Http2Kind(servers.granian_wsgi),
-    Http2Kind(servers.granian_wsgi_tls),
-    Http2Kind(servers.gunicorn_h2c),
-    Http2Kind(servers.gunicorn_http2),
+    Http2Kind(servers.granian_wsgi, cannot=GRANIAN_WSGI, lacks=GRANIAN_LACKS),
+    Http2Kind(servers.granian_wsgi_tls, cannot=GRANIAN_WSGI, lacks=GRANIAN_LACKS),
+    _gthread(servers.gunicorn_h2c),
+    _gthread(servers.gunicorn_http2),
     Http2Kind(servers.nginx_http2_gunicorn, protocol="1.1"),
 ]

@@ -3,11 +3,12 @@
 import importlib.metadata
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from real_servers.kinds import ASGI, WSGI
+from real_servers.http2_kinds import HTTP2_ASGI, HTTP2_WSGI
+from real_servers.kinds import ASGI, WSGI, Kind
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "servers" / "matrix.md"
 # What the first word of a kind's name is installed as; the programs say their version themselves.
@@ -29,9 +30,16 @@ PACKAGES = {
 INTRODUCTION = """# Servers and cases
 
 Written by `make test-servers`: each server, set up as its page says, with each of the
-[cases](../../tests/real_servers/cases.py) and the [hard ones](../../tests/real_servers/hard_cases.py). A `+` works. A
-letter does not, for the reason below the table: the case was run, and failed as expected; in brackets, it was not run.
+[cases](../../tests/real_servers/cases.py), the [hard ones](../../tests/real_servers/hard_cases.py) and those of
+[HTTP/2](../../tests/real_servers/test_http2.py). A `+` works. A letter does not, for the reason below the table: the
+case was run, and failed as expected; in brackets, it was not run.
 """
+TABLES: dict[str, Sequence[Kind]] = {
+    "A WSGI app on ASGI servers": ASGI,
+    "An ASGI app on WSGI servers": WSGI,
+    "A WSGI app on ASGI servers, over HTTP/2": HTTP2_ASGI,
+    "An ASGI app on WSGI servers, over HTTP/2": HTTP2_WSGI,
+}
 
 
 @dataclass
@@ -60,7 +68,7 @@ class Matrix:
 
     def page(self) -> str:
         lines = [INTRODUCTION]
-        for title, kinds in (("A WSGI app on ASGI servers", ASGI), ("An ASGI app on WSGI servers", WSGI)):
+        for title, kinds in TABLES.items():
             servers = [str(kind) for kind in kinds if any(server == str(kind) for server, _ in self.seen)]
             if servers:
                 lines += [f"## {title}\n", *self._table(servers), ""]

@@ -5,14 +5,16 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import apps
+import servers
 from real_servers.cases import MEMORY_BOUND, seen, settled
 from real_servers.http2_kinds import HTTP2_ASGI, HTTP2_WSGI, Http2Kind
-from real_servers.kinds import HELLO
+from real_servers.kinds import ASGI_APP, HELLO
 from servers import MIB, Http2Connection, Server, Stream, StreamReset
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
@@ -197,11 +199,13 @@ class TestWindows:
         assert f"{2 * MIB} {hashlib.sha256(half + half).hexdigest()}".encode() == stream.answer()[1]
 
     def test_uploads_that_nobody_reads(self, client: Http2Connection) -> None:
-        """An app that does not read gives back what its upload has taken of the window that all streams share."""
+        """Their responses come before their ends; then others have all of the window that all share."""
         for _ in range(4):
-            stream = client.request("POST", "/nowhere", [("content-length", str(WINDOW))])
-            try_to_send(stream, bytes(WINDOW))
+            stream = client.request("POST", "/nowhere", [("content-length", str(2 * MIB))])
+            stream.send(bytes(300_000))
             assert (404, b"not found\n") == stream.answer()
+            stream.send_behind_the_response(bytes(1000))
+            stream.reset()
 
         assert (200, bytes(MIB)) == client.post("/echo", bytes(MIB)).answer()
 
@@ -258,25 +262,36 @@ class TestLeaves:
             assert [broken_upload] == server.signals.told(f"{token}-{number}-broken")
 
     @pytest.mark.parametrize("how", ["close", "abort"])
-    def test_a_connection_that_is_cut(
-        self, server: Server, kind: Http2Kind, token: str, broken_upload: str, how: str
-    ) -> None:
-        """Each of its streams learns of it: one that sends, one that is silent, and one that reads an upload."""
-        ended, told = server.counted("ended"), server.counted("told of the leave")
+    @pytest.mark.parametrize("path", ["/endless", "/idle"])
+    def test_a_connection_that_is_cut(self, server: Server, kind: Http2Kind, path: str, how: str) -> None:
+        """Each of its streams learns of it, whether its app sends or is silent."""
+        what, streams = {"/endless": "ended", "/idle": "told of the leave"}[path], 3 if kind.multiplexes else 1
+        before = server.counted(what)
         with connect(server) as client:
-            upload = client.request("POST", f"/upload?token={token}", [("content-length", str(2 * MIB))])
-            upload.send(bytes(MIB))
-            server.wait_for(lambda: seen(server, token) > 0, "the app reads")
-            if kind.multiplexes:
-                for path in ("/idle", "/endless"):
-                    assert apps.TICK == client.request("GET", path).read(len(apps.TICK))
+            for _ in range(streams):
+                assert apps.TICK == client.request("GET", path).read(len(apps.TICK))
             client.close() if how == "close" else client.abort()
 
         assert (200, HELLO) == server.get("/hello")
-        server.wait_for(lambda: [broken_upload] == server.signals.told(f"{token}-broken"), "the reader is told")
-        if kind.multiplexes:
-            server.wait_for(lambda: server.counted("ended") == ended + 1, "the sender is closed")
-            server.wait_for(lambda: server.counted("told of the leave") == told + 1, "the silent one is told")
+        server.wait_for(lambda: server.counted(what) == before + streams, f"all apps are told: {what}")
+
+    @pytest.mark.parametrize("how", ["close", "abort"])
+    def test_a_connection_that_is_cut_in_uploads(
+        self, server: Server, kind: Http2Kind, token: str, broken_upload: str, how: str
+    ) -> None:
+        """Each app that reads is told that the rest will not come."""
+        tokens = [f"{token}-{number}" for number in range(2 if kind.multiplexes else 1)]
+        with connect(server) as client:
+            for each in tokens:
+                stream = client.request("POST", f"/upload?token={each}", [("content-length", str(2 * MIB))])
+                stream.send(bytes(MIB))
+            for each in tokens:
+                server.wait_for(lambda: seen(server, each) > 0, "the app reads")  # noqa: B023
+            client.close() if how == "close" else client.abort()
+
+        assert (200, HELLO) == server.get("/hello")
+        for each in tokens:
+            server.wait_for(lambda: [broken_upload] == server.signals.told(f"{each}-broken"), "the app is told")  # noqa: B023
 
 
 class TestErrors:
@@ -323,13 +338,15 @@ def follow_steps(server: Server, stream: Stream, token: str) -> None:
     assert b"" == stream.read()
 
 
-def try_to_send(stream: Stream, body: bytes) -> None:
-    """Send a body that the server may refuse, with a response or a reset, before it has all of it."""
-    try:
-        stream.send(body, end=True)
-    except StreamReset:
-        assert stream.ended
-
-
 def _tagged(number: int) -> str:
     return f"/tagged?id={number}{'&stream=1' if number % 2 else ''}{'&delay=0.1' if number % 10 == 0 else ''}"
+
+
+@pytest.mark.parametrize("run", [servers.gunicorn_h2c, servers.gunicorn_http2])
+def test_early_hints(run: Callable[[Path, str], servers.Running], tmp_path: Path) -> None:
+    """RFC 8297: what the app hints at comes in a HEADERS frame before its response."""
+    with run(tmp_path, ASGI_APP) as server, connect(server) as client:
+        stream = client.request("GET", "/early-hint")
+
+        assert (200, b"styled\n") == stream.answer()
+        assert [[(":status", "103"), ("link", "</style.css>; rel=preload")]] == stream.informational

@@ -10,10 +10,12 @@ import h2.config
 import h2.connection
 import h2.events
 from h2.errors import ErrorCodes
-from h2.exceptions import StreamClosedError
+from h2.exceptions import ProtocolError
 
 from servers import connection
 from servers.connection import Address, open_socket
+
+STEP = 2**15  # bytes after which a window is opened again: half of it, as servers mind clients that do it byte by byte
 
 Fields = Iterable[tuple[str, str]]
 
@@ -44,18 +46,29 @@ class Stream:
         return dict(self.headers).get(name)
 
     def send(self, body: bytes, *, end: bool = False) -> None:
-        """As much at a time as the server's windows let through."""
+        """In whole frames, as the server's windows let them through: pieces of a window would become ever smaller.
+
+        Where the response is complete, the server wants no more of the body, and gets none.
+        """
         state, left = self.owner.state, memoryview(body)
-        while left:
-            self.owner.until(lambda: self.code is not None or self._window > 0, f"a window for stream {self.number}")
-            self._refuse_if_reset()
-            size = min(len(left), self._window, state.max_outbound_frame_size)
-            state.send_data(self.number, left[:size].tobytes())
-            self.owner.flush()
-            left = left[size:]
-        if end:
-            self._refuse_if_reset()
+        while left and not self._closed:
+            size = min(len(left), state.max_outbound_frame_size)
+            window = f"a window for stream {self.number}"
+            self.owner.until(lambda: self._closed or state.local_flow_control_window(self.number) >= size, window)  # noqa: B023
+            if not self._closed:
+                state.send_data(self.number, left[:size].tobytes())
+                self.owner.flush()
+                left = left[size:]
+        self._refuse_if_broken()
+        if end and not self._closed:
             state.end_stream(self.number)
+            self.owner.flush()
+
+    def send_behind_the_response(self, body: bytes) -> None:
+        """What was on its way when the response came, unless the server has said that it does not want it."""
+        assert self.ended
+        if self.code is None:
+            self.owner.state.send_data(self.number, body)
             self.owner.flush()
 
     def head(self) -> "Stream":
@@ -94,31 +107,23 @@ class Stream:
 
     def reset(self, code: ErrorCodes = ErrorCodes.CANCEL) -> None:
         """Leave this stream, as a browser does whose user goes elsewhere."""
-        self.owner.state.reset_stream(self.number, code)
-        self.owner.flush()
-
-    @property
-    def _window(self) -> int:
-        return self.owner.state.local_flow_control_window(self.number)
+        if self.code is None:
+            self.owner.state.reset_stream(self.number, code)
+            self.owner.flush()
 
     @property
     def _closed(self) -> bool:
         return self.ended or self.code is not None
 
     def _refuse_if_broken(self) -> None:
-        if not self.ended:
-            self._refuse_if_reset()
-
-    def _refuse_if_reset(self) -> None:
-        if self.code is not None:
+        if self.code is not None and not self.ended:
             raise StreamReset(f"stream {self.number} was reset with {ErrorCodes(self.code).name}")
 
     def take_data(self, size: int) -> None:
-        """Give the server back what it may send, for so many bytes that have come; `resume` for what is owed."""
+        """Give the server back what it may send, for so many bytes that have come; for 0, all that is owed."""
         self._owed += size
-        if self.reads and self._owed and not self._closed:
-            with suppress(StreamClosedError):  # its end is in the bytes that are being taken
-                self.owner.state.increment_flow_control_window(self._owed, self.number)
+        if self.reads and self._owed >= (STEP if size else 1) and not self._closed:
+            self.owner.open_window(self._owed, self.number)
             self._owed = 0
 
 
@@ -145,6 +150,7 @@ class Http2Connection:
         self.scheme = "http" if tls is None else "https"
         self.streams: dict[int, Stream] = {}
         self.ended = False
+        self._owed = 0
 
     def request(self, method: str, path: str, fields: Fields = (), *, end: bool | None = None) -> Stream:
         """Begin a request; a body has to follow, unless the method has none or `end` says so."""
@@ -181,6 +187,11 @@ class Http2Connection:
             self.socket.settimeout(connection.PATIENCE)
             self.socket.sendall(waiting)
 
+    def open_window(self, size: int, number: int | None = None) -> None:
+        """Let the server send so much more on a stream, or on all of them together."""
+        with suppress(ProtocolError):  # the end of the stream, or of all, is in the bytes that are being taken
+            self.state.increment_flow_control_window(size, number)
+
     def _receive(self) -> None:
         data = self.socket.recv(2**16)
         self.ended = not data
@@ -205,9 +216,11 @@ class Http2Connection:
             case h2.events.DataReceived():
                 stream.received += event.data
                 stream.ended = event.stream_ended is not None
-                if event.flow_controlled_length:
-                    self.state.increment_flow_control_window(event.flow_controlled_length)
-                    stream.take_data(event.flow_controlled_length)
+                stream.take_data(event.flow_controlled_length)
+                self._owed += event.flow_controlled_length
+                if self._owed >= STEP:
+                    self.open_window(self._owed)
+                    self._owed = 0
             case h2.events.StreamEnded():
                 stream.ended = True
             case h2.events.StreamReset():
