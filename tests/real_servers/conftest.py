@@ -1,10 +1,13 @@
 """The fixtures of the cases: one server for all that leave it running, one of their own for those that stop it."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 import servers
 from real_servers.http2_kinds import HTTP2_ASGI
@@ -47,6 +50,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                     item.add_marker(pytest.mark.xfail(reason=kind.cannot[name]))
                 if name in kind.lacks:
                     item.add_marker(pytest.mark.xfail(reason=kind.lacks[name], run=False))
+
+
+class _ByServer(LoadScopeScheduling):  # type: ignore[misc]
+    """What `--dist loadgroup` should do: pytest-xdist 3.8 writes the group where pytest 9.2 no longer looks for it."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        first = re.search(r"\[(\w+)", nodeid)
+        return first[1] if first else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """The cases of one kind of server go to one process, which starts it once."""
+    return _ByServer(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def names_of(item: pytest.Item, kind: Kind) -> list[str]:

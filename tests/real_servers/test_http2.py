@@ -213,9 +213,7 @@ class TestWindows:
 class TestLeaves:
     """RFC 9113 section 5.4.2: a client leaves one stream, or all with their connection; the app is told."""
 
-    def test_streams_that_are_reset_free_their_thread(
-        self, server: Server, client: Http2Connection
-    ) -> None:
+    def test_streams_that_are_reset_free_their_thread(self, server: Server, client: Http2Connection) -> None:
         """Twelve endless responses, more than there are threads, on one connection: each is closed."""
         before = server.counted("ended")
         for _ in range(MORE_THAN_THREADS):

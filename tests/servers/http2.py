@@ -15,6 +15,7 @@ from h2.exceptions import ProtocolError
 from servers import connection
 from servers.connection import Address, open_socket
 
+PIECE = 2**12  # bytes of a body that are sent at once, at least
 STEP = 2**15  # bytes after which a window is opened again: half of it, as servers mind clients that do it byte by byte
 
 Fields = Iterable[tuple[str, str]]
@@ -27,7 +28,7 @@ class StreamReset(Exception):
 class Stream:
     """One request and its response.
 
-    While `reads` is false its flow-control window is not opened again (RFC 9113 section 5.2); that of the connection is.
+    While `reads` is false its flow-control window is not opened again (RFC 9113 section 5.2), but the connection's is.
     """
 
     def __init__(self, owner: "Http2Connection", number: int) -> None:
@@ -46,16 +47,16 @@ class Stream:
         return dict(self.headers).get(name)
 
     def send(self, body: bytes, *, end: bool = False) -> None:
-        """In whole frames, as the server's windows let them through: pieces of a window would become ever smaller.
+        """As the server's windows let it through, but not byte by byte: pieces of a window would become ever smaller.
 
         Where the response is complete, the server wants no more of the body, and gets none.
         """
         state, left = self.owner.state, memoryview(body)
         while left and not self._closed:
-            size = min(len(left), state.max_outbound_frame_size)
-            window = f"a window for stream {self.number}"
-            self.owner.until(lambda: self._closed or state.local_flow_control_window(self.number) >= size, window)  # noqa: B023
+            least, window = min(len(left), PIECE), f"a window for stream {self.number}"
+            self.owner.until(lambda: self._closed or state.local_flow_control_window(self.number) >= least, window)  # noqa: B023
             if not self._closed:
+                size = min(len(left), state.local_flow_control_window(self.number), state.max_outbound_frame_size)
                 state.send_data(self.number, left[:size].tobytes())
                 self.owner.flush()
                 left = left[size:]
