@@ -66,10 +66,11 @@ class Stream:
             self.owner.flush()
 
     def send_behind_the_response(self, body: bytes) -> None:
-        """What was on its way when the response came, unless the server has said that it does not want it."""
+        """What was on its way when the response came; as far as the server still takes it."""
         assert self.ended
         if self.code is None:
-            self.owner.state.send_data(self.number, body)
+            window = self.owner.state.local_flow_control_window(self.number)
+            self.owner.state.send_data(self.number, body[:window])
             self.owner.flush()
 
     def head(self) -> "Stream":
