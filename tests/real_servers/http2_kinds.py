@@ -12,7 +12,7 @@ from real_servers.kinds import GRANIAN, Kind
 class Http2Kind(Kind):
     """A server that is spoken to in HTTP/2. The app is told `protocol`, which is another one behind a proxy.
 
-    A server `multiplexes` where the streams of one connection do not wait for each other.
+    A server `multiplexes` where the streams of one connection do not wait for each other's ends.
     """
 
     protocol: str = "2"
@@ -31,6 +31,7 @@ GUNICORN_ASGI = {"a_connection_that_is_cut_in_uploads": LATE}
 ONE_BY_ONE = "the streams of a connection are served one after the other, and a reset is seen where the server waits"
 GTHREAD = dict.fromkeys(
     [
+        "a_stalled_stream_beside_others",
         "a_stalled_upload_beside_others",
         "streams_that_are_reset_free_their_thread",
         "an_app_that_sends_nothing_is_told_of_the_reset",
