@@ -1,5 +1,6 @@
 """A thread for the thread-sensitive work of one request whose own thread has left it."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from bridge._threads import Threads
 
 # One nudge too few cannot be: this only bounds the wait.
 _LOOK: Final = 30.0
+
+_log = logging.getLogger("bridge")
 
 
 class Lease:
@@ -58,19 +61,12 @@ class Lease:
             first, self._taken = not self._taken, True
             host = self._host
         if first:
-            return self._take()
-        if host is not None:
+            try:
+                self._threads().submit(self, eager=True)
+            except RuntimeError:  # the threads are being stopped, or none can be started
+                self.dropped()
+        elif host is not None:
             host.nudge()
-        return True
-
-    def _take(self) -> bool:
-        try:
-            self._threads().submit(self, eager=True)
-        except RuntimeError:  # the threads are being stopped, or none can be started
-            with self._lock:
-                self._ended = True
-                self._jobs.clear()
-            return False
         return True
 
     # -- in the thread
@@ -80,7 +76,11 @@ class Lease:
         with self._lock:
             self._host = host
         if self._enter is not None:
-            self._enter()
+            try:
+                self._enter()
+            except BaseException:
+                # Whoever asked for the work waits for it, and will see whether it can be done.
+                _log.exception("preparing a thread for the rest of a request raised")
         while True:
             with self._lock:
                 job = self._jobs.popleft() if self._jobs else None
@@ -92,9 +92,10 @@ class Lease:
                 host.wait(_LOOK)
 
     def dropped(self) -> None:
-        """The threads were stopped before there was one for it: its work is done elsewhere."""
+        """There is no thread for it, since the threads were stopped, say: its work is done elsewhere."""
         with self._lock:
             self._ended = True
             jobs = list(self._jobs)
+            self._jobs.clear()
         for job in jobs:
             run_elsewhere(job)
