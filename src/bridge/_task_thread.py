@@ -67,6 +67,8 @@ class TaskThread(LendingThread):
     over = False
     # The server has got all that it wants, and left; what may still be told is of no use.
     satisfied = False
+    # And that is no part of the body: what the task still makes may be without end.
+    dismissed = False
     cancel: Callable[[], object] | None = None
     _outer: Call | None = None
     _given: deque[Event] | None = None
@@ -194,9 +196,10 @@ class TaskThread(LendingThread):
         self._post()
 
     def drop(self) -> None:
-        """As `disconnect` and `release`, where the thread has gone without a word; from any thread."""
+        """As `release`, where the thread has gone without a word; an incomplete response breaks off. From any thread."""
         self._before = None
-        self.disconnect()
+        if not self.over:
+            self.disconnect()
         self.release()
 
     def release(self) -> None:
