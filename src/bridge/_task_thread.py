@@ -196,7 +196,7 @@ class TaskThread(LendingThread):
         self._post()
 
     def drop(self) -> None:
-        """As `release`, where the thread has gone without a word; an incomplete response breaks off. From any thread."""
+        """As `release`, where the thread has gone without a word: an incomplete response ends. From any thread."""
         self._before = None
         if not self.over:
             self.disconnect()
