@@ -259,6 +259,23 @@ async def test_sensitive_work_has_one_thread_until_the_end(adapt: Adapt) -> None
     assert 2 == site.between
 
 
+async def test_async_code_called_from_there_runs_on_the_same_loop(adapt: Adapt) -> None:
+    """And not on a private one, for which the objects of this one are none."""
+    found: list[object] = []
+
+    async def loop() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        found.append(await sync_to_async(lambda: site.portal.call({}, loop))())
+        yield b"x"
+
+    site = Site(chunks)
+    assert b"x" == (await serve(adapt(site), *get())).body
+    assert [asyncio.get_running_loop()] == found
+    await site.closed.waited()
+
+
 async def test_two_streams_share_no_thread(adapt: Adapt) -> None:
     """What the one has in its thread is not the other's."""
     both = asyncio.Barrier(2)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from bridge._call import Call
 from bridge._host import Host, Job
 from bridge._interop import run_elsewhere
 from bridge._threads import Threads
@@ -22,6 +23,9 @@ class Lease:
     What asgiref calls thread-sensitive (a database connection, say) then stays in one thread, and is nobody else's
     meanwhile. `enter` is called in it before all else. It is a `Lender` and a `Job`.
     """
+
+    # The call that the request was: what is called from the thread belongs to the same loop.
+    call: object = None
 
     def __init__(self, threads: Callable[[], Threads], enter: Callable[[], object] | None = None) -> None:
         self._threads = threads
@@ -99,3 +103,10 @@ class Lease:
             self._jobs.clear()
         for job in jobs:
             run_elsewhere(job)
+
+
+def call_of(host: Host | None) -> Call | None:
+    """The call that the thread of `host` works for, where there is one."""
+    job = None if host is None else host.job
+    call = job.call if isinstance(job, Lease) else job
+    return call if isinstance(call, Call) else None
