@@ -15,9 +15,11 @@ import pytest
 import uvloop
 
 import servers
-from bridge import AsgiToWsgi
+from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge.errors import ApplicationProtocolError, ClientDisconnected
 from callers import environ_for
+from callers_asgi import Flag as HeldFlag
+from callers_asgi import until
 from callers_wsgi import (
     FOREVER,
     Flag,
@@ -197,6 +199,102 @@ class TestSmallResponse:
 
         with adapted(app) as adapter:
             assert "799 Unknown" == ask(adapter).status
+
+
+class TestNoBodyIsWanted:
+    """To HEAD, and for a 204, the head is all of the response: it leaves at once, whatever the app goes on with."""
+
+    @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204)])
+    def test_an_endless_body_is_not_waited_for(self, method: str, status: int) -> None:
+        """The application is told that its client is satisfied in the way that it knows: http.disconnect."""
+        told = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send, status)
+            await chunk(send, b"tick")
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            told.set()
+
+        with adapted(app, disconnect_grace=FOREVER) as adapter:
+            served = ask(adapter, environ_for(method, "/"))
+            told.wait()
+
+        assert (b"", status) == (served.body, int(served.status[:3]))
+
+    def test_an_app_that_only_sends_is_cancelled(self, log: LogWatch) -> None:
+        """After the grace; until then it does not keep the loop from others, though no `send` waits for anything."""
+        ended = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/other":
+                await reply(send, b"other")
+                return
+            try:
+                await start(send)
+                while True:
+                    await chunk(send, b"tick")
+            finally:
+                ended.set()
+
+        with adapted(app, disconnect_grace=0.01) as adapter:
+            assert b"" == ask(adapter, environ_for("HEAD", "/")).body
+            assert b"other" == ask(adapter, environ_for("GET", "/other")).body
+            ended.wait()
+            assert b"other" == ask(adapter, environ_for("GET", "/other")).body
+        assert [] == log.complaints()
+
+    def test_a_body_that_ends_is_left_to_its_end(self, log: LogWatch) -> None:
+        """And so is what the application does afterwards, however long that takes."""
+        go_on, done = Flag(), Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            for _ in range(3):
+                await chunk(send, b"x" * 100_000)
+            await end(send)
+            await go_on.waited()
+            done.set()
+
+        with adapted(app, disconnect_grace=0.001) as adapter:
+            assert b"" == ask(adapter, environ_for("HEAD", "/")).body
+            until(lambda: adapter.stats().served)
+            assert b"" == ask(adapter, environ_for("HEAD", "/")).body
+            go_on.set()
+            done.wait()
+        assert [] == log.complaints()
+
+    def test_through_both_adapters(self) -> None:
+        """Of a server's loop neither keeps anything."""
+        told = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await chunk(send, b"tick")
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            told.set()
+
+        with adapted(app, disconnect_grace=FOREVER) as inner, adapted(WsgiToAsgi(inner)) as outer:
+            assert b"" == ask(outer, environ_for("HEAD", "/")).body
+            told.wait()
+
+    def test_an_app_that_goes_on_beyond_its_length_leaves_the_loop_to_others(self) -> None:
+        """Nothing of that is sent, so that no `send` waits for the server."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/other":
+                await reply(send, b"other")
+                return
+            await start(send, 200, [(b"content-length", b"4")])
+            while True:
+                await chunk(send, b"tick")
+
+        with adapted(app, shutdown_timeout=0.01) as adapter, Served(adapter) as served:
+            served.call()
+            assert b"tick" == served.next()
+            assert b"other" == ask(adapter, environ_for("GET", "/other")).body
+            served.close()
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -1131,6 +1229,34 @@ class TestDisconnect:
             gc.collect()
             ended.wait()
 
+    def test_one_that_nobody_closes_after_its_end_is_none(self) -> None:
+        """What the application does after a complete response goes on."""
+        go_on, done = Flag(), Flag()
+        cancelled = HeldFlag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await chunk(send, b"one")
+            await asyncio.sleep(0)
+            await end(send)
+            try:
+                await go_on.waited()
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+            done.set()
+
+        with adapted(app, disconnect_grace=0.001) as adapter:
+
+            def forget() -> bytes:
+                return b"".join(adapter(environ_for("GET", "/"), lambda *_: None))
+
+            assert b"one" == bounded(forget)
+            gc.collect()
+            assert not cancelled.comes()
+            go_on.set()
+            done.wait()
+
     def test_twelve_clients_that_leave_an_endless_stream_leave_nothing_behind(self) -> None:
         live: list[int] = []
         all_over = Flag()
@@ -1509,7 +1635,7 @@ from django.core import signals
 from django.core.asgi import get_asgi_application
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path
-from bridge import AsgiToWsgi
+from bridge import AsgiToWsgi, WsgiToAsgi
 from callers_wsgi import Served, environ_for
 
 def tell(what):
@@ -1547,7 +1673,7 @@ import threading
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from bridge import AsgiToWsgi
+from bridge import AsgiToWsgi, WsgiToAsgi
 from callers_wsgi import ask, environ_for
 
 seen = set()
@@ -1850,7 +1976,7 @@ class TestManyAtOnce:
     def test_a_call_on_the_private_loop_itself_is_refused(self) -> None:
         """Its thread would wait for itself, and every other request for it."""
         script = """
-from bridge import AsgiToWsgi
+from bridge import AsgiToWsgi, WsgiToAsgi
 from callers import environ_for
 from callers_wsgi import ask, reply
 

@@ -73,6 +73,36 @@ class TestRegister:
         _at_exit.close_all()
         assert [] == closed
 
+    def test_they_share_the_time_that_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many there are, a server that waits for so long does not kill the last of them."""
+        now = [100.0]
+        given: list[float | None] = []
+
+        class Takes(Closable):
+            def exit(self, timeout: float | None = None) -> None:
+                super().exit(timeout)
+                given.append(timeout)
+                now[0] += (timeout or 0.0) * float(self.name)
+
+        monkeypatch.setattr(_at_exit, "monotonic", lambda: now[0])
+        for share in ("1.0", "0.0", "1.5", "1.0"):  # the third one takes longer than it may
+            _at_exit.register(Takes(share, []))
+        _at_exit.close_all(12.0)
+
+        assert [3.0, 3.0, 4.5, 2.25] == given
+
+    def test_without_a_limit_each_has_its_own(self) -> None:
+        given: list[float | None] = []
+
+        class Notes(Closable):
+            def exit(self, timeout: float | None = None) -> None:
+                super().exit(timeout)
+                given.append(timeout)
+
+        _at_exit.register(Notes("it", []))
+        _at_exit.close_all()
+        assert [None] == given
+
     @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
     def test_a_child_does_not_close_what_its_parent_had_open(self) -> None:
         closed: list[str] = []

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from bridge._call import Call
-from bridge._call_thread import BOUND, Gone, Side
+from bridge._call_thread import BOUND, ITEM, Gone, Side
 from bridge._calls import Calls
 from bridge._host import PoolClosed
 from callers_asgi import Flag, eventually, until
@@ -119,7 +119,7 @@ async def test_items_arrive_in_their_order(calls: Calls) -> None:
 async def test_who_tells_too_much_waits(calls: Calls, size: int) -> None:
     """No more than a bounded number of bytes is on its way, however small the items are."""
     item = b"x" * size
-    count = 3 * BOUND // size
+    count = 3 * BOUND // (size + ITEM)
     over = Flag()
 
     def script(call: Scripted) -> Generator[None]:

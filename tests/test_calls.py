@@ -13,7 +13,9 @@ import anyio
 import pytest
 import uvloop
 
+from bridge import _calls
 from bridge._calls import Calls, run_hook, run_in_thread
+from bridge._threads import Threads
 from callers_asgi import Flag, eventually
 from spec.harness import LogWatch, log_fixture  # noqa: F401  # the fixture `log`
 
@@ -292,6 +294,38 @@ async def test_drain_has_a_deadline(log: LogWatch) -> None:
     assert "not stopped within" in line
     assert "bridge-wsgi-1" in line
     assert "in hold" in line
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["drain", "close", "exit"])
+async def test_all_threads_share_the_deadline(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Those of the calls, and those of responses that go on without one: together they get as long as was said."""
+    now = [100.0]
+    waited: list[float] = []
+
+    def wait(_threads: object, timeout: float) -> list[str]:
+        waited.append(timeout)
+        now[0] += timeout
+        return []
+
+    async def wait_on_the_loop(_signal: object, timeout: float) -> None:
+        wait(None, timeout)
+
+    calls = Calls(2, 3.0, None)
+    side = calls.here()
+    both = [side.threads, side.spare()]
+    monkeypatch.setattr(_calls, "monotonic", lambda: now[0])
+    monkeypatch.setattr(_calls._Signal, "wait", wait_on_the_loop)
+    monkeypatch.setattr(Threads, "join", (lambda *_: []) if how == "drain" else wait)
+    if how == "drain":
+        await calls.drain(side)
+    elif how == "close":
+        calls.close()
+    else:
+        calls.exit(2.0)
+
+    assert [2.0 if how == "exit" else 3.0, 0.0] == waited
+    assert [True, True] == [threads.closing for threads in both]
 
 
 @loop_factories

@@ -114,6 +114,22 @@ class TestRent:
             assert isinstance(raised.value.__cause__, (ZeroDivisionError, AttributeError))
         assert [] == thread_of_the_loop()
 
+    def test_a_factory_whose_loop_cannot_run_is_an_error(self) -> None:
+        """Whoever waits for the start of the loop hears of it; a loop of somebody else's is left alone."""
+        closed = asyncio.new_event_loop()
+        closed.close()
+        with pytest.raises(RuntimeError, match="could not be started"):
+            bounded(lambda: _loop.rent(lambda: closed, object()))
+
+        async def main() -> asyncio.AbstractEventLoop:
+            running = asyncio.get_running_loop()
+            with pytest.raises(RuntimeError, match="could not be started") as raised:
+                await asyncio.to_thread(lambda: bounded(lambda: _loop.rent(lambda: running, object())))
+            assert "runs in another thread" in str(raised.value.__cause__)
+            return running
+
+        assert asyncio.run(main()).is_closed()
+
     def test_a_factory_that_fails_fails_the_requests(self) -> None:
         good = False
 

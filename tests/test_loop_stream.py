@@ -9,6 +9,8 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from bridge import ApplicationProtocolError, WsgiToAsgi
+from bridge._call import Call
+from bridge._host import PoolClosed
 from bridge._lease import Lease
 from bridge._loop_body import LoopBody
 from bridge._portal import Portal
@@ -216,6 +218,31 @@ async def test_head(adapt: Adapt) -> None:
     await site.closed.waited()
 
 
+async def test_the_client_leaves_just_when_the_thread_does(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks at the call, its thread may end it: then too nothing is left open."""
+    stays, left = Flag(), Flag()
+
+    class Stays(Site):
+        def _between(self) -> None:
+            stays.set()
+            left.wait()
+
+    abandon = Call.abandon
+
+    def abandon_late(call: Call) -> None:
+        left.set()
+        until(lambda: call.finished)
+        abandon(call)
+
+    monkeypatch.setattr(Call, "abandon", abandon_late)
+    site = Stays(_endless)
+    async with opened(adapt(site), *get()) as request:
+        await stays.waited()
+        request.cancel()
+        await request.ended()
+    await site.closed.waited()
+
+
 async def test_sensitive_work_has_one_thread_until_the_end(adapt: Adapt) -> None:
     """Taken at the first of it, prepared, and that of close() too."""
     seen: list[int] = []
@@ -230,6 +257,23 @@ async def test_sensitive_work_has_one_thread_until_the_end(adapt: Adapt) -> None
     await site.closed.waited()
     assert {site.threads["close"]} == set(seen)
     assert 2 == site.between
+
+
+async def test_async_code_called_from_there_runs_on_the_same_loop(adapt: Adapt) -> None:
+    """And not on a private one, for which the objects of this one are none."""
+    found: list[object] = []
+
+    async def loop() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        found.append(await sync_to_async(lambda: site.portal.call({}, loop))())
+        yield b"x"
+
+    site = Site(chunks)
+    assert b"x" == (await serve(adapt(site), *get())).body
+    assert [asyncio.get_running_loop()] == found
+    await site.closed.waited()
 
 
 async def test_two_streams_share_no_thread(adapt: Adapt) -> None:
@@ -298,12 +342,49 @@ class TestLease:
         assert not lease.run_here(lambda: None)
 
     def test_no_thread_can_be_had(self) -> None:
-        """Who asks is told, and has to find another way."""
+        """The work is done elsewhere; who asks later is told, and has to find another way."""
         threads = Threads(1, name="lease-test")
         threads.close(None)
         lease = Lease(lambda: threads)
+        done = Flag()
+        assert lease.run_here(done.set)
+        done.wait()
         assert not lease.run_here(lambda: None)
         assert not lease.end(lambda: None)
+
+    def test_work_that_comes_while_no_thread_can_be_had_is_done(self) -> None:
+        """From another thread, say: who has been told that it will be done waits for that."""
+        late = Flag()
+        outcomes: list[bool] = []
+
+        def refuse() -> Threads:
+            outcomes.append(lease.run_here(late.set))
+            raise PoolClosed("the threads are being stopped")
+
+        lease = Lease(refuse)
+        first = Flag()
+        assert lease.run_here(first.set)
+        assert [True] == outcomes
+        first.wait()
+        late.wait()
+        assert not lease.end(lambda: None)
+
+    def test_work_is_done_though_its_preparation_fails(self, log: LogWatch) -> None:
+        """Closing a database connection of the thread may."""
+
+        def fails() -> None:
+            raise LookupError("planned")
+
+        threads = Threads(1, name="lease-test")
+        lease = Lease(lambda: threads, fails)
+        ended = Flag()
+        assert lease.run_here(lambda: None)
+        assert lease.end(ended.set)
+        ended.wait()
+        until(lambda: not threads.busy)
+        assert "LookupError: planned" in log.wait_for("preparing")
+        threads.close(None)
+        assert [] == threads.join(5)
 
 
 def _no_threads() -> Threads:

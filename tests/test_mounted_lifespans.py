@@ -84,6 +84,18 @@ class RaisesAtTheStart(Living):
         raise LookupError("at the start")
 
 
+class CancelsItselfAtTheStart(Living):
+    async def start(self, scope: Any, send: Any) -> None:
+        raise anyio.get_cancelled_exc_class()
+
+
+class CancelsItselfWhileServing(Living):
+    async def lifespan(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await self.start(scope, send)
+        raise anyio.get_cancelled_exc_class()
+
+
 class NeverEnds(Living):
     """Says that it has stopped, and stays."""
 
@@ -173,6 +185,30 @@ class TestOnAnAsgiServer:
                 pass
 
         assert ["lifespan.startup.complete", "lifespan.shutdown.complete"] == life.sent
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    async def test_one_that_ends_its_startup_with_a_cancellation_fails(self) -> None:
+        """Nobody has asked for it, and nobody is left to say that it has started (asyncio's timeouts may do so)."""
+        log: list[str] = []
+        apps = {"/one": Living("one", log), "/bad": CancelsItselfAtTheStart("bad", log)}
+        with closing(Mounts(apps)) as site:
+            async with answering(site) as life:
+                pass
+
+        assert ["lifespan.startup.failed"] == life.sent
+        assert life.events[0]["message"].startswith("the app mounted at '/bad': the application ended its lifespan")
+        assert ["one starts", "one stops"] == log
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    async def test_one_that_has_cancelled_itself_is_not_waited_for(self) -> None:
+        log: list[str] = []
+        apps = {"/bad": CancelsItselfWhileServing("bad", log), "/other": Living("other", log)}
+        with closing(Mounts(apps)) as site:
+            async with answering(site) as life:
+                pass
+
+        assert ["lifespan.startup.complete", "lifespan.shutdown.complete"] == life.sent
+        assert "other stops" == log[-1]
 
     @pytest.mark.parametrize("kind", [KnowsNoLifespan, RaisesAtTheStart, LeavesWhileServing])
     async def test_an_app_without_lifespan_is_served_all_the_same(

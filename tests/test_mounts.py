@@ -464,7 +464,9 @@ class TestArguments:
     def test_it_may_be_empty(self) -> None:
         site = Mounts({})
 
-        assert "<Mounts >" == repr(site)
+        assert ["<Mounts >", "<ASGI side of Mounts >", "<WSGI side of Mounts >"] == [
+            repr(side) for side in (site, site.asgi, site.wsgi)
+        ]
         assert "<Mounts /, /a>" == repr(Mounts({"/": wsgi_app("root"), "/a": wsgi_app("a")}))
 
 

@@ -12,6 +12,7 @@ import pytest
 from bridge import _saturation, _threads, _worker
 from bridge._host import Host, current
 from bridge._threads import Threads
+from bridge._worker import Worker
 from callers_asgi import Flag, until
 
 
@@ -400,6 +401,23 @@ def test_an_idle_thread_keeps_nothing_of_its_last_job(pools: Pools) -> None:
     assert reference() is None
 
 
+def test_a_job_that_raises_costs_no_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
+    """It must not; where it does, that is logged, and its thread takes the next one."""
+
+    def fails(_host: Host) -> None:
+        raise LookupError("planned")
+
+    threads = pools(1)
+    threads.submit(Job(fails, go=True), eager=False)
+    until(lambda: not threads.busy)
+    following = Job(go=True)
+    threads.submit(following, eager=False)
+    following.done.wait()
+
+    assert following.thread == "bridge-test-1"
+    assert "LookupError: planned" in caplog.text
+
+
 def test_a_withdrawn_job_is_never_run(pools: Pools) -> None:
     """A job can be taken back as long as it waits."""
     threads = pools(1)
@@ -589,6 +607,63 @@ def test_a_job_without_a_thread_of_its_own_waits_for_another_one(
     assert threads.alive == 1
 
 
+@pytest.mark.parametrize("eager", [True, False])
+def test_a_job_that_got_no_thread_is_pushed_until_it_has_one(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, eager: bool
+) -> None:
+    """Where the only thread is blocked and no other can be started now, one is as soon as that can be done."""
+    threads = pools(2)
+    pools.held(threads, 1)
+    refusing = request.getfixturevalue("no_threads")
+    job = Job(go=True)
+    assert threads.submit(job, eager=eager) is True
+    for _ in range(5):
+        assert threads.push() is True
+    refusing.undo()
+    threads.push()
+    job.done.wait()
+
+    assert threads.alive == 2
+
+
+def test_a_thread_that_is_to_start_others_and_cannot_is_no_end_of_the_pushing(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool seems to be at its limit while threads are being started; it is not, once that has failed."""
+    starts = threading.Thread.start
+    refused: list[str] = []
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "bridge-test-4" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        starts(thread)
+
+    threads = pools(4)
+    pools.held(threads, 1)
+    jobs = pools.held(threads, 3, eager=False)
+    assert threads.push() is True
+    jobs[0].begun.wait()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert threads.push() is True  # wakes two, of which the one is to start the other
+    jobs[1].begun.wait()
+    until(lambda: refused)
+    until(lambda: threads.alive == 3)
+    threads.push()
+    jobs[2].begun.wait()
+
+
+def test_a_failure_to_start_threads_is_logged_once(
+    pools: Pools, no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not each millisecond; once more after it has gone well."""
+    threads = pools()
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            threads.submit(Job(go=True), eager=False)
+    assert caplog.text.count("cannot be started") == 1
+
+
 def test_a_close_is_not_held_up_by_a_thread_that_could_not_be_started(
     pools: Pools, no_threads: pytest.MonkeyPatch
 ) -> None:
@@ -639,32 +714,66 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
 class TestSaturation:
     """Where the process computes all the time, another thread would only wait for the lock."""
 
-    def test_it_is_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """By what the process has used since the last look, which is some milliseconds ago."""
-        clock = {"now": 0.0, "used": 0.0}
-        monkeypatch.setattr(_saturation, "monotonic", lambda: clock["now"])
-        monkeypatch.setattr(_saturation, "process_time", lambda: clock["used"])
+    def test_the_process_is_looked_at(self, clock: "Clocks") -> None:
+        """By what it has used since the last look, which is some milliseconds ago."""
         saturation = _saturation.Saturation()
+        saturation.share = 1.0
         for now, used, reached in (
             (0.004, 0.004, False),
             (0.010, 0.009, True),
             (0.011, 0.009, True),
             (0.1, 0.02, False),
         ):
-            clock.update(now=now, used=used)
+            clock.now, clock.used = now, used
             saturation.look(now)
             assert reached is saturation.reached
 
+    @pytest.mark.parametrize(
+        ("awake", "computed", "reached"),
+        [
+            (1, 0.010, True),  # all the time
+            (1, 0.001, False),  # most of the time it waits; it is somebody else who computes
+            (4, 0.0025, True),  # four take turns with the lock
+            (4, 0.0002, False),
+            (2, 0.010, False),  # without the lock, each on a processor of its own
+        ],
+    )
+    def test_the_threads_are_looked_at(self, clock: "Clocks", awake: int, computed: float, reached: bool) -> None:
+        """By what each has used of its time, and how many there are."""
+        saturation, worker = _saturation.Saturation(), Worker(Threads(1, name="none"))
+        saturation.began(worker, 0.0)
+        for step in range(1, 41):
+            clock.now = clock.used = 0.010 * step
+            clock.thread = computed * step
+            saturation.ended(worker, clock.now, awake)
+
+        assert reached is saturation.reached
+
+    def test_short_jobs_are_not_looked_at_one_by_one(self, clock: "Clocks") -> None:
+        """What they took together counts, and a thread that has slept begins anew."""
+        saturation, worker = _saturation.Saturation(), Worker(Threads(1, name="none"))
+        saturation.began(worker, 0.0)
+        for step in range(1, 401):
+            clock.now = clock.used = clock.thread = 0.001 * step
+            saturation.ended(worker, clock.now, 1)
+        assert clock.asked < 80
+        share = saturation.share
+        clock.now = 1000.0
+        saturation.began(worker, clock.now)
+        clock.now, clock.thread = 1000.01, clock.thread + 0.01
+        saturation.ended(worker, clock.now, 1)
+
+        assert 0.9 < share < saturation.share <= 1.0
+
     def test_fewer_threads_are_woken_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Not before eight pushes without progress, and not for the length of the jobs."""
-        monkeypatch.setattr(_saturation.Saturation, "look", lambda self, now: None)
+        monkeypatch.setattr(_saturation.Saturation, "reached", True)
+        monkeypatch.setattr(_saturation.Saturation, "long", True)
         threads = Threads(8, name="saturated")
         jobs = [Job() for _ in range(6)]
         threads.submit(jobs[0], eager=False)
         jobs[0].begun.wait()
-        threads._saturation.reached = True
-        threads._completed = threads._seen = 1
-        threads._long = 1.0
+        threads._completed = 1
         assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
         alive = []
         for _ in range(10):
@@ -676,3 +785,24 @@ class TestSaturation:
 
         assert [] == threads.join(5)
         assert [1] * 8 + [2, 4] == alive
+
+
+class Clocks:
+    """The three clocks, each moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = self.used = self.thread = 0.0
+        self.asked = 0
+
+    def thread_time(self) -> float:
+        self.asked += 1
+        return self.thread
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    clocks = Clocks()
+    monkeypatch.setattr(_saturation, "monotonic", lambda: clocks.now)
+    monkeypatch.setattr(_saturation, "process_time", lambda: clocks.used)
+    monkeypatch.setattr(_saturation, "thread_time", clocks.thread_time)
+    return clocks

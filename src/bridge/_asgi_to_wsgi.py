@@ -169,6 +169,8 @@ class _Chunks:
 
     def __next__(self) -> bytes:
         """The next chunk, made of those that have piled up."""
+        if self._conversation.response.bodyless:
+            raise StopIteration  # the head is all of it, whatever the application goes on with
         try:
             while not self._sent_all:
                 if data := self._read_file() or self._next_data():
@@ -186,12 +188,8 @@ class _Chunks:
         conversation = self._conversation
         if self._file is not None:
             self._file.close()
-        # A server may stop at Content-Length, before the application has said that this was all.
-        conversation.satisfied = conversation.response.filled and not conversation.out
-        if conversation.satisfied or conversation.over or conversation.finished:
+        if conversation.leave():
             self._linger()
-        else:
-            conversation.disconnect()
         conversation.release()
 
     def __del__(self) -> None:

@@ -4,6 +4,7 @@ import atexit
 import concurrent.futures.thread  # noqa: F401  # registers its own end first, so that ours comes before it
 import os
 import threading
+from time import monotonic
 from typing import Protocol
 
 from bridge._wsgi_servers import call_at_shutdown
@@ -39,10 +40,16 @@ def unregister(closing: Closing) -> None:
 
 
 def close_all(timeout: float | None = None) -> None:
-    """Close all that this process has open, in `timeout` seconds each where that is less than they give themselves."""
+    """Close all that this process has open, in `timeout` seconds altogether where that is less than they need.
+
+    What one leaves of its share goes to the others.
+    """
     if _pid == os.getpid():
-        for closing in list(_open):
-            closing.exit(timeout)
+        deadline = None if timeout is None else monotonic() + timeout
+        closings = list(_open)
+        for number, closing in enumerate(closings):
+            share = None if deadline is None else max(deadline - monotonic(), 0.0) / (len(closings) - number)
+            closing.exit(share)
 
 
 def _hook() -> None:

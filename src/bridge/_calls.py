@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -125,16 +126,19 @@ class Calls:
         detached = self._detach()
         for threads in detached:
             threads.close(None)
-        longest = self._shutdown_timeout
+        deadline = monotonic() + min(self._shutdown_timeout, self._shutdown_timeout if timeout is None else timeout)
         for threads in detached:
-            self._report(threads.join(longest if timeout is None else min(timeout, longest)))
+            self._report(threads.join(max(deadline - monotonic(), 0.0)))
 
     async def drain(self, side: Side) -> None:
         """Stop the threads, and wait for them on the loop of `side`."""
-        for threads in self._detach():
-            drained = _Signal(side.crossing)
+        detached = self._detach()
+        signals = [_Signal(side.crossing) for _ in detached]
+        for threads, drained in zip(detached, signals, strict=True):
             threads.close(drained.set)
-            await drained.wait(self._shutdown_timeout)
+        deadline = monotonic() + self._shutdown_timeout
+        for threads, drained in zip(detached, signals, strict=True):
+            await drained.wait(max(deadline - monotonic(), 0.0))
             self._report(threads.join(0))
 
     def _detach(self) -> list[Threads]:

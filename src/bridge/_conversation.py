@@ -4,11 +4,13 @@ import logging
 from contextlib import suppress
 from typing import Final
 
+import anyio.lowlevel
+
 from bridge._call_thread import Gone
 from bridge._crossing import Spawn
 from bridge._task import Task
 from bridge._task_thread import Side
-from bridge._translate.events_to_response import Response
+from bridge._translate.events_to_response import SENT, Response
 from bridge._translate.input_to_events import DISCONNECT, EMPTY, Body
 from bridge._types import ASGIApp, Environ, Event, Scope
 from bridge._wsgi_servers import Connection
@@ -56,6 +58,17 @@ class Conversation(Task):
             _log.info("the request body broke off")
             self.disconnect()
         return event
+
+    def leave(self) -> bool:
+        """The server closes the response. Returns whether it has got all of it; else its client has left."""
+        response = self.response
+        self.dismissed = response.bodyless
+        # A server may stop at Content-Length, before the application has said that this was all.
+        self.satisfied = self.dismissed or (response.filled and not self.out)
+        if self.satisfied or self.over or self.finished:
+            return True
+        self.disconnect()
+        return False
 
     def failure(self) -> Exception:
         """What the server is to see of an application that ended before its response did."""
@@ -128,6 +141,9 @@ class Conversation(Task):
                     await self.ease()
             elif self._impatient:
                 self.flush()
+            if response.state is SENT and (self.satisfied or not items):
+                # Nobody takes it, so that nobody makes it wait: without this it would keep the loop from all others.
+                await anyio.lowlevel.checkpoint()
         except Gone:
             raise ClientDisconnected("the client left before the response was complete") from None
 

@@ -66,10 +66,11 @@ class Exchange(ExchangeThread):
 
     def abandon(self) -> None:
         """Nobody listens any more."""
+        # First: its thread may finish meanwhile, and what is looked at before that would then have been too early.
+        super().abandon()
         if self.stream is not None and self.finished:
             self.gone = self.gone or not self.stream.done
             self.stream.abandon()
-        super().abandon()
 
     def took(self, told_size: int) -> None:
         """All that was told until `told_size` had this value has been sent."""

@@ -1,16 +1,20 @@
 """A thread for the thread-sensitive work of one request whose own thread has left it."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from bridge._call import Call
 from bridge._host import Host, Job
 from bridge._interop import run_elsewhere
 from bridge._threads import Threads
 
 # One nudge too few cannot be: this only bounds the wait.
 _LOOK: Final = 30.0
+
+_log = logging.getLogger("bridge")
 
 
 class Lease:
@@ -19,6 +23,9 @@ class Lease:
     What asgiref calls thread-sensitive (a database connection, say) then stays in one thread, and is nobody else's
     meanwhile. `enter` is called in it before all else. It is a `Lender` and a `Job`.
     """
+
+    # The call that the request was: what is called from the thread belongs to the same loop.
+    call: object = None
 
     def __init__(self, threads: Callable[[], Threads], enter: Callable[[], object] | None = None) -> None:
         self._threads = threads
@@ -58,19 +65,12 @@ class Lease:
             first, self._taken = not self._taken, True
             host = self._host
         if first:
-            return self._take()
-        if host is not None:
+            try:
+                self._threads().submit(self, eager=True)
+            except RuntimeError:  # the threads are being stopped, or none can be started
+                self.dropped()
+        elif host is not None:
             host.nudge()
-        return True
-
-    def _take(self) -> bool:
-        try:
-            self._threads().submit(self, eager=True)
-        except RuntimeError:  # the threads are being stopped, or none can be started
-            with self._lock:
-                self._ended = True
-                self._jobs.clear()
-            return False
         return True
 
     # -- in the thread
@@ -80,7 +80,11 @@ class Lease:
         with self._lock:
             self._host = host
         if self._enter is not None:
-            self._enter()
+            try:
+                self._enter()
+            except BaseException:
+                # Whoever asked for the work waits for it, and will see whether it can be done.
+                _log.exception("preparing a thread for the rest of a request raised")
         while True:
             with self._lock:
                 job = self._jobs.popleft() if self._jobs else None
@@ -92,9 +96,17 @@ class Lease:
                 host.wait(_LOOK)
 
     def dropped(self) -> None:
-        """The threads were stopped before there was one for it: its work is done elsewhere."""
+        """There is no thread for it, since the threads were stopped, say: its work is done elsewhere."""
         with self._lock:
             self._ended = True
             jobs = list(self._jobs)
+            self._jobs.clear()
         for job in jobs:
             run_elsewhere(job)
+
+
+def call_of(host: Host | None) -> Call | None:
+    """The call that the thread of `host` works for, where there is one."""
+    job = None if host is None else host.job
+    call = job.call if isinstance(job, Lease) else job
+    return call if isinstance(call, Call) else None

@@ -114,12 +114,18 @@ class PrivateLoop:
             return
         try:
             self._run(loop)
+        except BaseException as error:
+            self._failure = error
         finally:
             self.ended = True
-            loop.close()
+            self._ready.set()
+            if not loop.is_running():
+                loop.close()
             self._end.set()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop.is_closed() or loop.is_running():
+            raise RuntimeError("the loop that loop_factory gave is closed, or runs in another thread")
         # A root task, and not run_forever: without one, anyio makes and ends a worker thread for each request.
         root = loop.create_task(self._root())
         while not root.done():

@@ -55,6 +55,7 @@ class LoopWork:
         self.response = response
         self.context = context
         self.lease = Lease(taker.side.spare, enter)
+        self.lease.call = taker
         self.done = self.closed = False
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None

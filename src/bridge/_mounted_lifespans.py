@@ -90,12 +90,14 @@ class _Life:
     async def run(self) -> None:
         try:
             await self.app(self._scope, self._receive, self._send)
-        except Exception as error:
+        except (Exception, anyio.get_cancelled_exc_class()) as error:
+            # A cancellation ends here too. Raised on, one that is the application's own would cancel all the others.
             self._ended(error)
         else:
             self._ended(None)
-        self._started.set()
-        self._stopped.set()
+        finally:
+            self._started.set()
+            self._stopped.set()
 
     async def started(self) -> None:
         await self._started.wait()
@@ -104,10 +106,14 @@ class _Life:
         self._asked.set()
         await self._stopped.wait()
 
-    def _ended(self, error: Exception | None) -> None:
+    def _ended(self, error: BaseException | None) -> None:
         """The application has returned or raised: what does that say?"""
         state = self._order.state
-        if state is STARTING:
+        if state is STARTING and error is not None and not isinstance(error, Exception):
+            self.failure = (
+                f"{self._name}: the application ended its lifespan before its startup was complete: {error!r}"
+            )
+        elif state is STARTING:
             # ASGI Lifespan: an exception here means that the application does not support it; go on without.
             if error is not None and self._received:
                 _log.warning("%s raised in its startup, and is served without lifespan", self._name, exc_info=error)

@@ -45,7 +45,8 @@ def checked(prefix: Any) -> str:
     if segments[0] or len(segments) == 1:
         raise ValueError(f'a path prefix must start with a slash ("/" is for all other paths), got {prefix!r:.80}')
     if prefix.endswith("/"):
-        raise ValueError(f"a path prefix must not end in a slash, {prefix.rstrip('/')!r:.80} is meant: {prefix!r:.80}")
+        meant = prefix.rstrip("/") or "/"
+        raise ValueError(f"a path prefix must not end in a slash, {meant!r:.80} is meant: {prefix!r:.80}")
     if not {"", ".", ".."}.isdisjoint(segments[1:]):
         raise ValueError(f'a path prefix must have no empty, "." or ".." segment, got {prefix!r:.80}')
     if "?" in prefix or "#" in prefix or _QUOTED.search(prefix):

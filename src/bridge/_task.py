@@ -36,7 +36,7 @@ class Task(TaskThread):
             if self._impatient and not self.finished:
                 self.flush()
             self._wake()
-        if self.gone and not self._expiring and not self.finished:
+        if (self.gone or self.dismissed) and not self._expiring and not self.finished:
             self._expiring = True
             self._spawn(self._expire, copy_context())
 
@@ -57,11 +57,15 @@ class Task(TaskThread):
         self._wake()
 
     async def _expire(self) -> None:
-        """After a disconnect the task may end by itself for a while; then it is cancelled."""
+        """After a disconnect the task may end by itself for a while; then it is cancelled.
+
+        Where nobody wants its response, but nobody has left, ending that is enough.
+        """
         limit = monotonic() + self.side.disconnect_grace
-        while not self.finished and (left := limit - monotonic()) > 0:
+        while not self.finished and (self.gone or not self.over) and (left := limit - monotonic()) > 0:
             await self.side.crossing.wait_at_most(left, self._arrival())
-        if self.cancel is not None:
+        self.gone = self.gone or not self.over
+        if self.gone and self.cancel is not None:
             self.cancel()
 
     def tell(self, items: Sequence[object]) -> None:

@@ -11,10 +11,10 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from bridge import _interop
-from bridge._call import Call
 from bridge._call_thread import Gone
 from bridge._crossing import Crossing, LoopGone, Spawn
 from bridge._host import Host, current, lender
+from bridge._lease import call_of
 from bridge._lending import LendingThread
 from bridge._native import Lock
 from bridge._server_thread import ServerThread
@@ -67,8 +67,9 @@ class TaskThread(LendingThread):
     over = False
     # The server has got all that it wants, and left; what may still be told is of no use.
     satisfied = False
+    # And that is no part of the body: what the task still makes may be without end.
+    dismissed = False
     cancel: Callable[[], object] | None = None
-    _outer: Call | None = None
     _given: deque[Event] | None = None
     _all_given = False
     _waiters: list[Awaitable[None]] | None = None
@@ -83,12 +84,9 @@ class TaskThread(LendingThread):
         self._spawn = spawn
         self._connection = connection
         host = current.host
-        if host is None:
-            self._host: Host = ServerThread()
-        else:
-            self._host = host
-            # The thread works for an event loop: the task that waits for it there may give the request up.
-            self._outer = host.job if isinstance(host.job, Call) else None
+        self._host: Host = ServerThread() if host is None else host
+        # Where the thread works for an event loop: the task that waits for it there may give the request up.
+        self._outer = None if host is None else call_of(host)
         self._context: Context | None = copy_context()
         self._inherits = len(self._context) > 0
         self._context.run(self._enter)
@@ -194,9 +192,10 @@ class TaskThread(LendingThread):
         self._post()
 
     def drop(self) -> None:
-        """As `disconnect` and `release`, where the thread has gone without a word; from any thread."""
+        """As `release`, where the thread has gone without a word: an incomplete response ends. From any thread."""
         self._before = None
-        self.disconnect()
+        if not self.over:
+            self.disconnect()
         self.release()
 
     def release(self) -> None:

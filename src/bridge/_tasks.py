@@ -14,6 +14,7 @@ from bridge import _at_exit, _loop
 from bridge._call import Call
 from bridge._crossing import LoopGone, Spawn
 from bridge._host import current
+from bridge._lease import call_of
 from bridge._loop import TimedCrossing
 from bridge._native import new_event
 from bridge._stats import Counters, LoopStats
@@ -52,9 +53,8 @@ class Tasks:
         In a thread that works for an event loop, that one; else the private loop of the process. Raises
         `LifespanFailed`.
         """
-        host = current.host
-        call = None if host is None else host.job
-        if isinstance(call, Call) and not call.side.crossing.gone:
+        call = call_of(current.host)
+        if call is not None and not call.side.crossing.gone:
             side = self._home_side(call)
             return side, call.spawn or side.spawn
         process = self._process()

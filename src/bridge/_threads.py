@@ -7,10 +7,12 @@ helps
 * when no worker is awake;
 * when jobs are known to be long (most of the last ones took over a millisecond);
 * when the queue has stood still for a millisecond (`push`): the awake workers block, so further ones are woken, one,
-  then two, then four ... as long as it stands still.
+  then two, then four ... as long as it stands still;
+* when the queue moves, but has not been empty for fifty milliseconds: the awake workers block for a moment each.
 
-Where the process uses most of a processor, long jobs say something else: they compute, and another thread would wait
-for the same lock. Then the queue has to stand still for eight milliseconds, as it does where they have released it.
+Where the workers use up the interpreter lock (`_saturation.py`) all but the first say something else: the jobs compute,
+and another thread would wait for the same lock. Then the queue has to stand still for eight milliseconds, as it does
+where they have released it; and where long jobs keep one worker busy, a second one tries whether both can compute.
 """
 
 import logging
@@ -24,15 +26,11 @@ from time import monotonic
 from typing import Any, Final
 
 from bridge._host import Job, PoolClosed
-from bridge._saturation import GIL, Saturation
+from bridge._saturation import Saturation
+from bridge._standstill import Standstill
 from bridge._worker import Worker
 
 IDLE_SECONDS: Final = 60.0
-_LONG_JOB: Final = 0.001
-_DECAY: Final = 0.1  # the last ten or so jobs count
-_MOSTLY: Final = 0.5
-# How many milliseconds of standing still it takes where the process computes.
-_PATIENCE: Final = 8
 
 _log = logging.getLogger("bridge")
 
@@ -53,11 +51,11 @@ class Threads:
         self._awake = 0
         self._started = 0
         self._completed = 0
-        self._seen = 0
-        self._growth = 1
-        self._still = 0
-        self._long = 0.0 if GIL else 1.0
+        # Workers whose threads have not begun yet, and whether the last one could not be started.
+        self._unborn = 0
+        self._failing = False
         self._saturation = Saturation()
+        self._standstill = Standstill(self._saturation)
         self.closing = False
         self._drained = threading.Event()
         self._on_drained: Callable[[], None] | None = None
@@ -92,33 +90,24 @@ class Threads:
                 raise PoolClosed("the threads are being stopped")
             self._queue.append(job)
             if len(self._queue) == 1:
-                self._seen = self._completed  # what ended before is no progress of this queue
-            helps = eager or not self._awake or (self._long > _MOSTLY and not self._saturation.reached)
+                self._standstill.begin(self._completed)
+            helps = eager or not self._awake or (self._saturation.long and not self._saturation.reached)
             worker = self._rouse() if helps else None
-        if worker is None:
-            return True
-        self._start([worker], job)
-        return False
+        return worker is None or not self._start([worker], job)
 
     def push(self) -> bool:
         """Wake further threads if the queue stands still. Returns whether to call again in a millisecond."""
         with self._lock:
             if not self._queue:
-                self._growth = 1
+                self._standstill.end()
                 return False
-            roused: list[Worker] = []
             self._saturation.look(monotonic())
-            if self._completed != self._seen:
-                self._growth, self._still = 1, 0
-                self._seen = self._completed
-            elif self._still >= (_PATIENCE if self._saturation.reached and self._completed else 0):
-                while len(roused) < min(self._growth, len(self._queue)) and (worker := self._rouse()):
-                    roused.append(worker)
-                self._growth *= 2
-            self._still += 1
-            more = bool(self._idle) or len(self._workers) < self.limit
+            further = self._standstill.helpful(self._completed, len(self._queue), self._awake)
+            roused = [worker for _ in range(further) if (worker := self._rouse())]
         self._start(roused, None)
-        return more
+        with self._lock:
+            # Those that are being started may fail.
+            return bool(self._idle or self._unborn) or len(self._workers) < self.limit
 
     def withdraw(self, job: Job) -> bool:
         """Take `job` out of the queue; whether it was still there."""
@@ -160,9 +149,10 @@ class Threads:
             if done:
                 self.busy -= 1
                 self._completed += 1
-                self._saturation.look(now)
-                if GIL:
-                    self._long += _DECAY * ((now - worker.since > _LONG_JOB) - self._long)
+                self._saturation.ended(worker, now, self._awake)
+            else:
+                self._unborn -= 1
+                self._saturation.began(worker, now)
             job = self._take(worker, now)
             if job is not None:
                 return job
@@ -173,6 +163,7 @@ class Threads:
                 self._idle.append(worker)
         while worker in self._workers:
             timely = worker.wait(self.idle)
+            self._saturation.began(worker, monotonic())
             with self._lock:
                 if worker in self._idle:
                     if timely:
@@ -208,6 +199,7 @@ class Threads:
             return None
         self._started += 1
         self._awake += 1
+        self._unborn += 1
         worker = Worker(self)
         # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
         inherit: dict[str, Any] = {"context": Context()} if sys.version_info >= (3, 14) else {}
@@ -220,7 +212,8 @@ class Threads:
         """Start the threads of new workers; those that cannot be started are forgotten, the others do their work."""
         self._start(workers, None)
 
-    def _start(self, roused: list[Worker], job: Job | None) -> None:
+    def _start(self, roused: list[Worker], job: Job | None) -> bool:
+        """Wake `roused`; whether all of them could be. Raises `RuntimeError` where nobody will come to `job`."""
         # A new thread takes its time to start: the first of several starts the others.
         new = [worker for worker in roused if worker.thread.ident is None]
         for worker in new[:1]:
@@ -229,14 +222,20 @@ class Threads:
             try:
                 worker.wake()
             except RuntimeError as error:
-                _log.warning("a worker thread cannot be started: %s", error)
+                if not self._failing:
+                    _log.warning("a worker thread cannot be started: %s", error)
                 with self._lock:
+                    self._failing = True
                     for lost in (worker, *worker.siblings):
+                        self._unborn -= 1
                         self._remove(lost)
                 # Where there is another thread, it will come to the job; without one nobody will.
                 if job is not None and not self._workers and self.withdraw(job):
                     raise
-                return
+                return False
+        if new:
+            self._failing = False
+        return True
 
     def _remove(self, worker: Worker) -> None:
         """Take an awake worker out of the pool; with the lock held."""

@@ -31,6 +31,7 @@ class Worker:
     def __init__(self, threads: "Employer") -> None:
         self.job: Job | None = None
         self.since = 0.0
+        self.looked = self.computed = 0.0
         self.loop: object = None
         self.tasks: list[Any] = []
         # Workers whose threads this one is to start.
@@ -71,7 +72,11 @@ class Worker:
             self.siblings = []
         job = threads.next_job(self, monotonic(), done=False)
         while job is not None:
-            job.run(self)
+            try:
+                job.run(self)
+            except BaseException:
+                # A mistake of ours; it must not cost the pool a thread for good.
+                _log.exception("a job of %s raised", self.thread.name)
             self.job = job = None  # the job's objects must not live until the next one comes
             job = threads.next_job(self, monotonic(), done=True)
         for function in tuple(at_end):

@@ -26,7 +26,7 @@ class TwoSided:
 
 
 def interface_of(app: Any) -> Interface:
-    """The interface that `app` speaks: "asgi" (version 3), "wsgi", or "both" for what has `.asgi` and `.wsgi`.
+    """The interface that `app` speaks: "asgi" (version 3), "wsgi", or "both" for a `TwoSided`, such as `Mounts`.
 
     It is told by the arguments that `app` takes, without calling it. Raises `TypeError`, with what was seen, where
     that is neither or may be either.

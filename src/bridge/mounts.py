@@ -73,7 +73,7 @@ class Mounts(TwoSided):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Mounts {', '.join(mount.prefix or '/' for mount in self.mounts)}>"
+        return f"<Mounts {_listed(self.mounts)}>"
 
 
 class AsgiMounts(TwoSided):
@@ -115,6 +115,9 @@ class AsgiMounts(TwoSided):
         else:
             await self.adapter({**scope, _MOUNT: mount}, receive, send)
 
+    def __repr__(self) -> str:
+        return f"<ASGI side of Mounts {_listed(self.mounts)}>"
+
     async def _find_nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.adapter(scope, receive, send)  # it denies a websocket as it should be
@@ -150,6 +153,9 @@ class WsgiMounts(TwoSided):
         environ[_MOUNT] = mount
         return self.adapter(environ, start_response)
 
+    def __repr__(self) -> str:
+        return f"<WSGI side of Mounts {_listed(self.mounts)}>"
+
     async def _run_on_loop(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application within the adapter."""
         if scope["type"] == "lifespan":
@@ -164,6 +170,10 @@ def _run_in_thread(environ: Environ, start_response: StartResponse) -> Iterable[
     """The application within the other adapter."""
     app: WSGIApp = environ["asgi.scope"][_MOUNT].wsgi
     return app(environ, start_response)
+
+
+def _listed(mounts: Sequence[Mount]) -> str:
+    return ", ".join(mount.prefix or "/" for mount in mounts)
 
 
 def _mount(prefix: str, app: Any) -> Mount:

@@ -1,5 +1,6 @@
 """What `bridge check` finds in ASGI applications: sins by name, with the clause; and nothing in the good ones."""
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -45,6 +46,16 @@ async def raises(scope: Any, receive: Any, send: Any) -> None:
     raise LookupError
 
 
+def raising(error: BaseException, *events: Any) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        for event in events:
+            await send(dict(event))
+        raise error
+
+    return app
+
+
 SINS = {
     "nothing": (sends(), BODY_CLAUSE),
     "body first": (sends(body(b"x")), "before http.response.start"),
@@ -67,6 +78,9 @@ SINS = {
     "204 with a body": (sends(START | {"status": 204}, body(b"x")), "RFC 9110 6.4.1"),
     "an error that is not seen": (swallows_what_send_raises, "before http.response.start"),
     "raises": (raises, "Response Start"),
+    "ends the process": (raising(SystemExit(0)), "raised SystemExit: 0"),
+    "cancels itself": (raising(asyncio.CancelledError()), "raised CancelledError"),
+    "cancels itself in its response": (raising(asyncio.CancelledError(), START), "before the end of its response"),
 }
 
 

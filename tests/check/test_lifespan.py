@@ -1,5 +1,6 @@
 """What `bridge check` finds in the lifespan of an ASGI application."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def living(*steps: Any) -> Any:
         for step in steps:
             if step is None:
                 await receive()
-            elif isinstance(step, Exception):
+            elif isinstance(step, BaseException):
                 raise step
             else:
                 await send(dict(step))
@@ -46,6 +47,9 @@ CASES = {
     "wrong event": ((None, STOPPED), "", "sent 'lifespan.shutdown.complete' while its lifespan was starting"),
     "no answer to the shutdown": ((None, STARTED, None), "started", "ended at lifespan.shutdown"),
     "raises at the shutdown": ((None, STARTED, None, LookupError("oops")), "started", "raised LookupError('oops')"),
+    "ends the process": ((None, SystemExit(0)), "", "raised SystemExit(0) in its lifespan"),
+    "cancels itself at the startup": ((asyncio.CancelledError(),), "", "raised CancelledError() in its lifespan"),
+    "cancels itself at the shutdown": ((None, STARTED, None, asyncio.CancelledError()), "started", "CancelledError()"),
     "ends while it is served": ((None, STARTED), "started", "ended its lifespan while it was served"),
 }
 

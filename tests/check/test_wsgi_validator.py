@@ -1,6 +1,7 @@
 """What `bridge check` finds in WSGI applications: sins by name, with the clause; and nothing in the good ones."""
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from bridge._check.probe import probe_wsgi
 from bridge._check.requests import Request
+from bridge._check.wsgi_validator import wsgi_validator
 
 PLAIN = [("Content-Type", "text/plain")]
 DETAILS = "PEP 3333, Specification Details"
@@ -139,8 +141,6 @@ def writes(environ: Any, start_response: Any) -> Any:
 
 
 def starts_again_with_exc_info(environ: Any, start_response: Any) -> Any:
-    import sys
-
     start_response("200 OK", PLAIN)
     try:
         raise LookupError
@@ -193,3 +193,38 @@ def test_it_finds(sin: str) -> None:
 @pytest.mark.parametrize("app", GOOD)
 def test_it_finds_nothing_in(app: Any) -> None:
     assert {} == {outcome.asked: outcome.findings for outcome in probe_wsgi(app, REQUESTS) if outcome.findings}
+
+
+@pytest.mark.parametrize("exc_info", [7, (1,), ("type", "value", "traceback")])
+def test_what_is_no_exc_info_is_not_passed_over(exc_info: Any) -> None:
+    """However lenient the server is, the application gets to know."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", PLAIN)(b"body")
+        start_response("200 OK", PLAIN, exc_info)
+        return []
+
+    watched = wsgi_validator(app, lambda: [].append)
+    with pytest.raises((TypeError, IndexError, AttributeError)):
+        watched({"REQUEST_METHOD": "GET"}, lambda *_: lambda _data: None)
+
+
+def test_what_exc_info_holds_is_the_servers_to_raise() -> None:
+    """It says when the headers have left: where they have not, they are replaced."""
+    calls: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", PLAIN)(b"body")
+        try:
+            raise LookupError("late")
+        except LookupError:
+            start_response("500 Oops", PLAIN, sys.exc_info())
+        return []
+
+    def start_response(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return lambda _data: None
+
+    watched = wsgi_validator(app, lambda: [].append)
+    assert [] == list(watched({"REQUEST_METHOD": "GET"}, start_response))
+    assert ["200 OK", "500 Oops"] == [status for status, *_ in calls]

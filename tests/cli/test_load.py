@@ -26,6 +26,12 @@ def create_app():
 def broken():
     raise LookupError("of the factory")
 
+def leaves():
+    raise SystemExit(3)
+
+async def makes():
+    return new
+
 number = 1
 """
 
@@ -71,6 +77,9 @@ def test_it_finds_applications(spec: str, name: str, interface: str) -> None:
     [
         ("loadshop", "expected MODULE:NAME, as in mysite.wsgi:application, got 'loadshop'"),
         (":app", "expected MODULE:NAME"),
+        ("./loadshop:app", "expected MODULE:NAME"),
+        (".loadshop:app", "expected MODULE:NAME"),
+        ("shops/loadshop:app", "expected MODULE:NAME"),
         ("loadshop:", "expected MODULE:NAME"),
         ("loadshop:app(1)", "expected MODULE:NAME"),
         ("nowhere:app", "there is no module 'nowhere' in "),
@@ -92,9 +101,30 @@ def test_a_wrong_name_is_told_in_one_line(spec: str, words: str, capsys: pytest.
     assert ("", "") == capsys.readouterr()
 
 
-def test_what_is_no_application_is_told_in_one_line() -> None:
-    with pytest.raises(SystemExit, match=r"bridge: loadshop:number: expected an application, .* got 1, which cannot"):
-        load("loadshop:number")
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("number", "got 1, which cannot be called$"),
+        ("create_app", "got function create_app.*; was loadshop:create_app.. meant, what it returns\\?$"),
+        ("makes()", "; what makes an application has to be a function that is not async$"),
+        ("Holder", "got the class Holder; was an instance of it meant\\?$"),
+    ],
+)
+def test_what_is_no_application_is_told_in_one_line(spec: str, words: str) -> None:
+    with pytest.raises(SystemExit, match=f"bridge: loadshop:.*: expected an application, .*{words}"):
+        load(f"loadshop:{spec}")
+
+
+def test_code_that_ends_the_process_does_not_do_so_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    """A script that was not written to be imported may; its exit status stays."""
+    with pytest.raises(SystemExit) as raised:
+        load("loadshop:leaves()")
+
+    assert 3 == raised.value.code
+    assert (
+        "bridge: loadshop:leaves() has ended the process while it was loaded: SystemExit(3)\n"
+        == capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,12 @@ _WATCHED: Final = 0.5
 GRACE: Final = 5.0
 
 
+def was_cancelled(error: BaseException) -> bool:
+    """Whether `error` is the end of a task that somebody has cancelled, and not one that its code has raised itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 class Exchange:
     """One request as an ASGI server makes it; `error` is what the application raised."""
 
@@ -54,10 +60,11 @@ class Exchange:
     async def _call(self, app: ASGIApp) -> None:
         try:
             await app(self._scope, self._receive, self._send)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
+        except BaseException as error:
+            # Of any kind: a SystemExit would end the check, and with it the report.
             self.error = error
+            if was_cancelled(error):
+                raise
 
     def _limit(self, started: float) -> float:
         if self.left:

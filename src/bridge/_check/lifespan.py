@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, Final
 
+from bridge._check.client import was_cancelled
 from bridge._check.findings import Finding, Outcome, of_error
 from bridge._translate.lifespan import RUNNING, STARTING, STOPPED, Lifespan
 from bridge._types import ASGIApp, Event
@@ -79,9 +80,12 @@ class LifespanCheck:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
             await self._app(scope, self._receive, self._send)
-        except Exception as error:
-            # Before the startup is complete this says that lifespan is not supported, which is allowed.
-            if self._order.state is not STARTING and self._order.failure is None:
+        except BaseException as error:
+            if was_cancelled(error):
+                raise
+            # Before the startup is complete an exception says that lifespan is not supported, which is allowed.
+            allowed = isinstance(error, Exception) and self._order.state is STARTING
+            if not allowed and self._order.failure is None:
                 self._outcome.note(Finding(f"raised {error!r:.200} in its lifespan", "no exception", _CLAUSE))
 
     async def _receive(self) -> Event:

@@ -54,9 +54,7 @@ def probe_asgi(app: ASGIApp, requests: Sequence[Request]) -> list[Outcome]:
         try:
             if await lifespan.start():
                 outcomes += await _ask_all(watched, requests, "asgi", lifespan.state)
-                # To HEAD a WSGI server answers when the application has ended its response, and some never do.
-                with_bodies = [request for request in requests if request.method != "HEAD"]
-                behind = await _ask_all(outer, with_bodies, "asgi", lifespan.state)
+                behind = await _ask_all(outer, requests, "asgi", lifespan.state)
                 outcomes += [Outcome(f"{one.asked}, as WSGI", one.ended, one.findings) for one in behind]
         finally:
             await lifespan.stop()

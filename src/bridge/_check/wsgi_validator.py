@@ -45,8 +45,11 @@ class _Watch:
             self._response.start_response(status, headers, exc_info)
         except ApplicationProtocolError as error:
             self._note(of_error(error))
-        except BaseException:
-            pass  # what exc_info holds, and the server raises it as well
+        except BaseException as error:
+            # PEP 3333, The start_response() Callable: once the headers have left, it raises what exc_info holds. The
+            # server has that from us. Anything else is no exc_info.
+            if not (isinstance(exc_info, tuple) and error in exc_info):
+                raise
         if isinstance(status, str):
             self._look_at(status)
         self._write = self._start_response(status, headers, *(() if exc_info is None else (exc_info,)))

@@ -2,12 +2,14 @@
 
 import difflib
 import importlib
+import inspect
 import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from bridge._arguments import fits
 from bridge.interfaces import Interface, TwoSided, interface_of
 
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
@@ -30,10 +32,13 @@ def load(spec: str) -> tuple[Any, Interface]:
     except Exception:
         sys.stderr.write(users_traceback())
         raise SystemExit(1) from None
+    except SystemExit as error:
+        sys.stderr.write(f"bridge: {spec} has ended the process while it was loaded: {error!r}\n")
+        raise
     try:
         return app, interface_of(app)
     except TypeError as error:
-        raise SystemExit(f"bridge: {spec}: {error}") from None
+        raise SystemExit(f"bridge: {spec}: {error}{_meant(spec, app)}") from None
 
 
 def find(spec: str) -> Any:
@@ -41,7 +46,8 @@ def find(spec: str) -> Any:
     module_name, colon, name = spec.partition(":")
     call = name.endswith("()")
     path = name.removesuffix("()")
-    if not (colon and module_name and all(part.isidentifier() for part in path.split("."))):
+    dotted = module_name and "/" not in module_name and not module_name.startswith(".")
+    if not (colon and dotted and all(part.isidentifier() for part in path.split("."))):
         raise NoSuchApp(f"expected MODULE:NAME, as in mysite.wsgi:application, got {spec!r}")
     found: Any = _module(module_name)
     for part in path.split("."):
@@ -57,6 +63,14 @@ def describe(app: Any) -> str:
         return repr(app)
     named = app if hasattr(app, "__qualname__") else type(app)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def _meant(spec: str, app: Any) -> str:
+    """What may have been meant by what is no application."""
+    if inspect.iscoroutine(app):
+        app.close()
+        return "; what makes an application has to be a function that is not async"
+    return f"; was {spec}() meant, what it returns?" if inspect.isroutine(app) and fits(app, 0) else ""
 
 
 def users_traceback() -> str:
