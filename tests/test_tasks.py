@@ -359,6 +359,32 @@ class TestClose:
         assert ["startup", "shutdown"] * 2 == events
         assert [] == loop_threads()
 
+    @pytest.mark.parametrize("what", ["close", "request"])
+    def test_a_call_from_the_shutdown_itself_is_refused(self, what: str) -> None:
+        """The loop would wait for its own end; nothing is begun that the close would have to end as well."""
+        refused: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                try:
+                    adapter.close() if what == "close" else adapter(environ_for("GET", "/"), lambda *_: None)
+                except RuntimeError as error:
+                    refused.append(str(error))
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            await reply(send, b"ok")
+
+        with adapted(app, lifespan="on", shutdown_timeout=FOREVER) as adapter:
+            ask(adapter)
+            bounded(adapter.close)
+            assert [] == loop_threads()
+
+        assert 1 == len(refused)
+        assert "which would wait for itself" in refused[0]
+
     def test_what_ends_meanwhile_is_counted(self) -> None:
         at_work, go_on = Flag(), Flag()
 

@@ -184,6 +184,13 @@ def rent(factory: LoopFactory | None, tenant: object) -> PrivateLoop:
         return loop
 
 
+def is_here(factory: LoopFactory | None) -> bool:
+    """Whether this thread is that of the loop which `rent` would return."""
+    here = _processes.get(os.getpid())
+    loop = None if here is None else here.loops.get(factory)
+    return loop is not None and loop.is_here
+
+
 def give_up(loop: PrivateLoop, tenant: object) -> None:
     """`tenant` needs the loop no longer; the last one stops it."""
     if loop.pid != os.getpid():
