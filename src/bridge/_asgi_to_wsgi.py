@@ -188,11 +188,11 @@ class _Chunks:
             self._file.close()
         # A server may stop at Content-Length, before the application has said that this was all.
         conversation.satisfied = conversation.response.filled and not conversation.out
-        if conversation.satisfied or conversation.over or conversation.finished:
-            self._linger()
-        else:
-            conversation.disconnect()
-        conversation.release()
+        ends = conversation.satisfied or conversation.over or conversation.finished
+        try:
+            (self._linger if ends else conversation.disconnect)()
+        finally:
+            conversation.release()
 
     def __del__(self) -> None:
         # Middleware that drops the iterable without closing it would leave the application waiting for ever.
