@@ -589,6 +589,50 @@ def test_a_job_without_a_thread_of_its_own_waits_for_another_one(
     assert threads.alive == 1
 
 
+def test_a_system_without_threads_is_not_asked_each_millisecond(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As often as the queue is pushed, it would fill the log; after a pause it is asked again."""
+    clock = Clock()
+    monkeypatch.setattr(_threads, "monotonic", clock)
+    threads = pools(limit=2)
+    [held] = pools.held(threads, 1)
+    request.getfixturevalue("no_threads")
+    job = Job(go=True)
+    threads.submit(job, eager=True)
+    for _ in range(20):
+        assert threads.push(), "the last thread that there may be has not been started, so that it has to go on"
+    assert 1 == caplog.text.count("a worker thread cannot be started")
+    request.getfixturevalue("no_threads").undo()
+    clock.now += 2.0
+    threads.push()
+    job.done.wait()
+
+    assert job.thread != held.thread
+    held.go.set()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError("no memory for a thread")])
+def test_jobs_that_no_thread_is_left_for_are_dropped(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Those of other loops too, that have come while the only thread was about to start, and never did."""
+    threads = pools()
+    other, following = Job(), Job(go=True)
+
+    def refuse(thread: threading.Thread) -> None:
+        assert threads.submit(other, eager=False), "a thread is on its way for this one, too"
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match=str(error)):
+            threads.submit(Job(), eager=False)
+    assert (True, 0, 0) == (other.was_dropped.is_set(), threads.alive, threads.waiting)
+    threads.submit(following, eager=False)
+    following.done.wait()
+
+
 def test_a_close_is_not_held_up_by_a_thread_that_could_not_be_started(
     pools: Pools, no_threads: pytest.MonkeyPatch
 ) -> None:

@@ -173,8 +173,8 @@ class CallThread:
         return self.told_size != self._taken_size
 
     def dropped(self) -> None:
-        """No thread came to it before the pool was closed."""
-        self.error = PoolClosed("the threads were stopped before there was one for it")
+        """No thread came to it before the pool was closed, or none could be started."""
+        self.error = PoolClosed("no thread could be had for it")
         self._finish()
 
     def tell(self, items: Sequence[object], size: int) -> None:

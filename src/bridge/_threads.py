@@ -33,6 +33,8 @@ _DECAY: Final = 0.1  # the last ten or so jobs count
 _MOSTLY: Final = 0.5
 # How many milliseconds of standing still it takes where the process computes.
 _PATIENCE: Final = 8
+# How long a system that has no thread to give is not asked for a further one, in seconds.
+_PAUSE: Final = 1.0
 
 _log = logging.getLogger("bridge")
 
@@ -50,12 +52,9 @@ class Threads:
         self._lock = threading.Lock()
         self._workers: dict[Worker, None] = {}
         self._idle: list[Worker] = []
-        self._awake = 0
-        self._started = 0
-        self._completed = 0
-        self._seen = 0
-        self._growth = 1
-        self._still = 0
+        self._awake = self._started = self._completed = self._seen = 0
+        self._growth, self._still = 1, 0
+        self._not_before = 0.0
         self._long = 0.0 if GIL else 1.0
         self._saturation = Saturation()
         self.closing = False
@@ -97,7 +96,7 @@ class Threads:
             worker = self._rouse() if helps else None
         if worker is None:
             return True
-        self._start([worker], job)
+        self.start([worker], job)
         return False
 
     def push(self) -> bool:
@@ -116,9 +115,8 @@ class Threads:
                     roused.append(worker)
                 self._growth *= 2
             self._still += 1
-            more = bool(self._idle) or len(self._workers) < self.limit
-        self._start(roused, None)
-        return more
+        self.start(roused)
+        return bool(self._idle) or len(self._workers) < self.limit
 
     def withdraw(self, job: Job) -> bool:
         """Take `job` out of the queue; whether it was still there."""
@@ -204,7 +202,7 @@ class Threads:
         if self._idle:
             self._awake += 1
             return self._idle.pop()
-        if len(self._workers) >= self.limit:
+        if len(self._workers) >= self.limit or (self._workers and monotonic() < self._not_before):
             return None
         self._started += 1
         self._awake += 1
@@ -216,11 +214,8 @@ class Threads:
         self._workers[worker] = None
         return worker
 
-    def start(self, workers: list[Worker]) -> None:
-        """Start the threads of new workers; those that cannot be started are forgotten, the others do their work."""
-        self._start(workers, None)
-
-    def _start(self, roused: list[Worker], job: Job | None) -> None:
+    def start(self, roused: list[Worker], job: Job | None = None) -> None:
+        """Let them look for work, `job` for one; those that cannot be started are forgotten, the others do theirs."""
         # A new thread takes its time to start: the first of several starts the others.
         new = [worker for worker in roused if worker.thread.ident is None]
         for worker in new[:1]:
@@ -228,15 +223,20 @@ class Threads:
         for worker in [worker for worker in roused if worker not in new[1:]]:
             try:
                 worker.wake()
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 _log.warning("a worker thread cannot be started: %s", error)
                 with self._lock:
+                    self._not_before = monotonic() + _PAUSE
                     for lost in (worker, *worker.siblings):
                         self._remove(lost)
-                # Where there is another thread, it will come to the job; without one nobody will.
-                if job is not None and not self._workers and self.withdraw(job):
-                    raise
-                return
+                    # Where there is another thread, it will come to what waits; without one nobody will.
+                    stranded = [] if self._workers else [self._queue.popleft() for _ in range(len(self._queue))]
+                for waiting in stranded:
+                    if waiting is not job:
+                        waiting.dropped()
+                self._end_if_drained()
+                if job in stranded:
+                    raise RuntimeError(str(error)) from error
 
     def _remove(self, worker: Worker) -> None:
         """Take an awake worker out of the pool; with the lock held."""
