@@ -7,6 +7,7 @@ thread cannot take a second request while the first one waits.
 
 import asyncio
 import collections
+import dataclasses
 import hashlib
 import json
 import os
@@ -44,9 +45,9 @@ class Signals:
         path = self.directory / f"{name}.signal"
         return path.read_text().splitlines() if path.exists() else []
 
-    def wait(self, name: str) -> None:
+    def wait(self, name: str, patience: float = PATIENCE) -> None:
         """Return once `name` has been told."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not self.told(name):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"nobody told {name}")
@@ -94,6 +95,13 @@ def startup(state: dict[str, Any] | None = None) -> None:
 
 def shutdown(state: dict[str, Any] | None = None) -> None:
     signals.tell("lifespan", f"shutdown {os.getpid()}")
+
+
+def hold(number: str) -> bytes:
+    """What a request does that holds its thread until the test releases it."""
+    signals.tell("begun", number)
+    signals.wait(f"release-{number}", 3 * PATIENCE)
+    return number.encode()
 
 
 # --- WSGI ------------------------------------------------------------------------------------------------------------
@@ -249,6 +257,10 @@ def wsgi_tagged(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return pieces
 
 
+def wsgi_held(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, hold(query_of(environ)["id"]))
+
+
 def wsgi_facts(environ: Environ, start_response: Any) -> Iterable[bytes]:
     """What the app is told of its request."""
     facts = {
@@ -291,6 +303,7 @@ def wsgi_fault(environ: Environ, start_response: Any) -> Iterator[bytes]:
 WSGI_PATHS = {
     "/fault": wsgi_fault,
     "/facts": wsgi_facts,
+    "/held": wsgi_held,
     "/hello": wsgi_hello,
     "/counters": wsgi_counters,
     "/echo": wsgi_echo,
@@ -547,3 +560,15 @@ async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
     else:
         path = scope["path"].removeprefix(scope["root_path"])
         await ASGI_PATHS.get("/facts" if path.startswith("/facts/") else path, asgi_not_found)(scope, receive, send)
+
+
+def with_stats(adapter: Any) -> Any:
+    """`adapter`, and beside it what it tells about itself, in JSON: that takes no thread."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/stats":
+            await reply(send, json.dumps(dataclasses.asdict(adapter.stats())).encode())
+        else:
+            await adapter(scope, receive, send)
+
+    return app
