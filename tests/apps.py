@@ -261,6 +261,10 @@ def wsgi_held(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return answer(start_response, hold(query_of(environ)["id"]))
 
 
+def wsgi_clock(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, str(time.time()).encode())
+
+
 def wsgi_facts(environ: Environ, start_response: Any) -> Iterable[bytes]:
     """What the app is told of its request."""
     facts = {
@@ -283,6 +287,10 @@ FAULTS: dict[str, Callable[[], object]] = {
     "GeneratorExit": lambda: _raise(GeneratorExit("the app left a generator")),
     "os._exit": lambda: os._exit(9),
     "block": lambda: time.sleep(2.5),
+    "no room": lambda: bytearray(2**62),
+    "loop.stop": lambda: asyncio.get_running_loop().stop(),
+    "loop.close": lambda: asyncio.get_running_loop().close(),
+    "cancel all": lambda: [task.cancel() for task in asyncio.all_tasks()],
 }
 
 
@@ -290,9 +298,23 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def wsgi_fault(environ: Environ, start_response: Any) -> Iterator[bytes]:
-    """One of FAULTS, before the response or in the middle of it."""
+def wsgi_fault(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """One of FAULTS, before the response, in the middle of it, or after its end."""
     query = query_of(environ)
+    if "after" in query:
+        return Faulty(answer(start_response, b"whole\n"), FAULTS[query["what"]])
+    return _fault(query, start_response)
+
+
+class Faulty(list[bytes]):
+    """A response that is whole, and then fails in its `close`."""
+
+    def __init__(self, chunks: list[bytes], close: Callable[[], object]) -> None:
+        super().__init__(chunks)
+        self.close = close
+
+
+def _fault(query: dict[str, str], start_response: Any) -> Iterator[bytes]:
     if "late" in query:
         start_response("200 OK", [*PLAIN, ("Content-Length", "1000")])
         yield b"first half, "
@@ -301,6 +323,7 @@ def wsgi_fault(environ: Environ, start_response: Any) -> Iterator[bytes]:
 
 
 WSGI_PATHS = {
+    "/clock": wsgi_clock,
     "/fault": wsgi_fault,
     "/facts": wsgi_facts,
     "/held": wsgi_held,
@@ -502,6 +525,10 @@ async def asgi_lifespan(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
+async def asgi_clock(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, str(time.time()).encode())
+
+
 async def asgi_facts(scope: Any, receive: Any, send: Any) -> None:
     root = scope["root_path"].encode()
     facts = {
@@ -525,11 +552,15 @@ async def asgi_fault(scope: Any, receive: Any, send: Any) -> None:
     if "late" in query:
         await start(send, 200, [*PLAIN, ("Content-Length", "1000")])
         await chunk(send, b"first half, ")
+    if "after" in query:
+        await reply(send, b"whole\n")
     FAULTS[query["what"]]()
-    await reply(send, b"survived\n")
+    if "after" not in query:
+        await reply(send, b"survived\n")
 
 
 ASGI_PATHS = {
+    "/clock": asgi_clock,
     "/fault": asgi_fault,
     "/facts": asgi_facts,
     "/early-hint": asgi_early_hint,

@@ -386,6 +386,22 @@ def test_a_thread_knows_its_host(pools: Pools) -> None:
     assert current.host is None
 
 
+def test_a_job_that_breaks_off_does_not_end_its_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
+    """It must not raise; where it does, the pool is not one thread short ever after."""
+
+    def break_off(_host: Host) -> None:
+        raise MemoryError("no memory to end")
+
+    threads = pools(1)
+    broken, following = Job(break_off, go=True), Job(go=True)
+    threads.submit(broken, eager=True)
+    threads.submit(following, eager=False)
+    following.done.wait()
+
+    assert following.thread == broken.thread
+    assert "bridge-test-1 goes on after a job that has broken off" in caplog.text
+
+
 def test_an_idle_thread_keeps_nothing_of_its_last_job(pools: Pools) -> None:
     """A job and what it refers to are freed when it is over, and not when the next one comes."""
     threads = pools()

@@ -101,11 +101,18 @@ class CallThread:
 
     def run(self, host: Host) -> None:
         """Work to the end, and wait where need be; a worker calls this."""
-        if self.begin(host):
-            try:
+        try:
+            if self.begin(host):
                 while self.advance():
                     self.ease()
-            except Gone:
+        except Gone:
+            self.cut()
+        except BaseException as error:
+            # Not the work's own, but of its conversation: there was no memory for it, say. The loop must hear of it.
+            self.error = self.error or error
+            if self._steps is None:
+                self._finish()
+            else:
                 self.cut()
 
     def begin(self, host: Host) -> bool:
@@ -236,3 +243,6 @@ class CallThread:
                 self.side.crossing.post(self)
             except LoopGone:
                 self.gone = True
+            except BaseException:
+                self._posted = False
+                raise

@@ -71,7 +71,10 @@ class Worker:
             self.siblings = []
         job = threads.next_job(self, monotonic(), done=False)
         while job is not None:
-            job.run(self)
+            try:
+                job.run(self)
+            except BaseException:  # it must not; but the pool has this thread only
+                _log.exception("%s goes on after a job that has broken off", self.thread.name)
             self.job = job = None  # the job's objects must not live until the next one comes
             job = threads.next_job(self, monotonic(), done=True)
         for function in tuple(at_end):
