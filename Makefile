@@ -53,6 +53,7 @@ soak:  ## Mixed traffic on three servers, each byte checked. make soak MINUTES=3
 	BRIDGE_SOAK_MINUTES="$(MINUTES)" .venv/bin/python -m pytest tests/soak -m soak $(ARGS)
 
 chaos:  ## Faults in the app, the server and on the wire.
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || scripts/install-debian.sh libfaketime
 	@scripts/setup.sh "$(PYTHON)" servers
 	.venv/bin/python -m pytest -n 2 tests/chaos -m chaos $(ARGS)
 

@@ -184,6 +184,24 @@ def test_a_post_that_finds_no_memory(new_loop: Any, monkeypatch: pytest.MonkeyPa
     assert ["first", "second"] == arrived
 
 
+@loop_factories
+def test_what_cannot_be_taken_keeps_nobody_waiting(new_loop: Any) -> None:
+    """One that raises when it arrives; those behind it arrive all the same."""
+    loop = new_loop()
+    crossing = AsyncioCrossing(loop)
+    arrived: list[str] = []
+    complaints: list[str] = []
+    loop.set_exception_handler(lambda _loop, context: complaints.append(type(context["exception"]).__name__))
+    broken = Named("", arrived)
+    broken.arrived = lambda: [][0]
+    for parcel in (Named("first", arrived), broken, Named("second", arrived)):
+        crossing.post(parcel)
+    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.close()
+
+    assert (["first", "second"], ["IndexError"]) == (arrived, complaints)
+
+
 class Named:
     """A parcel that tells its name when it arrives."""
 

@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from bridge import AsgiToWsgi
+from bridge._crossing import AsyncioCrossing
 from bridge.errors import ClientDisconnected
 from callers import environ_for
 from callers_wsgi import (
@@ -432,6 +433,26 @@ class TestClose:
         bounded(adapter.close)
 
         assert served == adapter.stats().served
+
+
+def test_a_task_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory for it: the thread that waits for it is told, and the next request is served."""
+    genuine = AsyncioCrossing.spawn
+    failed = Flag()
+
+    def spawn(crossing: AsyncioCrossing, coroutine: Any, context: Any = None) -> Any:
+        if not failed.is_set():
+            failed.set()
+            coroutine.close()
+            raise MemoryError("no memory for a task")
+        return genuine(crossing, coroutine, context)
+
+    monkeypatch.setattr(AsyncioCrossing, "spawn", spawn)
+    with adapted(hello, lifespan="off") as adapter:
+        with Served(adapter) as served, pytest.raises(MemoryError, match="no memory for a task"):
+            served.call()
+        assert 0 == adapter.stats().busy
+        ask(adapter)
 
 
 class TestStats:

@@ -114,6 +114,7 @@ class CallThread:
                 self._finish()
             else:
                 self.cut()
+            raise
 
     def begin(self, host: Host) -> bool:
         """Start the work in the thread of `host`. Returns whether there is more to do: `advance`, or `cut`."""

@@ -58,8 +58,12 @@ class AsyncioCrossing:
         # Down before the first popleft: what is appended after the last one then finds it down, and signals anew.
         self._signalled = False
         posted = self._posted
-        while posted:
-            posted.popleft().arrived()
+        try:
+            while posted:
+                posted.popleft().arrived()
+        except BaseException:
+            self.loop.call_soon(self._deliver)  # what one cannot take is not what the others have to wait for
+            raise
 
     def wake(self, waiter: Any) -> None:
         """End the wait of a `waiter()`; on the loop."""

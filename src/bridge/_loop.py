@@ -114,9 +114,14 @@ class PrivateLoop:
             return
         try:
             self._run(loop)
+        except BaseException as error:
+            self._failure = error
+            if self._ready.is_set():
+                raise
         finally:
             self.ended = True
             loop.close()
+            self._ready.set()
             self._end.set()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
