@@ -8,6 +8,7 @@ thread cannot take a second request while the first one waits.
 import asyncio
 import collections
 import dataclasses
+import gc
 import hashlib
 import json
 import os
@@ -69,6 +70,17 @@ def count(what: str) -> None:
 def counters() -> bytes:
     with counting:
         return json.dumps({"pid": os.getpid(), **counted}).encode()
+
+
+def census() -> bytes:
+    """What there is in this process that should not become more: tasks, threads, objects that refer to others."""
+    gc.collect()
+    things = gc.get_objects()
+    # type() and not isinstance(): some objects compute their __class__, and do work for that.
+    tasks = sum(issubclass(type(thing), asyncio.Task) and not thing.done() for thing in things)
+    return json.dumps(
+        {"pid": os.getpid(), "tasks": tasks, "threads": threading.active_count(), "objects": len(things)}
+    ).encode()
 
 
 def block(number: int) -> bytes:
@@ -261,6 +273,10 @@ def wsgi_held(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return answer(start_response, hold(query_of(environ)["id"]))
 
 
+def wsgi_census(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, census())
+
+
 def wsgi_clock(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return answer(start_response, str(time.time()).encode())
 
@@ -323,6 +339,7 @@ def _fault(query: dict[str, str], start_response: Any) -> Iterator[bytes]:
 
 
 WSGI_PATHS = {
+    "/census": wsgi_census,
     "/clock": wsgi_clock,
     "/fault": wsgi_fault,
     "/facts": wsgi_facts,
@@ -525,6 +542,10 @@ async def asgi_lifespan(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
+async def asgi_census(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, census())
+
+
 async def asgi_clock(scope: Any, receive: Any, send: Any) -> None:
     await reply(send, str(time.time()).encode())
 
@@ -560,6 +581,7 @@ async def asgi_fault(scope: Any, receive: Any, send: Any) -> None:
 
 
 ASGI_PATHS = {
+    "/census": asgi_census,
     "/clock": asgi_clock,
     "/fault": asgi_fault,
     "/facts": asgi_facts,
