@@ -54,6 +54,12 @@ class Signals:
                 raise TimeoutError(f"nobody told {name}")
             time.sleep(0.005)
 
+    async def waited(self, name: str) -> None:
+        """`wait`, on a loop."""
+        async with asyncio.timeout(PATIENCE):
+            while not self.told(name):
+                await asyncio.sleep(0.005)
+
 
 signals = Signals(os.environ.get("BRIDGE_TEST_SIGNALS", ""))
 counted: collections.Counter[str] = collections.Counter()
@@ -453,7 +459,7 @@ async def asgi_steps(scope: Any, receive: Any, send: Any) -> None:
     await start(send, 200, [("Content-Type", "text/event-stream")])
     await chunk(send, b"data: 0\n\n")
     for step in (1, 2):
-        await asyncio.to_thread(signals.wait, f"{token}-{step}")
+        await signals.waited(f"{token}-{step}")
         await chunk(send, f"data: {step}\n\n".encode())
     await chunk(send, b"", more=False)
 

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import apps
 import django
 from asgiref.local import Local
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
+
+import apps
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -96,9 +96,7 @@ async def test_what_the_work_raises_is_kept(calls: Calls, error: BaseException, 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("streams", [False, True])
-async def test_a_call_that_cannot_tell_is_ended(
-    calls: Calls, monkeypatch: pytest.MonkeyPatch, streams: bool
-) -> None:
+async def test_a_call_that_cannot_tell_is_ended(calls: Calls, monkeypatch: pytest.MonkeyPatch, streams: bool) -> None:
     """No memory to reach the loop, once: the loop hears of the end all the same, and what was begun is closed."""
     side = calls.here()
     genuine, closed, failed = side.crossing.post, Flag(), Flag()

@@ -193,7 +193,7 @@ def test_what_cannot_be_taken_keeps_nobody_waiting(new_loop: Any) -> None:
     complaints: list[str] = []
     loop.set_exception_handler(lambda _loop, context: complaints.append(type(context["exception"]).__name__))
     broken = Named("", arrived)
-    broken.arrived = lambda: [][0]
+    broken.arrived = lambda: arrived[7]
     for parcel in (Named("first", arrived), broken, Named("second", arrived)):
         crossing.post(parcel)
     loop.run_until_complete(asyncio.sleep(0.001))

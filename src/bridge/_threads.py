@@ -214,13 +214,13 @@ class Threads:
         self._workers[worker] = None
         return worker
 
-    def start(self, roused: list[Worker], job: Job | None = None) -> None:
+    def start(self, workers: list[Worker], job: Job | None = None) -> None:
         """Let them look for work, `job` for one; those that cannot be started are forgotten, the others do theirs."""
         # A new thread takes its time to start: the first of several starts the others.
-        new = [worker for worker in roused if worker.thread.ident is None]
+        new = [worker for worker in workers if worker.thread.ident is None]
         for worker in new[:1]:
             worker.siblings = new[1:]
-        for worker in [worker for worker in roused if worker not in new[1:]]:
+        for worker in [worker for worker in workers if worker not in new[1:]]:
             try:
                 worker.wake()
             except (RuntimeError, MemoryError) as error:

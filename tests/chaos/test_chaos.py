@@ -240,7 +240,7 @@ def refusing(place: str, error: str, *, times: int, ours: str = "True") -> str:
     return REFUSES.format(module=module, owner=owner, name=name, error=error, times=times, ours=ours)
 
 
-@pytest.mark.parametrize("error", ["RuntimeError(\"can't start new thread\")", "MemoryError('no thread')"])
+@pytest.mark.parametrize("error", ['RuntimeError("can\'t start new thread")', "MemoryError('no thread')"])
 @pytest.mark.parametrize(("name", "app"), [("uvicorn_h11_asyncio", PLAIN_APP), ("gunicorn_gthread", ASGI_APP)])
 def test_threads_that_do_not_start(name: str, app: str, error: str, tmp_path: Path) -> None:
     """Three times the system has no thread to give: errors with their reason, and then all is well."""
