@@ -96,7 +96,7 @@ class PrivateLoop:
     @property
     def is_here(self) -> bool:
         """Whether this thread is that of the loop, which must not wait for itself."""
-        return self._ident == threading.get_ident()
+        return not self.ended and self._ident == threading.get_ident()
 
     def _set_stop(self) -> None:
         assert self._stop is not None
