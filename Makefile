@@ -50,9 +50,10 @@ test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make 
 
 soak:  ## Mixed traffic on three servers, each byte checked. make soak MINUTES=30
 	@scripts/setup.sh "$(PYTHON)" servers
-	BRIDGE_SOAK_MINUTES="$(MINUTES)" .venv/bin/python -m pytest tests/soak -m soak $(ARGS)
+	BRIDGE_SOAK_MINUTES="$(MINUTES)" .venv/bin/python -m pytest -s tests/soak -m soak $(ARGS)
 
 chaos:  ## Faults in the app, the server and on the wire.
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || scripts/install-debian.sh libfaketime
 	@scripts/setup.sh "$(PYTHON)" servers
 	.venv/bin/python -m pytest -n 2 tests/chaos -m chaos $(ARGS)
 

@@ -7,6 +7,8 @@ thread cannot take a second request while the first one waits.
 
 import asyncio
 import collections
+import dataclasses
+import gc
 import hashlib
 import json
 import os
@@ -44,13 +46,19 @@ class Signals:
         path = self.directory / f"{name}.signal"
         return path.read_text().splitlines() if path.exists() else []
 
-    def wait(self, name: str) -> None:
+    def wait(self, name: str, patience: float = PATIENCE) -> None:
         """Return once `name` has been told."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not self.told(name):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"nobody told {name}")
             time.sleep(0.005)
+
+    async def waited(self, name: str) -> None:
+        """`wait`, on a loop."""
+        async with asyncio.timeout(PATIENCE):
+            while not self.told(name):
+                await asyncio.sleep(0.005)
 
 
 signals = Signals(os.environ.get("BRIDGE_TEST_SIGNALS", ""))
@@ -68,6 +76,17 @@ def count(what: str) -> None:
 def counters() -> bytes:
     with counting:
         return json.dumps({"pid": os.getpid(), **counted}).encode()
+
+
+def census() -> bytes:
+    """What there is in this process that should not become more: tasks, threads, objects that refer to others."""
+    gc.collect()
+    things = gc.get_objects()
+    # type() and not isinstance(): some objects compute their __class__, and do work for that.
+    tasks = sum(issubclass(type(thing), asyncio.Task) and not thing.done() for thing in things)
+    return json.dumps(
+        {"pid": os.getpid(), "tasks": tasks, "threads": threading.active_count(), "objects": len(things)}
+    ).encode()
 
 
 def block(number: int) -> bytes:
@@ -94,6 +113,13 @@ def startup(state: dict[str, Any] | None = None) -> None:
 
 def shutdown(state: dict[str, Any] | None = None) -> None:
     signals.tell("lifespan", f"shutdown {os.getpid()}")
+
+
+def hold(number: str) -> bytes:
+    """What a request does that holds its thread until the test releases it."""
+    signals.tell("begun", number)
+    signals.wait(f"release-{number}", 3 * PATIENCE)
+    return number.encode()
 
 
 # --- WSGI ------------------------------------------------------------------------------------------------------------
@@ -254,6 +280,18 @@ def wsgi_tagged(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return pieces
 
 
+def wsgi_held(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, hold(query_of(environ)["id"]))
+
+
+def wsgi_census(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, census())
+
+
+def wsgi_clock(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, str(time.time()).encode())
+
+
 def wsgi_facts(environ: Environ, start_response: Any) -> Iterable[bytes]:
     """What the app is told of its request."""
     facts = {
@@ -278,6 +316,10 @@ FAULTS: dict[str, Callable[[], object]] = {
     "GeneratorExit": lambda: _raise(GeneratorExit("the app left a generator")),
     "os._exit": lambda: os._exit(9),
     "block": lambda: time.sleep(2.5),
+    "no room": lambda: bytearray(2**62),
+    "loop.stop": lambda: asyncio.get_running_loop().stop(),
+    "loop.close": lambda: asyncio.get_running_loop().close(),
+    "cancel all": lambda: [task.cancel() for task in asyncio.all_tasks()],
 }
 
 
@@ -285,9 +327,23 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def wsgi_fault(environ: Environ, start_response: Any) -> Iterator[bytes]:
-    """One of FAULTS, before the response or in the middle of it."""
+def wsgi_fault(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """One of FAULTS, before the response, in the middle of it, or after its end."""
     query = query_of(environ)
+    if "after" in query:
+        return Faulty(answer(start_response, b"whole\n"), FAULTS[query["what"]])
+    return _fault(query, start_response)
+
+
+class Faulty(list[bytes]):
+    """A response that is whole, and then fails in its `close`."""
+
+    def __init__(self, chunks: list[bytes], close: Callable[[], object]) -> None:
+        super().__init__(chunks)
+        self.close = close
+
+
+def _fault(query: dict[str, str], start_response: Any) -> Iterator[bytes]:
     if "late" in query:
         start_response("200 OK", [*PLAIN, ("Content-Length", "1000")])
         yield b"first half, "
@@ -296,8 +352,11 @@ def wsgi_fault(environ: Environ, start_response: Any) -> Iterator[bytes]:
 
 
 WSGI_PATHS = {
+    "/census": wsgi_census,
+    "/clock": wsgi_clock,
     "/fault": wsgi_fault,
     "/facts": wsgi_facts,
+    "/held": wsgi_held,
     "/hello": wsgi_hello,
     "/counters": wsgi_counters,
     "/echo": wsgi_echo,
@@ -408,7 +467,7 @@ async def asgi_steps(scope: Any, receive: Any, send: Any) -> None:
     await start(send, 200, [("Content-Type", "text/event-stream")])
     await chunk(send, b"data: 0\n\n")
     for step in (1, 2):
-        await asyncio.to_thread(signals.wait, f"{token}-{step}")
+        await signals.waited(f"{token}-{step}")
         await chunk(send, f"data: {step}\n\n".encode())
     await chunk(send, b"", more=False)
 
@@ -502,6 +561,14 @@ async def asgi_lifespan(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
+async def asgi_census(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, census())
+
+
+async def asgi_clock(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, str(time.time()).encode())
+
+
 async def asgi_facts(scope: Any, receive: Any, send: Any) -> None:
     root = scope["root_path"].encode()
     facts = {
@@ -527,11 +594,16 @@ async def asgi_fault(scope: Any, receive: Any, send: Any) -> None:
     if "late" in query:
         await start(send, 200, [*PLAIN, ("Content-Length", "1000")])
         await chunk(send, b"first half, ")
+    if "after" in query:
+        await reply(send, b"whole\n")
     FAULTS[query["what"]]()
-    await reply(send, b"survived\n")
+    if "after" not in query:
+        await reply(send, b"survived\n")
 
 
 ASGI_PATHS = {
+    "/census": asgi_census,
+    "/clock": asgi_clock,
     "/fault": asgi_fault,
     "/facts": asgi_facts,
     "/early-hint": asgi_early_hint,
@@ -563,3 +635,15 @@ async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
     else:
         path = scope["path"].removeprefix(scope["root_path"])
         await ASGI_PATHS.get("/facts" if path.startswith("/facts/") else path, asgi_not_found)(scope, receive, send)
+
+
+def with_stats(adapter: Any) -> Any:
+    """`adapter`, and beside it what it tells about itself, in JSON: that takes no thread."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/stats":
+            await reply(send, json.dumps(dataclasses.asdict(adapter.stats())).encode())
+        else:
+            await adapter(scope, receive, send)
+
+    return app

@@ -16,6 +16,8 @@ from asgiref.local import Local
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 
+import apps
+
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -117,6 +119,10 @@ def hello(request: HttpRequest) -> HttpResponse:
 
 async def async_hello(request: HttpRequest) -> HttpResponse:
     return HttpResponse("hello\n")
+
+
+def held(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(apps.hold(request.GET["id"]))
 
 
 def where(request: HttpRequest) -> HttpResponse:
@@ -549,7 +555,7 @@ _VIEWS = [
     *(breaks_stream, async_breaks_stream, file, async_file, stateful_stream, async_stateful_stream, state),
     *(async_state, fails, async_fails, async_cancels, async_waits, template, async_template, database),
     *(async_database, backend, async_backend, async_backend_stream, cached, async_cached, async_cached_stream),
-    *(counters, digest, async_digest, async_ticks, cookies, async_cookies),
+    *(counters, held, digest, async_digest, async_ticks, cookies, async_cookies),
 ]
 urlpatterns = [path(view.__name__, view, name=view.__name__) for view in _VIEWS]
 

@@ -77,6 +77,9 @@ NATIVE_THREAD, NATIVE_TAKERS = "start_thread", {"bridge._native", "bridge._loop"
 # `bridge check` has a process, and so a loop, of its own.
 LOOP_MAKERS = {"bridge._loop", "bridge._check.probe"}
 
+# Of the module `time`.
+STEADY_CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time"}
+
 MODULE_LINES = 250
 FUNCTION_LINES = 45
 CALL_LINES = 30
@@ -261,6 +264,15 @@ class TestThreadsAndLoops:
         """
         ran = subprocess.run([sys.executable, "-c", program], cwd=SOURCE, capture_output=True, text=True, check=True)
         assert {"threads": 1, "known": 1, "loops": 0, "files": []} == json.loads(ran.stdout)
+
+    @pytest.mark.parametrize("name", list(MODULES))
+    def test_no_wait_is_by_a_clock_that_can_be_set(self, name: str) -> None:
+        """What is measured is measured by clocks that only go forward, whatever becomes of the time of day."""
+        nodes = [node for node in ast.walk(MODULES[name]) if isinstance(node, ast.Import | ast.ImportFrom)]
+        taken = {alias.name for node in nodes if getattr(node, "module", "") == "time" for alias in node.names}
+        whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        assert set() == taken - STEADY_CLOCKS
+        assert set() == (whole | IMPORTS[name] - {"time"}) & {"time", "datetime"}
 
     @pytest.mark.parametrize(
         ("name", "words"),

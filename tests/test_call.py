@@ -95,6 +95,39 @@ async def test_what_the_work_raises_is_kept(calls: Calls, error: BaseException, 
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_call_that_cannot_tell_is_ended(calls: Calls, monkeypatch: pytest.MonkeyPatch, streams: bool) -> None:
+    """No memory to reach the loop, once: the loop hears of the end all the same, and what was begun is closed."""
+    side = calls.here()
+    genuine, closed, failed = side.crossing.post, Flag(), Flag()
+
+    def steps(call: Scripted) -> Generator[None]:
+        try:
+            call.tell([b"1"], 1)
+            yield
+        finally:
+            closed.set()
+
+    def post(target: Any) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise MemoryError("no memory to tell")
+        genuine(target)
+
+    call = Scripted(side, steps if streams else lambda _call: None)
+    monkeypatch.setattr(side.crossing, "post", post)
+    side.submit(call)
+    await finished(call)
+    following = Scripted(side, lambda _call: None)
+    side.submit(following)
+    await finished(following)
+
+    assert isinstance(call.error, MemoryError)
+    assert closed.is_set() is streams
+    assert following.error is None
+
+
+@pytest.mark.anyio
 async def test_items_arrive_in_their_order(calls: Calls) -> None:
     """What is told is in `out`, and wakes the task."""
     go = Flag()

@@ -161,6 +161,54 @@ def test_a_loop_that_is_closed(new_loop: Any) -> None:
     assert crossing.gone is True
 
 
+@loop_factories
+def test_a_post_that_finds_no_memory(new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails; the next one wakes the loop for both."""
+    loop = new_loop()
+    crossing = AsyncioCrossing(loop)
+    arrived: list[str] = []
+
+    class Refusing:
+        @staticmethod
+        def call_soon_threadsafe(function: Any) -> None:
+            raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crossing, "loop", Refusing)
+        with pytest.raises(MemoryError):
+            crossing.post(Named("first", arrived))
+    crossing.post(Named("second", arrived))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    assert ["first", "second"] == arrived
+
+
+@loop_factories
+def test_what_cannot_be_taken_keeps_nobody_waiting(new_loop: Any) -> None:
+    """One that raises when it arrives; those behind it arrive all the same."""
+    loop = new_loop()
+    crossing = AsyncioCrossing(loop)
+    arrived: list[str] = []
+    complaints: list[str] = []
+    loop.set_exception_handler(lambda _loop, context: complaints.append(type(context["exception"]).__name__))
+    broken = Named("", arrived)
+    broken.arrived = lambda: arrived[7]
+    for parcel in (Named("first", arrived), broken, Named("second", arrived)):
+        crossing.post(parcel)
+    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.close()
+
+    assert (["first", "second"], ["IndexError"]) == (arrived, complaints)
+
+
+class Named:
+    """A parcel that tells its name when it arrives."""
+
+    def __init__(self, name: str, arrived: list[str]) -> None:
+        self.arrived = lambda: arrived.append(name)
+
+
 def test_a_trio_run_that_is_over() -> None:
     """Whoever posts to it is told, each time."""
 

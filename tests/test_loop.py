@@ -54,6 +54,12 @@ def run_on(loop: PrivateLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
     return done.result(PATIENCE)
 
 
+class TasklessLoop(asyncio.SelectorEventLoop):
+    def create_task(self, coroutine: Any, **options: Any) -> Any:
+        coroutine.close()
+        return 1 // 0
+
+
 async def running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
@@ -105,7 +111,9 @@ class TestRent:
         assert thread.daemon
         assert thread is not threading.current_thread()
 
-    @pytest.mark.parametrize("factory", [lambda: 1 // 0, lambda: object()], ids=["raises", "is none"])
+    @pytest.mark.parametrize(
+        "factory", [lambda: 1 // 0, lambda: object(), lambda: TasklessLoop()], ids=["raises", "is none", "is broken"]
+    )
     def test_a_factory_that_fails_is_an_error_and_may_succeed_later(self, factory: Any) -> None:
         tenant = object()
         for _ in range(2):
@@ -186,6 +194,13 @@ class TestRunning:
 
         assert "bridge-loop" in description
         assert "ask_from_within" in description
+
+    def test_when_it_has_ended_no_thread_is_its_own(self, loop: PrivateLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The system gives the identity of a thread that has ended to another one."""
+        monkeypatch.setattr(loop, "_ident", threading.get_ident())
+        assert loop.is_here
+        bounded(loop.stop)
+        assert not loop.is_here
 
     def test_it_measures_how_long_it_was_blocked(self, loop: PrivateLoop) -> None:
         blocked, posted = Flag(), Flag()

@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from bridge import AsgiToWsgi
+from bridge._crossing import AsyncioCrossing
 from bridge.errors import ClientDisconnected
 from callers import environ_for
 from callers_wsgi import (
@@ -359,6 +360,32 @@ class TestClose:
         assert ["startup", "shutdown"] * 2 == events
         assert [] == loop_threads()
 
+    @pytest.mark.parametrize("what", ["close", "request"])
+    def test_a_call_from_the_shutdown_itself_is_refused(self, what: str) -> None:
+        """The loop would wait for its own end; nothing is begun that the close would have to end as well."""
+        refused: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                try:
+                    adapter.close() if what == "close" else adapter(environ_for("GET", "/"), lambda *_: None)
+                except RuntimeError as error:
+                    refused.append(str(error))
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            await reply(send, b"ok")
+
+        with adapted(app, lifespan="on", shutdown_timeout=FOREVER) as adapter:
+            ask(adapter)
+            bounded(adapter.close)
+            assert [] == loop_threads()
+
+        assert 1 == len(refused)
+        assert "which would wait for itself" in refused[0]
+
     def test_what_ends_meanwhile_is_counted(self) -> None:
         at_work, go_on = Flag(), Flag()
 
@@ -406,6 +433,26 @@ class TestClose:
         bounded(adapter.close)
 
         assert served == adapter.stats().served
+
+
+def test_a_task_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory for it: the thread that waits for it is told, and the next request is served."""
+    genuine = AsyncioCrossing.spawn
+    failed = Flag()
+
+    def spawn(crossing: AsyncioCrossing, coroutine: Any, context: Any = None) -> Any:
+        if not failed.is_set():
+            failed.set()
+            coroutine.close()
+            raise MemoryError("no memory for a task")
+        return genuine(crossing, coroutine, context)
+
+    monkeypatch.setattr(AsyncioCrossing, "spawn", spawn)
+    with adapted(hello, lifespan="off") as adapter:
+        with Served(adapter) as served, pytest.raises(MemoryError, match="no memory for a task"):
+            served.call()
+        assert 0 == adapter.stats().busy
+        ask(adapter)
 
 
 class TestStats:

@@ -387,6 +387,22 @@ def test_a_thread_knows_its_host(pools: Pools) -> None:
     assert current.host is None
 
 
+def test_a_job_that_breaks_off_does_not_end_its_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
+    """It must not raise; where it does, the pool is not one thread short ever after."""
+
+    def break_off(_host: Host) -> None:
+        raise MemoryError("no memory to end")
+
+    threads = pools(1)
+    broken, following = Job(break_off, go=True), Job(go=True)
+    threads.submit(broken, eager=True)
+    threads.submit(following, eager=False)
+    following.done.wait()
+
+    assert following.thread == broken.thread
+    assert "bridge-test-1 goes on after a job that has broken off" in caplog.text
+
+
 def test_an_idle_thread_keeps_nothing_of_its_last_job(pools: Pools) -> None:
     """A job and what it refers to are freed when it is over, and not when the next one comes."""
     threads = pools()
@@ -662,6 +678,50 @@ def test_a_failure_to_start_threads_is_logged_once(
         with pytest.raises(RuntimeError):
             threads.submit(Job(go=True), eager=False)
     assert caplog.text.count("cannot be started") == 1
+
+
+def test_a_system_without_threads_is_not_asked_each_millisecond(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As often as the queue is pushed, it would fill the log; after a pause it is asked again."""
+    clock = Clock()
+    monkeypatch.setattr(_threads, "monotonic", clock)
+    threads = pools(limit=2)
+    [held] = pools.held(threads, 1)
+    request.getfixturevalue("no_threads")
+    job = Job(go=True)
+    threads.submit(job, eager=True)
+    for _ in range(20):
+        assert threads.push(), "the last thread that there may be has not been started, so that it has to go on"
+    assert 1 == caplog.text.count("a worker thread cannot be started")
+    request.getfixturevalue("no_threads").undo()
+    clock.now += 2.0
+    threads.push()
+    job.done.wait()
+
+    assert job.thread != held.thread
+    held.go.set()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError("no memory for a thread")])
+def test_jobs_that_no_thread_is_left_for_are_dropped(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Those of other loops too, that have come while the only thread was about to start, and never did."""
+    threads = pools()
+    other, following = Job(), Job(go=True)
+
+    def refuse(thread: threading.Thread) -> None:
+        assert threads.submit(other, eager=False), "a thread is on its way for this one, too"
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match=str(error)):
+            threads.submit(Job(), eager=False)
+    assert (True, 0, 0) == (other.was_dropped.is_set(), threads.alive, threads.waiting)
+    threads.submit(following, eager=False)
+    following.done.wait()
 
 
 def test_a_close_is_not_held_up_by_a_thread_that_could_not_be_started(

@@ -188,9 +188,11 @@ class _Chunks:
         conversation = self._conversation
         if self._file is not None:
             self._file.close()
-        if conversation.leave():
-            self._linger()
-        conversation.release()
+        try:
+            if conversation.leave():
+                self._linger()
+        finally:
+            conversation.release()
 
     def __del__(self) -> None:
         # Middleware that drops the iterable without closing it would leave the application waiting for ever.

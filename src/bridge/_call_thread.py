@@ -101,12 +101,20 @@ class CallThread:
 
     def run(self, host: Host) -> None:
         """Work to the end, and wait where need be; a worker calls this."""
-        if self.begin(host):
-            try:
+        try:
+            if self.begin(host):
                 while self.advance():
                     self.ease()
-            except Gone:
+        except Gone:
+            self.cut()
+        except BaseException as error:
+            # Not the work's own, but of its conversation: there was no memory for it, say. The loop must hear of it.
+            self.error = self.error or error
+            if self._steps is None:
+                self._finish()
+            else:
                 self.cut()
+            raise
 
     def begin(self, host: Host) -> bool:
         """Start the work in the thread of `host`. Returns whether there is more to do: `advance`, or `cut`."""
@@ -173,8 +181,8 @@ class CallThread:
         return self.told_size != self._taken_size
 
     def dropped(self) -> None:
-        """No thread came to it before the pool was closed."""
-        self.error = PoolClosed("the threads were stopped before there was one for it")
+        """No thread came to it before the pool was closed, or none could be started."""
+        self.error = PoolClosed("no thread could be had for it")
         self._finish()
 
     def tell(self, items: Sequence[object], size: int) -> None:
@@ -236,3 +244,6 @@ class CallThread:
                 self.side.crossing.post(self)
             except LoopGone:
                 self.gone = True
+            except BaseException:
+                self._posted = False
+                raise

@@ -48,16 +48,22 @@ class AsyncioCrossing:
             self._signalled = True
             try:
                 self.loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:
-                self._signalled = False
-                raise LoopGone("the event loop is closed") from None
+            except BaseException as error:
+                self._signalled = False  # else nobody would ever try again
+                if isinstance(error, RuntimeError):
+                    raise LoopGone("the event loop is closed") from None
+                raise
 
     def _deliver(self) -> None:
         # Down before the first popleft: what is appended after the last one then finds it down, and signals anew.
         self._signalled = False
         posted = self._posted
-        while posted:
-            posted.popleft().arrived()
+        try:
+            while posted:
+                posted.popleft().arrived()
+        except BaseException:
+            self.loop.call_soon(self._deliver)  # what one cannot take is not what the others have to wait for
+            raise
 
     def wake(self, waiter: Any) -> None:
         """End the wait of a `waiter()`; on the loop."""

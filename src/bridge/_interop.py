@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from contextvars import Context, ContextVar
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _rest
 
 from bridge._crossing import AsyncioCrossing, Crossing
 from bridge._host import Host, lender
+from bridge._interrupt import is_interrupt
 from bridge._threads import Threads
 
 try:
@@ -122,6 +123,10 @@ class _RequestThread(Executor):
                 try:
                     result = fn(*args, **kwargs)
                 except BaseException as error:
+                    if is_interrupt(error):
+                        # For the server, not for the application: for that one, its request is given up.
+                        future.set_exception(CancelledError("a signal has interrupted the server's thread"))
+                        raise
                     future.set_exception(error)
                 else:
                     future.set_result(result)

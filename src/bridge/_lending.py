@@ -11,6 +11,7 @@ from typing import Any
 from bridge import _interop
 from bridge._call import Call
 from bridge._host import Host, Job, current
+from bridge._interrupt import is_interrupt
 from bridge._native import Lock
 
 
@@ -83,14 +84,16 @@ class LendingThread:
         self._go_on(lambda: call.begin(self))
 
     def _go_on(self, step: Callable[[], object]) -> None:
-        """Let the call take a step."""
+        """Let the call take a step. Raises what a signal has raised meanwhile, which is for the server."""
         host, current.host = current.host, self
-        self._busy = True
+        call, self._busy = self._call, True
         try:
             step()
         finally:
             self._busy = False
             current.host = host
+        if call is not None and call.error is not None and is_interrupt(call.error):
+            raise call.error
 
     def _forget(self) -> None:
         """The call is about to tell the loop that it has ended, which may lend this thread again at once."""
@@ -108,12 +111,14 @@ class LendingThread:
                     _give_to_worker(job)
                 else:
                     _interop.run_elsewhere(job)
-        if self._call is not None:
-            self._call.gone = True
-            self._go_on(self._call.cut)
-        if self._before is not None:
-            _interop.restore(self._before)
-            self._before = None
+        try:
+            if self._call is not None:
+                self._call.gone = True
+                self._go_on(self._call.cut)
+        finally:
+            if self._before is not None:
+                _interop.restore(self._before)
+                self._before = None
 
     # -- from any thread, on the loop as a rule
 

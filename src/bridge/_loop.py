@@ -96,7 +96,7 @@ class PrivateLoop:
     @property
     def is_here(self) -> bool:
         """Whether this thread is that of the loop, which must not wait for itself."""
-        return self._ident == threading.get_ident()
+        return not self.ended and self._ident == threading.get_ident()
 
     def _set_stop(self) -> None:
         assert self._stop is not None
@@ -116,11 +116,13 @@ class PrivateLoop:
             self._run(loop)
         except BaseException as error:
             self._failure = error
+            if self._ready.is_set():
+                raise
         finally:
             self.ended = True
-            self._ready.set()
             if not loop.is_running():
                 loop.close()
+            self._ready.set()
             self._end.set()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -188,6 +190,13 @@ def rent(factory: LoopFactory | None, tenant: object) -> PrivateLoop:
             loop = here.loops[factory] = PrivateLoop(factory)
         loop.tenants.add(tenant)
         return loop
+
+
+def is_here(factory: LoopFactory | None) -> bool:
+    """Whether this thread is that of the loop which `rent` would return."""
+    here = _processes.get(os.getpid())
+    loop = None if here is None else here.loops.get(factory)
+    return loop is not None and loop.is_here
 
 
 def give_up(loop: PrivateLoop, tenant: object) -> None:

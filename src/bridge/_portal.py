@@ -235,10 +235,12 @@ class Chunks:
         """End the iteration, if it has not ended; in the thread."""
         if not self._closed:
             self._closed = True
-            if not self._iteration.finished:
-                self._iteration.disconnect()
-                self._iteration.linger(_GRACE)
-            self._iteration.release()
+            try:
+                if not self._iteration.finished:
+                    self._iteration.disconnect()
+                    self._iteration.linger(_GRACE)
+            finally:
+                self._iteration.release()
 
     def __del__(self) -> None:
         if not self._closed:

@@ -25,10 +25,11 @@ class Task(TaskThread):
             self.side.live.add(self)
             try:
                 self.cancel = self._spawn(self._run, self._context)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 # The group that it would belong to is closed: the request is over, and so is this.
+                self.gone = isinstance(error, RuntimeError)
                 self.error = error
-                self.gone = self.finished = True
+                self.finished = True
                 self.side.task_ended(self)
                 self._nudge()
                 return

@@ -30,10 +30,8 @@ ITEM: Final = 64
 _AHEAD: Final = 4
 # How often a waiting thread looks after the client and the loop, in seconds.
 POLL: Final = 0.5
-
 # How long it waits for all of a small response before it takes what there is, in seconds.
 _PATIENCE: Final = 0.02
-
 ENDED: Final = object()
 
 
@@ -246,3 +244,6 @@ class TaskThread(LendingThread):
                 self.side.crossing.post(self)
             except LoopGone:
                 self.gone = True
+            except BaseException:
+                self._posted = False
+                raise

@@ -60,9 +60,11 @@ class Tasks:
         process = self._process()
         private = process.private
         if private is None or private.private is None or private.private.ended:
+            if _loop.is_here(self._options.loop_factory):
+                raise _would_wait_for_itself("AsgiToWsgi was called")
             private = self._private_side(process)
         if private.private is not None and private.private.is_here:
-            raise RuntimeError("AsgiToWsgi was called in a callback of its own event loop, which would wait for itself")
+            raise _would_wait_for_itself("AsgiToWsgi was called")
         if not private.started:
             self._start(private)
         return private, private.spawn
@@ -125,13 +127,11 @@ class Tasks:
         """End the requests, the lifespan, and the private loop if nobody else needs it; from a thread."""
         seconds = self._options.shutdown_timeout if timeout is None else min(timeout, self._options.shutdown_timeout)
         process = self._process()
-        if process.private is not None and process.private.private is not None and process.private.private.is_here:
-            raise RuntimeError(
-                "AsgiToWsgi.close() was called in a callback of its event loop, which would wait for itself"
-            )
         with process.lock:
             # The sides of servers' loops end with those.
             ours = [side for side in process.sides if side.private is not None]
+            if any(side.private.is_here for side in ours if side.private is not None):
+                raise _would_wait_for_itself("AsgiToWsgi.close() was called")
             process.private = None
             _at_exit.unregister(self)
             first = [side for side in ours if side.closed is None]
@@ -191,6 +191,10 @@ class Tasks:
             aborted=total.aborted,
             served=total.served,
         )
+
+
+def _would_wait_for_itself(what: str) -> RuntimeError:
+    return RuntimeError(f"{what} in a callback of its own event loop, which would wait for itself")
 
 
 class _Starting:

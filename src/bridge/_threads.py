@@ -48,12 +48,9 @@ class Threads:
         self._lock = threading.Lock()
         self._workers: dict[Worker, None] = {}
         self._idle: list[Worker] = []
-        self._awake = 0
-        self._started = 0
-        self._completed = 0
+        self._awake = self._started = self._completed = 0
         # Workers whose threads have not begun yet, and whether the last one could not be started.
-        self._unborn = 0
-        self._failing = False
+        self._unborn, self._failing = 0, False
         self._saturation = Saturation()
         self._standstill = Standstill(self._saturation)
         self.closing = False
@@ -93,7 +90,7 @@ class Threads:
                 self._standstill.begin(self._completed)
             helps = eager or not self._awake or (self._saturation.long and not self._saturation.reached)
             worker = self._rouse() if helps else None
-        return worker is None or not self._start([worker], job)
+        return worker is None or not self.start([worker], job)
 
     def push(self) -> bool:
         """Wake further threads if the queue stands still. Returns whether to call again in a millisecond."""
@@ -104,7 +101,7 @@ class Threads:
             self._saturation.look(monotonic())
             further = self._standstill.helpful(self._completed, len(self._queue), self._awake)
             roused = [worker for _ in range(further) if (worker := self._rouse())]
-        self._start(roused, None)
+        self.start(roused)
         with self._lock:
             # Those that are being started may fail.
             return bool(self._idle or self._unborn) or len(self._workers) < self.limit
@@ -208,20 +205,19 @@ class Threads:
         self._workers[worker] = None
         return worker
 
-    def start(self, workers: list[Worker]) -> None:
-        """Start the threads of new workers; those that cannot be started are forgotten, the others do their work."""
-        self._start(workers, None)
+    def start(self, workers: list[Worker], job: Job | None = None) -> bool:
+        """Let `workers` look for work, `job` for one; whether all can. Raises `RuntimeError` where nobody comes to it.
 
-    def _start(self, roused: list[Worker], job: Job | None) -> bool:
-        """Wake `roused`; whether all of them could be. Raises `RuntimeError` where nobody will come to `job`."""
+        Those whose threads cannot be started are forgotten.
+        """
         # A new thread takes its time to start: the first of several starts the others.
-        new = [worker for worker in roused if worker.thread.ident is None]
+        new = [worker for worker in workers if worker.thread.ident is None]
         for worker in new[:1]:
             worker.siblings = new[1:]
-        for worker in [worker for worker in roused if worker not in new[1:]]:
+        for worker in [worker for worker in workers if worker not in new[1:]]:
             try:
                 worker.wake()
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not self._failing:
                     _log.warning("a worker thread cannot be started: %s", error)
                 with self._lock:
@@ -229,9 +225,14 @@ class Threads:
                     for lost in (worker, *worker.siblings):
                         self._unborn -= 1
                         self._remove(lost)
-                # Where there is another thread, it will come to the job; without one nobody will.
-                if job is not None and not self._workers and self.withdraw(job):
-                    raise
+                    # Where there is another thread, it will come to what waits; without one nobody will.
+                    stranded = [] if self._workers else [self._queue.popleft() for _ in range(len(self._queue))]
+                for waiting in stranded:
+                    if waiting is not job:
+                        waiting.dropped()
+                self._end_if_drained()
+                if job in stranded:
+                    raise RuntimeError(str(error)) from error
                 return False
         if new:
             self._failing = False

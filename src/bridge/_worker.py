@@ -18,7 +18,7 @@ at_end: set[Callable[[], object]] = set()
 class Employer(Protocol):
     """Where a worker gets its jobs."""
 
-    def start(self, workers: "list[Worker]") -> None:
+    def start(self, workers: "list[Worker]") -> object:
         """Start the threads of new workers; those that cannot be started are forgotten."""
 
     def next_job(self, worker: "Worker", now: float, *, done: bool) -> Job | None:
@@ -76,7 +76,7 @@ class Worker:
                 job.run(self)
             except BaseException:
                 # A mistake of ours; it must not cost the pool a thread for good.
-                _log.exception("a job of %s raised", self.thread.name)
+                _log.exception("%s goes on after a job that has broken off", self.thread.name)
             self.job = job = None  # the job's objects must not live until the next one comes
             job = threads.next_job(self, monotonic(), done=True)
         for function in tuple(at_end):
