@@ -1,5 +1,6 @@
 """The fixtures of the cases: one server for all that leave it running, one of their own for those that stop it."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +26,15 @@ def server(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ser
 
 @pytest.fixture
 def launch(kind: Kind, tmp_path: Path) -> Callable[[], servers.Running]:
-    """Start a server for one test."""
-    return lambda: kind.run(tmp_path, app_for(kind))
+    """Start a server for one test, in a directory of its own each time."""
+    numbers = itertools.count()
+
+    def start() -> servers.Running:
+        directory = tmp_path / str(next(numbers))
+        directory.mkdir()
+        return kind.run(directory, app_for(kind))
+
+    return start
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from servers.pages import read_pages
-from servers.process import GRACE, ROOT, Running, Server, free_port, placed, start, write_site
+from servers.process import ROOT, Running, Server, free_port, grace, placed, start, write_site
 
 USER = "www-data"
 # What a distribution's configuration has around the part that is on the page.
@@ -55,7 +55,7 @@ def _apache(name: str, app: str, threads: int) -> Iterator[Server]:
             (directory / writable).chmod(0o777)
         address = ("127.0.0.1", free_port())
         site = placed(read_pages()[name].files["site.conf"], directory, address)
-        (directory / "site.conf").write_text(site.replace("shutdown-timeout=10", f"shutdown-timeout={GRACE}"))
+        (directory / "site.conf").write_text(site)
         configuration = CONFIGURATION.format(
             directory=directory,
             host=address[0],
@@ -63,7 +63,7 @@ def _apache(name: str, app: str, threads: int) -> Iterator[Server]:
             user=f"User {USER}\nGroup {USER}" if os.getuid() == 0 else "",
             module=module,
             threads=threads,
-            grace=GRACE,
+            grace=grace(),
         )
         (directory / "httpd.conf").write_text(configuration)
         command = ["/usr/sbin/apache2", "-f", str(directory / "httpd.conf"), "-DFOREGROUND"]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from servers.certificates import certified
-from servers.process import GRACE, Running, serve
+from servers.process import Running, grace, serve
 
 
 def _uvicorn(name: str, directory: Path, app: str) -> Running:
-    return serve(name, directory, app, ["--timeout-graceful-shutdown", str(GRACE)])
+    return serve(name, directory, app, ["--timeout-graceful-shutdown", str(grace())])
 
 
 def uvicorn_httptools_uvloop(directory: Path, app: str) -> Running:
@@ -19,7 +19,7 @@ def uvicorn_h11_asyncio(directory: Path, app: str) -> Running:
 
 
 def _hypercorn(name: str, directory: Path, app: str) -> Running:
-    return serve(name, directory, app, ["--graceful-timeout", str(GRACE)])
+    return serve(name, directory, app, ["--graceful-timeout", str(grace())])
 
 
 def hypercorn_asyncio(directory: Path, app: str) -> Running:
@@ -35,7 +35,7 @@ def hypercorn_trio(directory: Path, app: str) -> Running:
 
 
 def hypercorn_tls(directory: Path, app: str) -> Running:
-    return serve("hypercorn_tls", directory, app, ["--graceful-timeout", str(GRACE)], tls=certified(directory))
+    return serve("hypercorn_tls", directory, app, ["--graceful-timeout", str(grace())], tls=certified(directory))
 
 
 def daphne(directory: Path, app: str) -> Running:
@@ -43,8 +43,8 @@ def daphne(directory: Path, app: str) -> Running:
 
 
 def granian_asgi(directory: Path, app: str) -> Running:
-    return serve("granian_asgi", directory, app, ["--workers-kill-timeout", str(GRACE)])
+    return serve("granian_asgi", directory, app, ["--workers-kill-timeout", str(grace())])
 
 
 def gunicorn_asgi(directory: Path, app: str) -> Running:
-    return serve("gunicorn_asgi", directory, app, ["--graceful-timeout", str(GRACE)])
+    return serve("gunicorn_asgi", directory, app, ["--graceful-timeout", str(grace())])

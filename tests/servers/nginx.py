@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from servers.pages import read_pages
-from servers.process import GRACE, Running, Server, free_port, placed, serve, start
+from servers.process import Running, Server, free_port, grace, placed, serve, start
 
 # What a distribution's configuration has around the part that is on the page.
 CONFIGURATION = """
@@ -51,21 +51,21 @@ def _nginx(
 
 
 def nginx_gunicorn(directory: Path, app: str) -> Running:
-    return _nginx("nginx_gunicorn", directory, app, "--graceful-timeout", str(GRACE), "--threads", "6")
+    return _nginx("nginx_gunicorn", directory, app, "--graceful-timeout", str(grace()), "--threads", "6")
 
 
 def nginx_uwsgi(directory: Path, app: str) -> Running:
-    return _nginx("nginx_uwsgi", directory, app, "--worker-reload-mercy", str(GRACE), probe_behind="")
+    return _nginx("nginx_uwsgi", directory, app, "--worker-reload-mercy", str(grace()), probe_behind="")
 
 
 def nginx_uvicorn(directory: Path, app: str) -> Running:
-    return _nginx("nginx_uvicorn", directory, app, "--timeout-graceful-shutdown", str(GRACE))
+    return _nginx("nginx_uvicorn", directory, app, "--timeout-graceful-shutdown", str(grace()))
 
 
 def nginx_hypercorn(directory: Path, app: str) -> Running:
-    return _nginx("nginx_hypercorn", directory, app, "--graceful-timeout", str(GRACE))
+    return _nginx("nginx_hypercorn", directory, app, "--graceful-timeout", str(grace()))
 
 
 def nginx_prefix(directory: Path, app: str) -> Running:
-    more = ["--timeout-graceful-shutdown", str(GRACE)]
+    more = ["--timeout-graceful-shutdown", str(grace())]
     return _nginx("nginx_prefix", directory, app, *more, probe="/shop/hello")

@@ -5,11 +5,11 @@ import textwrap
 from pathlib import Path
 
 from servers.certificates import certified
-from servers.process import GRACE, ROOT, Running, serve
+from servers.process import ROOT, Running, grace, serve
 
 
 def _gunicorn(name: str, directory: Path, app: str, *more: str) -> Running:
-    return serve(name, directory, app, ["--graceful-timeout", str(GRACE), *more])
+    return serve(name, directory, app, ["--graceful-timeout", str(grace()), *more])
 
 
 def gunicorn_sync(directory: Path, app: str) -> Running:
@@ -29,7 +29,7 @@ def gunicorn_gthread_preload(directory: Path, app: str) -> Running:
 
 
 def gunicorn_http2(directory: Path, app: str) -> Running:
-    more = ["--graceful-timeout", str(GRACE), "--threads", "6"]
+    more = ["--graceful-timeout", str(grace()), "--threads", "6"]
     return serve("gunicorn_http2", directory, app, more, tls=certified(directory))
 
 
@@ -69,7 +69,7 @@ def waitress_unix(directory: Path, app: str) -> Running:
 def _uwsgi(name: str, directory: Path, app: str, *, processes: int = 1, forked_after_import: bool = False) -> Running:
     # A worker that is told to stop while it imports the app catches the signal there, and goes on without it.
     ready = ("ready in", 1 if forked_after_import else processes)
-    return serve(name, directory, app, ["--worker-reload-mercy", str(GRACE)], ready=ready)
+    return serve(name, directory, app, ["--worker-reload-mercy", str(grace())], ready=ready)
 
 
 def uwsgi_prefork(directory: Path, app: str) -> Running:
@@ -96,7 +96,7 @@ def uwsgi_gevent(directory: Path, app: str) -> Running:
 
 
 def granian_wsgi(directory: Path, app: str) -> Running:
-    return serve("granian_wsgi", directory, app, ["--workers-kill-timeout", str(GRACE)])
+    return serve("granian_wsgi", directory, app, ["--workers-kill-timeout", str(grace())])
 
 
 def cheroot(directory: Path, app: str) -> Running:
