@@ -7,7 +7,7 @@ import http.client
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGINT, SIGTERM
+from signal import SIGINT, SIGTERM, Signals
 from typing import Any
 
 import pytest
@@ -72,6 +72,18 @@ class Kind:
         return pytest.param(self, id=str(self), marks=marks)
 
 
+
+
+def cut_at_once(*signals: Signals) -> dict[str, str]:
+    """What to say of a server that does not wait for what is in progress when it gets one of these."""
+    return {f"what_ends_within_the_grace_of_a_stop[{how.name}]": f"{how.name} ends it at once" for how in signals}
+
+
+def until_close(reason: str) -> dict[str, str]:
+    """What to say of a server whose responses without a length end as their connections do."""
+    return {f"a_stop_ends_live_streams[{how.name}]": reason for how in (SIGTERM, SIGINT)}
+
+
 UNBOUNDED = "Daphne hands the whole body over as one event, and collects a response without limit for a slow client"
 NO_LIFESPAN = "Daphne has no lifespan"
 DAPHNE = {
@@ -96,19 +108,32 @@ ASGI = [
         slow_uploads=MANY,
         streams_uploads=False,
         cannot=DAPHNE,
-        lacks={"a_large_upload_takes_little_memory": UNBOUNDED},
+        lacks={"a_large_upload_takes_little_memory": UNBOUNDED, **cut_at_once(SIGTERM, SIGINT)},
     ),
     Kind(servers.granian_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
     Kind(
         servers.hypercorn_tls,
         slow_uploads=MANY,
-        lacks=dict.fromkeys(["a_stop_ends_live_streams", "shutdown_runs_though_streams_are_live"], TLS_END),
+        lacks=dict.fromkeys(
+            [
+                "a_stop_ends_live_streams",
+                "shutdown_runs_though_streams_are_live",
+                "what_outlasts_the_grace_of_a_stop",
+            ],
+            TLS_END,
+        ),
     ),
     Kind(servers.nginx_uvicorn, slow_uploads=MANY, cannot=NGINX),
     Kind(servers.nginx_hypercorn, slow_uploads=MANY, cannot=NGINX),
-    Kind(servers.gunicorn_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+    Kind(
+        servers.gunicorn_asgi,
+        slow_uploads=MANY,
+        cannot={"shutdown_runs_though_streams_are_live": KILLED},
+        lacks=cut_at_once(SIGINT),
+    ),
 ]
 
+OUTLASTING = ["a_stop_ends_live_streams[SIGINT]", "what_outlasts_the_grace_of_a_stop[SIGINT]"]
 BLIND = "the server shows no connection and tells nothing: a leave is noticed at the next write"
 EMPTY_REPLY = {
     "an_exception_before_the_body_is_a_500": "uWSGI logs the traceback, and closes the connection without an answer"
@@ -116,6 +141,7 @@ EMPTY_REPLY = {
 UNDERSCORE = {"a_name_with_an_underscore": "the server takes it for the same as the name with a dash"}
 NO_CONTINUE = {"a_client_that_waits_for_100_continue": "the server does not say 100 Continue"}
 LAST_ONE = {"repeated_headers": "of repeated headers, only the last reaches the app"}
+NO_LENGTH = "without a length, the end of the connection is the end of the response"
 READS_ON = "Cheroot reads the rest of the upload before it sends a response"
 UNTIL_CLOSE = "HTTP/1.0: without a length, the end of the connection is the end of the response"
 WHOLE_FIRST = "Apache hands all of the upload to the daemon process before it takes the response"
@@ -132,6 +158,7 @@ GRANIAN = {
     "an_app_that_sends_nothing_is_told_of_the_leave": BLIND,
     "latin_1_in_a_header": "a value that is no ASCII arrives empty",
 }
+DEAF = {"what_ends_within_the_grace_of_a_stop[SIGINT]": "what is being answered is whole, but an upload is cut off"}
 ONE_LOOP = "bjoern has one thread: while it waits for one app, all clients wait"
 WERKZEUG = {"paths_and_queries[no UTF-8]": "it decodes the path itself, and puts U+FFFD in place of what is no UTF-8"}
 BJOERN = dict.fromkeys(
@@ -147,7 +174,7 @@ BJOERN = dict.fromkeys(
 
 
 def _gunicorn(run: Callable[[Path, str], servers.Running], **more: Any) -> Kind:
-    return Kind(run, forks=True, **more)
+    return Kind(run, forks=True, lacks=cut_at_once(SIGINT), **more)
 
 
 def _uwsgi(
@@ -165,7 +192,8 @@ def _uwsgi(
         slow_uploads=at_once - 1,
         stalled_readers=min(3, at_once - 1),
         keeps_connections=never,
-        cannot={**EMPTY_REPLY, **UNDERSCORE, **NO_CONTINUE, **(cannot or {})},
+        cannot={**EMPTY_REPLY, **UNDERSCORE, **NO_CONTINUE, **until_close(NO_LENGTH), **(cannot or {})},
+        lacks=cut_at_once(SIGTERM, SIGINT),
     )
 
 
@@ -189,6 +217,8 @@ WSGI = [
         keeps_connections=with_a_length,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
+        cannot=DEAF,
+        lacks=cut_at_once(SIGTERM),
     ),
     Kind(
         servers.waitress_unix,
@@ -196,21 +226,28 @@ WSGI = [
         keeps_connections=with_a_length,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
+        cannot=DEAF,
+        lacks=cut_at_once(SIGTERM),
     ),
     _uwsgi(servers.uwsgi_prefork, 2),
     _uwsgi(servers.uwsgi_lazy_apps, 2),
     _uwsgi(servers.uwsgi_without_threads, 1, stands_still=True),
     _uwsgi(servers.uwsgi_threads, 6),
-    Kind(servers.nginx_uwsgi, forks=True, cannot={**EMPTY_REPLY, **LAST_ONE}),
+    Kind(
+        servers.nginx_uwsgi,
+        forks=True,
+        cannot={**EMPTY_REPLY, **LAST_ONE, **until_close(NO_LENGTH)},
+        lacks=cut_at_once(SIGTERM, SIGINT),
+    ),
     _uwsgi(
         servers.uwsgi_gevent,
         6,
         {"lifespan_runs_once_a_process": "uWSGI runs no atexit function where it has greenlets"},
     ),
-    Kind(servers.apache_daemon, forks=True, cannot=APACHE_DAEMON),
-    Kind(servers.apache_daemon_subinterpreter, forks=True, cannot=APACHE_DAEMON),
-    Kind(servers.apache_embedded, forks=True, cannot=APACHE),
-    Kind(servers.apache_embedded_subinterpreter, forks=True, cannot=APACHE),
+    Kind(servers.apache_daemon, forks=True, cannot=APACHE_DAEMON, lacks=cut_at_once(SIGTERM, SIGINT)),
+    Kind(servers.apache_daemon_subinterpreter, forks=True, cannot=APACHE_DAEMON, lacks=cut_at_once(SIGTERM, SIGINT)),
+    Kind(servers.apache_embedded, forks=True, cannot=APACHE, lacks=cut_at_once(SIGTERM, SIGINT)),
+    Kind(servers.apache_embedded_subinterpreter, forks=True, cannot=APACHE, lacks=cut_at_once(SIGTERM, SIGINT)),
     Kind(servers.granian_wsgi, forks=True, cannot=GRANIAN, lacks=UNDERSCORE),
     Kind(
         servers.cheroot,
@@ -220,7 +257,13 @@ WSGI = [
             **LAST_ONE,
         },
     ),
-    Kind(servers.werkzeug, cannot=WERKZEUG, keeps_connections=never, stops_cleanly_on=SIGINT),
+    Kind(
+        servers.werkzeug,
+        cannot=WERKZEUG,
+        keeps_connections=never,
+        stops_cleanly_on=SIGINT,
+        lacks=cut_at_once(SIGTERM, SIGINT),
+    ),
     Kind(
         servers.wsgiref,
         keeps_connections=never,
@@ -233,17 +276,29 @@ WSGI = [
             "an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": UNTIL_CLOSE,
             **UNDERSCORE,
             **NO_CONTINUE,
+            **until_close(UNTIL_CLOSE),
         },
+        lacks=cut_at_once(SIGTERM, SIGINT),
     ),
     Kind(
         servers.django_runserver,
         keeps_connections=with_a_known_length,
         decodes_chunks=False,
         stops_cleanly_on=SIGINT,
-        lacks={"an_exception_in_the_middle_is_a_broken_response": "it keeps the connection open after an exception"},
+        cannot=until_close(NO_LENGTH),
+        lacks={
+            "an_exception_in_the_middle_is_a_broken_response": "it keeps the connection open after an exception",
+            **cut_at_once(SIGTERM, SIGINT),
+        },
     ),
-    Kind(servers.gevent_pywsgi, slow_uploads=MANY),
-    Kind(servers.eventlet, slow_uploads=MANY, cannot=LAST_ONE, stops_cleanly_on=SIGINT),
+    Kind(servers.gevent_pywsgi, slow_uploads=MANY, lacks=cut_at_once(SIGINT)),
+    Kind(
+        servers.eventlet,
+        slow_uploads=MANY,
+        cannot={**LAST_ONE, **dict.fromkeys(OUTLASTING, "SIGINT waits without limit for what is in progress")},
+        lacks=cut_at_once(SIGTERM),
+        stops_cleanly_on=SIGINT,
+    ),
     Kind(
         servers.bjoern,
         at_once=1,
@@ -255,7 +310,8 @@ WSGI = [
             "a_large_upload_takes_little_memory": "bjoern collects the body in memory",
             "repeated_headers": "bjoern joins cookies without a separator",
             "pipelined_requests_are_answered_in_order": "bjoern answers the first only",
+            "what_outlasts_the_grace_of_a_stop[SIGINT]": ONE_LOOP,
         },
-        lacks=BJOERN,
+        lacks={**BJOERN, **cut_at_once(SIGTERM)},
     ),
 ]
