@@ -192,7 +192,7 @@ def _uwsgi(
         slow_uploads=at_once - 1,
         stalled_readers=min(3, at_once - 1),
         keeps_connections=never,
-        cannot={**EMPTY_REPLY, **UNDERSCORE, **NO_CONTINUE, **until_close(NO_LENGTH), **(cannot or {})},
+        cannot={**EMPTY_REPLY, **UNDERSCORE, **NO_CONTINUE, **(cannot or {})},
         lacks=cut_at_once(SIGTERM, SIGINT),
     )
 
@@ -236,7 +236,7 @@ WSGI = [
     Kind(
         servers.nginx_uwsgi,
         forks=True,
-        cannot={**EMPTY_REPLY, **LAST_ONE, **until_close(NO_LENGTH)},
+        cannot={**EMPTY_REPLY, **LAST_ONE},
         lacks=cut_at_once(SIGTERM, SIGINT),
     ),
     _uwsgi(

@@ -48,3 +48,7 @@ def granian_asgi(directory: Path, app: str) -> Running:
 
 def gunicorn_asgi(directory: Path, app: str) -> Running:
     return serve("gunicorn_asgi", directory, app, ["--graceful-timeout", str(grace())])
+
+
+def gunicorn_asgi_hooks(directory: Path, app: str) -> Running:
+    return serve("gunicorn_asgi_hooks", directory, app, ["--graceful-timeout", "6"])

@@ -273,6 +273,8 @@ def start(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell has it ignored in what runs in its background, and Python leaves it so.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     server = Server(name, process, address, log_path, Signals(directory / "signals"), tls, list(more_logs))
     try:
