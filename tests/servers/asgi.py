@@ -51,4 +51,5 @@ def gunicorn_asgi(directory: Path, app: str) -> Running:
 
 
 def gunicorn_asgi_hooks(directory: Path, app: str) -> Running:
-    return serve("gunicorn_asgi_hooks", directory, app, ["--graceful-timeout", "6"])
+    # The worker takes half a second beside its grace, and the adapter its `shutdown_timeout`.
+    return serve("gunicorn_asgi_hooks", directory, app, ["--graceful-timeout", "10"])
