@@ -43,7 +43,7 @@ Include {directory}/site.conf
 
 
 @contextmanager
-def _apache(name: str, app: str, threads: int) -> Iterator[Server]:
+def _apache(name: str, app: str, threads: int, daemon: str = "") -> Iterator[Server]:
     environment = Path(subprocess.check_output([ROOT / "scripts" / "apache.sh"], text=True).strip())
     module = subprocess.check_output([environment / "bin" / "mod_wsgi-express", "module-config"], text=True)
     directory = Path(tempfile.mkdtemp(prefix="bridge-test-", dir="/var/tmp"))
@@ -55,6 +55,7 @@ def _apache(name: str, app: str, threads: int) -> Iterator[Server]:
             (directory / writable).chmod(0o777)
         address = ("127.0.0.1", free_port())
         site = placed(read_pages()[name].files["site.conf"], directory, address)
+        site = site.replace("WSGIDaemonProcess mysite", f"WSGIDaemonProcess mysite {daemon}")
         (directory / "site.conf").write_text(site)
         configuration = CONFIGURATION.format(
             directory=directory,
@@ -75,8 +76,9 @@ def _apache(name: str, app: str, threads: int) -> Iterator[Server]:
         shutil.rmtree(directory)
 
 
-def apache_daemon(directory: Path, app: str) -> Running:
-    return _apache("apache_daemon", app, threads=64)
+def apache_daemon(directory: Path, app: str, daemon: str = "") -> Running:
+    """`daemon` are further options of WSGIDaemonProcess."""
+    return _apache("apache_daemon", app, threads=64, daemon=daemon)
 
 
 def apache_daemon_subinterpreter(directory: Path, app: str) -> Running:
