@@ -205,7 +205,7 @@ def write_site(directory: Path, app: str) -> None:
 def placed(text: str, directory: Path, address: Address) -> str:
     """What a page says, at the places of this run."""
     text = text.replace("/run/mysite", str(directory / "run")).replace("/srv/mysite", str(directory))
-    text = re.sub(r"\b((?:shutdown[-_]|stop_)timeout=)\d+", rf"\g<1>{grace()}", text)
+    text = re.sub(r"\b((?:shutdown[-_]|graceful-|stop_)timeout=)\d+", rf"\g<1>{grace()}", text)
     if isinstance(address, str):
         return text
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
