@@ -530,10 +530,10 @@ async def asgi_lifespan(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def asgi_facts(scope: Any, receive: Any, send: Any) -> None:
-    root = scope["root_path"].encode()
+    root, path = scope["root_path"].encode(), unquote_to_bytes(scope["raw_path"])
     facts = {
         "root": root.hex(),
-        "path": unquote_to_bytes(scope["raw_path"]).removeprefix(root).hex(),
+        "path": (path.removeprefix(root) if path[len(root) : len(root) + 1] in (b"", b"/") else path).hex(),
         "query": scope["query_string"].hex(),
         "client": scope["client"] and scope["client"][0],
         "headers": {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},

@@ -43,7 +43,7 @@ Include {directory}/site.conf
 
 
 @contextmanager
-def _apache(name: str, app: str, threads: int, daemon: str = "") -> Iterator[Server]:
+def _apache(name: str, app: str, threads: int, daemon: str = "", alias: str = "/") -> Iterator[Server]:
     environment = Path(subprocess.check_output([ROOT / "scripts" / "apache.sh"], text=True).strip())
     module = subprocess.check_output([environment / "bin" / "mod_wsgi-express", "module-config"], text=True)
     directory = Path(tempfile.mkdtemp(prefix="bridge-test-", dir="/var/tmp"))
@@ -56,6 +56,7 @@ def _apache(name: str, app: str, threads: int, daemon: str = "") -> Iterator[Ser
         address = ("127.0.0.1", free_port())
         site = placed(read_pages()[name].files["site.conf"], directory, address)
         site = site.replace("WSGIDaemonProcess mysite", f"WSGIDaemonProcess mysite {daemon}")
+        site = site.replace("WSGIScriptAlias /", f"WSGIScriptAlias {alias}", 1)
         (directory / "site.conf").write_text(site)
         configuration = CONFIGURATION.format(
             directory=directory,
@@ -70,15 +71,16 @@ def _apache(name: str, app: str, threads: int, daemon: str = "") -> Iterator[Ser
         command = ["/usr/sbin/apache2", "-f", str(directory / "httpd.conf"), "-DFOREGROUND"]
         # What it serves is what it can read: the copies in the environment and in the directory.
         unset, logs = {"PYTHONPATH": ""}, [directory / "run" / "error.log"]
-        with start(name, directory, command, address, environment=unset, more_logs=logs) as server:
+        probe = f"{alias.rstrip('/')}/hello"
+        with start(name, directory, command, address, environment=unset, more_logs=logs, probe=probe) as server:
             yield server
     finally:
         shutil.rmtree(directory)
 
 
-def apache_daemon(directory: Path, app: str, daemon: str = "") -> Running:
-    """`daemon` are further options of WSGIDaemonProcess."""
-    return _apache("apache_daemon", app, threads=64, daemon=daemon)
+def apache_daemon(directory: Path, app: str, daemon: str = "", alias: str = "/") -> Running:
+    """`daemon` are further options of WSGIDaemonProcess; the app is below `alias`."""
+    return _apache("apache_daemon", app, threads=64, daemon=daemon, alias=alias)
 
 
 def apache_daemon_subinterpreter(directory: Path, app: str) -> Running:

@@ -69,3 +69,8 @@ def nginx_hypercorn(directory: Path, app: str) -> Running:
 def nginx_prefix(directory: Path, app: str) -> Running:
     more = ["--timeout-graceful-shutdown", str(grace())]
     return _nginx("nginx_prefix", directory, app, *more, probe="/shop/hello")
+
+
+def nginx_uwsgi_mounted(directory: Path, app: str) -> Running:
+    more = ["--worker-reload-mercy", str(grace())]
+    return _nginx("nginx_uwsgi_mounted", directory, app, *more, probe="/shop/hello", probe_behind="")
