@@ -34,9 +34,6 @@ EITHER: dict[str, Run] = {
 }
 # What serves nothing but the prefix.
 STRICT: dict[str, Run] = {
-    "gunicorn": lambda directory: serve(
-        "gunicorn_gthread", directory, ASGI_APP, environment={"SCRIPT_NAME": "/shop"}, probe=PROBE
-    ),
     "uwsgi": page("uwsgi_mounted", ASGI_APP),
     "apache": lambda directory: servers.apache_daemon(directory, ASGI_APP, alias="/shop"),
     "nginx_uvicorn": lambda directory: servers.nginx_prefix(directory, WSGI_APP),
@@ -45,7 +42,9 @@ STRICT: dict[str, Run] = {
 # WSGI servers that put their prefix before what does not begin with it.
 LENIENT: dict[str, Run] = {
     "waitress": page("waitress", ASGI_APP, "--url-prefix=/shop"),
-    "granian_wsgi": page("granian_wsgi", ASGI_APP, "--url-path-prefix", "/shop"),
+    "gunicorn": lambda directory: serve(
+        "gunicorn_gthread", directory, ASGI_APP, environment={"SCRIPT_NAME": "/shop"}, probe=PROBE
+    ),
 }
 ALL = EITHER | STRICT | LENIENT
 
@@ -93,6 +92,14 @@ def test_paths(name: str, tmp_path: Path) -> None:
             assert ("/shop", "") == told(server, "/shop")
         if name == "waitress":
             server.stop(SIGINT)
+
+
+def test_granian_cuts_whatever_is_there(tmp_path: Path) -> None:
+    """Granian's WSGI interface takes off as many characters as its prefix has, and does not look at them."""
+    with serve("granian_wsgi", tmp_path, ASGI_APP, ["--url-path-prefix", "/shop"], probe=PROBE) as server:
+        assert ("/shop", "/a b") == told(server, "/shop/a%20b")
+        assert ("/shop", "/x") == told(server, "/evil/x")
+        assert ("/shop", "/shopping") == told(server, "/shopping"), "what does not begin with a slash is not below it"
 
 
 @pytest.mark.parametrize("name", EITHER)
