@@ -26,9 +26,7 @@ WSGI_APP = "bridge.WsgiToAsgi(apps.wsgi_site, startup=apps.startup, shutdown=app
         (servers.gunicorn_asgi_hooks, WSGI_APP, 0),
     ],
 )
-def test_live_streams_end_and_the_shutdown_runs(
-    run: Any, app: str, cleaned_up: int, tmp_path: Path
-) -> None:
+def test_live_streams_end_and_the_shutdown_runs(run: Any, app: str, cleaned_up: int, tmp_path: Path) -> None:
     """Three endless streams that nobody leaves: on SIGTERM the app shuts down; behind each stream it has cleaned up."""
     with run(tmp_path, app) as server, ExitStack() as streams:
         for _ in range(3):

@@ -71,7 +71,7 @@ class Conversation(Task):
         return failure
 
     def guard(self) -> None:
-        """Until `unguard`, a response that can be told to be whole by its end only must not look so if we are killed."""
+        """Until `unguard`, a response without a length must not look whole if this process is killed."""
         self._guarded = not self.response.measured
         if self._guarded:
             self._connection.end_with_reset(True)

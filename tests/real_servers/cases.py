@@ -243,7 +243,9 @@ class Cases:
 
         asyncio.run(all_at_once())
 
-    @pytest.mark.parametrize("how", [SIGTERM, pytest.param(SIGINT, marks=pytest.mark.servers)], ids=lambda how: how.name)
+    @pytest.mark.parametrize(
+        "how", [SIGTERM, pytest.param(SIGINT, marks=pytest.mark.servers)], ids=lambda how: how.name
+    )
     def test_a_stop_ends_live_streams(self, launch: Callable[[], servers.Running], kind: Kind, how: Signals) -> None:
         """A server that is told to stop does so within its grace, though nobody leaves, and the clients can tell."""
         with launch() as server, ExitStack() as streams:

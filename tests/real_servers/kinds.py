@@ -72,8 +72,6 @@ class Kind:
         return pytest.param(self, id=str(self), marks=marks)
 
 
-
-
 def cut_at_once(*signals: Signals) -> dict[str, str]:
     """What to say of a server that does not wait for what is in progress when it gets one of these."""
     return {f"what_ends_within_the_grace_of_a_stop[{how.name}]": f"{how.name} ends it at once" for how in signals}

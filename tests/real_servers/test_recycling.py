@@ -123,4 +123,3 @@ class TestReload:
                 assert apps.HALF + apps.HALF == connection.response().read()
             server.wait_for_end(signal.SIGTERM, patience=30)
             assert {tuple(WHOLE)} == {tuple(told) for told in lifespans(server).values()}
-
