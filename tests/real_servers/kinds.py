@@ -21,9 +21,6 @@ WSGI_APP = f"bridge.WsgiToAsgi(apps.wsgi_site, {OPTIONS})"
 ASGI_APP = "bridge.AsgiToWsgi(apps.asgi_site, disconnect_grace=1.0)"
 
 
-MANY = 50  # clients that wait and hold no thread meanwhile
-
-
 def always(response: http.client.HTTPResponse) -> bool:
     return True
 
@@ -40,6 +37,9 @@ def with_a_known_length(response: http.client.HTTPResponse) -> bool:
     return with_a_length(response) or response.status in (204, 304)
 
 
+BESIDE = ["slow_uploads_beside_normal_traffic", "stalled_readers_beside_normal_traffic"]
+
+
 @dataclass(frozen=True)
 class Kind:
     """A server as one sets it up, and what can be expected of it.
@@ -54,8 +54,6 @@ class Kind:
     core: bool = False
     keeps_connections: Callable[[http.client.HTTPResponse], bool] = always
     at_once: int = 6
-    slow_uploads: int = 5
-    stalled_readers: int = 3
     streams_uploads: bool = True
     decodes_chunks: bool = True
     stops_cleanly_on: Any = SIGTERM
@@ -63,6 +61,17 @@ class Kind:
     stands_still: bool = False
     cannot: Mapping[str, str] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def most_at_once(self) -> int:
+        """The requests that it can have in progress: one or two where it has no threads, else as many as it is told."""
+        return self.at_once if self.at_once < 6 else 1000
+
+    def why_not_run(self, case: str) -> str | None:
+        """Why a case is not run here, where it is not."""
+        if self.at_once == 1 and case in BESIDE:
+            return "one request at a time: a slow client holds up all others"
+        return self.lacks.get(case)
 
     def __str__(self) -> str:
         return self.run.__name__
@@ -96,22 +105,20 @@ TLS_END = "Hypercorn waits half a minute for the answer of a client to the end o
 NGINX = {"the_app_answers_while_it_reads": "Nginx sends on no more of the upload once the response has begun"}
 
 ASGI = [
-    Kind(servers.uvicorn_httptools_uvloop, slow_uploads=MANY, core=True),
-    Kind(servers.uvicorn_h11_asyncio, slow_uploads=MANY, core=True),
-    Kind(servers.hypercorn_asyncio, slow_uploads=MANY, core=True),
-    Kind(servers.hypercorn_uvloop, slow_uploads=MANY),
-    Kind(servers.hypercorn_trio, slow_uploads=MANY, core=True),
+    Kind(servers.uvicorn_httptools_uvloop, core=True),
+    Kind(servers.uvicorn_h11_asyncio, core=True),
+    Kind(servers.hypercorn_asyncio, core=True),
+    Kind(servers.hypercorn_uvloop),
+    Kind(servers.hypercorn_trio, core=True),
     Kind(
         servers.daphne,
-        slow_uploads=MANY,
         streams_uploads=False,
         cannot=DAPHNE,
         lacks={"a_large_upload_takes_little_memory": UNBOUNDED, **cut_at_once(SIGTERM, SIGINT)},
     ),
-    Kind(servers.granian_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+    Kind(servers.granian_asgi, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
     Kind(
         servers.hypercorn_tls,
-        slow_uploads=MANY,
         lacks=dict.fromkeys(
             [
                 "a_stop_ends_live_streams",
@@ -121,11 +128,10 @@ ASGI = [
             TLS_END,
         ),
     ),
-    Kind(servers.nginx_uvicorn, slow_uploads=MANY, cannot=NGINX),
-    Kind(servers.nginx_hypercorn, slow_uploads=MANY, cannot=NGINX),
+    Kind(servers.nginx_uvicorn, cannot=NGINX),
+    Kind(servers.nginx_hypercorn, cannot=NGINX),
     Kind(
         servers.gunicorn_asgi,
-        slow_uploads=MANY,
         cannot={"shutdown_runs_though_streams_are_live": KILLED},
         lacks=cut_at_once(SIGINT),
     ),
@@ -187,8 +193,6 @@ def _uwsgi(
         stands_still=stands_still,
         forks=True,
         at_once=at_once,
-        slow_uploads=at_once - 1,
-        stalled_readers=min(3, at_once - 1),
         keeps_connections=never,
         cannot={**EMPTY_REPLY, **UNDERSCORE, **NO_CONTINUE, **(cannot or {})},
         lacks=cut_at_once(SIGTERM, SIGINT),
@@ -196,21 +200,20 @@ def _uwsgi(
 
 
 WSGI = [
-    _gunicorn(servers.gunicorn_sync, core=True, keeps_connections=never, at_once=1, slow_uploads=0, stalled_readers=0),
-    _gunicorn(servers.gunicorn_sync_preload, keeps_connections=never, at_once=1, slow_uploads=0, stalled_readers=0),
+    _gunicorn(servers.gunicorn_sync, core=True, keeps_connections=never, at_once=1),
+    _gunicorn(servers.gunicorn_sync_preload, keeps_connections=never, at_once=1),
     _gunicorn(servers.gunicorn_gthread, core=True),
     _gunicorn(servers.gunicorn_gthread_preload, core=True),
     _gunicorn(servers.gunicorn_http2),
     _gunicorn(servers.nginx_gunicorn, cannot=NGINX),
-    _gunicorn(servers.gunicorn_gevent, slow_uploads=MANY, stalled_readers=MANY),
-    _gunicorn(servers.gunicorn_gevent_preload, slow_uploads=MANY, stalled_readers=MANY),
-    _gunicorn(servers.gunicorn_gevent_pywsgi, slow_uploads=MANY, stalled_readers=MANY),
-    _gunicorn(servers.gunicorn_gevent_pywsgi_preload, slow_uploads=MANY, stalled_readers=MANY),
+    _gunicorn(servers.gunicorn_gevent),
+    _gunicorn(servers.gunicorn_gevent_preload),
+    _gunicorn(servers.gunicorn_gevent_pywsgi),
+    _gunicorn(servers.gunicorn_gevent_pywsgi_preload),
     # Waitress calls the app when the body is whole, keeps a connection only behind a declared length, and ends on
     # SIGTERM without a word to Python.
     Kind(
         servers.waitress,
-        slow_uploads=MANY,
         core=True,
         keeps_connections=with_a_length,
         streams_uploads=False,
@@ -220,7 +223,6 @@ WSGI = [
     ),
     Kind(
         servers.waitress_unix,
-        slow_uploads=MANY,
         keeps_connections=with_a_length,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
@@ -266,8 +268,6 @@ WSGI = [
         servers.wsgiref,
         keeps_connections=never,
         at_once=1,
-        slow_uploads=0,
-        stalled_readers=0,
         decodes_chunks=False,
         stops_cleanly_on=SIGINT,
         cannot={
@@ -289,10 +289,9 @@ WSGI = [
             **cut_at_once(SIGTERM, SIGINT),
         },
     ),
-    Kind(servers.gevent_pywsgi, slow_uploads=MANY, lacks=cut_at_once(SIGINT)),
+    Kind(servers.gevent_pywsgi, lacks=cut_at_once(SIGINT)),
     Kind(
         servers.eventlet,
-        slow_uploads=MANY,
         cannot={**LAST_ONE, **dict.fromkeys(OUTLASTING, "SIGINT waits without limit for what is in progress")},
         lacks=cut_at_once(SIGTERM),
         stops_cleanly_on=SIGINT,
@@ -300,8 +299,6 @@ WSGI = [
     Kind(
         servers.bjoern,
         at_once=1,
-        slow_uploads=0,
-        stalled_readers=0,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
         cannot={

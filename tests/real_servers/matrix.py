@@ -29,8 +29,11 @@ PACKAGES = {
 INTRODUCTION = """# Servers and cases
 
 Written by `make test-servers`: each server, set up as its page says, with each of the
-[cases](../../tests/real_servers/cases.py) and the [hard ones](../../tests/real_servers/hard_cases.py). A `+` works. A
+[cases](../../tests/real_servers/cases.py) the [hard ones](../../tests/real_servers/hard_cases.py) and those of
+[stops](../../tests/real_servers/stop_cases.py). A `+` works. A
 letter does not, for the reason below the table: the case was run, and failed as expected; in brackets, it was not run.
+Slow and stalled clients are 50, on servers with 60 threads where each holds one; but one where there are two processes
+without threads (uwsgi prefork, uwsgi lazy apps).
 """
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from servers.pages import read_pages
-from servers.process import Running, Server, free_port, grace, placed, serve, start
+from servers.process import Running, Server, free_port, grace, placed, serve, start, threads
 
 # What a distribution's configuration has around the part that is on the page.
 CONFIGURATION = """
@@ -51,11 +51,20 @@ def _nginx(
 
 
 def nginx_gunicorn(directory: Path, app: str) -> Running:
-    return _nginx("nginx_gunicorn", directory, app, "--graceful-timeout", str(grace()), "--threads", "6")
+    return _nginx("nginx_gunicorn", directory, app, "--graceful-timeout", str(grace()), "--threads", str(threads()))
 
 
 def nginx_uwsgi(directory: Path, app: str) -> Running:
-    return _nginx("nginx_uwsgi", directory, app, "--worker-reload-mercy", str(grace()), probe_behind="")
+    return _nginx(
+        "nginx_uwsgi",
+        directory,
+        app,
+        "--worker-reload-mercy",
+        str(grace()),
+        "--threads",
+        str(threads()),
+        probe_behind="",
+    )
 
 
 def nginx_uvicorn(directory: Path, app: str) -> Running:

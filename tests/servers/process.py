@@ -26,6 +26,7 @@ from servers.pages import read_pages
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_PATIENCE = 30.0  # seconds until a server that does not answer has failed to start
 GRACE = 2  # seconds that a server is told to wait for live requests when it stops, unless BRIDGE_TEST_GRACE says other
+THREADS = 6  # requests at once, unless BRIDGE_TEST_THREADS says other; the cases have twelve clients leave
 STOP_PATIENCE = 12.0  # seconds until a server that was told to stop has failed to
 
 
@@ -157,6 +158,11 @@ def grace() -> int:
     return int(os.environ.get("BRIDGE_TEST_GRACE", GRACE))
 
 
+def threads() -> int:
+    """How many requests at once the servers are started for from here on, where that is theirs to say."""
+    return int(os.environ.get("BRIDGE_TEST_THREADS", THREADS))
+
+
 def free_port() -> int:
     """A port that nobody listens on, outside of the range that the kernel takes client ports from."""
     while True:
@@ -206,6 +212,7 @@ def placed(text: str, directory: Path, address: Address) -> str:
     """What a page says, at the places of this run."""
     text = text.replace("/run/mysite", str(directory / "run")).replace("/srv/mysite", str(directory))
     text = re.sub(r"\b((?:shutdown[-_]|graceful-|stop_)timeout=)\d+", rf"\g<1>{grace()}", text)
+    text = re.sub(r"\b(numthreads=|processes=2 threads=)\d+", rf"\g<1>{threads()}", text)
     if isinstance(address, str):
         return text
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
