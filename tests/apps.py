@@ -197,6 +197,29 @@ def wsgi_steps(environ: Environ, start_response: Any) -> Iterator[bytes]:
         yield f"data: {step}\n\n".encode()
 
 
+HALF = b"0123456789" * 50
+TAIL = 0.3  # seconds that work goes on, so that a server notices what has happened meanwhile; nothing depends on it
+
+
+def wsgi_waits(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    """Says which process it is in, waits for the test, and says that it goes on.
+
+    With `length=1` or `chunked=1` in the query that is in the middle of the response; else before it.
+    """
+    query = query_of(environ)
+    if "length" in query or "chunked" in query:
+        length = [("Content-Length", str(2 * len(HALF)))] if "length" in query else []
+        start_response("200 OK", [*PLAIN, *length])
+        yield HALF
+    signals.tell(f"{query['token']}-taken", os.getpid())
+    signals.wait(f"{query['token']}-go")
+    time.sleep(TAIL)
+    if "length" in query or "chunked" in query:
+        yield HALF
+    else:
+        yield from answer(start_response, HALF + HALF)
+
+
 class wsgi_endless:  # noqa: N801 - an app that is a class, as PEP 3333 allows
     """Ticks for ever; counts how many were begun and how many closed."""
 
@@ -364,6 +387,7 @@ WSGI_PATHS = {
     "/upload": wsgi_upload,
     "/download": wsgi_download,
     "/steps": wsgi_steps,
+    "/waits": wsgi_waits,
     "/endless": wsgi_endless,
     "/idle": wsgi_idle,
     "/no-content": wsgi_no_content,
@@ -472,6 +496,22 @@ async def asgi_steps(scope: Any, receive: Any, send: Any) -> None:
     await chunk(send, b"", more=False)
 
 
+async def asgi_waits(scope: Any, receive: Any, send: Any) -> None:
+    query = dict(parse_qsl(scope["query_string"].decode()))
+    in_the_middle = "length" in query or "chunked" in query
+    if in_the_middle:
+        await start(send, 200, [*PLAIN, *([("Content-Length", str(2 * len(HALF)))] if "length" in query else [])])
+        await chunk(send, HALF)
+    signals.tell(f"{query['token']}-taken", os.getpid())
+    while not signals.told(f"{query['token']}-go"):
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(TAIL)
+    if in_the_middle:
+        await chunk(send, HALF, more=False)
+    else:
+        await reply(send, HALF + HALF)
+
+
 async def asgi_endless(scope: Any, receive: Any, send: Any) -> None:
     """Ticks for ever and never asks whether the client is still there: it must be cancelled."""
     count("begun")
@@ -570,10 +610,10 @@ async def asgi_clock(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def asgi_facts(scope: Any, receive: Any, send: Any) -> None:
-    root = scope["root_path"].encode()
+    root, path = scope["root_path"].encode(), unquote_to_bytes(scope["raw_path"])
     facts = {
         "root": root.hex(),
-        "path": unquote_to_bytes(scope["raw_path"]).removeprefix(root).hex(),
+        "path": (path.removeprefix(root) if path[len(root) : len(root) + 1] in (b"", b"/") else path).hex(),
         "query": scope["query_string"].hex(),
         "client": scope["client"] and scope["client"][0],
         "protocol": scope["http_version"],
@@ -614,6 +654,7 @@ ASGI_PATHS = {
     "/upload": asgi_upload,
     "/download": asgi_download,
     "/steps": asgi_steps,
+    "/waits": asgi_waits,
     "/endless": asgi_endless,
     "/idle": asgi_idle,
     "/answers-early": asgi_answers_early,

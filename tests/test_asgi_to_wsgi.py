@@ -321,6 +321,45 @@ class TestStream:
             assert served.next() is None
             served.close()
 
+    @pytest.mark.parametrize(
+        ("headers", "resets"), [([], [True, False, False]), ([(b"content-length", b"2")], [False] * 3)]
+    )
+    def test_a_process_that_dies_resets_a_stream_without_a_length(
+        self, headers: list[tuple[bytes, bytes]], resets: list[bool]
+    ) -> None:
+        """On uWSGI, where the end of the connection is else that of the response; once that is whole it ends as ever.
+
+        Twice in the middle, the second time when the server has closed the response, and once behind its end.
+        """
+        seen = []
+        for chunks_taken, closed in ((1, False), (1, True), (3, False)):
+            go_on = Flag()
+
+            async def app(scope: Any, receive: Any, send: Any, go_on: Flag = go_on) -> None:
+                await start(send, 200, headers)
+                await chunk(send, b"1")
+                await go_on.waited()
+                await chunk(send, b"2", more=False)
+
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                client = socket.create_connection(listening.getsockname(), timeout=10)
+                connection, _ = listening.accept()
+            environ = environ_for("GET", "/", uwsgi__version=b"2.0.31", wsgi__input=connection)
+            with client, connection, adapted(app) as adapter, Served(adapter, environ) as served:
+                served.call()
+                assert b"1" == served.next()
+                if chunks_taken > 1:
+                    go_on.set()
+                    assert b"2" == served.rest()
+                if closed:
+                    served.close()
+                linger = connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+                seen.append(linger == b"\1\0\0\0\0\0\0\0")
+                go_on.set()
+                served.close()
+
+        assert resets == seen
+
     def test_start_response_is_called_though_only_the_start_was_sent(self) -> None:
         """The server has status and headers when the call returns; Granian uses them at once."""
         go_on = Flag()

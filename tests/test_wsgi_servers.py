@@ -337,14 +337,18 @@ class TestUwsgi:
 
         assert [b"abcd", b"ef", None, b"gh", b""] == [connection.read(4) for _ in range(5)]
 
-    @pytest.mark.parametrize(("name", "reset"), [("uwsgi.version", True), ("some.version", False)])
-    def test_a_response_that_breaks_off_resets_the_connection(self, name: str, reset: bool) -> None:
-        """So that its end cannot be taken for that of the response."""
+    @pytest.mark.parametrize(
+        ("name", "asked", "reset"),
+        [("uwsgi.version", [True], True), ("uwsgi.version", [True, False], False), ("some.version", [True], False)],
+    )
+    def test_the_connection_can_be_made_to_end_with_a_reset(self, name: str, asked: list[bool], reset: bool) -> None:
+        """So that its end cannot be taken for that of a response that breaks off."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             client = socket.create_connection(listening.getsockname(), timeout=10)
             served, _ = listening.accept()
         with client:
-            Connection({name: "2", "wsgi.input": served}).abort()
+            for each in asked:
+                Connection({name: "2", "wsgi.input": served}).end_with_reset(each)
             served.close()
             if reset:
                 with pytest.raises(ConnectionResetError):

@@ -2176,6 +2176,30 @@ async def test_the_lifespan_without_hooks(adapt: Adapt) -> None:
     await no_thread_is_left(before)
 
 
+def test_nothing_is_left_to_wait_for_behind_the_shutdown() -> None:
+    """Hypercorn cancels the lifespan once it is complete, and takes a worker that is not through with it for failed."""
+    calls: list[str] = []
+    adapter = WsgiToAsgi(hello, shutdown=lambda: calls.append("shutdown"))
+    events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive() -> Event:
+        return events.pop(0)
+
+    async def server() -> None:
+        async def send(event: Event) -> None:
+            if event["type"] == "lifespan.shutdown.complete":
+                calls.append("complete")
+                asyncio.get_running_loop().call_soon(task.cancel)
+
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
+        task = asyncio.ensure_future(adapter(scope, receive, send))
+        await asyncio.wait([task])
+        assert not task.cancelled()
+
+    asyncio.run(server())
+    assert ["shutdown", "complete"] == calls
+
+
 def hooks(kind: str, calls: list[Any]) -> dict[str, Any]:
     """A pair of hooks of some kind; each notes what it is called with."""
 

@@ -161,8 +161,8 @@ class _Chunks:
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._sent_all = self._closed = False
-        # What a path send sends after the head has left.
-        self._file: BinaryIO | None = None
+        self._file: BinaryIO | None = None  # what a path send sends after the head has left
+        conversation.guard()
 
     def __iter__(self) -> Self:
         return self
@@ -219,16 +219,15 @@ class _Chunks:
 
     def _read_file(self) -> bytes:
         """The next block of a path send that came after the head had left."""
-        if self._file is None:
-            return b""
-        block = self._file.read(STEP)
-        if not block:
+        block = self._file.read(STEP) if self._file is not None else b""
+        if self._file is not None and not block:
             self._file.close()
             self._file = None
         return block
 
     def _linger(self) -> None:
         """Stay for what thread-sensitive code still does after the response, Django's signals for one."""
+        self._conversation.unguard()
         if self._conversation.sensitive and not self._conversation.gone:
             self._conversation.linger(self._conversation.side.disconnect_grace)
 

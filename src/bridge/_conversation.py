@@ -27,6 +27,8 @@ class Conversation(Task):
 
     # Nothing of the body is left to be received; until then, `receive` gives http.request events.
     _received_all = False
+    # The connection ends with a reset if the process is killed.
+    _guarded = False
 
     def __init__(self, side: Side, spawn: Spawn, app: ASGIApp, environ: Environ, scope: Scope, body: Body) -> None:
         super().__init__(side, spawn, Connection(environ))
@@ -81,10 +83,27 @@ class Conversation(Task):
         failure.__cause__ = error
         return failure
 
+    def guard(self) -> None:
+        """Until `unguard`, a response without a length must not look whole if this process is killed."""
+        self._guarded = not self.response.measured
+        if self._guarded:
+            self._connection.end_with_reset(True)
+
+    def unguard(self) -> None:
+        """The response is whole, or whoever closes it does so on purpose."""
+        if self._guarded:
+            self._guarded = False
+            self._connection.end_with_reset(False)
+
     def broken(self) -> Exception:
         """As `failure`, of a response that has begun: it breaks off, and must not look complete."""
-        self._connection.abort()
+        self._guarded = False
+        self._connection.end_with_reset(True)
         return self.failure()
+
+    def release(self) -> None:
+        self.unguard()
+        super().release()
 
     # -- on the loop
 

@@ -26,6 +26,7 @@ from bridge._types import Environ
 _RDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
 _GONE: Final = _RDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_REGULAR_CLOSE: Final = struct.pack("ii", 0, 0)
 
 
 def complete(environ: Environ) -> Environ:
@@ -85,17 +86,17 @@ class Connection:
         number = self.descriptor
         return number is not None and bool(events_now(number, _RDHUP) & _GONE)
 
-    def abort(self) -> None:
-        """See to it that a response that breaks off does not look complete.
+    def end_with_reset(self, reset: bool) -> None:
+        """From here on, whoever closes the connection resets it; or closes it as ever again.
 
-        uWSGI 2.0 sends one without Content-Length up to the end of the connection, and closes that as ever when the
-        application raises; with a reset instead, the client or the proxy can tell. Other servers end the connection
-        without the last chunk.
+        uWSGI 2.0 sends a response without Content-Length up to the end of the connection, and closes that as ever when
+        the application raises, as the kernel does when the process is killed. After a reset the client or the proxy can
+        tell that the response is not complete. Other servers end the connection without the last chunk.
         """
-        number = self.descriptor
-        if "uwsgi.version" in self._environ and number is not None:
+        if "uwsgi.version" in self._environ and (number := self.descriptor) is not None:
             with socket.socket(fileno=os.dup(number)) as connection:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                linger = _RESET_ON_CLOSE if reset else _REGULAR_CLOSE
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     def at_hand(self, size: int) -> bool:
         """Whether `size` bytes of the request body are known to be there, so that reading them does not wait."""

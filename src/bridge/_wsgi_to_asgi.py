@@ -169,6 +169,7 @@ class WsgiToAsgi:
         side = self._calls.here()
         for phase, hook in (("startup", self._startup), ("shutdown", self._shutdown)):
             await receive()
+            answer = {"type": f"lifespan.{phase}.complete"}
             try:
                 if phase == "shutdown":
                     await self._calls.drain(side)
@@ -177,10 +178,14 @@ class WsgiToAsgi:
                     await run_hook(self._calls.here(), hook, (state,) if _arguments.takes_argument(hook) else ())
             except Exception as error:
                 _log.exception("the %s hook of the application raised", phase)
-                await send({"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"})
+                answer = {"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"}
+            last = phase == "shutdown" or "message" in answer
+            if last:
+                # Before the answer: Hypercorn cancels what is not over then, and takes its worker for failed.
+                await self._calls.drain(self._calls.here())
+            await send(answer)
+            if last:
                 break
-            await send({"type": f"lifespan.{phase}.complete"})
-        await self._calls.drain(self._calls.here())
 
     def stats(self) -> ThreadStats:
         """Counts of threads and requests, for this process."""

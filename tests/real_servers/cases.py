@@ -9,9 +9,11 @@ import http.client
 import io
 import re
 import secrets
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from signal import SIGINT, SIGTERM, Signals
 
 import pytest
 
@@ -241,14 +243,22 @@ class Cases:
 
         asyncio.run(all_at_once())
 
-    def test_sigterm_ends_live_streams(self, launch: Callable[[], servers.Running], kind: Kind) -> None:
-        """A server that is told to stop does so within its grace, though nobody leaves the streams."""
+    @pytest.mark.parametrize(
+        "how", [SIGTERM, pytest.param(SIGINT, marks=pytest.mark.servers)], ids=lambda how: how.name
+    )
+    def test_a_stop_ends_live_streams(self, launch: Callable[[], servers.Running], kind: Kind, how: Signals) -> None:
+        """A server that is told to stop does so within its grace, though nobody leaves, and the clients can tell."""
         with launch() as server, ExitStack() as streams:
+            responses = []
             for _ in range(min(3, kind.at_once)):
-                connection = streams.enter_context(server.connect())
-                assert apps.TICK == connection.ask("GET", "/endless").read(len(apps.TICK))
+                response = streams.enter_context(server.connect()).ask("GET", "/endless")
+                assert apps.TICK == response.read(len(apps.TICK))
+                responses.append(response)
 
-            server.stop(patience=servers.GRACE + 6)
+            server.stop(how, patience=servers.GRACE + 6)
+            for response in responses:
+                with pytest.raises((http.client.IncompleteRead, ConnectionResetError, ssl.SSLError)):
+                    response.read()
 
     def test_lifespan_runs_once_a_process(self, launch: Callable[[], servers.Running], kind: Kind) -> None:
         """Startup before the first request, in the process that serves; shutdown at its exit."""

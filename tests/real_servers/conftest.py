@@ -1,5 +1,6 @@
 """The fixtures of the cases: one server for all that leave it running, one of their own for those that stop it."""
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -28,9 +29,16 @@ def server(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ser
 
 
 @pytest.fixture
-def launch(kind: Kind, tmp_path: Path) -> Callable[[], servers.Running]:
-    """Start a server for one test."""
-    return lambda: kind.run(tmp_path, app_for(kind))
+def launch(kind: Kind, tmp_path: Path) -> Callable[..., servers.Running]:
+    """Start a server for one test, in a directory of its own each time."""
+    numbers = itertools.count()
+
+    def start(threads: int = 4) -> servers.Running:
+        directory = tmp_path / str(next(numbers))
+        directory.mkdir()
+        return kind.run(directory, app_for(kind).replace("threads=4", f"threads={threads}"))
+
+    return start
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +56,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for name in names_of(item, kind):
                 if name in kind.cannot:
                     item.add_marker(pytest.mark.xfail(reason=kind.cannot[name]))
-                if name in kind.lacks:
-                    item.add_marker(pytest.mark.xfail(reason=kind.lacks[name], run=False))
+                if (reason := kind.why_not_run(name)) is not None:
+                    item.add_marker(pytest.mark.xfail(reason=reason, run=False))
 
 
 class _ByServer(LoadScopeScheduling):  # type: ignore[misc]

@@ -19,6 +19,7 @@ from servers import Connection, Server
 
 long = pytest.mark.servers
 SLOW = 50  # slow clients of each kind, where the server can have so many
+WIDE = 60  # threads then
 
 # What must be refused or survived. RFC 9112 6.3 for the lengths, RFC 9110 5.5 for the values.
 CHUNKED = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -41,10 +42,13 @@ class HardCases:
     """The cases; a subclass says which servers, and what they serve."""
 
     @long
-    def test_slow_uploads_beside_normal_traffic(self, server: Server, kind: Kind) -> None:
-        """Uploads that stand still, 50 where the server has no thread for each: others are served meanwhile."""
-        with ExitStack() as open_ones:
-            slow = [open_ones.enter_context(server.connect()) for _ in range(min(SLOW, kind.slow_uploads))]
+    def test_slow_uploads_beside_normal_traffic(
+        self, launch: Callable[..., Any], kind: Kind, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """50 uploads that stand still, on a server with 60 threads where it has one for each: others are served."""
+        monkeypatch.setenv("BRIDGE_TEST_THREADS", str(WIDE))
+        with launch(threads=WIDE) as server, ExitStack() as open_ones:
+            slow = [open_ones.enter_context(server.connect()) for _ in range(min(SLOW, kind.most_at_once - 1))]
             for connection in slow:
                 connection.head("POST", "/echo", {"Content-Length": 6})
                 connection.send(b"one")
@@ -56,15 +60,19 @@ class HardCases:
                 assert b"onetwo" == connection.response("POST").read()
 
     @long
-    def test_stalled_readers_beside_normal_traffic(self, server: Server, kind: Kind) -> None:
-        """Downloads that nobody reads, as many as leave a thread free: others are served meanwhile and afterwards."""
-        with ExitStack() as open_ones:
-            for _ in range(min(SLOW, kind.stalled_readers)):
-                connection = open_ones.enter_context(server.connect())
-                connection.head("GET", "/download?mib=16")
-            for _ in range(20):
-                assert (200, HELLO) == server.get("/hello")
-        assert (200, HELLO) == server.get("/hello")
+    def test_stalled_readers_beside_normal_traffic(
+        self, launch: Callable[..., Any], kind: Kind, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """50 downloads that nobody reads, on the same: others are served meanwhile and afterwards."""
+        monkeypatch.setenv("BRIDGE_TEST_THREADS", str(WIDE))
+        with launch(threads=WIDE) as server:
+            with ExitStack() as open_ones:
+                for _ in range(min(SLOW, kind.most_at_once - 1)):
+                    connection = open_ones.enter_context(server.connect())
+                    connection.head("GET", "/download?mib=16")
+                for _ in range(20):
+                    assert (200, HELLO) == server.get("/hello")
+            assert (200, HELLO) == server.get("/hello")
 
     @long
     def test_a_client_that_waits_for_100_continue(self, server: Server) -> None:

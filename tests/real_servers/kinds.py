@@ -7,7 +7,7 @@ import http.client
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGINT, SIGTERM
+from signal import SIGINT, SIGTERM, Signals
 from typing import Any
 
 import pytest
@@ -15,13 +15,10 @@ import pytest
 import servers
 
 # Fewer threads than the twelve clients that leave, and less collected than the uploads that are to be streamed.
-OPTIONS = "threads=4, collect=2**18, startup=apps.startup, shutdown=apps.shutdown"
+OPTIONS = "threads=4, collect=2**18, startup=apps.startup, shutdown=apps.shutdown, shutdown_timeout=1.0"
 HELLO = b"Hello, world!\n"
 WSGI_APP = f"bridge.WsgiToAsgi(apps.wsgi_site, {OPTIONS})"
 ASGI_APP = "bridge.AsgiToWsgi(apps.asgi_site, disconnect_grace=1.0)"
-
-
-MANY = 50  # clients that wait and hold no thread meanwhile
 
 
 def always(response: http.client.HTTPResponse) -> bool:
@@ -40,6 +37,9 @@ def with_a_known_length(response: http.client.HTTPResponse) -> bool:
     return with_a_length(response) or response.status in (204, 304)
 
 
+BESIDE = ["slow_uploads_beside_normal_traffic", "stalled_readers_beside_normal_traffic"]
+
+
 @dataclass(frozen=True)
 class Kind:
     """A server as one sets it up, and what can be expected of it.
@@ -54,8 +54,6 @@ class Kind:
     core: bool = False
     keeps_connections: Callable[[http.client.HTTPResponse], bool] = always
     at_once: int = 6
-    slow_uploads: int = 5
-    stalled_readers: int = 3
     streams_uploads: bool = True
     decodes_chunks: bool = True
     stops_cleanly_on: Any = SIGTERM
@@ -64,12 +62,33 @@ class Kind:
     cannot: Mapping[str, str] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def most_at_once(self) -> int:
+        """The requests that it can have in progress: one or two where it has no threads, else as many as it is told."""
+        return self.at_once if self.at_once < 6 else 1000
+
+    def why_not_run(self, case: str) -> str | None:
+        """Why a case is not run here, where it is not."""
+        if self.at_once == 1 and case in BESIDE:
+            return "one request at a time: a slow client holds up all others"
+        return self.lacks.get(case)
+
     def __str__(self) -> str:
         return self.run.__name__
 
     def as_parameter(self) -> Any:
         marks = [pytest.mark.xdist_group(str(self)), *([] if self.core else [pytest.mark.servers])]
         return pytest.param(self, id=str(self), marks=marks)
+
+
+def cut_at_once(*signals: Signals) -> dict[str, str]:
+    """What to say of a server that does not wait for what is in progress when it gets one of these."""
+    return {f"what_ends_within_the_grace_of_a_stop[{how.name}]": f"{how.name} ends it at once" for how in signals}
+
+
+def until_close(reason: str) -> dict[str, str]:
+    """What to say of a server whose responses without a length end as their connections do."""
+    return {f"a_stop_ends_live_streams[{how.name}]": reason for how in (SIGTERM, SIGINT)}
 
 
 UNBOUNDED = "Daphne hands the whole body over as one event, and collects a response without limit for a slow client"
@@ -86,29 +105,39 @@ TLS_END = "Hypercorn waits half a minute for the answer of a client to the end o
 NGINX = {"the_app_answers_while_it_reads": "Nginx sends on no more of the upload once the response has begun"}
 
 ASGI = [
-    Kind(servers.uvicorn_httptools_uvloop, slow_uploads=MANY, core=True),
-    Kind(servers.uvicorn_h11_asyncio, slow_uploads=MANY, core=True),
-    Kind(servers.hypercorn_asyncio, slow_uploads=MANY, core=True),
-    Kind(servers.hypercorn_uvloop, slow_uploads=MANY),
-    Kind(servers.hypercorn_trio, slow_uploads=MANY, core=True),
+    Kind(servers.uvicorn_httptools_uvloop, core=True),
+    Kind(servers.uvicorn_h11_asyncio, core=True),
+    Kind(servers.hypercorn_asyncio, core=True),
+    Kind(servers.hypercorn_uvloop),
+    Kind(servers.hypercorn_trio, core=True),
     Kind(
         servers.daphne,
-        slow_uploads=MANY,
         streams_uploads=False,
         cannot=DAPHNE,
-        lacks={"a_large_upload_takes_little_memory": UNBOUNDED},
+        lacks={"a_large_upload_takes_little_memory": UNBOUNDED, **cut_at_once(SIGTERM, SIGINT)},
     ),
-    Kind(servers.granian_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+    Kind(servers.granian_asgi, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
     Kind(
         servers.hypercorn_tls,
-        slow_uploads=MANY,
-        lacks=dict.fromkeys(["sigterm_ends_live_streams", "shutdown_runs_though_streams_are_live"], TLS_END),
+        lacks=dict.fromkeys(
+            [
+                "a_stop_ends_live_streams",
+                "shutdown_runs_though_streams_are_live",
+                "what_outlasts_the_grace_of_a_stop",
+            ],
+            TLS_END,
+        ),
     ),
-    Kind(servers.nginx_uvicorn, slow_uploads=MANY, cannot=NGINX),
-    Kind(servers.nginx_hypercorn, slow_uploads=MANY, cannot=NGINX),
-    Kind(servers.gunicorn_asgi, slow_uploads=MANY, cannot={"shutdown_runs_though_streams_are_live": KILLED}),
+    Kind(servers.nginx_uvicorn, cannot=NGINX),
+    Kind(servers.nginx_hypercorn, cannot=NGINX),
+    Kind(
+        servers.gunicorn_asgi,
+        cannot={"shutdown_runs_though_streams_are_live": KILLED},
+        lacks=cut_at_once(SIGINT),
+    ),
 ]
 
+OUTLASTING = ["a_stop_ends_live_streams[SIGINT]", "what_outlasts_the_grace_of_a_stop[SIGINT]"]
 BLIND = "the server shows no connection and tells nothing: a leave is noticed at the next write"
 EMPTY_REPLY = {
     "an_exception_before_the_body_is_a_500": "uWSGI logs the traceback, and closes the connection without an answer"
@@ -116,6 +145,7 @@ EMPTY_REPLY = {
 UNDERSCORE = {"a_name_with_an_underscore": "the server takes it for the same as the name with a dash"}
 NO_CONTINUE = {"a_client_that_waits_for_100_continue": "the server does not say 100 Continue"}
 LAST_ONE = {"repeated_headers": "of repeated headers, only the last reaches the app"}
+NO_LENGTH = "without a length, the end of the connection is the end of the response"
 READS_ON = "Cheroot reads the rest of the upload before it sends a response"
 UNTIL_CLOSE = "HTTP/1.0: without a length, the end of the connection is the end of the response"
 WHOLE_FIRST = "Apache hands all of the upload to the daemon process before it takes the response"
@@ -132,6 +162,7 @@ GRANIAN = {
     "an_app_that_sends_nothing_is_told_of_the_leave": BLIND,
     "latin_1_in_a_header": "a value that is no ASCII arrives empty",
 }
+DEAF = {"what_ends_within_the_grace_of_a_stop[SIGINT]": "what is being answered is whole, but an upload is cut off"}
 ONE_LOOP = "bjoern has one thread: while it waits for one app, all clients wait"
 WERKZEUG = {"paths_and_queries[no UTF-8]": "it decodes the path itself, and puts U+FFFD in place of what is no UTF-8"}
 BJOERN = dict.fromkeys(
@@ -140,14 +171,14 @@ BJOERN = dict.fromkeys(
         "a_large_download_waits_for_its_client",
         "clients_that_abort_an_endless_stream_free_its_thread",
         "an_app_that_sends_nothing_is_told_of_the_leave",
-        "sigterm_ends_live_streams",
+        "a_stop_ends_live_streams",
     ],
     ONE_LOOP,
 )
 
 
 def _gunicorn(run: Callable[[Path, str], servers.Running], **more: Any) -> Kind:
-    return Kind(run, forks=True, **more)
+    return Kind(run, forks=True, lacks=cut_at_once(SIGINT), **more)
 
 
 def _uwsgi(
@@ -162,55 +193,61 @@ def _uwsgi(
         stands_still=stands_still,
         forks=True,
         at_once=at_once,
-        slow_uploads=at_once - 1,
-        stalled_readers=min(3, at_once - 1),
         keeps_connections=never,
         cannot={**EMPTY_REPLY, **UNDERSCORE, **NO_CONTINUE, **(cannot or {})},
+        lacks=cut_at_once(SIGTERM, SIGINT),
     )
 
 
 WSGI = [
-    _gunicorn(servers.gunicorn_sync, core=True, keeps_connections=never, at_once=1, slow_uploads=0, stalled_readers=0),
-    _gunicorn(servers.gunicorn_sync_preload, keeps_connections=never, at_once=1, slow_uploads=0, stalled_readers=0),
+    _gunicorn(servers.gunicorn_sync, core=True, keeps_connections=never, at_once=1),
+    _gunicorn(servers.gunicorn_sync_preload, keeps_connections=never, at_once=1),
     _gunicorn(servers.gunicorn_gthread, core=True),
     _gunicorn(servers.gunicorn_gthread_preload, core=True),
     _gunicorn(servers.gunicorn_http2),
     _gunicorn(servers.nginx_gunicorn, cannot=NGINX),
-    _gunicorn(servers.gunicorn_gevent, slow_uploads=MANY, stalled_readers=MANY),
-    _gunicorn(servers.gunicorn_gevent_preload, slow_uploads=MANY, stalled_readers=MANY),
-    _gunicorn(servers.gunicorn_gevent_pywsgi, slow_uploads=MANY, stalled_readers=MANY),
-    _gunicorn(servers.gunicorn_gevent_pywsgi_preload, slow_uploads=MANY, stalled_readers=MANY),
+    _gunicorn(servers.gunicorn_gevent),
+    _gunicorn(servers.gunicorn_gevent_preload),
+    _gunicorn(servers.gunicorn_gevent_pywsgi),
+    _gunicorn(servers.gunicorn_gevent_pywsgi_preload),
     # Waitress calls the app when the body is whole, keeps a connection only behind a declared length, and ends on
     # SIGTERM without a word to Python.
     Kind(
         servers.waitress,
-        slow_uploads=MANY,
         core=True,
         keeps_connections=with_a_length,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
+        cannot=DEAF,
+        lacks=cut_at_once(SIGTERM),
     ),
     Kind(
         servers.waitress_unix,
-        slow_uploads=MANY,
         keeps_connections=with_a_length,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
+        cannot=DEAF,
+        lacks=cut_at_once(SIGTERM),
     ),
     _uwsgi(servers.uwsgi_prefork, 2),
     _uwsgi(servers.uwsgi_lazy_apps, 2),
     _uwsgi(servers.uwsgi_without_threads, 1, stands_still=True),
     _uwsgi(servers.uwsgi_threads, 6),
-    Kind(servers.nginx_uwsgi, forks=True, cannot={**EMPTY_REPLY, **LAST_ONE}),
+    Kind(
+        servers.nginx_uwsgi,
+        forks=True,
+        cannot={**EMPTY_REPLY, **LAST_ONE},
+        lacks=cut_at_once(SIGTERM, SIGINT),
+    ),
     _uwsgi(
         servers.uwsgi_gevent,
         6,
         {"lifespan_runs_once_a_process": "uWSGI runs no atexit function where it has greenlets"},
     ),
-    Kind(servers.apache_daemon, forks=True, cannot=APACHE_DAEMON),
-    Kind(servers.apache_daemon_subinterpreter, forks=True, cannot=APACHE_DAEMON),
-    Kind(servers.apache_embedded, forks=True, cannot=APACHE),
-    Kind(servers.apache_embedded_subinterpreter, forks=True, cannot=APACHE),
+    Kind(servers.apache_daemon, forks=True, cannot=APACHE_DAEMON, lacks=cut_at_once(SIGTERM, SIGINT)),
+    Kind(servers.apache_daemon_subinterpreter, forks=True, cannot=APACHE_DAEMON, lacks=cut_at_once(SIGTERM, SIGINT)),
+    Kind(servers.apache_embedded, forks=True, cannot=APACHE, lacks=cut_at_once(SIGTERM, SIGINT)),
+    Kind(servers.apache_embedded_subinterpreter, forks=True, cannot=APACHE, lacks=cut_at_once(SIGTERM, SIGINT)),
     Kind(servers.granian_wsgi, forks=True, cannot=GRANIAN, lacks=UNDERSCORE),
     Kind(
         servers.cheroot,
@@ -220,42 +257,56 @@ WSGI = [
             **LAST_ONE,
         },
     ),
-    Kind(servers.werkzeug, cannot=WERKZEUG, keeps_connections=never, stops_cleanly_on=SIGINT),
+    Kind(
+        servers.werkzeug,
+        cannot=WERKZEUG,
+        keeps_connections=never,
+        stops_cleanly_on=SIGINT,
+        lacks=cut_at_once(SIGTERM, SIGINT),
+    ),
     Kind(
         servers.wsgiref,
         keeps_connections=never,
         at_once=1,
-        slow_uploads=0,
-        stalled_readers=0,
         decodes_chunks=False,
         stops_cleanly_on=SIGINT,
         cannot={
             "an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": UNTIL_CLOSE,
             **UNDERSCORE,
             **NO_CONTINUE,
+            **until_close(UNTIL_CLOSE),
         },
+        lacks=cut_at_once(SIGTERM, SIGINT),
     ),
     Kind(
         servers.django_runserver,
         keeps_connections=with_a_known_length,
         decodes_chunks=False,
         stops_cleanly_on=SIGINT,
-        lacks={"an_exception_in_the_middle_is_a_broken_response": "it keeps the connection open after an exception"},
+        cannot=until_close(NO_LENGTH),
+        lacks={
+            "an_exception_in_the_middle_is_a_broken_response": "it keeps the connection open after an exception",
+            **cut_at_once(SIGTERM, SIGINT),
+        },
     ),
-    Kind(servers.gevent_pywsgi, slow_uploads=MANY),
-    Kind(servers.eventlet, slow_uploads=MANY, cannot=LAST_ONE, stops_cleanly_on=SIGINT),
+    Kind(servers.gevent_pywsgi, lacks=cut_at_once(SIGINT)),
+    Kind(
+        servers.eventlet,
+        cannot={**LAST_ONE, **dict.fromkeys(OUTLASTING, "SIGINT waits without limit for what is in progress")},
+        lacks=cut_at_once(SIGTERM),
+        stops_cleanly_on=SIGINT,
+    ),
     Kind(
         servers.bjoern,
         at_once=1,
-        slow_uploads=0,
-        stalled_readers=0,
         streams_uploads=False,
         stops_cleanly_on=SIGINT,
         cannot={
             "a_large_upload_takes_little_memory": "bjoern collects the body in memory",
             "repeated_headers": "bjoern joins cookies without a separator",
             "pipelined_requests_are_answered_in_order": "bjoern answers the first only",
+            "what_outlasts_the_grace_of_a_stop[SIGINT]": ONE_LOOP,
         },
-        lacks=BJOERN,
+        lacks={**BJOERN, **cut_at_once(SIGTERM)},
     ),
 ]

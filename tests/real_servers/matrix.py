@@ -30,9 +30,11 @@ PACKAGES = {
 INTRODUCTION = """# Servers and cases
 
 Written by `make test-servers`: each server, set up as its page says, with each of the
-[cases](../../tests/real_servers/cases.py), the [hard ones](../../tests/real_servers/hard_cases.py) and those of
-[HTTP/2](../../tests/real_servers/test_http2.py). A `+` works. A letter does not, for the reason below the table: the
-case was run, and failed as expected; in brackets, it was not run.
+[cases](../../tests/real_servers/cases.py), the [hard ones](../../tests/real_servers/hard_cases.py), those of
+[stops](../../tests/real_servers/stop_cases.py) and those of [HTTP/2](../../tests/real_servers/test_http2.py). A `+`
+works. A letter does not, for the reason below the table: the case was run, and failed as expected; in brackets, it was
+not run. Slow and stalled clients are 50, on servers with 60 threads where each holds one; but one where there are two
+processes without threads (uwsgi prefork, uwsgi lazy apps).
 """
 TABLES: dict[str, Sequence[Kind]] = {
     "A WSGI app on ASGI servers": ASGI,

@@ -8,6 +8,7 @@ import servers
 from real_servers.cases import Cases
 from real_servers.hard_cases import HardCases
 from real_servers.kinds import ASGI, Kind
+from real_servers.stop_cases import StopCases
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -18,7 +19,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
 
-class TestAsgiServers(Cases, HardCases):
+class TestAsgiServers(Cases, HardCases, StopCases):
     """A WSGI app on ASGI servers."""
 
     broken_upload = "ClientDisconnected"

@@ -6,6 +6,7 @@ import servers
 from real_servers.cases import Cases
 from real_servers.hard_cases import HardCases
 from real_servers.kinds import HELLO, WSGI, Kind
+from real_servers.stop_cases import StopCases
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -16,7 +17,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
 
-class TestWsgiServers(Cases, HardCases):
+class TestWsgiServers(Cases, HardCases, StopCases):
     """An ASGI app on WSGI servers."""
 
     broken_upload = "ClientLeft"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from servers.pages import read_pages
-from servers.process import GRACE, ROOT, Running, Server, free_port, placed, start, write_site
+from servers.process import ROOT, Running, Server, free_port, grace, placed, start, threads, write_site
 
 USER = "www-data"
 # What a distribution's configuration has around the part that is on the page.
@@ -43,7 +43,7 @@ Include {directory}/site.conf
 
 
 @contextmanager
-def _apache(name: str, app: str, threads: int) -> Iterator[Server]:
+def _apache(name: str, app: str, most: int, daemon: str = "", alias: str = "/") -> Iterator[Server]:
     environment = Path(subprocess.check_output([ROOT / "scripts" / "apache.sh"], text=True).strip())
     module = subprocess.check_output([environment / "bin" / "mod_wsgi-express", "module-config"], text=True)
     directory = Path(tempfile.mkdtemp(prefix="bridge-test-", dir="/var/tmp"))
@@ -55,37 +55,41 @@ def _apache(name: str, app: str, threads: int) -> Iterator[Server]:
             (directory / writable).chmod(0o777)
         address = ("127.0.0.1", free_port())
         site = placed(read_pages()[name].files["site.conf"], directory, address)
-        (directory / "site.conf").write_text(site.replace("shutdown-timeout=10", f"shutdown-timeout={GRACE}"))
+        site = site.replace("WSGIDaemonProcess mysite", f"WSGIDaemonProcess mysite {daemon}")
+        site = site.replace("WSGIScriptAlias /", f"WSGIScriptAlias {alias}", 1)
+        (directory / "site.conf").write_text(site)
         configuration = CONFIGURATION.format(
             directory=directory,
             host=address[0],
             port=address[1],
             user=f"User {USER}\nGroup {USER}" if os.getuid() == 0 else "",
             module=module,
-            threads=threads,
-            grace=GRACE,
+            threads=most,
+            grace=grace(),
         )
         (directory / "httpd.conf").write_text(configuration)
         command = ["/usr/sbin/apache2", "-f", str(directory / "httpd.conf"), "-DFOREGROUND"]
         # What it serves is what it can read: the copies in the environment and in the directory.
         unset, logs = {"PYTHONPATH": ""}, [directory / "run" / "error.log"]
-        with start(name, directory, command, address, environment=unset, more_logs=logs) as server:
+        probe = f"{alias.rstrip('/')}/hello"
+        with start(name, directory, command, address, environment=unset, more_logs=logs, probe=probe) as server:
             yield server
     finally:
         shutil.rmtree(directory)
 
 
-def apache_daemon(directory: Path, app: str) -> Running:
-    return _apache("apache_daemon", app, threads=64)
+def apache_daemon(directory: Path, app: str, daemon: str = "", alias: str = "/") -> Running:
+    """`daemon` are further options of WSGIDaemonProcess; the app is below `alias`."""
+    return _apache("apache_daemon", app, most=64, daemon=daemon, alias=alias)
 
 
 def apache_daemon_subinterpreter(directory: Path, app: str) -> Running:
-    return _apache("apache_daemon_subinterpreter", app, threads=64)
+    return _apache("apache_daemon_subinterpreter", app, most=64)
 
 
 def apache_embedded(directory: Path, app: str) -> Running:
-    return _apache("apache_embedded", app, threads=8)
+    return _apache("apache_embedded", app, most=max(8, threads()))
 
 
 def apache_embedded_subinterpreter(directory: Path, app: str) -> Running:
-    return _apache("apache_embedded_subinterpreter", app, threads=8)
+    return _apache("apache_embedded_subinterpreter", app, most=max(8, threads()))

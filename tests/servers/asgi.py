@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from servers.certificates import certified
-from servers.process import GRACE, Running, serve
+from servers.process import Running, grace, serve
 
 
 def _uvicorn(name: str, directory: Path, app: str) -> Running:
-    return serve(name, directory, app, ["--timeout-graceful-shutdown", str(GRACE)])
+    return serve(name, directory, app, ["--timeout-graceful-shutdown", str(grace())])
 
 
 def uvicorn_httptools_uvloop(directory: Path, app: str) -> Running:
@@ -19,7 +19,7 @@ def uvicorn_h11_asyncio(directory: Path, app: str) -> Running:
 
 
 def _hypercorn(name: str, directory: Path, app: str) -> Running:
-    return serve(name, directory, app, ["--graceful-timeout", str(GRACE)])
+    return serve(name, directory, app, ["--graceful-timeout", str(grace())])
 
 
 def hypercorn_asyncio(directory: Path, app: str) -> Running:
@@ -35,7 +35,7 @@ def hypercorn_trio(directory: Path, app: str) -> Running:
 
 
 def _hypercorn_tls(directory: Path, app: str, *more: str) -> Running:
-    return serve("hypercorn_tls", directory, app, ["--graceful-timeout", str(GRACE), *more], tls=certified(directory))
+    return serve("hypercorn_tls", directory, app, ["--graceful-timeout", str(grace()), *more], tls=certified(directory))
 
 
 def hypercorn_tls(directory: Path, app: str) -> Running:
@@ -55,22 +55,27 @@ def daphne(directory: Path, app: str) -> Running:
 
 
 def granian_asgi(directory: Path, app: str) -> Running:
-    return serve("granian_asgi", directory, app, ["--workers-kill-timeout", str(GRACE)])
+    return serve("granian_asgi", directory, app, ["--workers-kill-timeout", str(grace())])
 
 
 def granian_asgi_tls(directory: Path, app: str) -> Running:
-    more = ["--workers-kill-timeout", str(GRACE)]
+    more = ["--workers-kill-timeout", str(grace())]
     return serve("granian_asgi_tls", directory, app, more, tls=certified(directory))
 
 
 def gunicorn_asgi(directory: Path, app: str) -> Running:
-    return serve("gunicorn_asgi", directory, app, ["--graceful-timeout", str(GRACE)])
+    return serve("gunicorn_asgi", directory, app, ["--graceful-timeout", str(grace())])
+
+
+def gunicorn_asgi_hooks(directory: Path, app: str) -> Running:
+    # The worker takes half a second beside its grace, and the adapter its `shutdown_timeout`.
+    return serve("gunicorn_asgi_hooks", directory, app, ["--graceful-timeout", "10"])
 
 
 def gunicorn_asgi_http2(directory: Path, app: str) -> Running:
-    more = ["--graceful-timeout", str(GRACE)]
+    more = ["--graceful-timeout", str(grace())]
     return serve("gunicorn_asgi_http2", directory, app, more, tls=certified(directory))
 
 
 def gunicorn_asgi_h2c(directory: Path, app: str) -> Running:
-    return serve("gunicorn_asgi_h2c", directory, app, ["--graceful-timeout", str(GRACE)])
+    return serve("gunicorn_asgi_h2c", directory, app, ["--graceful-timeout", str(grace())])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from servers.certificates import certified
 from servers.pages import read_pages
-from servers.process import GRACE, Running, Server, free_port, placed, serve, start
+from servers.process import Running, Server, free_port, grace, placed, serve, start, threads
 
 # What a distribution's configuration has around the part that is on the page.
 CONFIGURATION = """
@@ -59,31 +59,45 @@ def _nginx(
 
 
 def nginx_gunicorn(directory: Path, app: str) -> Running:
-    return _nginx("nginx_gunicorn", directory, app, "--graceful-timeout", str(GRACE), "--threads", "6")
+    return _nginx("nginx_gunicorn", directory, app, "--graceful-timeout", str(grace()), "--threads", str(threads()))
 
 
 def nginx_http2_gunicorn(directory: Path, app: str) -> Running:
-    more = ["--graceful-timeout", str(GRACE), "--threads", "6"]
+    more = ["--graceful-timeout", str(grace()), "--threads", "6"]
     return _nginx("nginx_http2_gunicorn", directory, app, *more, tls=certified(directory))
 
 
 def nginx_http2_uvicorn(directory: Path, app: str) -> Running:
-    more = ["--timeout-graceful-shutdown", str(GRACE)]
+    more = ["--timeout-graceful-shutdown", str(grace())]
     return _nginx("nginx_http2_uvicorn", directory, app, *more, tls=certified(directory))
 
 
 def nginx_uwsgi(directory: Path, app: str) -> Running:
-    return _nginx("nginx_uwsgi", directory, app, "--worker-reload-mercy", str(GRACE), probe_behind="")
+    return _nginx(
+        "nginx_uwsgi",
+        directory,
+        app,
+        "--worker-reload-mercy",
+        str(grace()),
+        "--threads",
+        str(threads()),
+        probe_behind="",
+    )
 
 
 def nginx_uvicorn(directory: Path, app: str) -> Running:
-    return _nginx("nginx_uvicorn", directory, app, "--timeout-graceful-shutdown", str(GRACE))
+    return _nginx("nginx_uvicorn", directory, app, "--timeout-graceful-shutdown", str(grace()))
 
 
 def nginx_hypercorn(directory: Path, app: str) -> Running:
-    return _nginx("nginx_hypercorn", directory, app, "--graceful-timeout", str(GRACE))
+    return _nginx("nginx_hypercorn", directory, app, "--graceful-timeout", str(grace()))
 
 
 def nginx_prefix(directory: Path, app: str) -> Running:
-    more = ["--timeout-graceful-shutdown", str(GRACE)]
+    more = ["--timeout-graceful-shutdown", str(grace())]
     return _nginx("nginx_prefix", directory, app, *more, probe="/shop/hello")
+
+
+def nginx_uwsgi_mounted(directory: Path, app: str) -> Running:
+    more = ["--worker-reload-mercy", str(grace())]
+    return _nginx("nginx_uwsgi_mounted", directory, app, *more, probe="/shop/hello", probe_behind="")

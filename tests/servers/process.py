@@ -25,7 +25,8 @@ from servers.pages import read_pages
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_PATIENCE = 30.0  # seconds until a server that does not answer has failed to start
-GRACE = 2  # seconds that a server is told to wait for live requests when it stops
+GRACE = 2  # seconds that a server is told to wait for live requests when it stops, unless BRIDGE_TEST_GRACE says other
+THREADS = 6  # requests at once, unless BRIDGE_TEST_THREADS says other; the cases have twelve clients leave
 STOP_PATIENCE = 12.0  # seconds until a server that was told to stop has failed to
 
 
@@ -41,6 +42,7 @@ class Server:
     tls: ssl.SSLContext | None = None
     more_logs: list[Path] = field(default_factory=list)
     stopped: bool = False
+    ending: list[psutil.Process] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -102,12 +104,20 @@ class Server:
 
     def stop(self, how: signal.Signals = signal.SIGTERM, patience: float = STOP_PATIENCE) -> None:
         """Send `how`, wait for the exit of the process and of its children."""
+        self.begin_stop(how)
+        self.wait_for_end(how, patience)
+
+    def begin_stop(self, how: signal.Signals) -> None:
+        """Send `how`; the processes that are there now are to end."""
         assert self.process.poll() is None, f"{self.name} died with {self.process.returncode}\n{self.log()}"
-        family = self.family()
+        self.ending = self.family()
         self.process.send_signal(how)
+
+    def wait_for_end(self, how: signal.Signals, patience: float = STOP_PATIENCE) -> None:
+        """Return once the processes have ended that were there at `begin_stop(how)`."""
         sent = time.monotonic()
         deadline = sent + patience
-        while (left := [member for member in family if self._alive(member)]) and time.monotonic() < deadline:
+        while (left := [member for member in self.ending if self._alive(member)]) and time.monotonic() < deadline:
             time.sleep(0.01)
             if self.name == "wsgiref" and how is signal.SIGINT and time.monotonic() > sent + 1:
                 # It takes an interrupt that comes while it writes for an error of that request.
@@ -143,6 +153,16 @@ def _kibibytes(status: Path, key: str) -> int:
     return int(re.search(rf"{key}:\s+(\d+) kB", status.read_text())[1])  # type: ignore[index]
 
 
+def grace() -> int:
+    """The grace of the servers that are started from here on, in seconds."""
+    return int(os.environ.get("BRIDGE_TEST_GRACE", GRACE))
+
+
+def threads() -> int:
+    """How many requests at once the servers are started for from here on, where that is theirs to say."""
+    return int(os.environ.get("BRIDGE_TEST_THREADS", THREADS))
+
+
 def free_port() -> int:
     """A port that nobody listens on, outside of the range that the kernel takes client ports from."""
     while True:
@@ -174,7 +194,7 @@ def serve(
         (directory / file).parent.mkdir(exist_ok=True)
         (directory / file).write_text(placed(text, directory, address))
     program, *words = (placed(word, directory, address) for word in setup.words())
-    command = [program, *more, *words]
+    command = [program, *more, *without(words, more)]
     return start(name, directory, command, address, tls=tls, environment=environment, ready=ready, probe=probe)
 
 
@@ -191,12 +211,28 @@ def write_site(directory: Path, app: str) -> None:
 def placed(text: str, directory: Path, address: Address) -> str:
     """What a page says, at the places of this run."""
     text = text.replace("/run/mysite", str(directory / "run")).replace("/srv/mysite", str(directory))
+    text = re.sub(r"\b((?:shutdown[-_]|graceful-|stop_)timeout=)\d+", rf"\g<1>{grace()}", text)
+    text = re.sub(r"\b(numthreads=|processes=2 threads=)\d+", rf"\g<1>{threads()}", text)
     if isinstance(address, str):
         return text
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     # 8001 is a server behind a proxy.
     text = re.sub(r"127\.0\.0\.1:800[01]", f"{host}:{address[1]}", text)
     return text.replace("127.0.0.1", address[0]).replace("8000", str(address[1]))
+
+
+def without(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The `words` of a page without those of `options` that it gives too: the last one would win."""
+    names = {option.partition("=")[0] for option in options if option.startswith("--")}
+    left: list[str] = []
+    given = iter(words)
+    for word in given:
+        name, equals, _ = word.partition("=")
+        if name not in names:
+            left.append(word)
+        elif not equals:
+            next(given)
+    return left
 
 
 def own_program(name: str) -> str:
@@ -244,6 +280,8 @@ def start(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell has it ignored in what runs in its background, and Python leaves it so.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     server = Server(name, process, address, log_path, Signals(directory / "signals"), tls, list(more_logs))
     try:

@@ -5,11 +5,11 @@ import textwrap
 from pathlib import Path
 
 from servers.certificates import certified
-from servers.process import GRACE, ROOT, Running, serve
+from servers.process import ROOT, Running, grace, serve, threads
 
 
 def _gunicorn(name: str, directory: Path, app: str, *more: str) -> Running:
-    return serve(name, directory, app, ["--graceful-timeout", str(GRACE), *more])
+    return serve(name, directory, app, ["--graceful-timeout", str(grace()), *more])
 
 
 def gunicorn_sync(directory: Path, app: str) -> Running:
@@ -21,15 +21,15 @@ def gunicorn_sync_preload(directory: Path, app: str) -> Running:
 
 
 def gunicorn_gthread(directory: Path, app: str) -> Running:
-    return _gunicorn("gunicorn_gthread", directory, app, "--threads", "6")
+    return _gunicorn("gunicorn_gthread", directory, app, "--threads", str(threads()))
 
 
 def gunicorn_gthread_preload(directory: Path, app: str) -> Running:
-    return _gunicorn("gunicorn_gthread", directory, app, "--threads", "6", "--preload")
+    return _gunicorn("gunicorn_gthread", directory, app, "--threads", str(threads()), "--preload")
 
 
 def gunicorn_http2(directory: Path, app: str) -> Running:
-    more = ["--graceful-timeout", str(GRACE), "--threads", "6"]
+    more = ["--graceful-timeout", str(grace()), "--threads", str(threads())]
     return serve("gunicorn_http2", directory, app, more, tls=certified(directory))
 
 
@@ -63,17 +63,18 @@ def gunicorn_gevent_pywsgi_preload(directory: Path, app: str) -> Running:
 
 
 def waitress(directory: Path, app: str) -> Running:
-    return serve("waitress", directory, app, ["--threads=6"])
+    return serve("waitress", directory, app, [f"--threads={threads()}"])
 
 
 def waitress_unix(directory: Path, app: str) -> Running:
-    return serve("waitress_unix", directory, app, ["--threads=6"], unix=True)
+    return serve("waitress_unix", directory, app, [f"--threads={threads()}"], unix=True)
 
 
 def _uwsgi(name: str, directory: Path, app: str, *, processes: int = 1, forked_after_import: bool = False) -> Running:
     # A worker that is told to stop while it imports the app catches the signal there, and goes on without it.
     ready = ("ready in", 1 if forked_after_import else processes)
-    return serve(name, directory, app, ["--worker-reload-mercy", str(GRACE)], ready=ready)
+    more = ["--worker-reload-mercy", str(grace()), *(["--threads", str(threads())] if name == "uwsgi_threads" else [])]
+    return serve(name, directory, app, more, ready=ready)
 
 
 def uwsgi_prefork(directory: Path, app: str) -> Running:
@@ -100,11 +101,12 @@ def uwsgi_gevent(directory: Path, app: str) -> Running:
 
 
 def granian_wsgi(directory: Path, app: str) -> Running:
-    return serve("granian_wsgi", directory, app, ["--workers-kill-timeout", str(GRACE)])
+    more = ["--workers-kill-timeout", str(grace()), "--blocking-threads", str(threads())]
+    return serve("granian_wsgi", directory, app, more)
 
 
 def granian_wsgi_tls(directory: Path, app: str) -> Running:
-    more = ["--workers-kill-timeout", str(GRACE)]
+    more = ["--workers-kill-timeout", str(grace())]
     return serve("granian_wsgi_tls", directory, app, more, tls=certified(directory))
 
 

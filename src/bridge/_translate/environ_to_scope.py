@@ -45,8 +45,11 @@ def _scope(environ: Environ, outer: Scope | None) -> Scope:
     root: str = get("SCRIPT_NAME", "")
     native: str = get("PATH_INFO", "")
     if root:
-        root = root.rstrip("/")
-        native = f"{root}/{native}" if native and native[0] != "/" else root + native
+        # RFC 3875 4.1.5 wants a slash in front. Gunicorn and Granian cut one that is not there: told of /shop and asked
+        # for /shopping, they say "ping". That is not below the root, and must not pass for /shop/ping.
+        cut = root.rstrip("/")
+        native = f"{cut}/{native}" if native and native[0] != "/" and cut != root else cut + native
+        root = cut
     if not native:
         native = "/"
     address = get("REMOTE_ADDR")

@@ -115,6 +115,11 @@ class Response:
         return items
 
     @property
+    def measured(self) -> bool:
+        """Whether its client knows where it ends without being told: it has a length, or no body."""
+        return self.bodyless or self._length is not None
+
+    @property
     def filled(self) -> bool:
         """Whether as many bytes have been sent as may be sent, so that only the end can follow."""
         return self._left == 0
