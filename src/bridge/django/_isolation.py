@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 
 from bridge._loop_body import LoopBody
 from bridge._types import Environ, StartResponse
+from bridge.django._streams import Nothing
 
 
 class _Thread(threading.local):
@@ -52,7 +53,7 @@ def isolated(
     context = copy_context()
     body: Any = context.run(handler, environ, start_response)
     # A server may know its own file wrapper by its type.
-    return _Body(context, body) if isinstance(body, HttpResponseBase | LoopBody) else body
+    return _Body(context, body) if isinstance(body, HttpResponseBase | LoopBody | Nothing) else body
 
 
 class _Body:

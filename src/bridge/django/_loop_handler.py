@@ -23,7 +23,7 @@ from bridge.django import _modes, _streams
 from bridge.django._handler import BLOCK, headers
 from bridge.django._http_request import Request
 from bridge.django._settings import Settings
-from bridge.django._signals import only_django_listens
+from bridge.django._signals import closes_at_once, only_django_listens
 
 
 class LoopHandler(BaseHandler):
@@ -115,8 +115,12 @@ class _Chain(LoopWork):
         if not only_django_listens(signals.request_started):
             await signals.request_started.asend(sender=type(handler), environ=environ)
         request = handler.request_class(environ)
-        request.portal = handler.portal
-        response: Any = await handler.get_response_async(request)
+        request._portal = handler.portal
+        try:
+            response: Any = await handler.get_response_async(request)
+        except BaseException:
+            request.close()
+            raise
         self._made = response
         response._handler_class = type(handler)
         items = exchange.answer(response)
@@ -139,7 +143,9 @@ class _Chain(LoopWork):
     def close(self) -> None:
         """As ever; but what took no thread so far needs none for its end."""
         self.taker.finish(())
-        if self.lease.taken or self.taker.spool is not None or not only_django_listens(signals.request_finished):
+        made = self._made
+        quick = only_django_listens(signals.request_finished) if made is None else closes_at_once(made)
+        if self.lease.taken or self.taker.spool is not None or not quick:
             super().close()
         else:
             self.lease.end(self.end_here)
