@@ -8,6 +8,9 @@ import pytest
 
 import django_report
 
+# Each starts processes that import Django.
+pytestmark = pytest.mark.timeout(120)
+
 OURS = "bridge.django.BridgeMiddleware"
 HERE = "report_project.middleware."
 URLS = "report_project."

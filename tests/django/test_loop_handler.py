@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django import urls
+from django.conf.urls.i18n import i18n_patterns
 from django.core import signals
 from django.test import override_settings
 
@@ -160,6 +162,20 @@ class TestOnTheLoop:
             assert "de" == face.ask("/async_state?set=de").json()["in_thread"]["variable"]
             assert "unset" == face.ask("/async_state").json()["before"]["local"]
 
+    def test_caches_live_on(self, settings: dict[str, Any]) -> None:
+        """They may hold connections; but requests at once have each its own."""
+        with served(**settings) as face, contextlib.ExitStack() as stack:
+            first, second = (face.ask("/async_cached").json()["cache"] for _ in range(2))
+            assert first == second
+            django_site.held.clear()
+            opened = [stack.enter_context(face.open("/async_holds_cache")) for _ in range(3)]
+            until(lambda: 3 == len(django_site.held))
+            assert 3 == len(set(django_site.held))
+            assert first in django_site.held
+            for each in opened:
+                each.leave()
+            assert face.ask("/async_cached").json()["cache"] in django_site.held
+
 
 def _streams(face: Asgi) -> int:
     return sum(len(side.streams) for side in face.app._calls._process().sides.values())
@@ -176,6 +192,18 @@ def test_the_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
             waiting.leave()
     finally:
         del django_site.async_waits.bridge_on_loop  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", ["/en/waits", "/de/waits"])
+def test_patterns_in_languages(path: str) -> None:
+    """`i18n_patterns`: the view is found in each of them, and nobody is left with the language."""
+    patterns = (*i18n_patterns(urls.path("waits", django_site.async_waits)), *django_site.urlpatterns)
+    middleware = ["django.middleware.locale.LocaleMiddleware"]
+    with served(ROOT_URLCONF=patterns, MIDDLEWARE=middleware, **NAMED) as face, face.open(path) as waiting:
+        until(lambda: "waits" in dict(django_site.events))
+        assert b"hello\n" == face.ask("/hello").body  # in the only thread
+        assert "en" == face.ask("/async_state").json()["before"]["language"]
+        waiting.leave()
 
 
 def test_an_urlconf_that_cannot_be_imported_is_shown_as_ever() -> None:

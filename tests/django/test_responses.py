@@ -19,7 +19,7 @@ from django.test import override_settings
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-import django_site
+import django_site  # noqa: F401  # sets Django up
 from bridge.django import get_asgi_application, get_wsgi_application
 from callers_asgi import Flag, until
 from django_faces import Asgi, Wsgi

@@ -162,8 +162,8 @@ def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
 def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     """A response that is there as a whole.
 
-    Behind `WsgiToAsgi` it is closed at once, so that one crossing takes it to the loop; but what a project does then may
-    take its time, and the client is not to wait for that.
+    Behind `WsgiToAsgi` it is closed at once, so that one crossing takes it to the loop; but what a project does then
+    may take its time, and the client is not to wait for that.
     """
     if "asgi.scope" not in environ or not closes_at_once(response):
         return cast(Iterable[bytes], response)

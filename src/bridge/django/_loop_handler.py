@@ -10,7 +10,7 @@ from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import get_path_info, get_script_name
 from django.db import close_old_connections, reset_queries
 from django.http import FileResponse
-from django.urls import get_resolver, set_script_prefix
+from django.urls import set_script_prefix
 
 from bridge._call_thread import Side
 from bridge._calls import run_in_thread
@@ -22,6 +22,7 @@ from bridge._types import Environ, Scope
 from bridge.django import _modes, _streams
 from bridge.django._handler import BLOCK, headers
 from bridge.django._http_request import Request
+from bridge.django._isolation import LoopCaches, keep_caches_in
 from bridge.django._settings import Settings
 from bridge.django._signals import closes_at_once, only_django_listens
 
@@ -35,6 +36,7 @@ class LoopHandler(BaseHandler):
         self.portal = portal
         self._named = chosen.on_loop
         self._loaded = False
+        self.caches = LoopCaches()
         self._native = all(map(_modes.is_native, settings.MIDDLEWARE))
 
     def takes(self, environ: Environ) -> bool:
@@ -42,7 +44,7 @@ class LoopHandler(BaseHandler):
         if not (self._native or self._named or _modes.marked):
             return False
         try:
-            view = get_resolver().resolve(get_path_info(environ) or "/").func
+            view = _modes.view_at(get_path_info(environ) or "/")
         except Exception:
             # There is none, or the URLconf cannot be imported: the other handler shows what is wrong.
             return False
@@ -105,12 +107,14 @@ class _Chain(LoopWork):
         super().__init__(exchange, exchange._response, copy_context(), _enter)
         self._handler = handler
         self._made: Any = None
+        self._caches: list[Any] | None = None
 
     async def work(self) -> None:
         exchange, handler = self.taker, self._handler
         if exchange.spool is not None:
             await run_in_thread(exchange.side, exchange.open_spool)
         environ = exchange.environ
+        self._caches = handler.caches.find()
         set_script_prefix(get_script_name(environ))
         if not only_django_listens(signals.request_started):
             await signals.request_started.asend(sender=type(handler), environ=environ)
@@ -138,6 +142,8 @@ class _Chain(LoopWork):
             else:
                 signals.request_finished.send(sender=type(self._handler))
         finally:
+            if self._caches is not None:
+                keep_caches_in(self._caches)
             self.taker.clean_up()
 
     def close(self) -> None:
