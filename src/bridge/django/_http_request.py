@@ -66,8 +66,12 @@ def take_chunked(environ: Environ) -> None:
     if not environ.get("wsgi.input_terminated"):
         return
     spool: IO[bytes] = SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115  # Input closes it
-    while data := environ["wsgi.input"].read(_STEP):
-        spool.write(data)
+    try:
+        while data := environ["wsgi.input"].read(_STEP):
+            spool.write(data)
+    except BaseException:
+        spool.close()
+        raise
     environ["CONTENT_LENGTH"] = str(spool.tell())
     del environ["HTTP_TRANSFER_ENCODING"]  # it is no longer in any (RFC 9112 7.1.3)
     spool.seek(0)
