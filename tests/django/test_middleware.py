@@ -210,7 +210,7 @@ class TestServerTiming:
         assert said.startswith(f'hops;desc="{hops}", hop-wait;dur=')
 
     def test_hops_in_a_thread_of_djangos_asgi_handler(self) -> None:
-        """Sync only middleware brings the whole chain there: out, back to the loop for Django's core, out to the view."""
+        """Sync only middleware brings the chain there: out, back for the core of Django, and out to the view."""
         chain = ["bridge.django.BridgeMiddleware", "django_site.thread_middleware"]
         with override_settings(BRIDGE={"SERVER_TIMING": True}, MIDDLEWARE=chain):
             face = Asgi(Plain(ASGIHandler()), sends_from_its_task=False)
