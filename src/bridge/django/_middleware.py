@@ -42,9 +42,7 @@ class BridgeMiddleware:
         bridge = self._introduce(request)
         if self._async:
             return self._acall(request, bridge)
-        # A worker thread has been crossed to, asgiref's under Django's ASGI handler; a server's own thread has not.
-        crossed = current.host is not None or _is_for_a_loop(request)
-        hops = _hops.begin(2 if crossed else 0) if self._timing else None
+        hops = _hops.begin(_crossed(request)) if self._timing else None
         found = self._portal.be_found()
         try:
             response: HttpResponseBase = self._get_response(request)
@@ -93,4 +91,9 @@ class BridgeMiddleware:
 
 def _is_for_a_loop(request: HttpRequest) -> bool:
     """Whether it is a request of Django's ASGI handler, or of its async test client."""
-    return hasattr(request, "scope") and not isinstance(request, Request)
+    return not isinstance(request, Request) and hasattr(request, "scope")
+
+
+def _crossed(request: HttpRequest) -> int:
+    """The hops to the thread that this is, and back: of a pool, or of asgiref's under Django's ASGI handler."""
+    return 2 if current.host is not None or _is_for_a_loop(request) else 0

@@ -27,7 +27,7 @@ def only_django_listens(signal: Signal) -> bool:
 def closes_at_once(response: Any) -> bool:
     """Whether only Django has something to do when `response` is closed; a project's own code may take its time."""
     return (
-        type(response).close is HttpResponseBase.close
+        getattr(response.close, "__func__", None) is HttpResponseBase.close
         and len(response._resource_closers) <= 1  # that of the request
         and only_django_listens(signals.request_finished)
     )
