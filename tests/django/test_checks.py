@@ -9,7 +9,7 @@ import pytest
 import django_report
 
 # Each starts processes that import Django.
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 OURS = "bridge.django.BridgeMiddleware"
 HERE = "report_project.middleware."

@@ -3,13 +3,17 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction
 from django import urls
 from django.conf.urls.i18n import i18n_patterns
 from django.core import signals
+from django.db import connection
 from django.test import override_settings
+from django.utils.decorators import sync_and_async_middleware
 
 import django_site
 from bridge import _threads
@@ -64,6 +68,8 @@ class TestHopsOnAsgi:
     def test_a_chain_that_is_async_throughout(self, submitted: list[object], view: str) -> None:
         """No thread, but for the ORM of `async_where`."""
         with served(**NATIVE) as face:
+            face.ask("/async_hello")
+            submitted.clear()  # the chain has been made in a thread
             assert 200 == face.ask(f"/{view}").status
             assert len(submitted) == (view == "async_where")
 
@@ -83,6 +89,10 @@ class TestHopsOnAsgi:
         try:
             assert not only_django_listens(signals.request_finished)
             with served(**NATIVE) as face:
+                face.ask("/async_hello")
+                until(lambda: "finished" in dict(django_site.events))
+                django_site.events.clear()
+                submitted.clear()
                 assert 200 == face.ask("/async_hello").status
                 until(lambda: "finished" in dict(django_site.events))
             assert 1 == len(submitted)
@@ -210,6 +220,35 @@ def test_an_urlconf_that_cannot_be_imported_is_shown_as_ever() -> None:
     """By the other handler."""
     with served(ROOT_URLCONF="nowhere.urls", **NATIVE) as face:
         assert 500 == face.ask("/async_hello").status or isinstance(face.ask("/async_hello").error, ModuleNotFoundError)
+
+
+@sync_and_async_middleware
+def counting_middleware(get_response: Any) -> Any:
+    """Asks the database when it is made, as some do for their settings."""
+    connection.ensure_connection()
+    connection.close()
+    made.append(threading.get_ident())
+    if iscoroutinefunction(get_response):
+
+        async def middleware(request: Any) -> Any:
+            return await get_response(request)
+
+        return middleware
+    return get_response
+
+
+made: list[int] = []
+
+
+def test_middleware_is_made_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, however many requests come first; Django lets nobody use the database on a loop."""
+    monkeypatch.setattr(django_site, "counting_middleware", counting_middleware, raising=False)
+    made.clear()
+    with served(MIDDLEWARE=["django_site.counting_middleware"]) as face, ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: face.ask("/async_hello"), range(8)))
+        assert {b"hello\n"} == {reply.body for reply in replies}
+    for_sync, for_async = made
+    assert face._thread.ident not in (for_sync, for_async)
 
 
 def test_threads_end_with_the_server() -> None:

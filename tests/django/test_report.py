@@ -11,7 +11,7 @@ from bridge.django._project import Listeners, Middleware, Project, Route
 from bridge.django._report import HANDLERS, above, chain, hops, report
 
 # Some start processes that import Django.
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 STARTPROJECT = [
     "django.middleware.security.SecurityMiddleware",

@@ -1,5 +1,6 @@
 """Django's own async chain, on the event loop of an ASGI server; a thread is taken only where something needs one."""
 
+import threading
 from contextvars import copy_context
 from typing import Any, NoReturn
 
@@ -35,7 +36,8 @@ class LoopHandler(BaseHandler):
     def __init__(self, portal: Portal, chosen: Settings) -> None:
         self.portal = portal
         self._named = chosen.on_loop
-        self._loaded = False
+        self.loaded = False
+        self._loading = threading.Lock()
         self.caches = LoopCaches()
         self._native = all(map(_modes.is_native, settings.MIDDLEWARE))
 
@@ -48,12 +50,17 @@ class LoopHandler(BaseHandler):
         except Exception:
             # There is none, or the URLconf cannot be imported: the other handler shows what is wrong.
             return False
-        taken = iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
-        if taken and not self._loaded:
-            # Not before: what a project never runs is not to be made a second time.
-            self.load_middleware(is_async=True)
-            self._loaded = True
-        return taken
+        return iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
+
+    def load(self) -> None:
+        """Make the chain, in a thread: middleware may use the database when it is made.
+
+        Not before there is a request for it: what a project never runs is not to be made a second time.
+        """
+        with self._loading:
+            if not self.loaded:
+                self.load_middleware(is_async=True)
+                self.loaded = True
 
 
 class LoopExchange(Exchange):
@@ -111,6 +118,8 @@ class _Chain(LoopWork):
 
     async def work(self) -> None:
         exchange, handler = self.taker, self._handler
+        if not handler.loaded:
+            await run_in_thread(exchange.side, handler.load)
         if exchange.spool is not None:
             await run_in_thread(exchange.side, exchange.open_spool)
         environ = exchange.environ
