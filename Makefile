@@ -4,6 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 UNDER ?= uvicorn
 MINUTES ?= 3
+DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
 .PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-servers soak chaos check bench docs clean
@@ -38,9 +39,9 @@ test-django:  ## Django's own tests, through bridge.django. make test-django ARG
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python scripts/test_django.py $(ARGS)
 
-test-django-6:  ## tests/django and Django's own tests with the newest Django 6, which needs Python 3.12 or newer.
+test-django-6:  ## tests/django and Django's own tests with the newest Django 6, on Python 3.12 or newer; or DJANGO="==6.0.*".
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install-debian.sh postgresql
-	@python=$$(scripts/find-python.sh 3.12 "$(PYTHON)") && scripts/setup.sh "$$python" django6
+	@python=$$(scripts/find-python.sh 3.12 "$(PYTHON)") && DJANGO="$(DJANGO)" scripts/setup.sh "$$python" django6
 	.venv-django6/bin/python -m pytest -n 2 tests/django
 	.venv-django6/bin/python scripts/test_django.py $(ARGS)
 

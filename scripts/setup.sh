@@ -1,12 +1,14 @@
 #!/bin/sh
 # Makes .venv, if it is not there, and installs what one verb of the Makefile needs; says what it does, and does nothing
-# when that was done before. What "django6" needs has a virtual environment of its own, .venv-django6.
+# when that was done before. What "django6" needs has a virtual environment of its own, .venv-django6, with the newest
+# Django 6, or with what DJANGO says, as in DJANGO="==6.0.*".
 #
 #   scripts/setup.sh PYTHON example|example-async|mixed|test|servers|check|django6
 set -eu
 
 python=$1
 what=$2
+django=
 cd "$(dirname "$0")/.."
 venv=.venv
 
@@ -17,6 +19,7 @@ mixed) set -- -r examples/mixed/requirements.txt ;;
 test | check) set -- --group "$what" ;;
 django6)
     venv=.venv-django6
+    django=django${DJANGO:->=6.0,<7.0}
     set -- --group test
     ;;
 servers)
@@ -72,7 +75,7 @@ fi
 
 # What was installed, and where: an editable install does not survive a moved directory.
 stamp=$venv/.installed-$what
-state=$(cksum pyproject.toml examples/*/requirements.txt; pwd)
+state=$(cksum pyproject.toml examples/*/requirements.txt; pwd; echo "$django")
 if [ "$(cat "$stamp" 2>/dev/null || true)" = "$state" ]; then
     exit 0
 fi
@@ -84,9 +87,9 @@ if ! $venv_python -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.s
 fi
 echo "== installing bridge and what \"$what\" needs into $venv (pip install -e . $*)"
 $venv_python -m pip install --quiet --editable . "$@"
-if [ "$what" = django6 ]; then
+if [ -n "$django" ]; then
     # In a second go: the group names the version that all other tests are run with.
-    echo "== installing the newest Django 6 into $venv"
-    $venv_python -m pip install --quiet --upgrade "django>=6.0,<7.0"
+    echo "== installing the newest $django into $venv"
+    $venv_python -m pip install --quiet --upgrade "$django"
 fi
 printf '%s\n' "$state" >"$stamp"

@@ -11,7 +11,7 @@ from subprocess import PIPE
 from typing import Any
 
 HERE = Path(__file__).parent
-LIMIT = 100  # seconds, for what hangs
+LIMIT = 200  # seconds, for what hangs
 
 
 def _environ(**own: str) -> dict[str, str]:

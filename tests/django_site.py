@@ -506,6 +506,16 @@ async def async_cached(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"cache": id(caches["default"]), "thread": await sync_to_async(threading.get_ident)()})
 
 
+held: list[int] = []
+
+
+async def async_holds_cache(request: HttpRequest) -> HttpResponse:
+    """Notes its cache, and keeps it."""
+    held.append(id(caches["default"]))
+    await asyncio.Event().wait()
+    return HttpResponse("never")
+
+
 async def async_cached_stream(request: HttpRequest) -> StreamingHttpResponse:
     before = id(caches["default"])
 
@@ -555,7 +565,7 @@ _VIEWS = [
     *(breaks_stream, async_breaks_stream, file, async_file, stateful_stream, async_stateful_stream, state),
     *(async_state, fails, async_fails, async_cancels, async_waits, template, async_template, database),
     *(async_database, backend, async_backend, async_backend_stream, cached, async_cached, async_cached_stream),
-    *(counters, held, digest, async_digest, async_ticks, cookies, async_cookies),
+    *(counters, held, digest, async_digest, async_ticks, cookies, async_cookies, async_holds_cache),
 ]
 urlpatterns = [path(view.__name__, view, name=view.__name__) for view in _VIEWS]
 

@@ -161,7 +161,7 @@ DEVIATIONS = (
     ),
 )
 # Those that are not in every version, by the first that has them.
-SINCE = {(6, 1): DEVIATIONS[6]._replace(tests=(_ASGI + "test_read_body_thread",))}
+SINCE = {(6, 0): DEVIATIONS[6]._replace(tests=(_ASGI + "test_read_body_thread",))}
 
 NOT_AS_ROOT = {"file_uploads.tests.DirectoryCreationTests.test_readonly_root": "root may write to any directory"}
 
@@ -172,7 +172,7 @@ _HEAD = """\
 
 `make test-django` runs the tests that Django has of its request handling through `bridge.django`: those of the version
 that is installed, from its source distribution. `make test-django-6` does so with the newest Django 6, beside the
-project's own tests.
+project's own tests; `make test-django-6 DJANGO="==6.0.*"` with another one.
 
 {packages}
 

@@ -102,6 +102,31 @@ def test_hooks_and_state_on_a_wsgi_server(is_async: bool) -> None:
     assert ["startup", "shutdown"] == told
 
 
+class _Startup:
+    """A hook that is an object whose call is async."""
+
+    async def __call__(self, state: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        state["pool"] = "made"
+
+
+@pytest.mark.parametrize("hook", [_Startup(), lambda state: _Startup()(state)], ids=["object", "lambda"])
+@pytest.mark.parametrize("server", ["asgi", "wsgi"])
+async def test_hooks_that_do_not_look_async(server: str, hook: Any) -> None:
+    """Are awaited all the same, on both kinds of server."""
+    state: dict[str, Any] = {}
+    if server == "asgi":
+        async with lifespan(get_asgi_application(startup=hook), state):
+            assert {"pool": "made"} == state
+        return
+    face = Wsgi(get_wsgi_application(startup=hook))
+    try:
+        state = (await asyncio.to_thread(face.ask, "/facts")).json()["state"]
+        assert {"pool": "made"} == state
+    finally:
+        await asyncio.to_thread(face.close)
+
+
 def startup_of_a_path(state: dict[str, Any]) -> None:
     state["from"] = "path"
 

@@ -1,6 +1,11 @@
 """`"bridge.django"` in `INSTALLED_APPS`."""
 
+import pytest
+
 import django_report
+
+# Each starts processes that import Django.
+pytestmark = pytest.mark.timeout(240)
 
 
 class TestApp:

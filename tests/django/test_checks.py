@@ -8,6 +8,9 @@ import pytest
 
 import django_report
 
+# Each starts processes that import Django.
+pytestmark = pytest.mark.timeout(240)
+
 OURS = "bridge.django.BridgeMiddleware"
 HERE = "report_project.middleware."
 URLS = "report_project."
@@ -203,6 +206,17 @@ class TestMiddleware:
         assert ids(shown) == ["W003"]
         assert "neither the streams nor the hops of report_project.middleware.both" in whole(shown)
         assert "Put 'bridge.django.BridgeMiddleware' first in MIDDLEWARE, once." in whole(shown)
+
+    def test_a_class_made_of_ours(self, check: Check) -> None:
+        """Is as good: where it stands first nothing is missing, and elsewhere it is named."""
+        own = HERE + "OwnBridge"
+        streams = {"ROOT_URLCONF": URLS + "streams_urls", "BRIDGE": {"SERVER_TIMING": True}}
+        assert check(**streams, MIDDLEWARE=[own]) == []
+        shown = check(ROOT_URLCONF=SYNC, MIDDLEWARE=[HERE + "both", own])
+        assert ids(shown) == ["W003"]
+        assert f"{own} is not first in MIDDLEWARE" in whole(shown)
+        assert f"Put {own!r} first in MIDDLEWARE, once." in whole(shown)
+        assert ids(check(ROOT_URLCONF=SYNC, MIDDLEWARE=[own, OURS])) == ["W003"]
 
     def test_w003_twice(self, check: Check) -> None:
         """Once is enough."""

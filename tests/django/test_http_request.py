@@ -1,5 +1,6 @@
 """The request body as Django reads it: `Input`, and bodies without Content-Length on a WSGI server."""
 
+import gc
 import io
 import random
 from typing import Any
@@ -106,3 +107,22 @@ def test_chunked_without_an_end() -> None:
     environ.pop("wsgi.input_terminated", None)
     take_chunked(environ)
     assert environ["wsgi.input"] is None
+
+
+def test_a_chunked_body_that_breaks_off_leaves_no_file() -> None:
+    """The server's own error goes on, and what was received is let go."""
+
+    class Breaks:
+        left = 3
+
+        def read(self, size: int) -> bytes:
+            self.left -= 1
+            if not self.left:
+                raise ConnectionResetError("the client left")
+            return b"x" * size
+
+    environ = environ_for("POST", "/") | {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    environ["wsgi.input"] = Breaks()
+    with override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=1000), pytest.raises(ConnectionResetError):
+        take_chunked(environ)
+    gc.collect()  # a file that is still open then would warn, which is an error here

@@ -3,11 +3,17 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction
+from django import urls
+from django.conf.urls.i18n import i18n_patterns
 from django.core import signals
+from django.db import connection
 from django.test import override_settings
+from django.utils.decorators import sync_and_async_middleware
 
 import django_site
 from bridge import _threads
@@ -62,6 +68,8 @@ class TestHopsOnAsgi:
     def test_a_chain_that_is_async_throughout(self, submitted: list[object], view: str) -> None:
         """No thread, but for the ORM of `async_where`."""
         with served(**NATIVE) as face:
+            face.ask("/async_hello")
+            submitted.clear()  # the chain has been made in a thread
             assert 200 == face.ask(f"/{view}").status
             assert len(submitted) == (view == "async_where")
 
@@ -81,6 +89,10 @@ class TestHopsOnAsgi:
         try:
             assert not only_django_listens(signals.request_finished)
             with served(**NATIVE) as face:
+                face.ask("/async_hello")
+                until(lambda: "finished" in dict(django_site.events))
+                django_site.events.clear()
+                submitted.clear()
                 assert 200 == face.ask("/async_hello").status
                 until(lambda: "finished" in dict(django_site.events))
             assert 1 == len(submitted)
@@ -160,6 +172,28 @@ class TestOnTheLoop:
             assert "de" == face.ask("/async_state?set=de").json()["in_thread"]["variable"]
             assert "unset" == face.ask("/async_state").json()["before"]["local"]
 
+    def test_caches_live_on(self, settings: dict[str, Any]) -> None:
+        """They may hold connections; but requests at once have each its own."""
+        with served(**settings) as face, contextlib.ExitStack() as stack:
+            first = face.ask("/async_cached").json()["cache"]
+            until(lambda: 1 == _kept(face))
+            assert first == face.ask("/async_cached").json()["cache"]
+            until(lambda: 1 == _kept(face))
+            django_site.held.clear()
+            opened = [stack.enter_context(face.open("/async_holds_cache")) for _ in range(3)]
+            until(lambda: 3 == len(django_site.held))
+            assert 3 == len(set(django_site.held))
+            assert first in django_site.held
+            for each in opened:
+                each.leave()
+            until(lambda: 3 == _kept(face))
+            assert face.ask("/async_cached").json()["cache"] in django_site.held
+
+
+def _kept(face: Asgi) -> int:
+    """How many requests have left their caches to later ones."""
+    return sum(map(len, face.app._loop_handler.caches._free.values()))
+
 
 def _streams(face: Asgi) -> int:
     return sum(len(side.streams) for side in face.app._calls._process().sides.values())
@@ -178,10 +212,51 @@ def test_the_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
         del django_site.async_waits.bridge_on_loop  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("path", ["/en/waits", "/de/waits"])
+def test_patterns_in_languages(path: str) -> None:
+    """`i18n_patterns`: the view is found in each of them, and nobody is left with the language."""
+    patterns = (*i18n_patterns(urls.path("waits", django_site.async_waits)), *django_site.urlpatterns)
+    middleware = ["django.middleware.locale.LocaleMiddleware"]
+    with served(ROOT_URLCONF=patterns, MIDDLEWARE=middleware, **NAMED) as face, face.open(path) as waiting:
+        until(lambda: "waits" in dict(django_site.events))
+        assert b"hello\n" == face.ask("/hello").body  # in the only thread
+        assert "en" == face.ask("/async_state").json()["before"]["language"]
+        waiting.leave()
+
+
 def test_an_urlconf_that_cannot_be_imported_is_shown_as_ever() -> None:
     """By the other handler."""
     with served(ROOT_URLCONF="nowhere.urls", **NATIVE) as face:
         assert 500 == face.ask("/async_hello").status or isinstance(face.ask("/async_hello").error, ModuleNotFoundError)
+
+
+@sync_and_async_middleware
+def counting_middleware(get_response: Any) -> Any:
+    """Asks the database when it is made, as some do for their settings."""
+    connection.ensure_connection()
+    connection.close()
+    made.append(threading.get_ident())
+    if iscoroutinefunction(get_response):
+
+        async def middleware(request: Any) -> Any:
+            return await get_response(request)
+
+        return middleware
+    return get_response
+
+
+made: list[int] = []
+
+
+def test_middleware_is_made_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, however many requests come first; Django lets nobody use the database on a loop."""
+    monkeypatch.setattr(django_site, "counting_middleware", counting_middleware, raising=False)
+    made.clear()
+    with served(MIDDLEWARE=["django_site.counting_middleware"]) as face, ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: face.ask("/async_hello"), range(8)))
+        assert {b"hello\n"} == {reply.body for reply in replies}
+    for_sync, for_async = made
+    assert face._thread.ident not in (for_sync, for_async)
 
 
 def test_threads_end_with_the_server() -> None:

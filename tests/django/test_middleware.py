@@ -209,6 +209,16 @@ class TestServerTiming:
 
         assert said.startswith(f'hops;desc="{hops}", hop-wait;dur=')
 
+    def test_hops_in_a_thread_of_djangos_asgi_handler(self) -> None:
+        """Sync only middleware brings the chain there: out, back for the core of Django, and out to the view."""
+        chain = ["bridge.django.BridgeMiddleware", "django_site.thread_middleware"]
+        with override_settings(BRIDGE={"SERVER_TIMING": True}, MIDDLEWARE=chain):
+            face = Asgi(Plain(ASGIHandler()), sends_from_its_task=False)
+            said = face.ask("/hello").header("server-timing") or ""
+            face.close()
+
+        assert said.startswith('hops;desc="6", hop-wait;dur=')
+
     @pytest.mark.parametrize(
         ("view", "on_asgi", "on_wsgi"), [("hello", 2, 0), ("async_hello", 4, 2), ("async_where", 8, 6)]
     )

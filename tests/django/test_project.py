@@ -6,6 +6,9 @@ import pytest
 
 import django_report
 
+# Each starts processes that import Django.
+pytestmark = pytest.mark.timeout(240)
+
 HERE = "report_project.middleware."
 
 

@@ -10,6 +10,9 @@ import django_report
 from bridge.django._project import Listeners, Middleware, Project, Route
 from bridge.django._report import HANDLERS, above, chain, hops, report
 
+# Some start processes that import Django.
+pytestmark = pytest.mark.timeout(240)
+
 STARTPROJECT = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -72,12 +75,10 @@ def cost(project: Project) -> list[int]:
 
 
 class TestAgainstTheHandlers:
-    @pytest.mark.timeout(120)
     def test_each_stack_costs_what_the_report_says(self) -> None:
         """Sync and async views, functions and classes, and one on the loop; under all four handlers."""
         assert [] == differences([{"settings": {"MIDDLEWARE": stack}} for stack in stacks()])
 
-    @pytest.mark.timeout(120)
     def test_receivers_of_signals_are_counted(self) -> None:
         """Of either kind and signal, around chains that need a thread and that need none."""
         listeners = [

@@ -114,7 +114,34 @@ def of_unknown_class(request: Any) -> Any:
     return request.Response(lines())
 
 
+def _maker() -> Any:
+    def in_a_function(request: Any) -> Any:
+        if request.GET:
+            return StreamingHttpResponse(later())
+        return StreamingHttpResponse(given())
+
+    given = ticks
+    if not given:
+        later: Any = lines
+    return in_a_function
+
+
+in_a_function = _maker()
+
+
+class Foreign:
+    """What a framework of its own may call the class of a view."""
+
+
+def of_a_foreign_class(request: Any) -> Any:
+    return StreamingHttpResponse(ticks())
+
+
+of_a_foreign_class.view_class = Foreign  # type: ignore[attr-defined]
+
 EXPECTED = {
+    in_a_function: {"async"},
+    of_a_foreign_class: set(),
     of_async_generator: {"async"},
     by_keyword: {"sync"},
     of_expression: {"sync"},

@@ -1,13 +1,13 @@
 """What `asgi.py` and `wsgi.py` export."""
 
-import asyncio
+import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import django
-from asgiref.sync import sync_to_async
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
@@ -168,10 +168,19 @@ async def _lifespan(startup: Hook | None, shutdown: Hook | None, scope: Scope, r
         await receive()
         if hook is not None:
             arguments = (scope["state"],) if _arguments.takes_argument(hook) else ()
-            called = hook if asyncio.iscoroutinefunction(hook) else sync_to_async(hook, thread_sensitive=False)
             try:
-                await called(*arguments)
+                await _run(hook, arguments)
             except Exception as error:
                 await send({"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"})
                 raise
         await send({"type": f"lifespan.{phase}.complete"})
+
+
+async def _run(hook: Hook, arguments: tuple[Any, ...]) -> None:
+    """An async hook on the loop, another one in a thread; that one may return what is to be awaited."""
+    if iscoroutinefunction(hook):
+        await hook(*arguments)
+        return
+    returned = await sync_to_async(partial(hook, *arguments), thread_sensitive=False)()
+    if inspect.isawaitable(returned):
+        await returned

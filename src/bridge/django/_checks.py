@@ -12,12 +12,12 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from bridge.django import _entry, _modes, _settings, _source
+from bridge.django._middleware import BridgeMiddleware
 from bridge.django._project import Middleware, Route, middleware, routes
 
 Check = Callable[..., list[CheckMessage]]
 
-OURS: Final = "bridge.django.BridgeMiddleware"
-_FIRST: Final = f"Put {OURS!r} first in MIDDLEWARE"
+_FIRST: Final = "Put 'bridge.django.BridgeMiddleware' first in MIDDLEWARE"
 _HERE: Final = "bridge.django.get_{0}_application in place of django.core.{0}.get_{0}_application"
 
 
@@ -87,7 +87,7 @@ def _named(path: str, route: Route | None) -> CheckMessage | None:
 
 def streams_fit(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
     """W001: Django reads the other kind of stream to its end before it sends anything."""
-    if OURS in settings.MIDDLEWARE:
+    if _places():
         return []
     wsgi, asgi = _django_serves()
     given = hasattr(settings, "ASGI_APPLICATION")
@@ -138,13 +138,14 @@ def middleware_lets_views_be_async(app_configs: object, **_options: object) -> l
 
 def bridge_middleware_is_first(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
     """W003, W004: where it stands, and where it is missing."""
-    places = [index for index, path in enumerate(settings.MIDDLEWARE) if path == OURS]
+    places = _places()
     if places and places != [0]:
-        before = ", ".join(path for path in settings.MIDDLEWARE[: places[-1]] if path != OURS)
-        message = f"{OURS} is not first in MIDDLEWARE, or is there twice." + (
+        before = ", ".join(path for at, path in enumerate(settings.MIDDLEWARE[: places[-1]]) if at not in places)
+        message = f"{settings.MIDDLEWARE[places[-1]]} is not first in MIDDLEWARE, or is there twice." + (
             f" It sees neither the streams nor the hops of {before}, which have no request.bridge." if before else ""
         )
-        return [checks.Warning(message, hint=f"{_FIRST}, once.", id="bridge.W003")]
+        hint = f"Put {settings.MIDDLEWARE[places[-1]]!r} first in MIDDLEWARE, once."
+        return [checks.Warning(message, hint=hint, id="bridge.W003")]
     if places:
         return []
     found: list[CheckMessage] = []
@@ -158,6 +159,19 @@ def bridge_middleware_is_first(app_configs: object, **_options: object) -> list[
         hint = f"{_FIRST}, or use {_HERE.format('wsgi')}."
         found.append(checks.Warning(message, hint=hint, id="bridge.W004"))
     return found
+
+
+def _places() -> list[int]:
+    """Where in MIDDLEWARE there is `BridgeMiddleware`, or a class that is made of it."""
+    return [index for index, path in enumerate(settings.MIDDLEWARE) if _is_ours(path)]
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        kind = import_string(path)
+    except ImportError:
+        return False  # E006
+    return isinstance(kind, type) and issubclass(kind, BridgeMiddleware)
 
 
 def _count(views: Sequence[Route]) -> str:

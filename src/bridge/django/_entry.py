@@ -22,8 +22,9 @@ def asgi_path() -> str | None:
     It may be that there is nothing at that path.
     """
     given: str | None = getattr(settings, "ASGI_APPLICATION", None)
-    package = (wsgi_path() or getattr(settings, "ROOT_URLCONF", None) or "").rpartition(".")[0]
-    package = package.rpartition(".")[0] if wsgi_path() else package
+    wsgi = wsgi_path()
+    module = wsgi.rpartition(".")[0] if wsgi else getattr(settings, "ROOT_URLCONF", None) or ""
+    package = module.rpartition(".")[0]
     return given or (f"{package}.asgi.application" if package else None)
 
 

@@ -1,7 +1,10 @@
 """Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Final, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -19,9 +22,11 @@ from bridge._worker import at_end
 from bridge.django import _hops
 from bridge.django._http_request import Request
 from bridge.django._isolation import find_caches, keep_caches, leave_caches
-from bridge.django._signals import only_django_listens
-from bridge.django._streams import async_parts
+from bridge.django._signals import closes_at_once
+from bridge.django._streams import Nothing, async_parts
 from bridge.errors import ClientDisconnected
+
+_log = logging.getLogger("bridge")
 
 # Django's own is 4 KiB, of which a large file has very many.
 BLOCK: Final = 64 * 1024
@@ -62,23 +67,34 @@ class Handler(WSGIHandler):
             keep_caches()
             if found:
                 self.portal.no_longer()
-        start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
-        if not response.streaming:
-            return _whole(response, environ)
-        if environ["REQUEST_METHOD"] == "HEAD":
-            return _Nothing(response.close)  # a stream may have no end, and servers iterate over it to drop it
-        if response.is_async:
-            return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, _between)
-        if isinstance(response, FileResponse):
-            return _file(response, environ)
-        return response
+        try:
+            start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
+            return self._body(response, environ)
+        except BaseException:
+            response.close()  # it does not reach the server, who would do it
+            raise
 
     def _respond(self, environ: Environ) -> Any:
         signals.request_started.send(sender=self.__class__, environ=environ)
         request: Any = self.request_class(environ)
-        request.portal = self.portal
-        response: Any = self.get_response(request)
+        request._portal = self.portal
+        try:
+            response: Any = self.get_response(request)
+        except BaseException:
+            request.close()
+            raise
         response._handler_class = self.__class__
+        return response
+
+    def _body(self, response: Any, environ: Environ) -> Any:
+        if not response.streaming:
+            return _whole(response, environ)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return Nothing(response.close)  # a stream may have no end, and servers iterate over it to drop it
+        if response.is_async:
+            return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, _between)
+        if isinstance(response, FileResponse):
+            return _file(response, environ)
         return response
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,22 +135,16 @@ class Handler(WSGIHandler):
                 # Nobody waits for a response: no page of an error is to be made, nor one logged.
                 raise asyncio.CancelledError(str(error)) from None
             _hops.count(2)
-            return self.portal.call(request.environ, function, request, *args, **kwargs)
+            response = self.portal.call(request.environ, function, request, *args, **kwargs)
+            if iscoroutinefunction(getattr(response, "render", None)):
+                # Django's sync chain is to render it, and would not wait for that.
+                response.render = partial(self.portal.call, request.environ, response.render)
+            return response
 
         # Django looks there for the class of a hook, even where all is well.
         hook: Any = call
         hook.__self__ = getattr(function, "__self__", None)
         return call
-
-
-class _Nothing:
-    """The body of a response that has none, with what is to be closed."""
-
-    def __init__(self, close: Callable[[], object]) -> None:
-        self.close = close
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(())
 
 
 def _between() -> None:
@@ -152,13 +162,16 @@ def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
 def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     """A response that is there as a whole.
 
-    Behind `WsgiToAsgi` it is closed at once, so that one crossing takes it to the loop; but a project's own receivers
-    of `request_finished` may take their time, and the client is not to wait for them.
+    Behind `WsgiToAsgi` it is closed at once, so that one crossing takes it to the loop; but what a project does then
+    may take its time, and the client is not to wait for that.
     """
-    if "asgi.scope" not in environ or not only_django_listens(signals.request_finished):
+    if "asgi.scope" not in environ or not closes_at_once(response):
         return cast(Iterable[bytes], response)
     content: bytes = response.content
-    response.close()
+    try:
+        response.close()
+    except Exception:
+        _log.exception("closing a response raised")  # which is no reason to send another one
     return [content]
 
 
@@ -168,7 +181,8 @@ def _file(response: Any, environ: Environ) -> Iterable[bytes]:
     opened = response.file_to_stream
     if opened is None or "wsgi.file_wrapper" not in environ:
         return cast(Iterable[bytes], response)
-    # The server closes the file and not the response, which knows what else there is to close.
-    opened.close = response.close
+    # The server closes the file and not the response, which knows what else there is to close; and it does so outside
+    # of the request's context.
+    opened.close = partial(copy_context().run, response.close)
     wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](opened, response.block_size)
     return wrapped

@@ -21,7 +21,8 @@ _STEP: Final = 64 * 1024
 class Request(WSGIRequest):
     """A request on either kind of server: `environ` and `META` as under Django's WSGI handler, and `scope`."""
 
-    portal: Portal
+    # Set by the handler. What has no underscore here is a name that a project may use for something else.
+    _portal: Portal
 
     def __init__(self, environ: Environ) -> None:
         super().__init__(environ)
@@ -41,7 +42,7 @@ class Request(WSGIRequest):
     @cached_property
     def bridge(self) -> Bridge:
         """What a view can ask of its server, as with `BridgeMiddleware`."""
-        return Bridge(self, self.portal)
+        return Bridge(self, self._portal)
 
     def bring_body(self) -> None:
         """Wait for all of the body, so that async code, on the event loop, never has to. Raises `ClientDisconnected`.
@@ -65,8 +66,12 @@ def take_chunked(environ: Environ) -> None:
     if not environ.get("wsgi.input_terminated"):
         return
     spool: IO[bytes] = SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115  # Input closes it
-    while data := environ["wsgi.input"].read(_STEP):
-        spool.write(data)
+    try:
+        while data := environ["wsgi.input"].read(_STEP):
+            spool.write(data)
+    except BaseException:
+        spool.close()
+        raise
     environ["CONTENT_LENGTH"] = str(spool.tell())
     del environ["HTTP_TRANSFER_ENCODING"]  # it is no longer in any (RFC 9112 7.1.3)
     spool.seek(0)

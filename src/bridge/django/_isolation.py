@@ -4,16 +4,20 @@ Django's WSGI handler leaves the language, the time zone and all else in the thr
 to outlive a request all the same are the clients of its caches: they hold connections.
 """
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
+from asgiref.local import _rehome
 from django.core.cache import caches
 from django.http.response import HttpResponseBase
 
 from bridge._loop_body import LoopBody
 from bridge._types import Environ, StartResponse
+from bridge.django._streams import Nothing
 
 
 class _Thread(threading.local):
@@ -25,6 +29,8 @@ _handler: Any = caches
 # Where Django keeps the caches that a thread, or a task, has made.
 _CACHES: Final[ContextVar[Any]] = _handler._connections._storage._data
 _thread: Final = _Thread()
+# How many requests at once can leave their caches to later ones on one loop; as many as there are threads elsewhere.
+_KEPT: Final = 40
 
 
 def find_caches() -> None:
@@ -45,6 +51,30 @@ def leave_caches() -> None:
         _CACHES.set(None)
 
 
+class LoopCaches:
+    """The caches of requests that ran on an event loop, for those to come there.
+
+    Django's caches are not made to be used by two requests at once, so that each request has some to itself.
+    """
+
+    def __init__(self) -> None:
+        self._free: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Any]] = WeakKeyDictionary()
+
+    def find(self) -> list[Any]:
+        """Let the request that begins in this task have what one before has left; returns where to leave it again."""
+        free = self._free.setdefault(asyncio.get_running_loop(), [])
+        if free:
+            _CACHES.set(_rehome(free.pop()))
+        return free
+
+
+def keep_caches_in(free: list[Any]) -> None:
+    """Leave the caches of the request that ends in this context to the next one."""
+    made = _CACHES.get(None)
+    if made is not None and len(free) < _KEPT:
+        free.append(made)
+
+
 def isolated(
     handler: Callable[[Environ, StartResponse], Any], environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
@@ -52,7 +82,7 @@ def isolated(
     context = copy_context()
     body: Any = context.run(handler, environ, start_response)
     # A server may know its own file wrapper by its type.
-    return _Body(context, body) if isinstance(body, HttpResponseBase | LoopBody) else body
+    return _Body(context, body) if isinstance(body, HttpResponseBase | LoopBody | Nothing) else body
 
 
 class _Body:

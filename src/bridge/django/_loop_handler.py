@@ -1,5 +1,6 @@
 """Django's own async chain, on the event loop of an ASGI server; a thread is taken only where something needs one."""
 
+import threading
 from contextvars import copy_context
 from typing import Any, NoReturn
 
@@ -10,7 +11,7 @@ from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import get_path_info, get_script_name
 from django.db import close_old_connections, reset_queries
 from django.http import FileResponse
-from django.urls import get_resolver, set_script_prefix
+from django.urls import set_script_prefix
 
 from bridge._call_thread import Side
 from bridge._calls import run_in_thread
@@ -22,8 +23,9 @@ from bridge._types import Environ, Scope
 from bridge.django import _modes, _streams
 from bridge.django._handler import BLOCK, headers
 from bridge.django._http_request import Request
+from bridge.django._isolation import LoopCaches, keep_caches_in
 from bridge.django._settings import Settings
-from bridge.django._signals import only_django_listens
+from bridge.django._signals import closes_at_once, only_django_listens
 
 
 class LoopHandler(BaseHandler):
@@ -34,7 +36,9 @@ class LoopHandler(BaseHandler):
     def __init__(self, portal: Portal, chosen: Settings) -> None:
         self.portal = portal
         self._named = chosen.on_loop
-        self._loaded = False
+        self.loaded = False
+        self._loading = threading.Lock()
+        self.caches = LoopCaches()
         self._native = all(map(_modes.is_native, settings.MIDDLEWARE))
 
     def takes(self, environ: Environ) -> bool:
@@ -42,16 +46,21 @@ class LoopHandler(BaseHandler):
         if not (self._native or self._named or _modes.marked):
             return False
         try:
-            view = get_resolver().resolve(get_path_info(environ) or "/").func
+            view = _modes.view_at(get_path_info(environ) or "/")
         except Exception:
             # There is none, or the URLconf cannot be imported: the other handler shows what is wrong.
             return False
-        taken = iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
-        if taken and not self._loaded:
-            # Not before: what a project never runs is not to be made a second time.
-            self.load_middleware(is_async=True)
-            self._loaded = True
-        return taken
+        return iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
+
+    def load(self) -> None:
+        """Make the chain, in a thread: middleware may use the database when it is made.
+
+        Not before there is a request for it: what a project never runs is not to be made a second time.
+        """
+        with self._loading:
+            if not self.loaded:
+                self.load_middleware(is_async=True)
+                self.loaded = True
 
 
 class LoopExchange(Exchange):
@@ -105,18 +114,26 @@ class _Chain(LoopWork):
         super().__init__(exchange, exchange._response, copy_context(), _enter)
         self._handler = handler
         self._made: Any = None
+        self._caches: list[Any] | None = None
 
     async def work(self) -> None:
         exchange, handler = self.taker, self._handler
+        if not handler.loaded:
+            await run_in_thread(exchange.side, handler.load)
         if exchange.spool is not None:
             await run_in_thread(exchange.side, exchange.open_spool)
         environ = exchange.environ
+        self._caches = handler.caches.find()
         set_script_prefix(get_script_name(environ))
         if not only_django_listens(signals.request_started):
             await signals.request_started.asend(sender=type(handler), environ=environ)
         request = handler.request_class(environ)
-        request.portal = handler.portal
-        response: Any = await handler.get_response_async(request)
+        request._portal = handler.portal
+        try:
+            response: Any = await handler.get_response_async(request)
+        except BaseException:
+            request.close()
+            raise
         self._made = response
         response._handler_class = type(handler)
         items = exchange.answer(response)
@@ -134,12 +151,16 @@ class _Chain(LoopWork):
             else:
                 signals.request_finished.send(sender=type(self._handler))
         finally:
+            if self._caches is not None:
+                keep_caches_in(self._caches)
             self.taker.clean_up()
 
     def close(self) -> None:
         """As ever; but what took no thread so far needs none for its end."""
         self.taker.finish(())
-        if self.lease.taken or self.taker.spool is not None or not only_django_listens(signals.request_finished):
+        made = self._made
+        quick = only_django_listens(signals.request_finished) if made is None else closes_at_once(made)
+        if self.lease.taken or self.taker.spool is not None or not quick:
             super().close()
         else:
             self.lease.end(self.end_here)

@@ -42,8 +42,7 @@ class BridgeMiddleware:
         bridge = self._introduce(request)
         if self._async:
             return self._acall(request, bridge)
-        # A worker thread has been crossed to; a server's own thread has not.
-        hops = _hops.begin(0 if current.host is None else 2) if self._timing else None
+        hops = _hops.begin(_crossed(request)) if self._timing else None
         found = self._portal.be_found()
         try:
             response: HttpResponseBase = self._get_response(request)
@@ -74,7 +73,7 @@ class BridgeMiddleware:
     ) -> HttpResponseBase:
         # This package's own handlers take streams of either kind as they are.
         if response.streaming and not isinstance(request, Request):
-            self._match(response, bridge, is_async_wanted=hasattr(request, "scope"))
+            self._match(response, bridge, is_async_wanted=_is_for_a_loop(request))
         if hops is not None:
             before = response.headers.get("Server-Timing")
             response.headers["Server-Timing"] = f"{before}, {hops.header()}" if before else hops.header()
@@ -88,3 +87,13 @@ class BridgeMiddleware:
             response.streaming_content = _streams.on_loop(response)
         else:
             response.streaming_content = _streams.in_thread(response, self._portal, bridge.environ)
+
+
+def _is_for_a_loop(request: HttpRequest) -> bool:
+    """Whether it is a request of Django's ASGI handler, or of its async test client."""
+    return not isinstance(request, Request) and hasattr(request, "scope")
+
+
+def _crossed(request: HttpRequest) -> int:
+    """The hops to the thread that this is, and back: of a pool, or of asgiref's under Django's ASGI handler."""
+    return 2 if current.host is not None or _is_for_a_loop(request) else 0

@@ -1,11 +1,16 @@
-"""Whether a middleware or a view is sync or async, and what that costs."""
+"""Where a request is to run: whether its view is to be on the loop, and which middleware needs a thread there."""
 
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
+from django.conf import settings
+from django.conf.urls.i18n import is_language_prefix_patterns_used
+from django.urls import get_resolver
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
+from django.utils.translation import activate, get_language_from_path
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 _MARK = "bridge_on_loop"
@@ -29,6 +34,25 @@ def on_loop(view: _View) -> _View:
 def is_on_loop(view: Callable[..., Any], named: Iterable[str]) -> bool:
     """Whether a view is marked, or named in `BRIDGE["ON_LOOP"]`."""
     return getattr(view, _MARK, False) or (bool(named) and dotted(view) in named)
+
+
+def view_at(path_info: str) -> Callable[..., Any]:
+    """The view that the URLconf leads to, before any middleware has seen the request.
+
+    Raises `Resolver404`, and whatever else an URLconf raises.
+    """
+    if is_language_prefix_patterns_used(settings.ROOT_URLCONF)[0]:
+        # What LocaleMiddleware will find in the path; in a context of its own, since this is nobody's language yet.
+        language = get_language_from_path(path_info) or settings.LANGUAGE_CODE
+        return copy_context().run(_view_in, language, path_info)
+    view: Callable[..., Any] = get_resolver().resolve(path_info).func
+    return view
+
+
+def _view_in(language: str, path_info: str) -> Callable[..., Any]:
+    activate(language)
+    view: Callable[..., Any] = get_resolver().resolve(path_info).func
+    return view
 
 
 def dotted(view: Callable[..., Any]) -> str:

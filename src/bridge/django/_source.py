@@ -4,6 +4,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 from django.http import FileResponse, StreamingHttpResponse
@@ -23,7 +24,7 @@ def streams(view: Callable[..., Any]) -> set[Kind]:
 def _functions(view: Callable[..., Any]) -> Iterator[Any]:
     """The view itself, or the methods of a class based one, without decorators that use `functools.wraps`."""
     kind = getattr(view, "view_class", None)
-    members = [view] if kind is None else [getattr(kind, name, None) for name in kind.http_method_names]
+    members = [view] if kind is None else [getattr(kind, name, None) for name in getattr(kind, "http_method_names", ())]
     for member in members:
         function = inspect.unwrap(member) if member is not None else None
         if inspect.isfunction(function):
@@ -36,7 +37,7 @@ def _kinds(function: Any) -> Iterator[Kind]:
     except (OSError, SyntaxError):
         return  # made by exec(), say, or part of a line
     own = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    names = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
+    names = {**function.__globals__, **_enclosed(function)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -45,6 +46,15 @@ def _kinds(function: Any) -> Iterator[Kind]:
             yield "sync"
         elif isinstance(kind, type) and issubclass(kind, StreamingHttpResponse):
             yield from _content(node, own, names)
+
+
+def _enclosed(function: Any) -> dict[str, Any]:
+    """The names of the functions around it. (`inspect.getclosurevars` raises where one has no value yet.)"""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):
+            found[name] = cell.cell_contents
+    return found
 
 
 def _content(call: ast.Call, own: Mapping[str, ast.AST], names: Mapping[str, Any]) -> Iterator[Kind]:

@@ -5,6 +5,12 @@ from django.core.exceptions import MiddlewareNotUsed
 from django.utils.decorators import async_only_middleware, sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
 
+from bridge.django import BridgeMiddleware
+
+
+class OwnBridge(BridgeMiddleware):
+    """What a project has made of it."""
+
 
 class SyncOnly:
     def __init__(self, get_response):

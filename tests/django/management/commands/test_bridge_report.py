@@ -7,6 +7,9 @@ import pytest
 
 import django_report
 
+# Each starts processes that import Django.
+pytestmark = pytest.mark.timeout(240)
+
 
 class TestOutput:
     def test_tables(self) -> None:
