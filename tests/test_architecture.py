@@ -394,7 +394,6 @@ WHOLES = {
     "_refusals": "_wsgi_to_asgi",
     "_request": "_wsgi_to_asgi",
     "_saturation": "_threads",
-    "_signals": "_loop_handler",
     "_streams": "_middleware",
     "_task_side": "_tasks",
     "_task_thread": "_task",

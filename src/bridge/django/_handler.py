@@ -19,10 +19,9 @@ from bridge._loop_body import LoopBody
 from bridge._portal import Portal
 from bridge._types import Environ, StartResponse
 from bridge._worker import at_end
-from bridge.django import _hops
+from bridge.django import _hops, _signals
 from bridge.django._http_request import Request
 from bridge.django._isolation import find_caches, keep_caches, leave_caches
-from bridge.django._signals import closes_at_once
 from bridge.django._streams import Nothing, async_parts
 from bridge.errors import ClientDisconnected
 
@@ -75,7 +74,7 @@ class Handler(WSGIHandler):
             raise
 
     def _respond(self, environ: Environ) -> Any:
-        signals.request_started.send(sender=self.__class__, environ=environ)
+        _signals.start(self.__class__, environ)
         request: Any = self.request_class(environ)
         request._portal = self.portal
         try:
@@ -155,21 +154,23 @@ def _between() -> None:
 
 def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
     """The headers of a response, cookies and all, for start_response."""
+    # What items() makes anew of it, name by name.
+    kept: dict[str, tuple[str, str]] = response.headers._store
     cookies = (("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values())
-    return [*response.items(), *cookies]
+    return [*kept.values(), *cookies]
 
 
 def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     """A response that is there as a whole.
 
-    Behind `WsgiToAsgi` it is closed at once, so that one crossing takes it to the loop; but what a project does then
-    may take its time, and the client is not to wait for that.
+    It is closed at once, where that takes no time: behind `WsgiToAsgi`, one crossing then takes it to the loop. But
+    what a project does at its end may take its time, and the client is not to wait for that.
     """
-    if "asgi.scope" not in environ or not closes_at_once(response):
+    if not _signals.closes_at_once(response) or ("asgi.scope" not in environ and _signals.much_to_close()):
         return cast(Iterable[bytes], response)
     content: bytes = response.content
     try:
-        response.close()
+        _signals.close(response)
     except Exception:
         _log.exception("closing a response raised")  # which is no reason to send another one
     return [content]

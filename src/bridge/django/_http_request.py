@@ -24,11 +24,14 @@ class Request(WSGIRequest):
     # Set by the handler. What has no underscore here is a name that a project may use for something else.
     _portal: Portal
 
+    _input: "Input | None" = None
+
     def __init__(self, environ: Environ) -> None:
         super().__init__(environ)
         limited: Any = self._stream
-        self._input = Input(environ["wsgi.input"], limited.limit)
-        self._stream: Any = self._input
+        if limited.limit:
+            self._stream: Any = Input(environ["wsgi.input"], limited.limit)
+            self._input = self._stream
 
     @cached_property
     def scope(self) -> Scope:
@@ -49,13 +52,14 @@ class Request(WSGIRequest):
 
         Above `FILE_UPLOAD_MAX_MEMORY_SIZE` it is put into a temporary file.
         """
-        if self._stream is self._input:
+        if self._input is not None and self._stream is self._input:
             self._input.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
 
     def close(self) -> None:
         """Django calls it at the end of the response."""
         super().close()
-        self._input.close()
+        if self._input is not None:
+            self._input.close()
 
 
 def take_chunked(environ: Environ) -> None:
@@ -69,13 +73,17 @@ def take_chunked(environ: Environ) -> None:
     try:
         while data := environ["wsgi.input"].read(_STEP):
             spool.write(data)
+        length = spool.tell()
+        spool.seek(0)
     except BaseException:
         spool.close()
         raise
-    environ["CONTENT_LENGTH"] = str(spool.tell())
+    environ["CONTENT_LENGTH"] = str(length)
     del environ["HTTP_TRANSFER_ENCODING"]  # it is no longer in any (RFC 9112 7.1.3)
-    spool.seek(0)
-    environ["wsgi.input"] = spool
+    if length:
+        environ["wsgi.input"] = spool
+    else:
+        spool.close()  # nobody reads it
 
 
 class Input(io.IOBase):

@@ -45,9 +45,14 @@ def keep_caches() -> None:
     _thread.caches = _CACHES.get(None)
 
 
+def caches_made() -> bool:
+    """Whether this context has any."""
+    return _CACHES.get(None) is not None
+
+
 def leave_caches() -> None:
     """The request goes on elsewhere, and makes its own: these are for one thread."""
-    if _CACHES.get(None) is not None:
+    if caches_made():
         _CACHES.set(None)
 
 

@@ -1,4 +1,7 @@
-"""Who has something to do at the start and the end of a request: only Django, or also the project?"""
+"""The start and the end of a request: the two signals, or what Django does then, where nobody else listens to them.
+
+To send a signal takes longer than what Django has to do, which is nothing where no database and no cache was used.
+"""
 
 import weakref
 from typing import Any, Final
@@ -6,32 +9,81 @@ from typing import Any, Final
 from django.core import signals
 from django.core.cache import close_caches
 from django.core.handlers.base import reset_urlconf
-from django.db import close_old_connections, reset_queries
+from django.db import close_old_connections, connections, reset_queries
 from django.dispatch import Signal
 from django.http.response import HttpResponseBase
 
-# What Django itself does at the start and the end of each request: it takes no time, and none of it concerns a thread
-# in which the request has done nothing.
+from bridge._types import Environ
+from bridge.django._isolation import caches_made
+
+# None of it concerns a thread in which the request has done nothing.
 _OWN: Final = {
     signals.request_started: frozenset((close_old_connections, reset_queries)),
     signals.request_finished: frozenset((close_old_connections, close_caches, reset_urlconf)),
 }
+# A project, or what watches over it, may put something else there later.
+_close: Final = HttpResponseBase.close
+# The receivers that were looked at last, and what was seen.
+_seen: dict[Signal, tuple[list[Any], bool]] = {}
+_handler: Any = connections
+# Where Django keeps the connections of a thread in which no event loop runs: a `threading.local`.
+_made: Final[Any] = _handler._connections._storage
 
 
 def only_django_listens(signal: Signal) -> bool:
     """Whether a project has no receivers of its own for `request_started` or `request_finished`."""
-    own = _OWN[signal]
-    return all(_function(receiver) in own for _, receiver, *_ in signal.receivers)
+    seen = _seen.get(signal)
+    if seen is None or seen[0] != signal.receivers:
+        receivers = list(signal.receivers)
+        own = _OWN[signal]
+        seen = _seen[signal] = receivers, all(_function(receiver) in own for _, receiver, *_ in receivers)
+    return seen[1]
+
+
+def _function(receiver: Any) -> object:
+    return receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
+
+
+def start(sender: type, environ: Environ) -> None:
+    """`request_started`; in the thread of the request."""
+    if not only_django_listens(signals.request_started):
+        signals.request_started.send(sender=sender, environ=environ)
+    elif _connected():
+        reset_queries()
+        close_old_connections()
 
 
 def closes_at_once(response: Any) -> bool:
     """Whether only Django has something to do when `response` is closed; a project's own code may take its time."""
     return (
-        getattr(response.close, "__func__", None) is HttpResponseBase.close
+        getattr(response.close, "__func__", None) is _close
         and len(response._resource_closers) <= 1  # that of the request
         and only_django_listens(signals.request_finished)
     )
 
 
-def _function(receiver: Any) -> object:
-    return receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
+def much_to_close() -> bool:
+    """Whether the request has used a database or a cache; in its thread."""
+    return _connected() or caches_made()
+
+
+def _connected() -> bool:
+    """Whether there is anything to forget or to close of the database connections of this thread."""
+    for name, made in _made.__dict__.items():
+        if name != "cvar" and (made.connection is not None or made.queries_log):  # "cvar": those of event loops
+            return True
+    return False
+
+
+def close(response: Any) -> None:
+    """As `response.close()`, `request_finished` and all, where it `closes_at_once`; in the thread of the request."""
+    try:
+        for closer in response._resource_closers:
+            closer()
+    finally:
+        response._resource_closers.clear()
+        response.closed = True
+        if much_to_close():
+            close_caches()
+            close_old_connections()
+        reset_urlconf(None)
