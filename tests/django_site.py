@@ -506,12 +506,12 @@ async def async_cached(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"cache": id(caches["default"]), "thread": await sync_to_async(threading.get_ident)()})
 
 
-_caches_held: list[int] = []
+caches_held: list[int] = []
 
 
 async def async_holds_cache(request: HttpRequest) -> HttpResponse:
     """Notes its cache, and keeps it."""
-    _caches_held.append(id(caches["default"]))
+    caches_held.append(id(caches["default"]))
     await asyncio.Event().wait()
     return HttpResponse("never")
 

@@ -179,15 +179,15 @@ class TestOnTheLoop:
             until(lambda: 1 == _kept(face))
             assert first == face.ask("/async_cached").json()["cache"]
             until(lambda: 1 == _kept(face))
-            django_site.held.clear()
+            django_site.caches_held.clear()
             opened = [stack.enter_context(face.open("/async_holds_cache")) for _ in range(3)]
-            until(lambda: 3 == len(django_site.held))
-            assert 3 == len(set(django_site.held))
-            assert first in django_site.held
+            until(lambda: 3 == len(django_site.caches_held))
+            assert 3 == len(set(django_site.caches_held))
+            assert first in django_site.caches_held
             for each in opened:
                 each.leave()
             until(lambda: 3 == _kept(face))
-            assert face.ask("/async_cached").json()["cache"] in django_site.held
+            assert face.ask("/async_cached").json()["cache"] in django_site.caches_held
 
 
 def _kept(face: Asgi) -> int:

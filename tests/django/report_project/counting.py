@@ -27,6 +27,7 @@ from django.urls import clear_url_caches
 from bridge._crossing import AsyncioCrossing
 from bridge._portal import Portal
 from bridge._threads import Threads
+from bridge.django import _signals
 
 SEEN = (str(Path(django.__file__).parent), str(Path(__file__).parent))
 # Between two of these there need be nothing of Django's.
@@ -83,18 +84,28 @@ class Posts:
 @contextlib.asynccontextmanager
 async def closing():
     """Wait at the end for the response to have been closed: some handlers do so when it has been sent already."""
-    loop, closed, original = asyncio.get_running_loop(), asyncio.Event(), HttpResponseBase.close
+    loop, closed, all_of_it, quickly = (
+        asyncio.get_running_loop(),
+        asyncio.Event(),
+        HttpResponseBase.close,
+        _signals.close,
+    )
 
-    def close(response):
-        original(response)
-        loop.call_soon_threadsafe(closed.set)
+    def told(original):
+        def close(response):
+            original(response)
+            loop.call_soon_threadsafe(closed.set)
 
-    HttpResponseBase.close = close
+        return close
+
+    HttpResponseBase.close = _signals._close = told(all_of_it)
+    _signals.close = told(quickly)
     try:
         yield
         await asyncio.wait_for(closed.wait(), LIMIT)
     finally:
-        HttpResponseBase.close = original
+        HttpResponseBase.close = _signals._close = all_of_it
+        _signals.close = quickly
 
 
 def wsgi(app, path):
