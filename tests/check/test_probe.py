@@ -18,10 +18,10 @@ from bridge._check.requests import Request, requests_for
 from bridge.errors import ApplicationProtocolError, ServerProtocolError
 
 SINS = ("no_content_with_body", "raises", "raises_after_start", "raises_in_the_middle", "raises_before_content_length")
-# What they ask of their query is the tests' own, and not there in a request of a check: `download`, `steps`, `tagged`.
+# What others ask of their query is the tests' own, and not there in a request of a check.
 FAULTLESS = (
     "hello", "not_found", "counters", "echo", "echo_in_pieces", "upload", "endless", "idle", "no_content",
-    "not_modified", "site",
+    "not_modified", "site", "clock", "cookies", "census",
 )  # fmt: skip
 
 
@@ -62,6 +62,8 @@ def test_the_table_of_apps_is_whole() -> None:
         "download",
         "steps",
         "tagged",
+        "waits",
+        "held",
         "lifespan",
         "facts",
         "fault",
