@@ -148,8 +148,9 @@ class WsgiToAsgi:
     async def _receive_body(self, exchange: Exchange, environ: Environ, receive: Receive, send: Send) -> Request | None:
         """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""
         length = environ.get("CONTENT_LENGTH")
-        body = Body(None if length is None else int(length), self._max_body, framed=is_framed(environ))
-        data = await take_next(body, receive)
+        framed = is_framed(environ)
+        body = Body(None if length is None else int(length), self._max_body, framed=framed)
+        data = await take_next(body, receive) if framed else body.take(await receive())
         if length is not None and body.ended and not body.truncated:
             exchange.set_input(data)
             return None
