@@ -107,8 +107,13 @@ def digest_of_blocks(mebibytes: int) -> bytes:
     return digest.hexdigest().encode()
 
 
-def startup(state: dict[str, Any] | None = None) -> None:
+def startup(state: dict[str, Any]) -> None:
     signals.tell("lifespan", f"startup {os.getpid()}")
+    state["started in"] = os.getpid()
+
+
+def failing_startup() -> None:
+    raise LookupError("no database today")
 
 
 def shutdown(state: dict[str, Any] | None = None) -> None:
@@ -324,6 +329,8 @@ def wsgi_facts(environ: Environ, start_response: Any) -> Iterable[bytes]:
         "client": environ.get("REMOTE_ADDR"),
         "protocol": environ["SERVER_PROTOCOL"],
         "scheme": environ["wsgi.url_scheme"],
+        "pid": os.getpid(),
+        "started in": (environ.get("bridge.state") or {}).get("started in"),
         "headers": {
             key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key.startswith("HTTP_")
         },
@@ -594,11 +601,27 @@ async def asgi_tagged(scope: Any, receive: Any, send: Any) -> None:
 
 async def asgi_lifespan(scope: Any, receive: Any, send: Any) -> None:
     assert (await receive())["type"] == "lifespan.startup"
-    startup()
+    startup(scope["state"])
     await send({"type": "lifespan.startup.complete"})
     assert (await receive())["type"] == "lifespan.shutdown"
     shutdown()
     await send({"type": "lifespan.shutdown.complete"})
+
+
+async def failing(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI app that cannot start up."""
+    assert scope["type"] == "lifespan", "a request, though the startup has failed"
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database today"})
+
+
+async def asgi_background(scope: Any, receive: Any, send: Any) -> None:
+    """Work that goes on when the response is complete, until the test says so."""
+    token = dict(parse_qsl(scope["query_string"].decode()))["token"]
+    await reply(send, b"accepted\n")
+    while not signals.told(f"{token}-go"):
+        await asyncio.sleep(0.005)
+    signals.tell(f"{token}-done")
 
 
 async def asgi_census(scope: Any, receive: Any, send: Any) -> None:
@@ -618,6 +641,8 @@ async def asgi_facts(scope: Any, receive: Any, send: Any) -> None:
         "client": scope["client"] and scope["client"][0],
         "protocol": scope["http_version"],
         "scheme": scope["scheme"],
+        "pid": os.getpid(),
+        "started in": scope["state"].get("started in"),
         "headers": {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
     }
     await reply(send, json.dumps(facts).encode())
@@ -643,6 +668,7 @@ async def asgi_fault(scope: Any, receive: Any, send: Any) -> None:
 
 ASGI_PATHS = {
     "/census": asgi_census,
+    "/background": asgi_background,
     "/clock": asgi_clock,
     "/fault": asgi_fault,
     "/facts": asgi_facts,

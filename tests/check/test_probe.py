@@ -64,6 +64,7 @@ def test_the_table_of_apps_is_whole() -> None:
         "tagged",
         "waits",
         "held",
+        "background",
         "lifespan",
         "facts",
         "fault",

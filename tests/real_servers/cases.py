@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import http.client
 import io
+import json
 import re
 import secrets
 import ssl
@@ -271,6 +272,13 @@ class Cases:
             server.stop(kind.stops_cleanly_on)
             stopped = [line.replace("startup", "shutdown") for line in started]
             assert sorted(started + stopped) == sorted(server.signals.told("lifespan"))
+
+    def test_what_the_startup_has_made_is_there(self, server: Server) -> None:
+        """The state of the lifespan, of the process that serves (ASGI Lifespan, "Lifespan State")."""
+        status, body = server.get("/facts")
+        assert 200 == status
+        facts = json.loads(body)
+        assert facts["pid"] == facts["started in"]
 
 
 def seen(server: Server, token: str) -> int:

@@ -97,6 +97,7 @@ DAPHNE = {
     "an_exception_in_the_middle_is_a_broken_response": "Daphne answers an exception too late, and the client waits",
     "a_large_download_waits_for_its_client": UNBOUNDED,
     "lifespan_runs_once_a_process": NO_LIFESPAN,
+    "what_the_startup_has_made_is_there": NO_LIFESPAN,
     "shutdown_runs_though_streams_are_live": NO_LIFESPAN,
 }
 KILLED = "the worker is killed at the end of the grace, while it still waits for its streams"

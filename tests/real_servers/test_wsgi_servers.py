@@ -32,6 +32,21 @@ class TestWsgiServers(Cases, HardCases, StopCases):
 
             assert b"no need to read on\n" == connection.response("POST").read()
 
+    def test_background_work_outlives_its_response(self, server: servers.Server, kind: Kind, token: str) -> None:
+        """The client has all of the response before the work ends; others are served meanwhile."""
+        with server.connect() as connection:
+            assert b"accepted\n" == connection.ask("GET", f"/background?token={token}").read()
+        self.served(server)
+        assert [] == server.signals.told(f"{token}-done")
+        server.signals.tell(f"{token}-go")
+
+        def done() -> bool:
+            if kind.stands_still:
+                self.served(server)
+            return bool(server.signals.told(f"{token}-done"))
+
+        server.wait_for(done, "the work is done")
+
     def test_a_worker_process_is_not_the_one_that_imported(self, server: servers.Server, kind: Kind) -> None:
         """With --preload the adapter is made in the master, and serves in its child."""
         assert kind.forks is (server.counters()["pid"] != server.process.pid)
