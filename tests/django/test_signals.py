@@ -8,7 +8,7 @@ import pytest
 from django.core import signals
 from django.core.cache import caches
 from django.core.handlers.wsgi import WSGIHandler
-from django.db import connection, connections
+from django.db import close_old_connections, connection, connections
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import get_urlconf, set_urlconf
@@ -151,6 +151,26 @@ def test_receivers_of_a_project_get_their_signals() -> None:
         assert not _signals.closes_at_once(HttpResponse())
 
     assert [] == sent(refused)
+    assert _signals.closes_at_once(HttpResponse())
+
+
+def test_what_was_taken_away_of_djangos_is_not_done(thread: OneThread) -> None:
+    """`assertNumQueries` takes `reset_queries` away, and Django's test client `close_old_connections`."""
+
+    def serve() -> bool:
+        connection.ensure_connection()
+        connection.close_at = 0.0
+        start()
+        return connection.connection is not None
+
+    signals.request_started.disconnect(close_old_connections)
+    signals.request_finished.disconnect(close_old_connections)
+    try:
+        assert thread.run(serve)
+        assert not _signals.closes_at_once(HttpResponse())
+    finally:
+        signals.request_started.connect(close_old_connections)
+        signals.request_finished.connect(close_old_connections)
     assert _signals.closes_at_once(HttpResponse())
 
 

@@ -23,8 +23,8 @@ _OWN: Final = {
 }
 # A project, or what watches over it, may put something else there later.
 _close: Final = HttpResponseBase.close
-# The receivers that were looked at last, and what was seen.
-_seen: dict[Signal, tuple[list[Any], bool]] = {}
+# The receivers that were looked at last, and what they are.
+_seen: dict[Signal, tuple[list[Any], frozenset[object]]] = {}
 _handler: Any = connections
 # Where Django keeps the connections of a thread in which no event loop runs: a `threading.local`.
 _made: Final[Any] = _handler._connections._storage
@@ -32,11 +32,19 @@ _made: Final[Any] = _handler._connections._storage
 
 def only_django_listens(signal: Signal) -> bool:
     """Whether a project has no receivers of its own for `request_started` or `request_finished`."""
+    return _receivers(signal) <= _OWN[signal]
+
+
+def _is_as_ever(signal: Signal) -> bool:
+    """Whether Django listens, all of it, and nobody else: tests take a receiver of Django's away for a while."""
+    return _receivers(signal) == _OWN[signal]
+
+
+def _receivers(signal: Signal) -> frozenset[object]:
     seen = _seen.get(signal)
     if seen is None or seen[0] != signal.receivers:
         receivers = list(signal.receivers)
-        own = _OWN[signal]
-        seen = _seen[signal] = receivers, all(_function(receiver) in own for _, receiver, *_ in receivers)
+        seen = _seen[signal] = receivers, frozenset(_function(receiver) for _, receiver, *_ in receivers)
     return seen[1]
 
 
@@ -46,7 +54,7 @@ def _function(receiver: Any) -> object:
 
 def start(sender: type, environ: Environ) -> None:
     """`request_started`; in the thread of the request."""
-    if not only_django_listens(signals.request_started):
+    if not _is_as_ever(signals.request_started):
         signals.request_started.send(sender=sender, environ=environ)
     elif _connected():
         reset_queries()
@@ -58,7 +66,7 @@ def closes_at_once(response: Any) -> bool:
     return (
         getattr(response.close, "__func__", None) is _close
         and len(response._resource_closers) <= 1  # that of the request
-        and only_django_listens(signals.request_finished)
+        and _is_as_ever(signals.request_finished)
     )
 
 
