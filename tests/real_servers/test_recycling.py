@@ -40,7 +40,11 @@ class TestRecycling:
             while len(lifespans(server)) < 4:
                 assert (200, HELLO) == patiently(lambda: server.get("/hello"))
             server.stop()
-            assert {("startup", "shutdown")} == {tuple(told) for told in lifespans(server).values()}
+            ends = [tuple(told) for told in lifespans(server).values()]
+            assert ("startup", "shutdown") in ends
+            # A worker of Hypercorn's that is told to stop while it starts ends without a word.
+            cut_off = {("startup",)} if name == "hypercorn_asyncio" else set()
+            assert {("startup", "shutdown")} == set(ends) - cut_off
 
     def test_apache(self, tmp_path: Path) -> None:
         """The same by `maximum-requests` of WSGIDaemonProcess."""
