@@ -42,7 +42,7 @@ class TestRecycling:
             server.stop()
             ends = [tuple(told) for told in lifespans(server).values()]
             assert ("startup", "shutdown") in ends
-            # A worker of Hypercorn's that is told to stop while it starts ends without a word.
+            # When one of Hypercorn's workers has ended, its master kills the others, which are about to end as well.
             cut_off = {("startup",)} if name == "hypercorn_asyncio" else set()
             assert {("startup", "shutdown")} == set(ends) - cut_off
 
