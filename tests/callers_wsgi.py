@@ -187,14 +187,14 @@ def log_fixture() -> Iterator[LogWatch]:
 @pytest.fixture(name="nothing_waits_by_the_clock")
 def nothing_waits_by_the_clock_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads look around now and then; here they must not need to: a wake-up that is lost is a test that hangs."""
-    monkeypatch.setattr("bridge._task_thread.POLL", FOREVER)
-    monkeypatch.setattr("bridge._call_thread._LOOP_CHECK", FOREVER)
+    monkeypatch.setattr("bridge._asgi_to_wsgi.task_thread.POLL", FOREVER)
+    monkeypatch.setattr("bridge._concurrency.call_thread._LOOP_CHECK", FOREVER)
 
 
 @pytest.fixture(name="looks_often")
 def looks_often_fixture(monkeypatch: pytest.MonkeyPatch, nothing_waits_by_the_clock: None) -> None:
     """Threads look around all the time: for what no signal can tell."""
-    monkeypatch.setattr("bridge._task_thread.POLL", 0.02)
+    monkeypatch.setattr("bridge._asgi_to_wsgi.task_thread.POLL", 0.02)
 
 
 # --- a WSGI server ----------------------------------------------------------------------------------------------------

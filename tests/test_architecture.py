@@ -27,12 +27,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "the command line": (
         "bridge.__main__",
         "bridge.cli",
-        "bridge._cli.check",
-        "bridge._cli.load",
-        "bridge._cli.mounts",
-        "bridge._cli.serve",
-        "bridge._cli.served",
-        "bridge._cli.servers",
+        "bridge.cli._check",
+        "bridge.cli._load",
+        "bridge.cli._mounts",
+        "bridge.cli._serve",
+        "bridge.cli._served",
+        "bridge.cli._servers",
         "bridge._check.asgi_validator",
         "bridge._check.client",
         "bridge._check.findings",
@@ -44,7 +44,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "the face": ("bridge",),
     "both styles": ("bridge.mounts", "bridge.interfaces"),
     "hooks for servers": ("bridge.gunicorn",),
-    "the adapters": ("bridge._wsgi_to_asgi", "bridge._asgi_to_wsgi"),
+    "the adapters": ("bridge._wsgi_to_asgi.adapter", "bridge._asgi_to_wsgi.adapter"),
     "the engine rooms": (),
     "the arrows": (
         "bridge._translate.scope_to_environ",
@@ -71,11 +71,11 @@ WORKER_THREADS = {"Thread", "ThreadPoolExecutor", "ThreadPool", "Timer", "start_
 OTHER_WAYS_TO_A_THREAD = {"to_thread", "run_in_executor", "run_sync", "BlockingPortal", "start_blocking_portal"}
 LOOPS = {"new_event_loop", "Runner", "run_until_complete", "run_forever", "set_event_loop", "EventLoop"}
 RUN = {("asyncio", "run"), ("anyio", "run"), ("trio", "run"), ("uvloop", "run")}
-THREAD_MAKERS = {"bridge._threads": {"Thread"}, "bridge._native": {"Thread", "ThreadPool"}}
+THREAD_MAKERS = {"bridge._concurrency.pool": {"Thread"}, "bridge._concurrency.greenlets": {"Thread", "ThreadPool"}}
 # `_native` makes a thread for whoever calls this, which is `_loop` alone.
-NATIVE_THREAD, NATIVE_TAKERS = "start_thread", {"bridge._native", "bridge._loop"}
+NATIVE_THREAD, NATIVE_TAKERS = "start_thread", {"bridge._concurrency.greenlets", "bridge._concurrency.private_loop"}
 # `bridge check` has a process, and so a loop, of its own.
-LOOP_MAKERS = {"bridge._loop", "bridge._check.probe"}
+LOOP_MAKERS = {"bridge._concurrency.private_loop", "bridge._check.probe"}
 
 # Of the module `time`.
 STEADY_CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time"}
@@ -246,7 +246,7 @@ class TestThreadsAndLoops:
     def test_the_makers_make(self) -> None:
         """The two tests above look for the right words."""
         assert THREAD_MAKERS == {name: references(name) & WORKER_THREADS for name in THREAD_MAKERS}
-        assert references("bridge._loop") >= {"new_event_loop", "run_until_complete", NATIVE_THREAD}
+        assert references("bridge._concurrency.private_loop") >= {"new_event_loop", "run_until_complete", NATIVE_THREAD}
 
     def test_nothing_starts_at_import_or_in_a_constructor(self) -> None:
         """Servers fork: before the first request there is no thread, no loop, no open file."""
@@ -277,8 +277,8 @@ class TestThreadsAndLoops:
     @pytest.mark.parametrize(
         ("name", "words"),
         [
-            ("bridge._threads", ("environ", "start_response", "wsgi", "http", "chunk", "scope")),
-            ("bridge._loop", ("scope", "receive", "send", "asgi", "http", "lifespan")),
+            ("bridge._concurrency.pool", ("environ", "start_response", "wsgi", "http", "chunk", "scope")),
+            ("bridge._concurrency.private_loop", ("scope", "receive", "send", "asgi", "http", "lifespan")),
         ],
     )
     def test_the_engines_know_no_word_of_what_they_run(self, name: str, words: tuple[str, ...]) -> None:

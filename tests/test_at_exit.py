@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge import _at_exit
+from bridge._servers import process
 from callers_wsgi import run_script
 
 APP = """
@@ -48,7 +48,7 @@ class Closable:
 
     def exit(self, timeout: float | None = None) -> None:
         self.closed.append(self.name)
-        _at_exit.unregister(self)
+        process.unregister(self)
 
 
 class TestRegister:
@@ -58,19 +58,19 @@ class TestRegister:
         closed: list[str] = []
         first, second = Closable("first", closed), Closable("second", closed)
         for closable in (first, second, first):
-            _at_exit.register(closable)
-        _at_exit.close_all()
+            process.register(closable)
+        process.close_all()
         assert ["first", "second"] == sorted(closed)
-        _at_exit.close_all()
+        process.close_all()
         assert 2 == len(closed)
 
     def test_what_is_unregistered_is_not_closed(self) -> None:
         closed: list[str] = []
         closable = Closable("it", closed)
-        _at_exit.register(closable)
-        _at_exit.unregister(closable)
-        _at_exit.unregister(closable)
-        _at_exit.close_all()
+        process.register(closable)
+        process.unregister(closable)
+        process.unregister(closable)
+        process.close_all()
         assert [] == closed
 
     def test_they_share_the_time_that_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,10 +84,10 @@ class TestRegister:
                 given.append(timeout)
                 now[0] += (timeout or 0.0) * float(self.name)
 
-        monkeypatch.setattr(_at_exit, "monotonic", lambda: now[0])
+        monkeypatch.setattr(process, "monotonic", lambda: now[0])
         for share in ("1.0", "0.0", "1.5", "1.0"):  # the third one takes longer than it may
-            _at_exit.register(Takes(share, []))
-        _at_exit.close_all(12.0)
+            process.register(Takes(share, []))
+        process.close_all(12.0)
 
         assert [3.0, 3.0, 4.5, 2.25] == given
 
@@ -99,28 +99,28 @@ class TestRegister:
                 super().exit(timeout)
                 given.append(timeout)
 
-        _at_exit.register(Notes("it", []))
-        _at_exit.close_all()
+        process.register(Notes("it", []))
+        process.close_all()
         assert [None] == given
 
     @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
     def test_a_child_does_not_close_what_its_parent_had_open(self) -> None:
         closed: list[str] = []
         closable = Closable("of the parent", closed)
-        _at_exit.register(closable)
+        process.register(closable)
         child = os.fork()
         if not child:
             code = 1
             try:
-                _at_exit.close_all()
+                process.close_all()
                 mine = Closable("of the child", closed)
-                _at_exit.register(mine)
-                _at_exit.close_all()
+                process.register(mine)
+                process.close_all()
                 code = 0 if closed == ["of the child"] else 2
             finally:
                 os._exit(code)
         assert (child, 0) == os.waitpid(child, 0)
-        _at_exit.close_all()
+        process.close_all()
         assert ["of the parent"] == closed
 
 
@@ -294,12 +294,12 @@ ask(adapter)
 def test_the_first_registration_hooks_into_the_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Early where the interpreter can do that, and by atexit in any case."""
     hooked: list[Any] = []
-    monkeypatch.setattr(_at_exit, "_pid", 0)
+    monkeypatch.setattr(process, "_pid", 0)
     monkeypatch.setattr("threading._register_atexit", hooked.append)
     monkeypatch.setattr("atexit.register", hooked.append)
     closable = Closable("it", [])
-    _at_exit.register(closable)
-    _at_exit.register(closable)
-    _at_exit.unregister(closable)
+    process.register(closable)
+    process.register(closable)
+    process.unregister(closable)
 
-    assert [_at_exit.close_all] * 2 == hooked
+    assert [process.close_all] * 2 == hooked

@@ -11,10 +11,10 @@ import anyio
 import pytest
 import uvloop
 
-from bridge._call import Call
-from bridge._call_thread import BOUND, ITEM, Gone, Side
-from bridge._calls import Calls
-from bridge._host import PoolClosed
+from bridge._concurrency.call_thread import BOUND, ITEM, Gone, Side
+from bridge._concurrency.calls import Call
+from bridge._concurrency.jobs import PoolClosed
+from bridge._wsgi_to_asgi.dispatchers import Calls
 from callers_asgi import Flag, eventually, until
 from spec.harness import LogWatch, log_fixture  # noqa: F401  # the fixture `log`
 
@@ -452,7 +452,7 @@ async def test_a_stack_is_logged_once(log: LogWatch) -> None:
 @pytest.mark.parametrize("where", ["telling too much", "listening", "telling for ever"])
 def test_a_loop_that_is_closed(calls: Calls, monkeypatch: pytest.MonkeyPatch, new_loop: Any, where: str) -> None:
     """The thread finds out by itself that nobody is there any more, also where nothing wakes it."""
-    monkeypatch.setattr("bridge._call_thread._LOOP_CHECK", 0.01)
+    monkeypatch.setattr("bridge._concurrency.call_thread._LOOP_CHECK", 0.01)
     go, cleaned = Flag(), Flag()
 
     def steps(call: Scripted) -> Generator[None]:

@@ -13,9 +13,9 @@ import anyio
 import pytest
 import uvloop
 
-from bridge import _calls
-from bridge._calls import Calls, run_hook, run_in_thread
-from bridge._threads import Threads
+from bridge._concurrency.pool import Threads
+from bridge._wsgi_to_asgi import dispatchers
+from bridge._wsgi_to_asgi.dispatchers import Calls, run_hook, run_in_thread
 from callers_asgi import Flag, eventually
 from spec.harness import LogWatch, log_fixture  # noqa: F401  # the fixture `log`
 
@@ -314,8 +314,8 @@ async def test_all_threads_share_the_deadline(monkeypatch: pytest.MonkeyPatch, h
     calls = Calls(2, 3.0, None)
     side = calls.here()
     both = [side.threads, side.spare()]
-    monkeypatch.setattr(_calls, "monotonic", lambda: now[0])
-    monkeypatch.setattr(_calls._Signal, "wait", wait_on_the_loop)
+    monkeypatch.setattr(dispatchers, "monotonic", lambda: now[0])
+    monkeypatch.setattr(dispatchers._Signal, "wait", wait_on_the_loop)
     monkeypatch.setattr(Threads, "join", (lambda *_: []) if how == "drain" else wait)
     if how == "drain":
         await calls.drain(side)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge._cli.servers import SERVERS
-from bridge.cli import main
+from bridge.cli._main import main
+from bridge.cli._servers import SERVERS
 
 PATIENCE = 20.0
 SCRIPT = Path(sys.executable).with_name("bridge")

@@ -11,7 +11,7 @@ import pytest
 import trio
 import uvloop
 
-from bridge._crossing import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
+from bridge._concurrency.loops import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
 from callers_asgi import eventually
 
 loop_factories = pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from bridge import AsgiToWsgi, WsgiToAsgi
-from bridge._call_thread import CallThread
+from bridge._concurrency.call_thread import CallThread
 from bridge.errors import LifespanFailed
 from callers import Environ, Event, environ_for, scope_for
 from callers_wsgi import (

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from bridge import WsgiToAsgi
-from bridge._file_wrapper import FileWrapper
+from bridge._wsgi_to_asgi.file_wrapper import FileWrapper
 from callers_asgi import (
     HOLD,
     Environ,

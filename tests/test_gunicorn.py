@@ -9,7 +9,7 @@ import pytest
 
 import apps
 import servers
-from bridge import _at_exit
+from bridge._servers import process
 from bridge.gunicorn import post_worker_init, worker_exit
 
 ASGI_APP = "bridge.AsgiToWsgi(apps.asgi_site, disconnect_grace=1.0)"
@@ -53,7 +53,7 @@ class Settings:
 def test_a_third_of_the_grace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker waits for two thirds of it, and what is still live then gets less than the rest."""
     given: list[float | None] = []
-    monkeypatch.setattr(_at_exit, "close_all", given.append)
+    monkeypatch.setattr(process, "close_all", given.append)
     worker = SimpleNamespace(cfg=Settings())
 
     post_worker_init(worker)
@@ -66,7 +66,7 @@ def test_a_third_of_the_grace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_that_never_started_has_nothing_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gunicorn calls `worker_exit` also where importing the app has failed."""
     given: list[float | None] = []
-    monkeypatch.setattr(_at_exit, "close_all", given.append)
+    monkeypatch.setattr(process, "close_all", given.append)
 
     worker_exit(None, SimpleNamespace(cfg=Settings()))
 

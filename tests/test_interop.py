@@ -15,8 +15,9 @@ import uvloop
 from asgiref.local import Local
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
-from bridge import WsgiToAsgi, _interop
-from bridge._host import lender
+from bridge import WsgiToAsgi
+from bridge._concurrency import interop
+from bridge._concurrency.jobs import lender
 from callers import call_asgi
 from callers_asgi import (
     Environ,
@@ -397,7 +398,7 @@ async def test_what_is_cancelled_is_that_requests_own(adapt: Adapt) -> None:
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The thread for such work is one of this test's own."""
     pools: dict[int, Any] = {}
-    monkeypatch.setattr(_interop, "_elsewhere", pools)
+    monkeypatch.setattr(interop, "_elsewhere", pools)
     yield
     for pool in pools.values():
         pool.close(None)
@@ -411,8 +412,8 @@ def test_work_that_nobody_waits_for_has_one_thread() -> None:
     done = Flag()
 
     for _ in range(10):
-        _interop.run_elsewhere(lambda: names.append(threading.current_thread().name))
-    _interop.run_elsewhere(done.set)
+        interop.run_elsewhere(lambda: names.append(threading.current_thread().name))
+    interop.run_elsewhere(done.set)
     done.wait()
 
     assert names == ["bridge-sensitive-1"] * 10
@@ -436,7 +437,7 @@ def test_thread_sensitive_work_goes_to_the_thread_that_is_lent(lends: bool) -> N
 
     async def main() -> str:
         lender.set(Lending())
-        _interop.serve_sensitive(inherits=False)
+        interop.serve_sensitive(inherits=False)
         with pytest.raises(AsyncError):
             await sync_to_async(fail)()
         return await sync_to_async(lambda: threading.current_thread().name)()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge._interrupt import is_interrupt
+from bridge._concurrency.interrupts import is_interrupt
 from callers_wsgi import run_script
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from bridge import _loop, _native
-from bridge._crossing import LoopGone
-from bridge._loop import PrivateLoop
+from bridge._concurrency import greenlets, private_loop
+from bridge._concurrency.loops import LoopGone
+from bridge._concurrency.private_loop import PrivateLoop
 from callers import environ_for
 from callers_wsgi import (
     PATIENCE,
@@ -68,9 +68,9 @@ async def running_loop() -> asyncio.AbstractEventLoop:
 def loop_fixture() -> Iterator[PrivateLoop]:
     """A loop that the test has rented."""
     tenant = object()
-    loop = bounded(lambda: _loop.rent(None, tenant))
+    loop = bounded(lambda: private_loop.rent(None, tenant))
     yield loop
-    bounded(lambda: _loop.give_up(loop, tenant))
+    bounded(lambda: private_loop.give_up(loop, tenant))
 
 
 class TestRent:
@@ -81,28 +81,28 @@ class TestRent:
 
     def test_one_loop_for_all_tenants_of_a_factory(self) -> None:
         first, second = object(), object()
-        loop = _loop.rent(None, first)
+        loop = private_loop.rent(None, first)
 
-        assert loop is _loop.rent(None, second)
-        assert loop is _loop.rent(None, second)
+        assert loop is private_loop.rent(None, second)
+        assert loop is private_loop.rent(None, second)
         assert ["bridge-loop"] == thread_of_the_loop()
-        bounded(lambda: _loop.give_up(loop, second))
+        bounded(lambda: private_loop.give_up(loop, second))
         assert loop.usable
-        bounded(lambda: _loop.give_up(loop, first))
+        bounded(lambda: private_loop.give_up(loop, first))
         assert not loop.usable
         assert [] == thread_of_the_loop()
 
     def test_after_the_last_there_is_another_one(self, loop: PrivateLoop) -> None:
         tenant = object()
-        bounded(lambda: _loop.give_up(loop, tenant))  # it never was one: nothing happens to the others
+        bounded(lambda: private_loop.give_up(loop, tenant))  # it never was one: nothing happens to the others
         assert loop.usable
 
-        other = _loop.rent(uvloop.new_event_loop, tenant)
+        other = private_loop.rent(uvloop.new_event_loop, tenant)
         assert other is not loop
-        bounded(lambda: _loop.give_up(other, tenant))
-        again = _loop.rent(uvloop.new_event_loop, tenant)
+        bounded(lambda: private_loop.give_up(other, tenant))
+        again = private_loop.rent(uvloop.new_event_loop, tenant)
         assert again is not other
-        bounded(lambda: _loop.give_up(again, tenant))
+        bounded(lambda: private_loop.give_up(again, tenant))
 
     def test_its_thread_is_a_daemon(self, loop: PrivateLoop) -> None:
         """A server that exits without our knowledge is not kept from it."""
@@ -118,7 +118,7 @@ class TestRent:
         tenant = object()
         for _ in range(2):
             with pytest.raises(RuntimeError, match="could not be started") as raised:
-                bounded(lambda: _loop.rent(factory, tenant))
+                bounded(lambda: private_loop.rent(factory, tenant))
             assert isinstance(raised.value.__cause__, (ZeroDivisionError, AttributeError))
         assert [] == thread_of_the_loop()
 
@@ -127,12 +127,12 @@ class TestRent:
         closed = asyncio.new_event_loop()
         closed.close()
         with pytest.raises(RuntimeError, match="could not be started"):
-            bounded(lambda: _loop.rent(lambda: closed, object()))
+            bounded(lambda: private_loop.rent(lambda: closed, object()))
 
         async def main() -> asyncio.AbstractEventLoop:
             running = asyncio.get_running_loop()
             with pytest.raises(RuntimeError, match="could not be started") as raised:
-                await asyncio.to_thread(lambda: bounded(lambda: _loop.rent(lambda: running, object())))
+                await asyncio.to_thread(lambda: bounded(lambda: private_loop.rent(lambda: running, object())))
             assert "runs in another thread" in str(raised.value.__cause__)
             return running
 
@@ -162,12 +162,12 @@ class TestRunning:
     @FACTORIES
     def test_it_runs_what_is_posted(self, factory: Any) -> None:
         tenant = object()
-        loop = _loop.rent(factory, tenant)
+        loop = private_loop.rent(factory, tenant)
         running = run_on(loop, running_loop())
 
         assert isinstance(running, uvloop.Loop) == (factory is not None)
         assert running is run_on(loop, running_loop())
-        bounded(lambda: _loop.give_up(loop, tenant))
+        bounded(lambda: private_loop.give_up(loop, tenant))
         assert running.is_closed()
         with pytest.raises(LoopGone):
             loop.crossing.post(Nothing())
@@ -288,25 +288,25 @@ class TestStop:
             return tasks
 
         tenant = object()
-        loop = _loop.rent(factory, tenant)
+        loop = private_loop.rent(factory, tenant)
         tasks = run_on(loop, start_two())
-        bounded(lambda: _loop.give_up(loop, tenant))
+        bounded(lambda: private_loop.give_up(loop, tenant))
 
         assert ["cleaned"] * 2 == events
         assert all(task.cancelled() for task in tasks)
 
     def test_threads_of_the_default_executor_end(self) -> None:
         tenant = object()
-        loop = _loop.rent(None, tenant)
+        loop = private_loop.rent(None, tenant)
         ident = run_on(loop, asyncio.to_thread(threading.get_ident))
         assert ident in {thread.ident for thread in threading.enumerate()}
-        bounded(lambda: _loop.give_up(loop, tenant))
+        bounded(lambda: private_loop.give_up(loop, tenant))
 
         assert ident not in {thread.ident for thread in threading.enumerate()}
 
     def test_a_task_that_does_not_end_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is the application that hangs then; the server's exit must not."""
-        monkeypatch.setattr(_loop, "_CANCEL_GRACE", 0.05)
+        monkeypatch.setattr(private_loop, "_CANCEL_GRACE", 0.05)
         ended = Flag()
 
         async def stubborn() -> None:
@@ -323,9 +323,9 @@ class TestStop:
             return task
 
         tenant = object()
-        loop = _loop.rent(None, tenant)
+        loop = private_loop.rent(None, tenant)
         task = run_on(loop, begin())
-        bounded(lambda: _loop.give_up(loop, tenant))
+        bounded(lambda: private_loop.give_up(loop, tenant))
 
         assert not task.done()
         # Let it go, on no loop any more.
@@ -340,11 +340,11 @@ import asyncio, threading
 import gevent
 import gevent.hub
 from gevent.threadpool import ThreadPool
-import bridge._task_thread
+import bridge._asgi_to_wsgi.task_thread
 from bridge import AsgiToWsgi
 from callers import environ_for
 
-bridge._task_thread.POLL = 3600.0  # nothing may wait by the clock: a wake-up that is lost is a hang
+bridge._asgi_to_wsgi.task_thread.POLL = 3600.0  # nothing may wait by the clock: a wake-up that is lost is a hang
 main_thread = monkey.get_original("threading", "get_ident")()
 threads, loops = set(), set()
 
@@ -524,7 +524,7 @@ class TestPipeInbox:
 
     def test_a_token_ends_the_wait(self) -> None:
         """From another thread; one token too many is one token."""
-        inbox = _native._PipeInbox()
+        inbox = greenlets._PipeInbox()
         thread = threading.Thread(target=lambda: [inbox.put(None), inbox.put(None)])
         thread.start()
         inbox.get(timeout=10)
@@ -537,7 +537,7 @@ class TestPipeInbox:
 
     def test_a_token_after_the_end_is_lost(self) -> None:
         """It must not be written to a descriptor that is somebody else's by then."""
-        inbox = _native._PipeInbox()
+        inbox = greenlets._PipeInbox()
         inbox.close()
         inbox.put(None)
         assert inbox.empty()

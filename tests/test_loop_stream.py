@@ -9,12 +9,12 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from bridge import ApplicationProtocolError, WsgiToAsgi
-from bridge._call import Call
-from bridge._host import PoolClosed
-from bridge._lease import Lease
-from bridge._loop_body import LoopBody
-from bridge._portal import Portal
-from bridge._threads import Threads
+from bridge._asgi_to_wsgi.portal import Portal
+from bridge._concurrency.calls import Call
+from bridge._concurrency.jobs import PoolClosed
+from bridge._concurrency.on_demand_thread import Lease
+from bridge._concurrency.pool import Threads
+from bridge._wsgi_to_asgi.loop_body import LoopBody
 from callers import environ_for
 from callers_asgi import Flag, adapt_fixture, eventually, get, opened, serve, until  # noqa: F401  # `adapt`
 from callers_wsgi import ask

@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 
 from bridge import ClientDisconnected, WsgiToAsgi
-from bridge._portal import Portal
+from bridge._asgi_to_wsgi.portal import Portal
 from callers_asgi import Flag, adapt_fixture, get, opened, reply, serve, until  # noqa: F401  # the fixture `adapt`
 from callers_wsgi import OneThread
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bridge._prefixes import Prefixes, checked
+from bridge.mounts._prefixes import Prefixes, checked
 
 PREFIXES = ("", "/api", "/api/v2", "/api/v2/deep/er", "/apiv3", "/über")
 PATHS = [

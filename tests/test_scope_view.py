@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bridge import WsgiToAsgi
-from bridge._scope_view import ScopeView
+from bridge._wsgi_to_asgi.scope_view import ScopeView
 from callers_asgi import (
     Environ,
     adapt_fixture,  # noqa: F401  # the fixture `adapt`

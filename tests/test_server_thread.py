@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge._server_thread import ServerThread
+from bridge._concurrency.server_thread import ServerThread
 from callers_wsgi import FOREVER, Flag, OneThread, bounded
 
 SHORT = 0.01

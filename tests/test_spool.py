@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge._spool import Spool
+from bridge._wsgi_to_asgi.request_body import Spool
 from callers_asgi import Flag
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from bridge._saturation import Saturation
-from bridge._standstill import Standstill
+from bridge._concurrency.wake_policy import Saturation, Standstill
 
 
 class Threads:

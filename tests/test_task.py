@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from bridge import _loop
-from bridge._call_thread import Gone
-from bridge._crossing import LoopGone
-from bridge._host import current
+from bridge._asgi_to_wsgi.task import Task
+from bridge._asgi_to_wsgi.task_thread import BOUND, ENDED
+from bridge._concurrency import private_loop
+from bridge._concurrency.call_thread import Gone
+from bridge._concurrency.jobs import current
+from bridge._concurrency.loops import LoopGone
+from bridge._servers.connection import Connection
 from bridge._stats import Counters
-from bridge._task import Task
-from bridge._task_thread import BOUND, ENDED
-from bridge._wsgi_servers import Connection
 from callers import Event, environ_for
 from callers_wsgi import (
     FOREVER,
@@ -36,7 +36,7 @@ class Side:
 
     disconnect_grace = FOREVER
 
-    def __init__(self, loop: _loop.PrivateLoop) -> None:
+    def __init__(self, loop: private_loop.PrivateLoop) -> None:
         self.crossing = loop.crossing
         self.counters = Counters()
         self.lock = threading.Lock()
@@ -77,9 +77,9 @@ class Probe(Task):
 def side_fixture() -> Iterator[Side]:
     """A side on a private loop."""
     tenant = object()
-    loop = _loop.rent(None, tenant)
+    loop = private_loop.rent(None, tenant)
     yield Side(loop)
-    bounded(lambda: _loop.give_up(loop, tenant))
+    bounded(lambda: private_loop.give_up(loop, tenant))
 
 
 @pytest.fixture(name="thread")
@@ -431,7 +431,7 @@ class TestThread:
     def test_a_loop_that_is_closed_ends_its_wait(self, thread: OneThread) -> None:
         """Somebody has closed it all the same; the server's thread must not wait for ever."""
         tenant = object()
-        loop = _loop.rent(None, tenant)
+        loop = private_loop.rent(None, tenant)
         side = Side(loop)
 
         class Stubborn(Probe):
@@ -446,7 +446,7 @@ class TestThread:
         probe = thread.run(lambda: Stubborn(side, lambda task: task.end()))
         thread.run(probe.start)
         began.wait()
-        bounded(lambda: _loop.give_up(loop, tenant))
+        bounded(lambda: private_loop.give_up(loop, tenant))
         probe.finished = False
         with pytest.raises(LoopGone):
             thread.run(probe.next)

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from bridge import AsgiToWsgi
-from bridge._crossing import AsyncioCrossing
+from bridge._concurrency.loops import AsyncioCrossing
 from bridge.errors import ClientDisconnected
 from callers import environ_for
 from callers_wsgi import (

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from bridge import _saturation, _threads, _worker
-from bridge._host import Host, current
-from bridge._threads import Threads
-from bridge._worker import Worker
+from bridge._concurrency import pool, wake_policy
+from bridge._concurrency.jobs import Host, current
+from bridge._concurrency.pool import Threads, Worker
 from callers_asgi import Flag, until
 
 
@@ -263,8 +262,8 @@ class Clock:
 def test_long_jobs_are_not_kept_waiting(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once most jobs take over a millisecond, each further one wakes a thread; short ones end that."""
     clock = Clock()
-    monkeypatch.setattr(_threads, "monotonic", clock)
-    monkeypatch.setattr("bridge._worker.monotonic", clock)
+    monkeypatch.setattr(pool, "monotonic", clock)
+    monkeypatch.setattr("bridge._concurrency.pool.monotonic", clock)
     threads = pools()
 
     def run_some(seconds: float) -> None:
@@ -295,7 +294,7 @@ def test_long_jobs_are_not_kept_waiting(pools: Pools, monkeypatch: pytest.Monkey
 
 def test_idle_threads_end_after_a_while(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that has had nothing to do ends, and its place is free for a new one."""
-    monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.001)
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.001)
     threads = pools(1)
     for number in (1, 2, 3):
         job = Job(go=True)
@@ -318,8 +317,8 @@ def test_what_belongs_to_a_thread_is_closed_there_at_its_end(
             ended.set()
         raise OSError("planned")
 
-    monkeypatch.setattr(_worker, "at_end", {fails, lambda: fails()})
-    monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.001)
+    monkeypatch.setattr(pool, "at_end", {fails, lambda: fails()})
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.001)
     threads = pools(1)
     threads.submit(Job(go=True), eager=False)
     ended.wait()
@@ -333,7 +332,7 @@ def test_no_job_is_lost_to_a_thread_that_is_about_to_end(
     pools: Pools, monkeypatch: pytest.MonkeyPatch, eager: bool
 ) -> None:
     """A job that comes just when the idle time is over is run, by that thread or by another one."""
-    monkeypatch.setattr(_threads, "IDLE_SECONDS", 1e-5)
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 1e-5)
     threads = pools(2)
     for _ in range(300):
         job = Job(go=True)
@@ -685,7 +684,7 @@ def test_a_system_without_threads_is_not_asked_each_millisecond(
 ) -> None:
     """As often as the queue is pushed, it would fill the log; after a pause it is asked again."""
     clock = Clock()
-    monkeypatch.setattr(_threads, "monotonic", clock)
+    monkeypatch.setattr(pool, "monotonic", clock)
     threads = pools(limit=2)
     [held] = pools.held(threads, 1)
     request.getfixturevalue("no_threads")
@@ -743,7 +742,7 @@ def test_a_close_is_not_held_up_by_a_thread_that_could_not_be_started(
 @pytest.mark.parametrize("eager", [True, False])
 def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, limit: int, eager: bool) -> None:
     """Jobs from several threads at once are run, each once, by no more threads than the limit."""
-    monkeypatch.setattr(_threads, "IDLE_SECONDS", 1e-4)
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 1e-4)
     threads = pools(limit)
     ran: list[int] = []
     names: set[str] = set()
@@ -776,7 +775,7 @@ class TestSaturation:
 
     def test_the_process_is_looked_at(self, clock: "Clocks") -> None:
         """By what it has used since the last look, which is some milliseconds ago."""
-        saturation = _saturation.Saturation()
+        saturation = wake_policy.Saturation()
         saturation.share = 1.0
         for now, used, reached in (
             (0.004, 0.004, False),
@@ -800,7 +799,7 @@ class TestSaturation:
     )
     def test_the_threads_are_looked_at(self, clock: "Clocks", awake: int, computed: float, reached: bool) -> None:
         """By what each has used of its time, and how many there are."""
-        saturation, worker = _saturation.Saturation(), Worker(Threads(1, name="none"))
+        saturation, worker = wake_policy.Saturation(), Worker(Threads(1, name="none"))
         saturation.began(worker, 0.0)
         for step in range(1, 41):
             clock.now = clock.used = 0.010 * step
@@ -811,7 +810,7 @@ class TestSaturation:
 
     def test_short_jobs_are_not_looked_at_one_by_one(self, clock: "Clocks") -> None:
         """What they took together counts, and a thread that has slept begins anew."""
-        saturation, worker = _saturation.Saturation(), Worker(Threads(1, name="none"))
+        saturation, worker = wake_policy.Saturation(), Worker(Threads(1, name="none"))
         saturation.began(worker, 0.0)
         for step in range(1, 401):
             clock.now = clock.used = clock.thread = 0.001 * step
@@ -827,8 +826,8 @@ class TestSaturation:
 
     def test_fewer_threads_are_woken_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Not before eight pushes without progress, and not for the length of the jobs."""
-        monkeypatch.setattr(_saturation.Saturation, "reached", True)
-        monkeypatch.setattr(_saturation.Saturation, "long", True)
+        monkeypatch.setattr(wake_policy.Saturation, "reached", True)
+        monkeypatch.setattr(wake_policy.Saturation, "long", True)
         threads = Threads(8, name="saturated")
         jobs = [Job() for _ in range(6)]
         threads.submit(jobs[0], eager=False)
@@ -862,7 +861,7 @@ class Clocks:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
-    monkeypatch.setattr(_saturation, "monotonic", lambda: clocks.now)
-    monkeypatch.setattr(_saturation, "process_time", lambda: clocks.used)
-    monkeypatch.setattr(_saturation, "thread_time", clocks.thread_time)
+    monkeypatch.setattr(wake_policy, "monotonic", lambda: clocks.now)
+    monkeypatch.setattr(wake_policy, "process_time", lambda: clocks.used)
+    monkeypatch.setattr(wake_policy, "thread_time", clocks.thread_time)
     return clocks

@@ -11,7 +11,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
-from bridge._wsgi_servers import Connection, call_at_shutdown, complete, why_threads_stand_still
+from bridge._servers.connection import Connection, call_at_shutdown, complete, why_threads_stand_still
 from callers import environ_for
 from callers_wsgi import OneThread, bounded
 

@@ -10,14 +10,14 @@ import django.core.handlers.asgi
 import django.core.handlers.wsgi
 import django.core.wsgi
 
-import bridge._call
-import bridge._call_side
+import bridge._concurrency.call_side
+import bridge._concurrency.calls
 import bridge.django
-from bridge._portal import Portal
+from bridge._asgi_to_wsgi.portal import Portal
 from bridge.django._applications import AsgiApplication
 from bridge.django._handler import Handler
-from bridge.django._http_request import Request
 from bridge.django._loop_handler import LoopHandler
+from bridge.django._request import Request
 
 PORTAL = Portal.of(None)
 
@@ -142,4 +142,4 @@ def put_in_place() -> None:
 
 def watch_after(seconds: float) -> None:
     """Have bridge look for a client that leaves when its request has taken so long (or twice as long)."""
-    bridge._call.TICK = bridge._call_side.TICK = seconds  # type: ignore[misc]
+    bridge._concurrency.calls.TICK = bridge._concurrency.call_side.TICK = seconds  # type: ignore[misc]

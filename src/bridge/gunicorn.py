@@ -12,7 +12,7 @@ sync worker, which serves in the very thread that would wait.)
 
 from typing import Any
 
-from bridge import _at_exit
+from bridge._servers import process
 
 # Of the reserve, what exiting itself may take.
 _EXIT_SHARE = 0.25
@@ -35,4 +35,4 @@ def worker_exit(server: Any, worker: Any) -> None:
     reserve = getattr(worker, "bridge_reserve", None)
     # Without one the worker has not been started: there is nothing to end.
     if reserve is not None:
-        _at_exit.close_all(reserve * (1 - _EXIT_SHARE))
+        process.close_all(reserve * (1 - _EXIT_SHARE))

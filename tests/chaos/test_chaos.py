@@ -268,21 +268,21 @@ def test_the_last_thread_does_not_start(tmp_path: Path) -> None:
 
 
 NO_MEMORY = [
-    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.WsgiToAsgi._admit"),
-    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._exchange.Exchange.set_input"),
-    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._threads.Threads.submit"),
-    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._exchange_thread.ExchangeThread.work"),
-    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._call_thread.CallThread._post"),
-    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._crossing.AsyncioCrossing.post"),
-    ("hypercorn_trio", PLAIN_APP, "bridge._crossing.TrioCrossing.post"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._tasks.Tasks._private_side"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._loop.PrivateLoop._run"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._lifespan.LifespanRun.start"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._task_thread.TaskThread.start"),
-    ("gunicorn_gthread", WITHOUT_LIFESPAN, "bridge._crossing.AsyncioCrossing.spawn"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._conversation.Conversation.work"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._task.Task.tell"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._task_thread.TaskThread.next"),
+    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.adapter.WsgiToAsgi._admit"),
+    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.responder.Exchange.set_input"),
+    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.pool.Threads.submit"),
+    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.exchange_thread.ExchangeThread.work"),
+    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.call_thread.CallThread._post"),
+    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.loops.AsyncioCrossing.post"),
+    ("hypercorn_trio", PLAIN_APP, "bridge._concurrency.loops.TrioCrossing.post"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.app_runner.Tasks._private_side"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._concurrency.private_loop.PrivateLoop._run"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.lifespan.LifespanRun.start"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.task_thread.TaskThread.start"),
+    ("gunicorn_gthread", WITHOUT_LIFESPAN, "bridge._concurrency.loops.AsyncioCrossing.spawn"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.responder.Conversation.work"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.task.Task.tell"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.task_thread.TaskThread.next"),
 ]
 
 

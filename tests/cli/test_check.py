@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge import Mounts
-from bridge._cli.check import check
+from bridge.cli._check import check
 
 
 def good(environ: Any, start_response: Any) -> Any:

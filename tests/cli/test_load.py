@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge import Mounts
-from bridge._cli.load import describe, find, load
+from bridge.cli._load import describe, find, load
 
 SHOP = """\
 def app(environ, start_response):

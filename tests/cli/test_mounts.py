@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge import AsgiToWsgi, Mounts, WsgiToAsgi
-from bridge._cli.mounts import show_mounts
+from bridge.cli._mounts import show_mounts
 
 
 def old(environ: Any, start_response: Any) -> Any:
@@ -42,8 +42,8 @@ def test_it_shows_what_runs_how(module: Any, side: str, capsys: pytest.CaptureFi
         ["/in", "<Mounts", "/v2,", "/>", "both", "natively", "natively"],
         ["/in", "mountshop.old", "wsgi", "adapted", "natively"],
         ["/in/v2", "mountshop.new", "asgi", "natively", "adapted"],
-        ["/mine", "bridge._wsgi_to_asgi.WsgiToAsgi", "asgi", "natively", "natively"],
-        ["/yours", "bridge._asgi_to_wsgi.AsgiToWsgi", "wsgi", "natively", "natively"],
+        ["/mine", "bridge._wsgi_to_asgi.adapter.WsgiToAsgi", "asgi", "natively", "natively"],
+        ["/yours", "bridge._asgi_to_wsgi.adapter.AsgiToWsgi", "wsgi", "natively", "natively"],
     ] == [line.split() for line in lines[1:]]
 
 

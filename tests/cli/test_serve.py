@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from bridge import AsgiToWsgi, Mounts, WsgiToAsgi
-from bridge._cli import serve as module_of_serve
-from bridge._cli.serve import serve
-from bridge._cli.servers import KEY, SERVERS
+from bridge.cli import _serve as module_of_serve
+from bridge.cli._serve import serve
+from bridge.cli._servers import KEY, SERVERS
 
 
 def old(environ: Any, start_response: Any) -> Any:
@@ -75,7 +75,7 @@ def test_the_command_line_of_each_server(
 ) -> None:
     serve(options(**{"under": under, **changed}), ["--further", "x"])
 
-    assert [[sys.executable, "-m", *command.split(), "--further", "x", "bridge._cli.served:app"]] == became
+    assert [[sys.executable, "-m", *command.split(), "--further", "x", "bridge.cli._served:app"]] == became
 
 
 WAYS = [
@@ -120,11 +120,11 @@ def test_what_the_server_imports(
     wanted: str, app: str, kind: type | None, became: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY, json.dumps({"app": f"serveshop:{app}", "wanted": wanted, "threads": 3}))
-    monkeypatch.delitem(sys.modules, "bridge._cli.served", raising=False)
+    monkeypatch.delitem(sys.modules, "bridge.cli._served", raising=False)
 
-    from bridge._cli.served import app as served
+    from bridge.cli._served import app as served
 
-    monkeypatch.delitem(sys.modules, "bridge._cli.served")
+    monkeypatch.delitem(sys.modules, "bridge.cli._served")
     assert served is globals()[app] if kind is None else type(served) is kind
     if kind is WsgiToAsgi:
         assert 3 == served._calls._limit
@@ -132,10 +132,10 @@ def test_what_the_server_imports(
 
 def test_what_the_server_imports_is_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY, raising=False)
-    monkeypatch.delitem(sys.modules, "bridge._cli.served", raising=False)
+    monkeypatch.delitem(sys.modules, "bridge.cli._served", raising=False)
 
     with pytest.raises(RuntimeError, match="is for the servers that `bridge serve` starts"):
-        import bridge._cli.served  # noqa: F401
+        import bridge.cli._served  # noqa: F401
 
 
 def refused(*arguments: Any, **changed: Any) -> int:

@@ -179,7 +179,7 @@ def test_wrong_options(make: Callable[..., Any], options: dict[str, Any], error:
 
 def test_the_request_is_djangos_own() -> None:
     """Middleware that looks at its class finds what it knows."""
-    from bridge.django._http_request import Request as BridgeRequest
+    from bridge.django._request import Request as BridgeRequest
 
     assert issubclass(BridgeRequest, WSGIRequest)
 

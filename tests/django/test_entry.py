@@ -7,7 +7,7 @@ import pytest
 from django.test.utils import override_settings
 
 import django_site
-from bridge.django import _entry
+from bridge.django._report import entry_points
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,14 +36,14 @@ class TestEntry:
         """The module is not run."""
         (tmp_path / "entry_of_a_test.py").write_text(f"{source}\nraise SystemExit('it was run')\n")
         monkeypatch.syspath_prepend(tmp_path)
-        assert _entry.entry("entry_of_a_test.application") == SOURCES[source]
+        assert entry_points.entry("entry_of_a_test.application") == SOURCES[source]
 
     @pytest.mark.parametrize(
         "path", [None, "", "application", "no_such_module.application", "no_such.wsgi.app", "sys.x"]
     )
     def test_nothing_there(self, path: str | None) -> None:
         """No module, or none with a source."""
-        assert _entry.entry(path) is None
+        assert entry_points.entry(path) is None
 
 
 class TestAsgiPath:
@@ -60,4 +60,4 @@ class TestAsgiPath:
     def test_where_it_is_looked_for(self, settings: dict[str, Any], path: str | None) -> None:
         """The setting, else beside wsgi.py, else beside the URL patterns."""
         with override_settings(**settings):
-            assert _entry.asgi_path() == path
+            assert entry_points.asgi_path() == path

@@ -12,7 +12,7 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import override_settings
 
 import django_site
-from bridge import _threads
+from bridge._concurrency import pool
 from bridge.django import get_asgi_application, get_wsgi_application
 from callers_asgi import Flag, until
 from django_faces import Asgi, Reply, Wsgi
@@ -209,7 +209,7 @@ class TestThreads:
         face = start(threads=1)
         if isinstance(face, Wsgi):
             return  # its threads are the server's
-        monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.001)
+        monkeypatch.setattr(pool, "IDLE_SECONDS", 0.001)
         monkeypatch.setattr(DatabaseWrapper, "_close", noting)
         assert 200 == face.ask("/database").status
         closed.wait()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import django_site  # noqa: F401  # sets Django up
-from bridge.django._http_request import Input, Request, take_chunked
+from bridge.django._request import Input, Request, take_chunked
 from bridge.errors import ClientDisconnected
 from callers import PiecemealInput, environ_for
 

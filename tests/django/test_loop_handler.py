@@ -16,7 +16,7 @@ from django.test import override_settings
 from django.utils.decorators import sync_and_async_middleware
 
 import django_site
-from bridge import _threads
+from bridge._concurrency import pool
 from bridge.django import _modes, get_asgi_application, on_loop
 from bridge.django._signals import only_django_listens
 from callers_asgi import until
@@ -39,13 +39,13 @@ def served(**settings: Any) -> Iterator[Asgi]:
 def submitted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every job that any pool of threads is given."""
     jobs: list[object] = []
-    original = _threads.Threads.submit
+    original = pool.Threads.submit
 
-    def submit(self: _threads.Threads, job: Any, *, eager: bool) -> bool:
+    def submit(self: pool.Threads, job: Any, *, eager: bool) -> bool:
         jobs.append(job)
         return original(self, job, eager=eager)
 
-    monkeypatch.setattr(_threads.Threads, "submit", submit)
+    monkeypatch.setattr(pool.Threads, "submit", submit)
     return jobs
 
 

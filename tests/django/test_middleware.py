@@ -16,7 +16,7 @@ from django.urls import path
 
 import django_site
 from bridge import WsgiToAsgi
-from bridge._portal import Portal
+from bridge._asgi_to_wsgi.portal import Portal
 from bridge.django import get_asgi_application, get_wsgi_application
 from bridge.django._bridge import Bridge
 from callers import scope_for

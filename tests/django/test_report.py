@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import django_report
-from bridge.django._project import Listeners, Middleware, Project, Route
-from bridge.django._report import HANDLERS, above, chain, hops, report
+from bridge.django._report.cost import HANDLERS, above, chain, hops, report
+from bridge.django._report.project import Listeners, Middleware, Project, Route
 
 # Some start processes that import Django.
 pytestmark = pytest.mark.timeout(240)

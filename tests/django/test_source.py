@@ -9,7 +9,7 @@ from django import http
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.views import View
 
-from bridge.django import _source
+from bridge.django._report import streams
 
 
 async def ticks() -> AsyncIterator[bytes]:
@@ -165,10 +165,10 @@ class TestStreams:
     @pytest.mark.parametrize("view", list(EXPECTED), ids=lambda view: view.__name__)
     def test_what_the_source_shows(self, view: Callable[..., Any]) -> None:
         """And nothing where it does not."""
-        assert _source.streams(view) == EXPECTED[view]
+        assert streams.streams(view) == EXPECTED[view]
 
     def test_without_a_source(self) -> None:
         """A function made by exec(), a built-in one, an object."""
         made: dict[str, Any] = {}
         exec("def view(request): return StreamingHttpResponse(lines())", made)
-        assert [_source.streams(view) for view in (made["view"], print, Parts())] == [set(), set(), set()]  # type: ignore[arg-type]
+        assert [streams.streams(view) for view in (made["view"], print, Parts())] == [set(), set(), set()]  # type: ignore[arg-type]

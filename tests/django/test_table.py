@@ -3,9 +3,9 @@
 import json
 from dataclasses import replace
 
-from bridge.django._project import Listeners, Middleware, Project, Route
-from bridge.django._report import report
-from bridge.django._table import as_json, as_text
+from bridge.django._report.cost import report
+from bridge.django._report.project import Listeners, Middleware, Project, Route
+from bridge.django._report.tables import as_json, as_text
 
 MIXIN = Middleware(path="a.Mixin", can_sync=True, can_async=True, mixin_hooks=("process_request",))
 PROJECT = Project(

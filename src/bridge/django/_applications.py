@@ -12,16 +12,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from bridge import _arguments
-from bridge._call_thread import Side
-from bridge._exchange import Exchange
-from bridge._portal import Portal
+from bridge._asgi_to_wsgi.portal import Portal
+from bridge._concurrency.call_thread import Side
 from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
-from bridge._wsgi_to_asgi import WsgiToAsgi
+from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+from bridge._wsgi_to_asgi.responder import Exchange
 from bridge.django import _settings
 from bridge.django._handler import Handler
-from bridge.django._http_request import take_chunked
 from bridge.django._isolation import isolated
 from bridge.django._loop_handler import LoopExchange, LoopHandler
+from bridge.django._request import take_chunked
 
 Hook = Callable[..., Any]
 

@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeVar
 from asgiref.sync import async_to_sync
 from django.http import HttpRequest
 
-from bridge._host import current
-from bridge._portal import Portal
-from bridge._wsgi_servers import Connection
+from bridge._asgi_to_wsgi.portal import Portal
+from bridge._concurrency.jobs import current
+from bridge._servers.connection import Connection
 
 _R = TypeVar("_R")
 

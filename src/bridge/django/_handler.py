@@ -15,13 +15,13 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from bridge._loop_body import LoopBody
-from bridge._portal import Portal
+from bridge._asgi_to_wsgi.portal import Portal
+from bridge._concurrency.pool import at_end
 from bridge._types import Environ, StartResponse
-from bridge._worker import at_end
+from bridge._wsgi_to_asgi.loop_body import LoopBody
 from bridge.django import _hops, _signals
-from bridge.django._http_request import Request
 from bridge.django._isolation import find_caches, keep_caches, leave_caches
+from bridge.django._request import Request
 from bridge.django._streams import Nothing, async_parts
 from bridge.errors import ClientDisconnected
 

@@ -15,8 +15,8 @@ from asgiref.local import _rehome
 from django.core.cache import caches
 from django.http.response import HttpResponseBase
 
-from bridge._loop_body import LoopBody
 from bridge._types import Environ, StartResponse
+from bridge._wsgi_to_asgi.loop_body import LoopBody
 from bridge.django._streams import Nothing
 
 

@@ -13,17 +13,17 @@ from django.db import close_old_connections, reset_queries
 from django.http import FileResponse
 from django.urls import set_script_prefix
 
-from bridge._call_thread import Side
-from bridge._calls import run_in_thread
-from bridge._exchange import Exchange
-from bridge._loop_stream import LoopWork
-from bridge._portal import Portal
+from bridge._asgi_to_wsgi.portal import Portal
+from bridge._concurrency.call_thread import Side
 from bridge._translate.response_to_events import Items
 from bridge._types import Environ, Scope
+from bridge._wsgi_to_asgi.dispatchers import run_in_thread
+from bridge._wsgi_to_asgi.loop_response import LoopWork
+from bridge._wsgi_to_asgi.responder import Exchange
 from bridge.django import _modes, _streams
 from bridge.django._handler import BLOCK, headers
-from bridge.django._http_request import Request
 from bridge.django._isolation import LoopCaches, keep_caches_in
+from bridge.django._request import Request
 from bridge.django._settings import Settings
 from bridge.django._signals import closes_at_once, only_django_listens
 

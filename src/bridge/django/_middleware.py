@@ -8,11 +8,11 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from bridge._host import current
-from bridge._portal import Portal
+from bridge._asgi_to_wsgi.portal import Portal
+from bridge._concurrency.jobs import current
 from bridge.django import _hops, _settings, _streams
 from bridge.django._bridge import Bridge
-from bridge.django._http_request import Request
+from bridge.django._request import Request
 
 
 class BridgeMiddleware:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from bridge._loop import LoopFactory
+from bridge._concurrency.private_loop import LoopFactory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

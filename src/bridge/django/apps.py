@@ -1,9 +1,9 @@
 """`"bridge.django"` in `settings.INSTALLED_APPS`: the command `bridge_report` and the system checks."""
 
 from django.apps import AppConfig
-from django.core import checks
+from django.core.checks import register
 
-from bridge.django import _checks
+from bridge.django._report import checks
 
 
 class BridgeConfig(AppConfig):
@@ -15,5 +15,5 @@ class BridgeConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks, under the tag `bridge`."""
-        for check in _checks.CHECKS:
-            checks.register(check, "bridge")
+        for check in checks.CHECKS:
+            register(check, "bridge")

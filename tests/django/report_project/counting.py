@@ -24,9 +24,9 @@ from django.http.response import HttpResponseBase
 from django.test.utils import override_settings
 from django.urls import clear_url_caches
 
-from bridge._crossing import AsyncioCrossing
-from bridge._portal import Portal
-from bridge._threads import Threads
+from bridge._asgi_to_wsgi.portal import Portal
+from bridge._concurrency.loops import AsyncioCrossing
+from bridge._concurrency.pool import Threads
 from bridge.django import _signals
 
 SEEN = (str(Path(django.__file__).parent), str(Path(__file__).parent))
@@ -205,9 +205,9 @@ def listening(names):
 
 def count(case):
     """What one case shows: the report, and for each handler and URL pattern the hops, status and Server-Timing."""
-    from bridge.django._project import survey
-    from bridge.django._report import report
-    from bridge.django._table import as_json
+    from bridge.django._report.cost import report
+    from bridge.django._report.project import survey
+    from bridge.django._report.tables import as_json
 
     clear_url_caches()
     with override_settings(**case.get("settings", {})), listening(case.get("listeners", ())):

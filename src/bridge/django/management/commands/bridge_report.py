@@ -7,9 +7,9 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from bridge.django._project import survey
-from bridge.django._report import HANDLERS, Report, above, report
-from bridge.django._table import as_json, as_text
+from bridge.django._report.cost import HANDLERS, Report, above, report
+from bridge.django._report.project import survey
+from bridge.django._report.tables import as_json, as_text
 
 _SERVED = ("bridge-wsgi", "bridge-asgi")
 _SHOWN = 10

@@ -1,0 +1,247 @@
+"""Async code for a request, called from the thread that serves it: on the server's loop, or on the private one.
+
+`Portal.call` waits for a coroutine function, `Portal.iterate` for one chunk of an async iterable after the other. While
+the thread waits it does what asgiref calls thread-sensitive, so that such work stays in the thread of its request.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
+from typing import Any, Final, cast
+
+from bridge._asgi_to_wsgi.app_runner import Tasks
+from bridge._asgi_to_wsgi.task import Task
+from bridge._asgi_to_wsgi.task_side import Options, TaskSide
+from bridge._asgi_to_wsgi.task_thread import ENDED, POLL
+from bridge._concurrency import interop
+from bridge._concurrency.call_thread import Gone
+from bridge._concurrency.jobs import current
+from bridge._concurrency.loops import Spawn
+from bridge._concurrency.private_loop import LoopFactory
+from bridge._servers.connection import Connection
+from bridge._types import ASGIApp, Environ, Event
+from bridge.errors import ClientDisconnected
+
+AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
+
+# How long the thread stays for what cancelled code still has to clean up, in seconds.
+_GRACE: Final = 3.0
+_STARTUP: Final = 60.0
+_SHUTDOWN: Final = 30.0
+_SLOW: Final = 1.0
+
+
+class Portal:
+    """The way from request threads to the loops that their async code runs on; `options` as for `AsgiToWsgi`."""
+
+    def __init__(self, options: Options) -> None:
+        self._tasks = Tasks(options)
+        self.loop = LazyLoop(self)
+
+    @classmethod
+    def of(
+        cls,
+        loop_factory: LoopFactory | None,
+        lifespan: ASGIApp | None = None,
+        *,
+        startup_timeout: float = _STARTUP,
+        shutdown_timeout: float = _SHUTDOWN,
+    ) -> "Portal":
+        """One that cancels at once what nobody waits for any more, with a lifespan where an application has one."""
+        return cls(
+            Options(
+                app=lifespan or _no_lifespan,
+                lifespan="on" if lifespan else "off",
+                startup_timeout=startup_timeout,
+                shutdown_timeout=shutdown_timeout,
+                disconnect_grace=0.0,
+                loop_factory=loop_factory,
+                slow_warning=_SLOW,
+            )
+        )
+
+    def call(self, environ: Environ, function: AsyncFunction, /, *args: Any, **kw: Any) -> Any:
+        """Wait for `function(*args, **kw)`, for the request of `environ`; returns and raises what it does.
+
+        When the client leaves, it is cancelled, and `asyncio.CancelledError` raised here.
+        """
+        __traceback_hide__ = True
+        side, spawn = self._tasks.here()
+        return _AsyncCall(side, spawn, Connection(environ), lambda: function(*args, **kw)).result()
+
+    def iterate(self, environ: Environ, chunks: Callable[[], AsyncIterable[bytes]]) -> "Chunks":
+        """An iterator over the chunks of `chunks()`, to be closed; it runs ahead of its user by a bounded number."""
+        side, spawn = self._tasks.here()
+        return Chunks(_Iteration(side, spawn, Connection(environ), chunks))
+
+    def be_found(self) -> bool:
+        """Let asgiref's `async_to_sync` run on this portal's loop, in a thread that belongs to no loop yet.
+
+        Returns whether `no_longer` has to be called when that is to end.
+        """
+        return current.host is None and interop.enter_lazily(self.loop)
+
+    def no_longer(self) -> None:
+        """The thread belongs to no loop again."""
+        interop.leave()
+
+    def state(self) -> dict[str, Any]:
+        """What the startup has put into the state, where this portal has a lifespan."""
+        lifespan = self.side().lifespan
+        return {} if lifespan is None else lifespan.state
+
+    def side(self) -> TaskSide:
+        """The side of the loop that this thread's request belongs to."""
+        return self._tasks.here()[0]
+
+    def close(self) -> None:
+        """End what runs, and the private loop where nobody else needs it; from a thread."""
+        self._tasks.close()
+
+
+class LazyLoop:
+    """Stands for the loop of a portal, which is started by the first who uses it."""
+
+    def __init__(self, portal: Portal) -> None:
+        self._portal = portal
+
+    def is_running(self) -> bool:
+        """Whether it can be used: always."""
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        crossing: Any = self._portal.side().crossing  # of asyncio: it is for threads of WSGI servers
+        return getattr(crossing.loop, name)
+
+
+async def _no_lifespan(_scope: object, _receive: object, _send: object) -> None:
+    """Never called."""
+
+
+class _AsyncTask(Task):
+    """A task for a request whose response is made elsewhere."""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def read(self) -> Event | None:
+        """Nobody asks for the request body this way."""
+
+    def raise_error(self) -> None:
+        """Raise what the task raised, in the thread."""
+        __traceback_hide__ = True
+        error, self.error = self.error, None
+        if error is None:
+            return
+        try:
+            if isinstance(error, asyncio.CancelledError) and not self.gone:
+                # Nobody cancels this thread: it is the code itself that has let out what it should have caught.
+                raise RuntimeError("async code ended with a CancelledError, though its client is there") from error
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
+
+
+class _AsyncCall(_AsyncTask):
+    """One call of a coroutine function."""
+
+    _value: Any = None
+
+    def __init__(self, side: TaskSide, spawn: Spawn, connection: Connection, function: Callable[[], Any]) -> None:
+        super().__init__(side, spawn, connection)
+        self._function = function
+        # What the task sets is to be seen in the thread that has waited for it, as asgiref's async_to_sync has it.
+        self._inside = self._context
+
+    async def work(self) -> None:
+        __traceback_hide__ = True
+        self._value = await self._function()
+
+    def result(self) -> Any:
+        """Start it, and wait for its end; in the thread."""
+        __traceback_hide__ = True
+        try:
+            self.start()
+            while not (self.finished or self.gone):
+                self._nudged = False
+                if not (self.finished or self._serve()):
+                    self._rest(POLL)
+            self.linger(_GRACE)
+        finally:
+            if not self.finished:
+                self.disconnect()
+            self.release()
+        if not self.finished:
+            raise asyncio.CancelledError("the client left")
+        if self._inside is not None:
+            interop.bring_back(self._inside)
+        self.raise_error()
+        return self._value
+
+
+class _Iteration(_AsyncTask):
+    """One iteration of an async iterable."""
+
+    def __init__(
+        self, side: TaskSide, spawn: Spawn, connection: Connection, chunks: Callable[[], AsyncIterable[bytes]]
+    ) -> None:
+        super().__init__(side, spawn, connection)
+        self._chunks = chunks
+
+    async def work(self) -> None:
+        iterator = aiter(self._chunks())
+        try:
+            async for chunk in iterator:
+                if chunk:
+                    self.tell((chunk,))
+                    await self.ease()
+        except Gone:
+            pass  # the thread has left, and is told nothing any more
+        finally:
+            aclose = getattr(iterator, "aclose", None)
+            if aclose is not None:
+                await aclose()
+
+
+class Chunks:
+    """The chunks that an async iterable has made, joined where they have piled up. To be closed."""
+
+    def __init__(self, iteration: _Iteration) -> None:
+        self._iteration = iteration
+        self._closed = False
+        iteration.start()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next chunk; waits for it. Raises what the iterable raises, or `ClientDisconnected`."""
+        iteration = self._iteration
+        try:
+            item = iteration.next()
+        except Gone:
+            item = ENDED
+        if item is ENDED:
+            self.close()
+            if iteration.gone:
+                raise ClientDisconnected("the client left in the middle of the response")
+            iteration.raise_error()
+            raise StopIteration
+        chunks = [cast(bytes, item)]
+        while iteration.out:
+            chunks.append(iteration.next())
+        return b"".join(chunks)
+
+    def close(self) -> None:
+        """End the iteration, if it has not ended; in the thread."""
+        if not self._closed:
+            self._closed = True
+            try:
+                if not self._iteration.finished:
+                    self._iteration.disconnect()
+                    self._iteration.linger(_GRACE)
+            finally:
+                self._iteration.release()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._iteration.drop()

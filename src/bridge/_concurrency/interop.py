@@ -1,0 +1,200 @@
+"""What asgiref, anyio and sniffio have to find in a worker thread, so that async code called from there runs on the
+loop that the request came from (asgiref.sync.async_to_sync, anyio.from_thread) and asyncio.run still works.
+
+Each library keeps this in thread-locals of its own that have no public setter; this file is the only one that knows
+them.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Executor, Future
+from contextvars import Context, ContextVar
+from typing import Any, Final
+
+import anyio.lowlevel
+from anyio._core._eventloop import threadlocals as _anyio_threadlocals
+from asgiref.local import _rehome, _Storage
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context
+
+from bridge._concurrency.interrupts import is_interrupt
+from bridge._concurrency.jobs import Host, lender
+from bridge._concurrency.loops import AsyncioCrossing, Crossing
+from bridge._concurrency.pool import Threads
+
+try:
+    from sniffio import current_async_library_cvar
+except ImportError:  # optional for anyio too
+    current_async_library_cvar = None  # type: ignore[assignment]
+
+
+class LoopToken:
+    """What has to be found in a thread that works for one loop; made on that loop."""
+
+    def __init__(self, crossing: Crossing) -> None:
+        self._anyio = anyio.lowlevel.current_token()
+        self._loop = crossing.loop if isinstance(crossing, AsyncioCrossing) else None
+
+    def enter(self) -> list["asyncio.Task[Any]"]:
+        """Make this thread one that works for the loop, until it enters another one's.
+
+        Returns the list in which asgiref keeps the tasks on the loop that the thread waits for.
+        """
+        tasks: list[asyncio.Task[Any]] = []
+        local = SyncToAsync.threadlocal
+        local.main_event_loop = self._loop
+        local.main_event_loop_pid = os.getpid() if self._loop is not None else None
+        local.task_context = tasks
+        _enter_trio(None if self._loop is not None else self._anyio.native_token)
+        _anyio_threadlocals.current_token = self._anyio
+        _anyio_threadlocals.current_cancel_scope = None
+        return tasks
+
+
+def enter_lazily(loop: object) -> bool:
+    """Let asgiref's `async_to_sync` find `loop` in this thread, until `leave`; False where it finds one already."""
+    local = SyncToAsync.threadlocal
+    pid = os.getpid()
+    if getattr(local, "main_event_loop_pid", None) == pid:
+        found = getattr(local, "main_event_loop", None)
+        # asgiref leaves it in threads that have worked for a loop, also when that has ended.
+        if found is not None and found.is_running():
+            return False
+    local.main_event_loop = loop
+    local.main_event_loop_pid = pid
+    local.task_context = []
+    return True
+
+
+def leave() -> None:
+    """Let asgiref find no loop in this thread."""
+    local = SyncToAsync.threadlocal
+    del local.main_event_loop, local.main_event_loop_pid, local.task_context
+
+
+def _enter_trio(token: object) -> None:
+    """Set, or take off, by what trio finds its run in a thread that is not one of its own."""
+    threads = sys.modules.get("trio._threads")
+    data = getattr(threads, "PARENT_TASK_DATA", None)
+    if data is None:
+        return
+    if token is not None:
+        data.token = token
+        # Its way for threads that no task of trio's waits for: what they call runs in the system nursery.
+        data.abandon_on_cancel = True
+    elif hasattr(data, "token"):
+        del data.token, data.abandon_on_cancel
+
+
+_LOCALS: Final = (
+    (SyncToAsync.threadlocal, "main_event_loop"),
+    (SyncToAsync.threadlocal, "main_event_loop_pid"),
+    (SyncToAsync.threadlocal, "task_context"),
+    (_anyio_threadlocals, "current_token"),
+    (_anyio_threadlocals, "current_cancel_scope"),
+)
+_MISSING: Final = object()
+
+
+def save() -> list[object]:
+    """What is to be found in this thread now; for `restore`."""
+    return [getattr(local, name, _MISSING) for local, name in _LOCALS]
+
+
+def restore(saved: Sequence[object]) -> None:
+    """Let that be found again."""
+    for (local, name), value in zip(_LOCALS, saved, strict=True):
+        if value is not _MISSING:
+            setattr(local, name, value)
+        elif hasattr(local, name):
+            delattr(local, name)
+
+
+class _RequestThread(Executor):
+    """Runs thread-sensitive work in the thread that waits for the request, as long as one does."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Called by asgiref in the task that needs the work done."""
+        future: Future[Any] = Future()
+
+        def job() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = fn(*args, **kwargs)
+                except BaseException as error:
+                    if is_interrupt(error):
+                        # For the server, not for the application: for that one, its request is given up.
+                        future.set_exception(CancelledError("a signal has interrupted the server's thread"))
+                        raise
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+        task = lender.get()
+        if task is None or not task.run_here(job):
+            run_elsewhere(job)
+        return future
+
+
+class _ElsewhereJob:
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+
+    def run(self, host: Host) -> None:  # noqa: ARG002
+        self._function()
+
+    def dropped(self) -> None:
+        """It is not: this pool is not closed while the process lives."""
+
+
+# The variable behind `AsyncToSync.executors`, whose own lookup takes a lock.
+_EXECUTOR: Final[ContextVar[Any]] = AsyncToSync.executors._storage._data
+_SENSITIVE: Final = ThreadSensitiveContext()
+SyncToAsync.context_to_thread_executor[_SENSITIVE] = _RequestThread()
+# One thread, as asgiref has where it knows no request: work that outlives its request must not run at the same time.
+_elsewhere: dict[int, Threads] = {}
+# Seconds; such work is rare, and what its thread holds (database connections, say) is not to be kept.
+_ELSEWHERE_IDLE: Final = 0.5
+
+
+def serve_sensitive(*, inherits: bool) -> None:
+    """In this context, thread-sensitive work goes to the thread that `lender` says.
+
+    `inherits`: there may be something in the context already.
+    """
+    if inherits and _EXECUTOR.get(None) is not None and getattr(AsyncToSync.executors, "current", None) is not None:
+        # The executor of the thread that is about to wait for us; asgiref prefers it to the one set here.
+        AsyncToSync.executors.current = None
+    SyncToAsync.thread_sensitive_context.set(_SENSITIVE)
+
+
+def run_elsewhere(job: Callable[[], None]) -> None:
+    """Run `job`, which no request's thread waits for any more, in one thread of our own."""
+    pid = os.getpid()
+    threads = _elsewhere.get(pid) or _elsewhere.setdefault(pid, Threads(1, name="sensitive", idle=_ELSEWHERE_IDLE))
+    threads.submit(_ElsewhereJob(job), eager=True)
+
+
+def rehome(context: Context) -> None:
+    """Make what the context holds visible in this thread; runs inside `context`, a copy of the request's."""
+    if current_async_library_cvar is not None and current_async_library_cvar in context:
+        # Set where anyio or trio runs the request; in this thread no loop runs.
+        current_async_library_cvar.set(None)
+    _restore_context(context)
+
+
+# What is set in the context of a task for that task only.
+_OURS: Final = frozenset((lender, SyncToAsync.thread_sensitive_context, _EXECUTOR))
+
+
+def bring_back(context: Context) -> None:
+    """Make what a task has set in `context` visible in this thread, which has waited for it."""
+    for variable, value in context.items():
+        if variable not in _OURS:
+            before = variable.get(_MISSING)
+            if isinstance(value, _Storage):
+                if not isinstance(before, _Storage) or before.data is not value.data:
+                    variable.set(_rehome(value))
+            elif before is not value:
+                variable.set(value)

@@ -1,0 +1,313 @@
+"""Worker threads: bounded, lazy, named, stopped. They run jobs and know nothing of what a job is.
+
+As few threads as possible are awake: one hot worker drains the queue, and another is woken only where that helps.
+Waking a thread costs more than a short job does, and threads that share one interpreter lock slow each other down. It
+helps
+
+* when no worker is awake;
+* when jobs are known to be long (most of the last ones took over a millisecond);
+* when the queue has stood still for a millisecond (`push`): the awake workers block, so further ones are woken, one,
+  then two, then four ... as long as it stands still;
+* when the queue moves, but has not been empty for fifty milliseconds: the awake workers block for a moment each.
+
+Where the workers use up the interpreter lock (`_saturation.py`) all but the first say something else: the jobs compute,
+and another thread would wait for the same lock. Then the queue has to stand still for eight milliseconds, as it does
+where they have released it; and where long jobs keep one worker busy, a second one tries whether both can compute.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Final
+
+from bridge._concurrency.jobs import Job, PoolClosed, current, describe
+from bridge._concurrency.wake_policy import Saturation, Standstill
+
+IDLE_SECONDS: Final = 60.0
+
+_log = logging.getLogger("bridge")
+
+# Called in each thread of ours at its end, to close what belongs to a thread: database connections, say.
+at_end: set[Callable[[], object]] = set()
+
+
+class Worker:
+    """One thread of a pool."""
+
+    def __init__(self, threads: "Threads") -> None:
+        self.job: Job | None = None
+        self.since = 0.0
+        self.looked = self.computed = 0.0
+        self.loop: object = None
+        self.tasks: list[Any] = []
+        # Workers whose threads this one is to start.
+        self.siblings: list[Worker] = []
+        self.inbox: SimpleQueue[None] = SimpleQueue()
+        self._threads = threads
+        self.thread: threading.Thread
+
+    def wake(self) -> None:
+        """Let it look for work (or start it). Raises `RuntimeError` where no thread can be started."""
+        if self.thread.ident is None:
+            self.thread.start()
+        else:
+            self.inbox.put(None)
+
+    def nudge(self) -> None:
+        """End the wait of the thread."""
+        self.inbox.put(None)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a nudge."""
+        try:
+            self.inbox.get(timeout=timeout)
+        except Empty:
+            return False
+        return True
+
+    def describe(self) -> str:
+        """The thread's name, and where it is now."""
+        return describe(self.thread.name, self.thread.ident)
+
+    def main(self) -> None:
+        """What its thread does."""
+        current.host = self
+        threads = self._threads
+        if self.siblings:
+            threads.start(self.siblings)
+            self.siblings = []
+        job = threads.next_job(self, monotonic(), done=False)
+        while job is not None:
+            try:
+                job.run(self)
+            except BaseException:
+                # A mistake of ours; it must not cost the pool a thread for good.
+                _log.exception("%s goes on after a job that has broken off", self.thread.name)
+            self.job = job = None  # the job's objects must not live until the next one comes
+            job = threads.next_job(self, monotonic(), done=True)
+        for function in tuple(at_end):
+            try:
+                function()
+            except BaseException:
+                _log.exception("the end of %s raised", self.thread.name)
+
+
+class Threads:
+    """At most `limit` worker threads in this process; one that has had nothing to do for `idle` seconds ends."""
+
+    def __init__(self, limit: int, *, name: str, idle: float | None = None) -> None:
+        self.pid = os.getpid()
+        self.limit = limit
+        self.idle = IDLE_SECONDS if idle is None else idle
+        self.name = name
+        self.busy = 0
+        self._queue: deque[Job] = deque()
+        self._lock = threading.Lock()
+        self._workers: dict[Worker, None] = {}
+        self._idle: list[Worker] = []
+        self._awake = self._started = self._completed = 0
+        # Workers whose threads have not begun yet, and whether the last one could not be started.
+        self._unborn, self._failing = 0, False
+        self._saturation = Saturation()
+        self._standstill = Standstill(self._saturation)
+        self.closing = False
+        self._drained = threading.Event()
+        self._on_drained: Callable[[], None] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether jobs can be submitted: not stopped, and not those of the process that this one was forked from."""
+        return not self.closing and self.pid == os.getpid()
+
+    @property
+    def alive(self) -> int:
+        """Threads that exist."""
+        return len(self._workers)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no thread has taken yet."""
+        return len(self._queue)
+
+    @property
+    def surplus(self) -> int:
+        """Jobs that would have to wait even if every thread that may exist were awake."""
+        return len(self._queue) + self.busy - self.limit
+
+    def submit(self, job: Job, *, eager: bool) -> bool:
+        """Queue `job`. Returns whether `push` has to be called in a millisecond, since no thread was woken for it.
+
+        `eager` wakes a thread in any case. Raises `RuntimeError` where there is no thread and none can be started.
+        """
+        with self._lock:
+            if self.closing:
+                raise PoolClosed("the threads are being stopped")
+            self._queue.append(job)
+            if len(self._queue) == 1:
+                self._standstill.begin(self._completed)
+            helps = eager or not self._awake or (self._saturation.long and not self._saturation.reached)
+            worker = self._rouse() if helps else None
+        return worker is None or not self.start([worker], job)
+
+    def push(self) -> bool:
+        """Wake further threads if the queue stands still. Returns whether to call again in a millisecond."""
+        with self._lock:
+            if not self._queue:
+                self._standstill.end()
+                return False
+            self._saturation.look(monotonic())
+            further = self._standstill.helpful(self._completed, len(self._queue), self._awake)
+            roused = [worker for _ in range(further) if (worker := self._rouse())]
+        self.start(roused)
+        with self._lock:
+            # Those that are being started may fail.
+            return bool(self._idle or self._unborn) or len(self._workers) < self.limit
+
+    def withdraw(self, job: Job) -> bool:
+        """Take `job` out of the queue; whether it was still there."""
+        with self._lock:
+            try:
+                self._queue.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def close(self, on_drained: Callable[[], None] | None) -> None:
+        """Take no more jobs; threads end when the queue is empty, and the last one calls `on_drained`; do not wait."""
+        with self._lock:
+            self.closing = True
+            self._on_drained = on_drained
+            idle, self._idle = self._idle, []
+            self._awake += len(idle)
+        for worker in idle:
+            worker.nudge()
+        self._end_if_drained()
+
+    def join(self, timeout: float) -> list[str]:
+        """Wait for the threads to end after `close`, `timeout` seconds at most; describes those that have not.
+
+        Jobs that still wait then are dropped.
+        """
+        self._drained.wait(timeout)
+        with self._lock:
+            dropped = list(self._queue)
+            self._queue.clear()
+            left = list(self._workers)
+        for job in dropped:
+            job.dropped()
+        return [worker.describe() for worker in left]
+
+    def next_job(self, worker: Worker, now: float, *, done: bool) -> Job | None:
+        """The next job for `worker`, which waits for one; None when it has to end. Only workers call this."""
+        with self._lock:
+            if done:
+                self.busy -= 1
+                self._completed += 1
+                self._saturation.ended(worker, now, self._awake)
+            else:
+                self._unborn -= 1
+                self._saturation.began(worker, now)
+            job = self._take(worker, now)
+            if job is not None:
+                return job
+            if self.closing:
+                self._remove(worker)
+            else:
+                self._awake -= 1
+                self._idle.append(worker)
+        while worker in self._workers:
+            timely = worker.wait(self.idle)
+            self._saturation.began(worker, monotonic())
+            with self._lock:
+                if worker in self._idle:
+                    if timely:
+                        continue  # the nudge was for a job that is over
+                    self._idle.remove(worker)
+                    self._awake += 1
+                job = self._take(worker, monotonic())
+                if job is not None:
+                    return job
+                if timely and not self.closing:
+                    self._awake -= 1
+                    self._idle.append(worker)
+                else:
+                    # In one go with the look at the queue: a job that comes later finds one awake worker less.
+                    self._remove(worker)
+        self._end_if_drained()
+        return None
+
+    def _take(self, worker: Worker, now: float) -> Job | None:
+        if not self._queue:
+            return None
+        worker.job = job = self._queue.popleft()
+        worker.since = now
+        self.busy += 1
+        return job
+
+    def _rouse(self) -> Worker | None:
+        """A thread to wake, the one that has slept least; with the lock held."""
+        if self._idle:
+            self._awake += 1
+            return self._idle.pop()
+        if len(self._workers) >= self.limit:
+            return None
+        self._started += 1
+        self._awake += 1
+        self._unborn += 1
+        worker = Worker(self)
+        # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
+        inherit: dict[str, Any] = {"context": Context()} if sys.version_info >= (3, 14) else {}
+        name = f"bridge-{self.name}-{self._started}"
+        worker.thread = threading.Thread(target=worker.main, name=name, daemon=True, **inherit)
+        self._workers[worker] = None
+        return worker
+
+    def start(self, workers: list[Worker], job: Job | None = None) -> bool:
+        """Let `workers` look for work, `job` for one; whether all can. Raises `RuntimeError` where nobody comes to it.
+
+        Those whose threads cannot be started are forgotten.
+        """
+        # A new thread takes its time to start: the first of several starts the others.
+        new = [worker for worker in workers if worker.thread.ident is None]
+        for worker in new[:1]:
+            worker.siblings = new[1:]
+        for worker in [worker for worker in workers if worker not in new[1:]]:
+            try:
+                worker.wake()
+            except (RuntimeError, MemoryError) as error:
+                if not self._failing:
+                    _log.warning("a worker thread cannot be started: %s", error)
+                with self._lock:
+                    self._failing = True
+                    for lost in (worker, *worker.siblings):
+                        self._unborn -= 1
+                        self._remove(lost)
+                    # Where there is another thread, it will come to what waits; without one nobody will.
+                    stranded = [] if self._workers else [self._queue.popleft() for _ in range(len(self._queue))]
+                for waiting in stranded:
+                    if waiting is not job:
+                        waiting.dropped()
+                self._end_if_drained()
+                if job in stranded:
+                    raise RuntimeError(str(error)) from error
+                return False
+        if new:
+            self._failing = False
+        return True
+
+    def _remove(self, worker: Worker) -> None:
+        """Take an awake worker out of the pool; with the lock held."""
+        del self._workers[worker]
+        self._awake -= 1
+
+    def _end_if_drained(self) -> None:
+        if self.closing and not self._workers:
+            self._drained.set()
+            if self._on_drained is not None:
+                self._on_drained()

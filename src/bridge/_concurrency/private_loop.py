@@ -1,0 +1,213 @@
+"""The private event loop: one a process, in a thread of its own, started by the first who needs it and stopped by the
+last.
+
+It knows nothing of what runs on it. Loops are kept by process id, since some servers fork without telling Python: then
+the loop of the parent looks alive in the child, and never answers.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from bridge._concurrency.greenlets import new_event, start_thread
+from bridge._concurrency.jobs import describe
+from bridge._concurrency.loops import Arriving, AsyncioCrossing, LoopGone
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+# How long the tasks that are left may take to end once they are cancelled, in seconds.
+_CANCEL_GRACE: Final = 5.0
+
+_log = logging.getLogger("bridge")
+
+
+class TimedCrossing(AsyncioCrossing):
+    """A crossing that measures how long the loop takes to notice what is posted."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.longest_block = 0.0
+        self._since: float | None = None
+
+    def post(self, target: Arriving) -> None:
+        """Have `target.arrived()` run on the loop; from any thread. Raises `LoopGone`."""
+        if self._since is None:
+            self._since = monotonic()
+        super().post(target)
+
+    def _deliver(self) -> None:
+        since, self._since = self._since, None
+        if since is not None:
+            self.longest_block = max(self.longest_block, monotonic() - since)
+        super()._deliver()
+
+    @property
+    def blocked_for(self) -> float:
+        """For how many seconds the loop has not noticed what was posted."""
+        since = self._since
+        return 0.0 if since is None else monotonic() - since
+
+
+class PrivateLoop:
+    """An event loop in a thread of its own, native also where a library has patched `threading` to make greenlets."""
+
+    def __init__(self, factory: LoopFactory | None) -> None:
+        self.pid = os.getpid()
+        self.tenants: set[object] = set()
+        self._factory = factory or asyncio.new_event_loop
+        self._ready = new_event()
+        self._end = new_event()
+        self.ended = False
+        self._failure: BaseException | None = None
+        self._ident: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread = start_thread(self._main, "bridge-loop")
+        self._ready.wait()
+        if self._failure is not None:
+            raise RuntimeError("the private event loop could not be started") from self._failure
+        self.crossing: TimedCrossing
+
+    @property
+    def usable(self) -> bool:
+        """Whether the loop runs, in this process."""
+        return self.pid == os.getpid() and not self.ended
+
+    def tasks(self) -> int:
+        """How many tasks there are on the loop, without the one that keeps it running."""
+        return len(asyncio.all_tasks(self._loop)) - 1 if self.usable else 0
+
+    def describe(self) -> str:
+        """Where the thread of the loop is now."""
+        return describe("bridge-loop", self._ident)
+
+    def stop(self) -> None:
+        """Cancel what is left, and end the thread; waits for it, not for ever."""
+        try:
+            self.crossing.post(_Calling(self._set_stop))
+        except LoopGone:
+            return
+        if not self._end.wait(2 * _CANCEL_GRACE):
+            _log.warning("the private event loop does not stop: %s", self.describe())
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this thread is that of the loop, which must not wait for itself."""
+        return not self.ended and self._ident == threading.get_ident()
+
+    def _set_stop(self) -> None:
+        assert self._stop is not None
+        self._stop.set()
+
+    def _main(self) -> None:
+        self._ident = threading.get_ident()
+        try:
+            self._loop = loop = self._factory()
+            self.crossing = TimedCrossing(loop)
+        except BaseException as error:
+            self._failure = error
+            self.ended = True
+            self._ready.set()
+            return
+        try:
+            self._run(loop)
+        except BaseException as error:
+            self._failure = error
+            if self._ready.is_set():
+                raise
+        finally:
+            self.ended = True
+            if not loop.is_running():
+                loop.close()
+            self._ready.set()
+            self._end.set()
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop.is_closed() or loop.is_running():
+            raise RuntimeError("the loop that loop_factory gave is closed, or runs in another thread")
+        # A root task, and not run_forever: without one, anyio makes and ends a worker thread for each request.
+        root = loop.create_task(self._root())
+        while not root.done():
+            try:
+                loop.run_until_complete(root)
+            except BaseException:
+                # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and ends when somebody
+                # calls stop(). Neither is for this thread to obey: the process is the server's, and the loop ours.
+                _log.exception("code on the private event loop tried to end the process or the loop; it goes on")
+
+    async def _root(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._ready.set()
+        while not self._stop.is_set():
+            try:
+                await self._stop.wait()
+            except asyncio.CancelledError:
+                _log.exception(
+                    "code on the private event loop has cancelled the task that keeps it running; it goes on"
+                )
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=_CANCEL_GRACE)
+        await loop.shutdown_asyncgens()
+        try:
+            await asyncio.wait_for(loop.shutdown_default_executor(), _CANCEL_GRACE)
+        except TimeoutError:
+            _log.warning("threads of the private event loop's default executor do not end")
+
+
+class _Calling:
+    """A function, to be posted."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.arrived = function
+
+
+class _Loops:
+    """The loops of this process, by the factory that made them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.loops: dict[LoopFactory | None, PrivateLoop] = {}
+
+
+_processes: dict[int, _Loops] = {}
+
+
+def rent(factory: LoopFactory | None, tenant: object) -> PrivateLoop:
+    """The loop of this process; it is kept running until every tenant has given it up."""
+    pid = os.getpid()
+    # setdefault and not a lock: another thread may have held the lock when this process was forked.
+    here = _processes.get(pid) or _processes.setdefault(pid, _Loops())
+    with here.lock:
+        loop = here.loops.get(factory)
+        if loop is None or not loop.usable:
+            loop = here.loops[factory] = PrivateLoop(factory)
+        loop.tenants.add(tenant)
+        return loop
+
+
+def is_here(factory: LoopFactory | None) -> bool:
+    """Whether this thread is that of the loop which `rent` would return."""
+    here = _processes.get(os.getpid())
+    loop = None if here is None else here.loops.get(factory)
+    return loop is not None and loop.is_here
+
+
+def give_up(loop: PrivateLoop, tenant: object) -> None:
+    """`tenant` needs the loop no longer; the last one stops it."""
+    if loop.pid != os.getpid():
+        return
+    here = _processes[loop.pid]
+    with here.lock:
+        loop.tenants.discard(tenant)
+        if loop.tenants:
+            return
+        for factory in [factory for factory, known in here.loops.items() if known is loop]:
+            del here.loops[factory]
+    loop.stop()

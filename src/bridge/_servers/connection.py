@@ -1,0 +1,196 @@
+"""What WSGI servers offer beyond PEP 3333: the one place that knows them by name.
+
+Where nothing is known of a server, a request body is read in the server's thread as PEP 3333 says, which may block it,
+and a client that leaves is noticed when the server fails to write to it.
+"""
+
+import array
+import fcntl
+import io
+import os
+import select
+import socket
+import ssl
+import struct
+import sys
+import termios
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from bridge._concurrency.greenlets import events_now
+from bridge._types import Environ
+
+# A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers see it so
+# too.
+# Linux only; elsewhere a half-closed connection is noticed when it is closed.
+_RDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
+_GONE: Final = _RDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_REGULAR_CLOSE: Final = struct.pack("ii", 0, 0)
+
+
+def complete(environ: Environ) -> Environ:
+    """Say in `environ` what its server does without saying so, and ask it not to hold chunks back; returns it."""
+    if "eventlet.input" in environ:
+        # eventlet 0.41: the end of a chunked body is seen; chunks below 4096 bytes are collected unless told otherwise.
+        environ["wsgi.input_terminated"] = True
+        environ["eventlet.minimum_write_chunk_size"] = 1
+    elif _is_chunked_uwsgi(environ):
+        # uWSGI 2.0: `wsgi.input` is empty then, and its API gives the chunks, to the last (`_read_uwsgi`).
+        environ["wsgi.input_terminated"] = True
+    return environ
+
+
+def _is_chunked_uwsgi(environ: Environ) -> bool:
+    # With a length the body has been decoded by the proxy that speaks uWSGI's protocol: Nginx 1.22 says both.
+    return "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH")
+
+
+def call_at_shutdown(function: Callable[[], None]) -> None:
+    """Have a server that announces its shutdown to Python call `function` then.
+
+    mod_wsgi 6.1 does, while threads still run. When atexit functions are called in a sub-interpreter, the state of its
+    other threads has been deleted: one of them that wakes up then ends the process with a segmentation fault.
+    """
+    subscribe = getattr(sys.modules.get("mod_wsgi"), "subscribe_shutdown", None)
+    if subscribe is not None:
+        subscribe(lambda *_, **__: function())
+
+
+def why_threads_stand_still() -> str | None:
+    """Why no thread of Python runs while no request is served, where that is so.
+
+    uWSGI before 2.0.27 holds the interpreter lock then, unless it was given `--enable-threads`: of a ticker of 50 ms,
+    one tick was seen in a second between two requests, with 2.0.21.
+    """
+    if getattr(sys.modules.get("uwsgi"), "has_threads", True):
+        return None
+    return "uWSGI lets no thread run between requests; start it with --enable-threads"
+
+
+class Connection:
+    """The client's connection, as far as the server of `environ` shows it."""
+
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+        self._body: Any = environ.get("wsgi.input")
+        self._sought = False
+        self._socket: Any = None
+        self._chunk = b""
+
+    def left(self) -> bool:
+        """Whether the client is known to have left; does not wait."""
+        asked = self._environ.get("waitress.client_disconnected")
+        if asked is not None:
+            return bool(asked())
+        number = self.descriptor
+        return number is not None and bool(events_now(number, _RDHUP) & _GONE)
+
+    def end_with_reset(self, reset: bool) -> None:
+        """From here on, whoever closes the connection resets it; or closes it as ever again.
+
+        uWSGI 2.0 sends a response without Content-Length up to the end of the connection, and closes that as ever when
+        the application raises, as the kernel does when the process is killed. After a reset the client or the proxy can
+        tell that the response is not complete. Other servers end the connection without the last chunk.
+        """
+        if "uwsgi.version" in self._environ and (number := self.descriptor) is not None:
+            with socket.socket(fileno=os.dup(number)) as connection:
+                linger = _RESET_ON_CLOSE if reset else _REGULAR_CLOSE
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    def at_hand(self, size: int) -> bool:
+        """Whether `size` bytes of the request body are known to be there, so that reading them does not wait."""
+        if isinstance(self._body, io.BytesIO) or "waitress.client_disconnected" in self._environ:
+            return True  # Waitress calls the application once it has all of the body
+        return self._is_gunicorn and hasattr(self._body.reader, "length") and self._gunicorn_holds() >= size
+
+    def read(self, size: int) -> bytes | None:
+        """At most `size` bytes of the request body, and `b""` at its end; None where they have to be waited for.
+
+        Where a server does not show what is there, this waits, and on some for all of `size`.
+        """
+        body = self._body
+        if self._is_gunicorn and not body.buf.tell():
+            return self._read_gunicorn(body, size)
+        if _is_chunked_uwsgi(self._environ):
+            return self._read_uwsgi(size)
+        if isinstance(body, io.BufferedReader):
+            return self._read_buffered(body, size)
+        return cast(bytes, body.read(size))
+
+    def _read_buffered(self, body: io.BufferedReader, size: int) -> bytes | None:
+        """wsgiref, Django's runserver, Werkzeug: the buffered reader of the connection itself."""
+        connection = getattr(body.raw, "_sock", None)
+        if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):
+            timeout = connection.gettimeout()
+            connection.settimeout(0)
+            try:
+                held = len(body.peek(1))
+            finally:
+                connection.settimeout(timeout)
+            if not held and not self._readable():
+                return None
+        # One read of the connection at the most.
+        return body.read1(size)
+
+    def _read_uwsgi(self, size: int) -> bytes | None:
+        """A chunk of a chunked body, or of what is left of it. Raises `OSError` where the body breaks off."""
+        chunk = self._chunk or cast(bytes | None, sys.modules["uwsgi"].chunked_read_nb())
+        if chunk is None:
+            return None
+        self._chunk = chunk[size:]
+        return chunk[:size]
+
+    def _read_gunicorn(self, body: Any, size: int) -> bytes | None:
+        """Its `Body.read` waits for 1 KiB at least; the reader behind that for what it is asked for and no more."""
+        read = body._read_reader
+        if hasattr(body.reader, "parser"):
+            # Chunked: it takes a chunk from the connection at a time and keeps what is too much for one read.
+            first: bytes = read(1)
+            kept = body.reader.buf.tell() if first else 0
+            return first + read(min(kept, size - 1)) if kept and size > 1 else first
+        held = self._gunicorn_holds()
+        if not held and not self._readable():
+            return None
+        return cast(bytes, read(min(size, held or 1)))
+
+    @property
+    def _is_gunicorn(self) -> bool:
+        plain = "gunicorn.socket" in self._environ and not isinstance(self._environ["gunicorn.socket"], ssl.SSLSocket)
+        return plain and hasattr(self._body, "_read_reader")
+
+    def _gunicorn_holds(self) -> int:
+        """What is in its two buffers and the kernel's."""
+        number = self.descriptor
+        if number is None:
+            return 0
+        unreader = self._body.reader.unreader
+        waiting = array.array("i", [0])
+        fcntl.ioctl(number, termios.FIONREAD, waiting)
+        return int(self._body.buf.tell()) + int(unreader.buf.getbuffer().nbytes) + waiting[0]
+
+    def _readable(self) -> bool:
+        return bool(events_now(cast(int, self.descriptor), select.POLLIN | _RDHUP))
+
+    @property
+    def descriptor(self) -> int | None:
+        """The file descriptor of the connection, to wait for; None where it is not known."""
+        if not self._sought:
+            self._sought = True
+            self._socket = self._find_socket()
+        try:
+            number = -1 if self._socket is None else int(self._socket.fileno())
+            return number if number >= 0 else None  # of a closed one it is -1
+        except (AttributeError, OSError, ValueError):
+            return None
+
+    def _find_socket(self) -> Any:
+        for key in ("gunicorn.socket", "gunicorn.sock", "werkzeug.socket"):
+            if key in self._environ:
+                return self._environ[key]
+        body = self._body
+        if "uwsgi.version" in self._environ:
+            return body
+        # wsgiref and Django's runserver: the buffered reader of a socket. Cheroot wraps that once more, as `rfile`.
+        reader = getattr(getattr(body, "_read", None), "__self__", None) or getattr(body, "rfile", None) or body
+        return getattr(getattr(reader, "raw", None), "_sock", None)

@@ -1,0 +1,5 @@
+"""A WSGI application behind an ASGI server."""
+
+from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+
+__all__ = ["WsgiToAsgi"]

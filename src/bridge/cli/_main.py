@@ -1,0 +1,125 @@
+"""The command line: `bridge serve`, `bridge check`, `bridge mounts`; `python -m bridge` is the same."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from bridge.cli._check import check
+from bridge.cli._mounts import show_mounts
+from bridge.cli._serve import LOG_LEVELS, SERVERS, serve
+
+_APP = """\
+MODULE:NAME, as in mysite.wsgi:application. NAME may have dots, and "()" at its end calls it: shop:create_app(). The
+module is looked for in the current directory first."""
+
+_DESCRIPTION = """\
+Runs WSGI and ASGI applications on servers of either kind.
+
+  bridge serve mysite.wsgi:application     finds out the interface, and serves it with Uvicorn
+  bridge check shop:app                    asks your application, and names each clause that it breaks
+  bridge mounts shop:site                  shows what is mounted where, and what runs natively
+"""
+
+_EXIT = """\
+exit status: 0 all is well, 1 a problem with the application or its server, 2 a wrong command line
+"""
+
+_SERVE = """\
+Says which interface the application speaks, adapts it if the server speaks the other one, and becomes the server: what
+is printed from then on, Ctrl-C and the exit status are the server's own. Options of the server that are not listed here
+go behind "--", as in:
+
+  bridge serve shop:app --port 8001 -- --proxy-headers
+"""
+
+_CHECK = """\
+Loads the application and asks it: GET, HEAD, POST with and without Content-Length, many at once, clients that leave in
+the middle; an ASGI application also through its lifespan, and once more behind an adapter, as a WSGI server would.
+Reports each clause of PEP 3333, ASGI or HTTP that it breaks.
+
+The application does what it does: a POST may change data. --safe sends GET and HEAD only.
+"""
+
+_MOUNTS = """\
+Shows a `bridge.Mounts` as a table: prefix, application, interface, and how each runs on either kind of server.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status. Raises `SystemExit` for what ends it before."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    words, further = _split(words)
+    parser = _parser()
+    options = parser.parse_args(words)
+    if further and options.command != "serve":
+        parser.error('only "serve" takes options of a server, behind "--"')
+    # As `python -m` does, and each server.
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as it stands there
+    if options.command == "check":
+        return check(options.app, paths=options.path or ["/"], safe=options.safe, as_json=options.json)
+    if options.command == "mounts":
+        return show_mounts(options.app)
+    return serve(options, further)
+
+
+def run() -> NoReturn:
+    """The script `bridge`."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What is before "--", and what is behind it."""
+    if "--" not in words:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="bridge", description=_DESCRIPTION, epilog=_EXIT, formatter_class=raw)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|check|mounts")
+    serving = commands.add_parser(
+        "serve", help="serve an application", description=_SERVE, epilog=_EXIT, formatter_class=raw
+    )
+    serving.add_argument("app", help=_APP)
+    serving.add_argument("--under", choices=SERVERS, default="uvicorn", help="the server (default: %(default)s)")
+    serving.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serving.add_argument("--port", type=_port, default=8000, help="TCP port, 0 for any (default: %(default)s)")
+    serving.add_argument("--uds", metavar="PATH", help="listen on a unix socket instead")
+    serving.add_argument("--workers", type=_count, metavar="N", help="processes (default: the server's)")
+    serving.add_argument("--reload", action="store_true", help="start anew when a file changes, for development")
+    serving.add_argument(
+        "--threads", type=_count, metavar="N", help="requests that WSGI code handles at once in a process (default: 40)"
+    )
+    serving.add_argument("--log-level", choices=LOG_LEVELS, help="how much the server logs (default: the server's)")
+    checking = commands.add_parser(
+        "check", help="find the clauses that an application breaks", description=_CHECK, epilog=_EXIT,
+        formatter_class=raw,
+    )  # fmt: skip
+    checking.add_argument("app", help=_APP)
+    checking.add_argument("--path", action="append", help='ask for this path, may be repeated (default: "/")')
+    checking.add_argument("--safe", action="store_true", help="only GET and HEAD")
+    checking.add_argument("--json", action="store_true", help="print JSON, for machines")
+    mounting = commands.add_parser(
+        "mounts", help="show what is mounted where", description=_MOUNTS, epilog=_EXIT, formatter_class=raw
+    )
+    mounting.add_argument("app", help=_APP)
+    return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a TCP port (0 to 65535)")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)

@@ -1,0 +1,192 @@
+"""`Mounts`: applications of either style under path prefixes, for servers of either kind."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from bridge._asgi_to_wsgi.adapter import AsgiToWsgi
+from bridge._translate.events_to_response import plain_response as plain_items
+from bridge._translate.response_to_events import plain_response as plain_events
+from bridge._translate.urls import native_path, split_path
+from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
+from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+from bridge.interfaces import Interface, TwoSided, asgi_side, interface_of, wsgi_side
+from bridge.mounts._lifespans import MountedLifespans
+from bridge.mounts._prefixes import Prefixes, checked
+
+_NOT_FOUND = "nothing is mounted here"
+# In a scope or an environ on its way through an adapter of ours: the mount that it is for.
+_MOUNT = "bridge.mount"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One row: `prefix` ("" for the root), the application and its interface, and the two sides that it has natively.
+
+    A side that is None goes through an adapter. `native_prefix` is the prefix as PEP 3333 spells it.
+    """
+
+    prefix: str
+    native_prefix: str
+    app: Any
+    interface: Interface
+    asgi: ASGIApp | None
+    wsgi: WSGIApp | None
+
+    def __str__(self) -> str:
+        return f"the app mounted at {self.prefix or '/'!r}"
+
+
+class Mounts(TwoSided):
+    """Applications of either style under path prefixes: `.asgi` is an ASGI application, `.wsgi` a WSGI application.
+
+    `mounts` maps a prefix ("/api", or "/" for all other paths) to an application. The longest prefix of a path wins,
+    and ends at a slash or at the end of the path. Each application runs natively where the server speaks its
+    interface; the others share one adapter, with its defaults: give an adapter of your own for other options.
+
+    An application finds its prefix at the end of `SCRIPT_NAME` or `root_path`, as each specification says. A path that
+    is the prefix, without a slash, is its own to answer. Where nothing is mounted, the answer is 404.
+
+    The lifespan of every ASGI application is run: under an ASGI server within that of the server, under a WSGI server
+    before the first request to any of them. Each has a lifespan state of its own. Raises `TypeError` or `ValueError`
+    for a prefix that is none or an application that is neither.
+    """
+
+    def __init__(self, mounts: Mapping[str, Any]) -> None:
+        if not isinstance(mounts, Mapping):
+            raise TypeError(f"expected a mapping of path prefixes to applications, got {mounts!r:.80}")
+        self.mounts = tuple(_mount(checked(prefix), app) for prefix, app in mounts.items())
+        asgi, wsgi = AsgiMounts(self.mounts), WsgiMounts(self.mounts)
+        for side in (self, asgi, wsgi):
+            side.asgi, side.wsgi = asgi, wsgi
+        self._adapters = (asgi.adapter, wsgi.adapter)
+
+    def close(self) -> None:
+        """Close the adapters that were made here, as `WsgiToAsgi.close` and `AsgiToWsgi.close` do."""
+        for adapter in self._adapters:
+            adapter.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Mounts {_listed(self.mounts)}>"
+
+
+class AsgiMounts(TwoSided):
+    """The side for ASGI servers."""
+
+    speaks = "asgi"
+
+    def __init__(self, mounts: Sequence[Mount]) -> None:
+        self.mounts = mounts
+        self._prefixes = Prefixes({mount.prefix: mount for mount in mounts})
+        self.adapter = WsgiToAsgi(_run_in_thread)
+        apps = _named([mount for mount in mounts if mount.asgi is not None])
+        if any(mount.asgi is None for mount in mounts):
+            apps.append(("the threads of the WSGI apps", self.adapter))
+        self._lifespans = MountedLifespans(apps)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One connection of an ASGI server (ASGI, "Applications")."""
+        if scope["type"] == "lifespan":
+            await self._lifespans(scope, receive, send)
+            return
+        path: str = scope["path"]
+        root: str = scope.get("root_path") or ""
+        rest = path
+        if root:
+            root, rest = split_path(root, path)
+        mount = self._prefixes.find(rest)
+        if mount is None:
+            await self._find_nothing(scope, receive, send)
+            return
+        if mount.prefix:
+            # ASGI HTTP, "HTTP Connection Scope": root_path is the mount, and path is all of it.
+            scope = {**scope, "root_path": root + mount.prefix}
+            if root:
+                scope["path"] = root + rest
+        if mount.asgi is not None:
+            self._lifespans.enter(mount.asgi, scope)
+            await mount.asgi(scope, receive, send)
+        else:
+            await self.adapter({**scope, _MOUNT: mount}, receive, send)
+
+    def __repr__(self) -> str:
+        return f"<ASGI side of Mounts {_listed(self.mounts)}>"
+
+    async def _find_nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.adapter(scope, receive, send)  # it denies a websocket as it should be
+            return
+        for event in plain_events(404, _NOT_FOUND):
+            await send(event)
+
+
+class WsgiMounts(TwoSided):
+    """The side for WSGI servers."""
+
+    speaks = "wsgi"
+
+    def __init__(self, mounts: Sequence[Mount]) -> None:
+        self.mounts = mounts
+        self._prefixes = Prefixes({mount.native_prefix: mount for mount in mounts})
+        self._lifespans = MountedLifespans(_named([mount for mount in mounts if mount.wsgi is None]))
+        self.adapter = AsgiToWsgi(self._run_on_loop)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """One request of a WSGI server (PEP 3333)."""
+        path: str = environ.get("PATH_INFO", "")
+        mount = self._prefixes.find(path)
+        if mount is None:
+            head, text = plain_items(404, _NOT_FOUND)
+            start_response(*head)
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
+        if prefix := mount.native_prefix:
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/") + prefix
+            environ["PATH_INFO"] = path[len(prefix) :]
+        if mount.wsgi is not None:
+            return mount.wsgi(environ, start_response)
+        environ[_MOUNT] = mount
+        return self.adapter(environ, start_response)
+
+    def __repr__(self) -> str:
+        return f"<WSGI side of Mounts {_listed(self.mounts)}>"
+
+    async def _run_on_loop(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application within the adapter."""
+        if scope["type"] == "lifespan":
+            await self._lifespans(scope, receive, send)
+            return
+        app = scope["wsgi_environ"][_MOUNT].asgi
+        self._lifespans.enter(app, scope)
+        await app(scope, receive, send)
+
+
+def _run_in_thread(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """The application within the other adapter."""
+    app: WSGIApp = environ["asgi.scope"][_MOUNT].wsgi
+    return app(environ, start_response)
+
+
+def _listed(mounts: Sequence[Mount]) -> str:
+    return ", ".join(mount.prefix or "/" for mount in mounts)
+
+
+def _mount(prefix: str, app: Any) -> Mount:
+    try:
+        return Mount(prefix, native_path(prefix), app, interface_of(app), asgi_side(app), wsgi_side(app))
+    except TypeError as error:
+        raise TypeError(f"at the prefix {prefix or '/'!r}: {error}") from None
+
+
+def _named(mounts: list[Mount]) -> list[tuple[str, ASGIApp]]:
+    """The ASGI applications of `mounts`, each once, with the name that tells where it is."""
+    apps: dict[int, tuple[str, ASGIApp]] = {}
+    for mount in mounts:
+        assert mount.asgi is not None
+        apps.setdefault(id(mount.asgi), (str(mount), mount.asgi))
+    return list(apps.values())
