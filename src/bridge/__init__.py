@@ -5,8 +5,8 @@ WSGI application that runs the ASGI application `app` on a private event loop. `
 has to be; `Mounts` serves applications of both kinds under path prefixes, on servers of either kind.
 """
 
-from bridge._asgi_to_wsgi.adapter import AsgiToWsgi
-from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+from bridge._asgi_to_wsgi import AsgiToWsgi
+from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.errors import (
     ApplicationProtocolError,
     ClientDisconnected,

@@ -6,7 +6,7 @@ with its framework's own types (Starlette's `MutableMapping[str, Any]`, say) wou
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 # PEP 3333, "Specification Details": `environ` must be a builtin dictionary.
 Environ = dict[str, Any]
@@ -25,3 +25,17 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[Any]]
 ASGIHeaders = list[tuple[bytes, bytes]]
 # PEP 3333, "The start_response() Callable": a list of (name, value) native strings.
 WSGIHeaders = list[tuple[str, str]]
+
+
+class Closable:
+    """What has a `close()`, as a context manager that calls it."""
+
+    def close(self) -> None:
+        """Let go of what was made."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

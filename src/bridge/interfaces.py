@@ -4,9 +4,9 @@ import inspect
 from typing import Any, ClassVar, Literal
 
 from bridge import _arguments
-from bridge._asgi_to_wsgi.adapter import AsgiToWsgi
+from bridge._asgi_to_wsgi import AsgiToWsgi
 from bridge._types import ASGIApp, WSGIApp
-from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+from bridge._wsgi_to_asgi import WsgiToAsgi
 
 Interface = Literal["asgi", "wsgi", "both"]
 

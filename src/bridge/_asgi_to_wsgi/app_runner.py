@@ -1,188 +1,306 @@
-"""The tasks of one adapter: its side of each loop that they run on, in this process, with the application's
-lifespan.
-"""
+"""What one adapter runs of an application: its tasks and its lifespan on each loop, in this process, and their end."""
 
 import functools
 import logging
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final, Protocol
 
-from bridge._asgi_to_wsgi.task_side import LAST_SECOND, Options, TaskSide
+from bridge._asgi_to_wsgi.lifespan import LifespanRun
 from bridge._concurrency import private_loop
-from bridge._concurrency.calls import Call
-from bridge._concurrency.greenlets import new_event
+from bridge._concurrency.calls import OuterCall, call_of
+from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.jobs import current
-from bridge._concurrency.loops import LoopGone, Spawn
-from bridge._concurrency.on_demand_thread import call_of
-from bridge._concurrency.private_loop import TimedCrossing
-from bridge._servers.connection import why_threads_stand_still
-from bridge._servers.process import register, unregister
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Posted, Spawn
+from bridge._concurrency.per_process import PerProcess
+from bridge._concurrency.private_loop import LoopFactory, MeasuredLoop, PrivateLoop
+from bridge._servers.process import register, unregister, why_threads_stand_still
 from bridge._stats import Counters, LoopStats
+from bridge._types import ASGIApp
 
-# With this, longer than all that is waited for on the loop, in seconds; only a blocked loop takes longer.
-END_MARGIN: Final = 4 * LAST_SECOND
+# What an application's shutdown gets even where its tasks have used up all the time.
+_LAST_SECONDS: Final = 1.0
+# With this, longer than all that is waited for on the loop; only a blocked loop takes longer.
+_END_MARGIN_SECONDS: Final = 4 * _LAST_SECONDS
 
 _log = logging.getLogger("bridge")
 
 
-class _Process:
-    """What there is in one process, from its first request on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The application and the options of one `AsgiToWsgi`, as its constructor describes them."""
+
+    app: ASGIApp
+    lifespan: str
+    startup_timeout: float
+    shutdown_timeout: float
+    disconnect_grace: float
+    loop_factory: LoopFactory | None
+    slow_warning: float | None
+
+
+class LiveTask(Protocol):
+    """A task that has not ended, as its runner sees it."""
+
+    complete: bool
+    cancel: Callable[[], object] | None
+
+    def disconnect(self) -> None:
+        """Tell it that its client has left."""
+
+
+class AppRunner:
+    """What one adapter has on one loop. `private` is the loop where it is ours, None where it is the server's.
+
+    It is used on its loop, but for what says otherwise. `started` and `closed` are set in threads.
+    """
+
+    def __init__(
+        self, options: Options, loop: LoopHandle, private: PrivateLoop | None, spawn: Spawn | None = None
+    ) -> None:
+        self.loop = loop
+        self.private = private
+        self.disconnect_grace = options.disconnect_grace
+        self.counters = Counters()
+        self.lock = new_lock()
+        self.live: set[LiveTask] = set()
+        self.lifespan: LifespanRun | None = None
+        # By which the private loop knows this runner.
+        self.user: object = None
+        # Set once it has been closed; there while it is being closed.
+        self.closed: threading.Event | None = None
+        # The application is ready for requests.
+        self.started = False
+        if options.lifespan != "off":
+            # On trio, a task that is to last needs a nursery that does: that of the server's lifespan, if it has one.
+            lasting = self.spawn if isinstance(loop, AsyncioLoop) else spawn
+            self.lifespan = LifespanRun(options.app, loop, lasting, demanded=options.lifespan == "on")
+        self._slow_warning = options.slow_warning
+        self._warned = False
+        self._emptied: Any = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether tasks can be started here."""
+        return not self.loop.closed if self.private is None else self.private.usable
+
+    def start(self, timeout: float) -> None:
+        """Run the startup of the lifespan, once; from a thread. Raises `LifespanFailed`."""
+        if self.lifespan is not None:
+            self.lifespan.start(timeout)
+        self.started = True
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:
+        """Start a task on an asyncio loop; on that loop."""
+        assert isinstance(self.loop, AsyncioLoop)
+        return self.loop.spawn(function(), context).cancel
+
+    def run_on_loop(self) -> None:
+        """The loop still runs its callbacks (see `log_if_blocked`)."""
+
+    def log_if_blocked(self) -> None:
+        """Log the stack of a loop that a callback blocks. Called by the threads that wait for it, now and then."""
+        if self.private is None or self._slow_warning is None or not isinstance(self.loop, MeasuredLoop):
+            return
+        blocked = self.loop.blocked_for
+        if blocked <= self._slow_warning:
+            self._warned = False
+            if not blocked:
+                self.loop.post(self)
+        elif not self._warned:
+            self._warned = True
+            _log.warning("the event loop has been blocked for %.1f seconds; its %s", blocked, self.private.describe())
+
+    def task_ended(self, task: LiveTask) -> None:
+        """Forget a task."""
+        self.live.discard(task)
+        if self._emptied is not None and not self.live:
+            self.loop.wake(self._emptied)
+
+    async def end(self, timeout: float, *, at_exit: bool = False) -> None:
+        """Within `timeout` seconds, let what runs end, and then the lifespan.
+
+        Responses that are not complete shortly before the end of that time see `http.disconnect`; at the exit of the
+        process they do so at once, since then the server has already waited for them as long as it wants to.
+        """
+        deadline = monotonic() + timeout
+        if not at_exit:
+            await self._empty(timeout - min(self.disconnect_grace, timeout / 2))
+        for task in list(self.live):
+            if not task.complete:
+                task.disconnect()
+        await self._empty(deadline - monotonic())
+        if self.live:
+            _log.warning("cancelling %d tasks of the application that do not end", len(self.live))
+        for task in list(self.live):
+            if task.cancel is not None:
+                task.cancel()
+        await self._empty(_LAST_SECONDS)  # their cleanup may need what the lifespan takes down
+        if self.lifespan is not None:
+            await self.lifespan.stop(max(deadline - monotonic(), _LAST_SECONDS))
+
+    async def _empty(self, timeout: float) -> None:
+        """Wait until nothing runs, `timeout` seconds at most."""
+        if self.live:
+            self._emptied = self.loop.waiter()
+            await self.loop.wait_at_most(timeout, self._emptied)
+
+    def close(self, timeout: float, *, at_exit: bool) -> None:
+        """End what runs on the private loop, and release that; from a thread."""
+        private = self.private
+        assert private is not None
+        if not private.usable:
+            return
+        done = threading.Event()
+
+        async def end() -> None:
+            try:
+                await self.end(timeout, at_exit=at_exit)
+            finally:
+                done.set()
+
+        try:
+            self.loop.post(Posted(lambda: self.spawn(end, Context())))
+        except LoopClosed:
+            return
+        if not done.wait(timeout + _END_MARGIN_SECONDS):
+            _log.warning("the event loop does not answer at shutdown; its %s", private.describe())
+        private_loop.release(private, self.user)
+
+
+class _Runners:
+    """What there is in one process, from its first request on; changed under `lock`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.sides: list[TaskSide] = []
+        self.all: list[AppRunner] = []
         # Those on loops of servers.
-        self.homes: dict[object, TaskSide] = {}
-        self.private: TaskSide | None = None
+        self.by_loop: dict[object, AppRunner] = {}
+        self.private: AppRunner | None = None
         self.past = Counters()
         self.past_block = 0.0
 
+    def retire(self, runner: AppRunner) -> None:
+        """Forget a runner, but not what it counted; with the lock held."""
+        self.all.remove(runner)
+        self.past.add(runner.counters)
+        if isinstance(runner.loop, MeasuredLoop):
+            self.past_block = max(self.past_block, runner.loop.longest_block)
 
-class Tasks:
-    """Finds or makes the side of the loop that this thread's request belongs to."""
+
+class AppRunners:
+    """Finds or makes the runner for the loop that this thread's request belongs to."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._processes: dict[int, _Process] = {}
+        self._runners = PerProcess(_Runners)
 
-    def here(self) -> tuple[TaskSide, Spawn]:
-        """The side of the loop to use in this thread, with its application started, and what starts a task there.
+    def here(self) -> tuple[AppRunner, Spawn]:
+        """Return the runner for the loop to use in this thread, with its application started, and what starts a task
+        there.
 
         In a thread that works for an event loop, that one; else the private loop of the process. Raises
-        `LifespanFailed`.
+        `LifespanFailed`, and `RuntimeError` in the thread of the private loop itself.
         """
-        call = call_of(current.host)
-        if call is not None and not call.side.crossing.gone:
-            side = self._home_side(call)
-            return side, call.spawn or side.spawn
-        process = self._process()
-        private = process.private
-        if private is None or private.private is None or private.private.ended:
+        call = call_of(current.thread)
+        if call is not None and not call.dispatcher.loop.closed:
+            runner = self._for_server_loop(call)
+            return runner, call.spawn or runner.spawn
+        runners = self._runners.here()
+        runner_here = runners.private
+        if runner_here is None or runner_here.private is None or runner_here.private.ended:
             if private_loop.is_here(self._options.loop_factory):
                 raise _would_wait_for_itself("AsgiToWsgi was called")
-            private = self._private_side(process)
-        if private.private is not None and private.private.is_here:
+            runner_here = self._for_private_loop(runners)
+        if runner_here.private is not None and runner_here.private.is_here:
             raise _would_wait_for_itself("AsgiToWsgi was called")
-        if not private.started:
-            self._start(private)
-        return private, private.spawn
+        if not runner_here.started:
+            runner_here.start(self._options.startup_timeout)
+        return runner_here, runner_here.spawn
 
-    def _private_side(self, process: _Process) -> TaskSide:
-        with process.lock:
-            side = process.private
-            if side is None or not side.usable:
-                tenant = object()
-                loop = private_loop.rent(self._options.loop_factory, tenant)
-                side = process.private = TaskSide(self._options, loop.crossing, loop)
-                side.tenant = tenant
-                process.sides.append(side)
+    def _for_private_loop(self, runners: _Runners) -> AppRunner:
+        with runners.lock:
+            runner = runners.private
+            if runner is None or not runner.usable:
+                user = object()
+                private = private_loop.acquire(self._options.loop_factory, user)
+                runner = runners.private = AppRunner(self._options, private.loop, private)
+                runner.user = user
+                runners.all.append(runner)
                 register(self)
                 if (reason := why_threads_stand_still()) is not None:
                     _log.warning("timers, and work after responses, go on only while requests are served: %s", reason)
-        return side
+        return runner
 
-    def _start(self, side: TaskSide) -> None:
-        if side.lifespan is not None:
-            side.lifespan.start(self._options.startup_timeout)
-        side.started = True
-
-    def _home_side(self, call: Call) -> TaskSide:
-        process = self._process()
-        crossing = call.side.crossing
-        side = process.homes.get(crossing)
-        if side is None:
-            with process.lock:
-                for old in [old for old in process.homes.values() if not old.usable]:
-                    del process.homes[old.crossing]
-                    self._retire(process, old)
-                side = process.homes.get(crossing)
-                if side is None:
-                    side = process.homes[crossing] = TaskSide(self._options, crossing, None, call.side.spawn)
-                    process.sides.append(side)
-                    if side.lifespan is not None:
-                        call.side.at_shutdown.append(functools.partial(side.end, self._options.shutdown_timeout))
-        if not side.started:
-            self._start(side)
-        return side
-
-    def _process(self) -> _Process:
-        pid = os.getpid()
-        # setdefault and not a lock: another thread may have held the lock when this process was forked.
-        return self._processes.get(pid) or self._processes.setdefault(pid, _Process())
-
-    def _retire(self, process: _Process, side: TaskSide) -> None:
-        """Forget a side, but not what it counted; with the lock held."""
-        process.sides.remove(side)
-        process.past.add(side.counters)
-        if isinstance(side.crossing, TimedCrossing):
-            process.past_block = max(process.past_block, side.crossing.longest_block)
+    def _for_server_loop(self, call: OuterCall) -> AppRunner:
+        runners = self._runners.here()
+        loop, spawn = call.dispatcher.loop, call.dispatcher.spawn
+        runner = runners.by_loop.get(loop)
+        if runner is None:
+            with runners.lock:
+                for old in [old for old in runners.by_loop.values() if not old.usable]:
+                    del runners.by_loop[old.loop]
+                    runners.retire(old)
+                runner = runners.by_loop.get(loop)
+                if runner is None:
+                    runner = runners.by_loop[loop] = AppRunner(self._options, loop, None, spawn)
+                    runners.all.append(runner)
+                    if runner.lifespan is not None:
+                        call.dispatcher.at_shutdown.append(
+                            functools.partial(runner.end, self._options.shutdown_timeout)
+                        )
+        if not runner.started:
+            runner.start(self._options.startup_timeout)
+        return runner
 
     def exit(self, timeout: float | None = None) -> None:
         """As `close`, when the process ends, within `timeout` seconds."""
         self.close(at_exit=True, timeout=timeout)
 
     def close(self, *, at_exit: bool = False, timeout: float | None = None) -> None:
-        """End the requests, the lifespan, and the private loop if nobody else needs it; from a thread."""
+        """End the requests, the lifespan, and the private loop if nobody else needs it; from a thread.
+
+        Raises `RuntimeError` in the thread of that loop.
+        """
         seconds = self._options.shutdown_timeout if timeout is None else min(timeout, self._options.shutdown_timeout)
-        process = self._process()
-        with process.lock:
-            # The sides of servers' loops end with those.
-            ours = [side for side in process.sides if side.private is not None]
-            if any(side.private.is_here for side in ours if side.private is not None):
+        runners = self._runners.here()
+        with runners.lock:
+            # The runners on servers' loops end with those.
+            ours = [runner for runner in runners.all if runner.private is not None]
+            if any(runner.private.is_here for runner in ours if runner.private is not None):
                 raise _would_wait_for_itself("AsgiToWsgi.close() was called")
-            process.private = None
+            runners.private = None
             unregister(self)
-            first = [side for side in ours if side.closed is None]
-            for side in first:
-                side.closed = threading.Event()
-        for side in first:
-            self._end(side, seconds, at_exit=at_exit)
-            with process.lock:
-                self._retire(process, side)
-            assert side.closed is not None
-            side.closed.set()
-        for side in ours:
+            first = [runner for runner in ours if runner.closed is None]
+            for runner in first:
+                runner.closed = threading.Event()
+        for runner in first:
+            runner.close(seconds, at_exit=at_exit)
+            with runners.lock:
+                runners.retire(runner)
+            assert runner.closed is not None
+            runner.closed.set()
+        for runner in ours:
             # Another thread may have come first.
-            if side.closed is not None and not side.closed.wait(seconds + END_MARGIN):
+            if runner.closed is not None and not runner.closed.wait(seconds + _END_MARGIN_SECONDS):
                 return
-
-    def _end(self, side: TaskSide, timeout: float, *, at_exit: bool) -> None:
-        private = side.private
-        assert private is not None
-        if not private.usable:
-            return
-        done = new_event()
-
-        async def end() -> None:
-            try:
-                await side.end(timeout, at_exit=at_exit)
-            finally:
-                done.set()
-
-        try:
-            side.crossing.post(_Starting(side, end))
-        except LoopGone:
-            return
-        if not done.wait(timeout + END_MARGIN):
-            _log.warning("the event loop does not answer at shutdown; its %s", private.describe())
-        private_loop.give_up(private, side.tenant)
 
     def stats(self) -> LoopStats:
         """Counts, for this process."""
-        process = self._process()
+        runners = self._runners.here()
         total = Counters()
-        block, tasks, busy = process.past_block, 0, 0
-        with process.lock:
-            total.add(process.past)
-            for side in process.sides:
-                total.add(side.counters)
-                busy += len(side.live)
-                if side.private is not None and isinstance(side.crossing, TimedCrossing):
-                    tasks += side.private.tasks()
-                    block = max(block, side.crossing.longest_block, side.crossing.blocked_for)
+        block, tasks, busy = runners.past_block, 0, 0
+        with runners.lock:
+            total.add(runners.past)
+            for runner in runners.all:
+                total.add(runner.counters)
+                busy += len(runner.live)
+                if runner.private is not None and isinstance(runner.loop, MeasuredLoop):
+                    tasks += runner.private.tasks()
+                    block = max(block, runner.loop.longest_block, runner.loop.blocked_for)
         return LoopStats(
             tasks=tasks,
             longest_block=block,
@@ -196,15 +314,3 @@ class Tasks:
 
 def _would_wait_for_itself(what: str) -> RuntimeError:
     return RuntimeError(f"{what} in a callback of its own event loop, which would wait for itself")
-
-
-class _Starting:
-    """A coroutine function, to be posted."""
-
-    def __init__(self, side: TaskSide, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._side = side
-        self._function = function
-
-    def arrived(self) -> None:
-        """Start it."""
-        self._side.spawn(self._function, Context())

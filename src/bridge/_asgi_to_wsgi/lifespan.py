@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any, Final
 
-from bridge._concurrency.greenlets import new_event
-from bridge._concurrency.loops import Crossing, Spawn
+from bridge._concurrency.loops import LoopHandle, Spawn
 from bridge._translate.lifespan import RUNNING, STARTING, STOPPED, Lifespan
 from bridge._types import ASGIApp, Event
 from bridge.errors import ApplicationProtocolError, LifespanFailed
@@ -23,23 +23,23 @@ _log = logging.getLogger("bridge")
 
 
 class LifespanRun:
-    """The lifespan of `app` on the loop of `crossing`; `state` is what it puts there for its requests.
+    """The lifespan of `app` on the loop of `loop`; `state` is what it puts there for its requests.
 
     `demanded` (lifespan="on"): an application that does not support lifespan is a failure, and not just one without.
     """
 
-    def __init__(self, app: ASGIApp, crossing: Crossing, spawn: Spawn | None, *, demanded: bool) -> None:
+    def __init__(self, app: ASGIApp, loop: LoopHandle, spawn: Spawn | None, *, demanded: bool) -> None:
         self.state: dict[str, Any] = {}
         self.failure: LifespanFailed | None = None
         self._app = app
-        self._crossing = crossing
+        self._loop = loop
         self._spawn = spawn
         self._demanded = demanded
         self._order = Lifespan()
         self._received = False
         self._asked = False
         self._shutdown: Awaitable[None] | None = None
-        self._started = new_event()
+        self._started = threading.Event()
         self._late: LifespanFailed | None = None
         self._cancel: Callable[[], object] | None = None
         self._over: Any = None
@@ -49,20 +49,20 @@ class LifespanRun:
 
         Raises `LifespanFailed` where it is not ready within `timeout` seconds, or will never be.
         """
-        self._crossing.post(self)
+        self._loop.post(self)
         if not self._started.wait(timeout):
             self._late = LifespanFailed(f"the application's startup has not been completed within {timeout} seconds")
-            self._crossing.post(self)
+            self._loop.post(self)
             self._started.wait(_CANCEL_GRACE)
             self.failure = self.failure or self._late
         if self.failure is not None:
             # Raised in several threads: each needs an exception, and traceback, of its own.
             raise LifespanFailed(str(self.failure)) from self.failure.__cause__
 
-    def arrived(self) -> None:
+    def run_on_loop(self) -> None:
         """On the loop: start the task; or cancel it, if the startup has taken too long."""
         if self._over is None:
-            self._over = self._crossing.waiter()
+            self._over = self._loop.waiter()
             if self._spawn is not None:
                 self._cancel = self._spawn(self._run, Context())
             else:
@@ -80,13 +80,13 @@ class LifespanRun:
             return
         self._asked = True
         if self._shutdown is not None:
-            self._crossing.wake(self._shutdown)
-        await self._crossing.wait_at_most(timeout, self._over)
+            self._loop.wake(self._shutdown)
+        await self._loop.wait_at_most(timeout, self._over)
         if self._cancel is not None:
             _log.error("the application's shutdown has not been completed within %.1f seconds", timeout)
             self._cancel()
-            self._over = self._crossing.waiter()
-            await self._crossing.wait_at_most(_CANCEL_GRACE, self._over)
+            self._over = self._loop.waiter()
+            await self._loop.wait_at_most(_CANCEL_GRACE, self._over)
         if self._order.failure is not None:
             _log.error("%s", self._order.failure)
 
@@ -100,7 +100,7 @@ class LifespanRun:
             self._ended(None)
         self._cancel = None
         self._started.set()
-        self._crossing.wake(self._over)
+        self._loop.wake(self._over)
 
     def _ended(self, error: BaseException | None) -> None:
         """The application has returned or raised: what does that say?"""
@@ -124,7 +124,7 @@ class LifespanRun:
             self._received = True
             return dict(_STARTUP)
         while not self._asked:
-            self._shutdown = self._crossing.waiter()
+            self._shutdown = self._loop.waiter()
             await self._shutdown
         return self._order.ask_shutdown()
 

@@ -8,33 +8,31 @@ import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
 from typing import Any, Final, cast
 
-from bridge._asgi_to_wsgi.app_runner import Tasks
-from bridge._asgi_to_wsgi.task import Task
-from bridge._asgi_to_wsgi.task_side import Options, TaskSide
-from bridge._asgi_to_wsgi.task_thread import ENDED, POLL
+from bridge._asgi_to_wsgi.app_runner import AppRunner, AppRunners, Options
+from bridge._asgi_to_wsgi.task import ENDED, POLL_SECONDS, Task
 from bridge._concurrency import interop
-from bridge._concurrency.call_thread import Gone
+from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.jobs import current
-from bridge._concurrency.loops import Spawn
+from bridge._concurrency.loops import Spawn, aclose
 from bridge._concurrency.private_loop import LoopFactory
 from bridge._servers.connection import Connection
-from bridge._types import ASGIApp, Environ, Event
+from bridge._types import ASGIApp, Environ
 from bridge.errors import ClientDisconnected
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 # How long the thread stays for what cancelled code still has to clean up, in seconds.
-_GRACE: Final = 3.0
-_STARTUP: Final = 60.0
-_SHUTDOWN: Final = 30.0
-_SLOW: Final = 1.0
+_CLEANUP_SECONDS: Final = 3.0
+_STARTUP_SECONDS: Final = 60.0
+_SHUTDOWN_SECONDS: Final = 30.0
+_SLOW_SECONDS: Final = 1.0
 
 
 class Portal:
     """The way from request threads to the loops that their async code runs on; `options` as for `AsgiToWsgi`."""
 
     def __init__(self, options: Options) -> None:
-        self._tasks = Tasks(options)
+        self._runners = AppRunners(options)
         self.loop = LazyLoop(self)
 
     @classmethod
@@ -43,8 +41,8 @@ class Portal:
         loop_factory: LoopFactory | None,
         lifespan: ASGIApp | None = None,
         *,
-        startup_timeout: float = _STARTUP,
-        shutdown_timeout: float = _SHUTDOWN,
+        startup_timeout: float = _STARTUP_SECONDS,
+        shutdown_timeout: float = _SHUTDOWN_SECONDS,
     ) -> "Portal":
         """One that cancels at once what nobody waits for any more, with a lifespan where an application has one."""
         return cls(
@@ -55,7 +53,7 @@ class Portal:
                 shutdown_timeout=shutdown_timeout,
                 disconnect_grace=0.0,
                 loop_factory=loop_factory,
-                slow_warning=_SLOW,
+                slow_warning=_SLOW_SECONDS,
             )
         )
 
@@ -65,37 +63,37 @@ class Portal:
         When the client leaves, it is cancelled, and `asyncio.CancelledError` raised here.
         """
         __traceback_hide__ = True
-        side, spawn = self._tasks.here()
-        return _AsyncCall(side, spawn, Connection(environ), lambda: function(*args, **kw)).result()
+        runner, spawn = self._runners.here()
+        return _AsyncCall(runner, spawn, Connection(environ), lambda: function(*args, **kw)).result()
 
-    def iterate(self, environ: Environ, chunks: Callable[[], AsyncIterable[bytes]]) -> "Chunks":
+    def iterate(self, environ: Environ, chunks: Callable[[], AsyncIterable[bytes]]) -> "PortalIterator":
         """An iterator over the chunks of `chunks()`, to be closed; it runs ahead of its user by a bounded number."""
-        side, spawn = self._tasks.here()
-        return Chunks(_Iteration(side, spawn, Connection(environ), chunks))
+        runner, spawn = self._runners.here()
+        return PortalIterator(_Iteration(runner, spawn, Connection(environ), chunks))
 
-    def be_found(self) -> bool:
+    def install(self) -> bool:
         """Let asgiref's `async_to_sync` run on this portal's loop, in a thread that belongs to no loop yet.
 
-        Returns whether `no_longer` has to be called when that is to end.
+        Returns whether `uninstall` has to be called when that is to end.
         """
-        return current.host is None and interop.enter_lazily(self.loop)
+        return current.thread is None and interop.enter_lazily(self.loop)
 
-    def no_longer(self) -> None:
+    def uninstall(self) -> None:
         """The thread belongs to no loop again."""
         interop.leave()
 
     def state(self) -> dict[str, Any]:
         """What the startup has put into the state, where this portal has a lifespan."""
-        lifespan = self.side().lifespan
+        lifespan = self.runner().lifespan
         return {} if lifespan is None else lifespan.state
 
-    def side(self) -> TaskSide:
-        """The side of the loop that this thread's request belongs to."""
-        return self._tasks.here()[0]
+    def runner(self) -> AppRunner:
+        """Return the runner for the loop that this thread's request belongs to."""
+        return self._runners.here()[0]
 
     def close(self) -> None:
         """End what runs, and the private loop where nobody else needs it; from a thread."""
-        self._tasks.close()
+        self._runners.close()
 
 
 class LazyLoop:
@@ -109,63 +107,41 @@ class LazyLoop:
         return True
 
     def __getattr__(self, name: str) -> Any:
-        crossing: Any = self._portal.side().crossing  # of asyncio: it is for threads of WSGI servers
-        return getattr(crossing.loop, name)
+        handle: Any = self._portal.runner().loop  # of asyncio: it is for threads of WSGI servers
+        return getattr(handle.loop, name)
 
 
 async def _no_lifespan(_scope: object, _receive: object, _send: object) -> None:
     """Never called."""
 
 
-class _AsyncTask(Task):
-    """A task for a request whose response is made elsewhere."""
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def read(self) -> Event | None:
-        """Nobody asks for the request body this way."""
-
-    def raise_error(self) -> None:
-        """Raise what the task raised, in the thread."""
-        __traceback_hide__ = True
-        error, self.error = self.error, None
-        if error is None:
-            return
-        try:
-            if isinstance(error, asyncio.CancelledError) and not self.gone:
-                # Nobody cancels this thread: it is the code itself that has let out what it should have caught.
-                raise RuntimeError("async code ended with a CancelledError, though its client is there") from error
-            raise error
-        finally:
-            del error  # its traceback refers to this frame
-
-
-class _AsyncCall(_AsyncTask):
+class _AsyncCall(Task):
     """One call of a coroutine function."""
 
     _value: Any = None
 
-    def __init__(self, side: TaskSide, spawn: Spawn, connection: Connection, function: Callable[[], Any]) -> None:
-        super().__init__(side, spawn, connection)
+    def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection, function: Callable[[], Any]) -> None:
+        super().__init__(runner, spawn, connection)
         self._function = function
         # What the task sets is to be seen in the thread that has waited for it, as asgiref's async_to_sync has it.
         self._inside = self._context
 
     async def work(self) -> None:
+        """Call it."""
         __traceback_hide__ = True
         self._value = await self._function()
 
     def result(self) -> Any:
         """Start it, and wait for its end; in the thread."""
         __traceback_hide__ = True
+        thread = self.thread
         try:
             self.start()
-            while not (self.finished or self.gone):
-                self._nudged = False
-                if not (self.finished or self._serve()):
-                    self._rest(POLL)
-            self.linger(_GRACE)
+            while not (self.finished or self.disconnected):
+                thread.expect_notice()
+                if not (self.finished or thread.serve_one()):
+                    self.rest(POLL_SECONDS)
+            self.linger(_CLEANUP_SECONDS)
         finally:
             if not self.finished:
                 self.disconnect()
@@ -173,36 +149,50 @@ class _AsyncCall(_AsyncTask):
         if not self.finished:
             raise asyncio.CancelledError("the client left")
         if self._inside is not None:
-            interop.bring_back(self._inside)
-        self.raise_error()
+            interop.copy_context_back(self._inside)
+        _raise_error(self)
         return self._value
 
 
-class _Iteration(_AsyncTask):
+class _Iteration(Task):
     """One iteration of an async iterable."""
 
     def __init__(
-        self, side: TaskSide, spawn: Spawn, connection: Connection, chunks: Callable[[], AsyncIterable[bytes]]
+        self, runner: AppRunner, spawn: Spawn, connection: Connection, chunks: Callable[[], AsyncIterable[bytes]]
     ) -> None:
-        super().__init__(side, spawn, connection)
+        super().__init__(runner, spawn, connection)
         self._chunks = chunks
 
     async def work(self) -> None:
+        """Iterate, a bounded number of bytes ahead."""
         iterator = aiter(self._chunks())
         try:
             async for chunk in iterator:
                 if chunk:
-                    self.tell((chunk,))
-                    await self.ease()
-        except Gone:
+                    self.write((chunk,))
+                    await self.drain()
+        except PeerGone:
             pass  # the thread has left, and is told nothing any more
         finally:
-            aclose = getattr(iterator, "aclose", None)
-            if aclose is not None:
-                await aclose()
+            await aclose(iterator)
 
 
-class Chunks:
+def _raise_error(task: Task) -> None:
+    """Raise what the task raised, in the thread."""
+    __traceback_hide__ = True
+    error, task.error = task.error, None
+    if error is None:
+        return
+    try:
+        if isinstance(error, asyncio.CancelledError) and not task.disconnected:
+            # Nobody cancels this thread: it is the code itself that has let out what it should have caught.
+            raise RuntimeError("async code ended with a CancelledError, though its client is there") from error
+        raise error
+    finally:
+        del error  # its traceback refers to this frame
+
+
+class PortalIterator:
     """The chunks that an async iterable has made, joined where they have piled up. To be closed."""
 
     def __init__(self, iteration: _Iteration) -> None:
@@ -218,16 +208,16 @@ class Chunks:
         iteration = self._iteration
         try:
             item = iteration.next()
-        except Gone:
+        except PeerGone:
             item = ENDED
         if item is ENDED:
             self.close()
-            if iteration.gone:
+            if iteration.disconnected:
                 raise ClientDisconnected("the client left in the middle of the response")
-            iteration.raise_error()
+            _raise_error(iteration)
             raise StopIteration
         chunks = [cast(bytes, item)]
-        while iteration.out:
+        while iteration.output.items:
             chunks.append(iteration.next())
         return b"".join(chunks)
 
@@ -238,7 +228,7 @@ class Chunks:
             try:
                 if not self._iteration.finished:
                     self._iteration.disconnect()
-                    self._iteration.linger(_GRACE)
+                    self._iteration.linger(_CLEANUP_SECONDS)
             finally:
                 self._iteration.release()
 

@@ -1,80 +1,98 @@
-"""The application's side of one request, on the loop: its `receive` and `send` (ASGI HTTP & WebSocket)."""
+"""One call of an ASGI application: its `receive` and `send` on the loop, its response in the server's thread.
+
+Only this file calls `start_response`.
+"""
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from pathlib import Path
+from typing import BinaryIO, Self, cast
 
 import anyio.lowlevel
 
-from bridge._asgi_to_wsgi.task import Task
-from bridge._asgi_to_wsgi.task_thread import Side
-from bridge._concurrency.call_thread import Gone
+from bridge._asgi_to_wsgi.app_runner import AppRunner
+from bridge._asgi_to_wsgi.request_events import STEP_BYTES, RequestEvents
+from bridge._asgi_to_wsgi.task import ENDED, Demand, Task
+from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.loops import Spawn
 from bridge._servers.connection import Connection
-from bridge._translate.events_to_response import SENT, Response
-from bridge._translate.input_to_events import DISCONNECT, EMPTY, Body
-from bridge._types import ASGIApp, Environ, Event, Scope
+from bridge._translate.events_to_response import END, AsgiResponse, EarlyHint, File, Head, State
+from bridge._translate.input_to_events import DISCONNECT, BodyEvents
+from bridge._types import ASGIApp, Environ, Event, Scope, StartResponse
 from bridge.errors import ClientDisconnected
-
-# Bytes of the request body that are read at once.
-STEP: Final = 64 * 1024
 
 _log = logging.getLogger("bridge")
 
 
-class Conversation(Task):
+class AsgiResponder(Task):
     """One call of an ASGI application."""
 
-    # Nothing of the body is left to be received; until then, `receive` gives http.request events.
-    _received_all = False
     # The connection ends with a reset if the process is killed.
     _guarded = False
 
-    def __init__(self, side: Side, spawn: Spawn, app: ASGIApp, environ: Environ, scope: Scope, body: Body) -> None:
-        super().__init__(side, spawn, Connection(environ))
+    def __init__(
+        self, runner: AppRunner, spawn: Spawn, app: ASGIApp, environ: Environ, scope: Scope, body: BodyEvents
+    ) -> None:
+        super().__init__(runner, spawn, Connection(environ))
         self._app = app
         self._scope = scope
-        self._body = body
-        self._empty = body.left == 0
-        self.response = Response(head_only=scope["method"] == "HEAD", extensions=scope["extensions"])
+        self.events = self.body = RequestEvents(body, self.connection)
+        self.response = AsgiResponse(head_only=scope["method"] == "HEAD", extensions=scope["extensions"])
 
     # -- in the server's thread
 
-    def read_ahead(self) -> Event | None:
-        """The next event of the request body if it is known to be there, so that nobody has to wait for it."""
-        return self.read() if self._body.left != 0 and self._connection.at_hand(self._body.size(STEP)) else None
+    def respond(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Run the application until its response begins; return the body.
 
-    def read(self) -> Event | None:
-        """The next event of the request body; None where the client has to be waited for."""
-        body = self._body
+        Raises what the application raises until then, and `ClientDisconnected`.
+        """
+        items = self.output.items
         try:
-            data = self._connection.read(body.size(STEP))
-        except Exception as error:
-            _log.info("reading the request body failed", exc_info=error)
-            data = b""
-            body.left = body.left or 1  # a body that ends by itself has not ended so
-        if data is None:
-            return None
-        event = body.event(data)
-        if event is DISCONNECT:
-            _log.info("the request body broke off")
-            self.disconnect()
-        return event
+            self.events.read_ahead()
+            self.start()
+            while type(item := self.next()) is not Head:
+                if type(item) is not EarlyHint:
+                    raise self.failure()
+                environ["wsgi.early_hints"](item.links)
+            if items and type(items[0]) is File:
+                opened = self.open(items[0].path)
+                try:
+                    start_response(item.status, item.headers)
+                except BaseException:
+                    opened.close()
+                    raise
+                self.release()
+                return cast(Iterable[bytes], environ["wsgi.file_wrapper"](opened, STEP_BYTES))
+            start_response(item.status, item.headers)
+        except PeerGone:
+            self.release()
+            raise ClientDisconnected("the client left before the response began") from None
+        except BaseException:
+            ResponseIterator(self).close()
+            raise
+        if len(items) == 2 and items[1] is END and not self.thread.sensitive:
+            # PEP 3333, Handling the Content-Length Header: servers have a short way for a list of one bytestring.
+            self.release()
+            return [items[0]] if not self.response.bodyless else []
+        return ResponseIterator(self)
 
     def leave(self) -> bool:
         """The server closes the response. Returns whether it has got all of it; else its client has left."""
         response = self.response
-        self.dismissed = response.bodyless
-        # A server may stop at Content-Length, before the application has said that this was all.
-        self.satisfied = self.dismissed or (response.filled and not self.out)
-        if self.satisfied or self.over or self.finished:
+        if response.bodyless:
+            self.demand = Demand.HEAD_ONLY
+        elif response.filled and not self.output.items:
+            # A server may stop at Content-Length, before the application has said that this was all.
+            self.demand = Demand.NOTHING
+        if self.demand is not Demand.ALL or self.complete or self.finished:
             return True
         self.disconnect()
         return False
 
     def failure(self) -> Exception:
         """What the server is to see of an application that ended before its response did."""
-        if self.gone:
+        if self.disconnected:
             return ClientDisconnected("the client left, or the adapter was closed, before the response was complete")
         error = self.error or self.response.unfinished()
         if isinstance(error, Exception):
@@ -87,95 +105,175 @@ class Conversation(Task):
         """Until `unguard`, a response without a length must not look whole if this process is killed."""
         self._guarded = not self.response.measured
         if self._guarded:
-            self._connection.end_with_reset(True)
+            self.connection.end_with_reset(True)
 
     def unguard(self) -> None:
         """The response is whole, or whoever closes it does so on purpose."""
         if self._guarded:
             self._guarded = False
-            self._connection.end_with_reset(False)
+            self.connection.end_with_reset(False)
 
     def broken(self) -> Exception:
         """As `failure`, of a response that has begun: it breaks off, and must not look complete."""
         self._guarded = False
-        self._connection.end_with_reset(True)
+        self.connection.end_with_reset(True)
         return self.failure()
 
     def release(self) -> None:
+        """End the thread's part; jobs not yet done go to another thread."""
         self.unguard()
         super().release()
+
+    def open(self, path: str) -> BinaryIO:
+        """Return the file of a path send. The server closes it, through its wrapper, or `ResponseIterator.close`."""
+        try:
+            return Path(path).open("rb")
+        except OSError as error:
+            _log.error("%s sent a path that cannot be opened", self.request(), exc_info=error)
+            raise
 
     # -- on the loop
 
     async def work(self) -> None:
-        counters, response = self.side.counters, self.response
+        """Call the application."""
+        counters, response = self.runner.counters, self.response
         try:
             await self._app(self._scope, self._receive, self._send)
             unfinished = response.unfinished()
             if unfinished is not None:
                 raise unfinished
         except BaseException as error:
-            if self.gone:
+            if self.disconnected:
                 _log.info("%s ended after its client had left", self.request(), exc_info=error)
             else:
                 after = " after its response was complete" if response.complete else ""
                 _log.error("%s raised%s", self.request(), after, exc_info=error)
-            if not (response.complete or self.gone):
+            if not (response.complete or self.disconnected):
                 counters.aborted += 1
                 raise
-        if self.gone and not response.complete:
+        if self.disconnected and not response.complete:
             counters.client_disconnects += 1
 
     async def _receive(self) -> Event:
-        if self.over or self.gone:
+        """ASGI HTTP, "Request" and "Disconnect"."""
+        if self.complete or self.disconnected:
             return dict(DISCONNECT)
-        if self._empty and not self._received_all:
-            self._received_all = True
-            return dict(EMPTY)
-        if self._received_all:
-            await self.end()
+        if self.events.received_all:
+            await self.wait_until_over()
             return dict(DISCONNECT)
-        event = await self.listen()
-        if event is None:
-            return dict(DISCONNECT)
-        if event is DISCONNECT:
-            self._received_all = True
-            return dict(event)
-        self._received_all = not event["more_body"]
-        return event
+        return await self.next_event() or dict(DISCONNECT)
 
     async def _send(self, event: Event) -> None:
+        """ASGI HTTP, "Response Start" and "Response Body"."""
         response = self.response
         over = response.complete
         items = response.feed(event)
         if response.complete and not over:
-            self.side.counters.served += 1
+            self.runner.counters.served += 1
             if response.overrun:
                 _log.error("%s sent more than its Content-Length; the surplus was cut", self.request())
             self.finish_response()
         try:
             if items:
-                self.tell(items)
-                if self.stalled and not response.complete:
-                    await self.ease()
-            elif self._impatient:
-                self.flush()
-            if response.state is SENT and (self.satisfied or not items):
+                self.write(items)
+                if self.output.full and not response.complete:
+                    await self.drain()
+            elif self._overdue:
+                self.flush_head()
+            if response.state is State.SENT and (self.demand is not Demand.ALL or not items):
                 # Nobody takes it, so that nobody makes it wait: without this it would keep the loop from all others.
                 await anyio.lowlevel.checkpoint()
-        except Gone:
+        except PeerGone:
             raise ClientDisconnected("the client left before the response was complete") from None
 
-    def flush(self) -> None:
+    def flush_head(self) -> None:
         """Let the head go without a body: the thread has waited for one long enough.
 
         Most applications send both at once, and then one wake-up of the thread serves for both.
         """
         items = self.response.flush()
         if items:
-            with suppress(Gone):
-                self.tell(items)
+            with suppress(PeerGone):
+                self.write(items)
 
     def request(self) -> str:
-        """The request, for log lines."""
+        """Return the request, for log lines."""
         return f"the application, asked for {self._scope['method']} {self._scope['path']!r:.200},"
+
+
+class ResponseIterator:
+    """The iterable of a streamed response (PEP 3333, "Buffering and Streaming")."""
+
+    def __init__(self, responder: AsgiResponder) -> None:
+        self._responder = responder
+        self._sent_all = self._closed = False
+        self._file: BinaryIO | None = None  # what a path send sends after the head has left
+        responder.guard()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next chunk, made of those that have piled up."""
+        if self._responder.response.bodyless:
+            raise StopIteration  # the head is all of it, whatever the application goes on with
+        try:
+            while not self._sent_all:
+                if data := self._read_file() or self._next_data():
+                    return data
+            self._linger()
+        except PeerGone:
+            raise ClientDisconnected("the client left in the middle of the response") from None
+        raise StopIteration
+
+    def close(self) -> None:
+        """PEP 3333, Specification Details: the server calls it however the request ended."""
+        if self._closed:
+            return
+        self._closed = True
+        responder = self._responder
+        if self._file is not None:
+            self._file.close()
+        try:
+            if responder.leave():
+                self._linger()
+        finally:
+            responder.release()
+
+    def __del__(self) -> None:
+        # Middleware that drops the iterable without closing it would leave the application waiting for ever.
+        if not self._closed:
+            self._responder.drop()
+
+    def _next_data(self) -> bytes:
+        """All chunks that are there, or the next one; empty where something else comes."""
+        responder = self._responder
+        chunks: list[bytes] = []
+        while responder.output.items or not chunks:
+            item = responder.next()
+            if isinstance(item, bytes):
+                chunks.append(item)
+                continue
+            if item is ENDED:
+                raise responder.broken()
+            if item is END:
+                self._sent_all = True
+            else:
+                self._file = responder.open(item.path)
+            break
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _read_file(self) -> bytes:
+        """The next block of a path send that came after the head had left."""
+        block = self._file.read(STEP_BYTES) if self._file is not None else b""
+        if self._file is not None and not block:
+            self._file.close()
+            self._file = None
+        return block
+
+    def _linger(self) -> None:
+        """Stay for what thread-sensitive code still does after the response, Django's signals for one."""
+        responder = self._responder
+        responder.unguard()
+        if responder.thread.sensitive and not responder.disconnected:
+            responder.linger(responder.runner.disconnect_grace)

@@ -1,43 +1,245 @@
-"""One task on a loop, and its conversation with the server's thread that waits for it.
+"""A task on a loop for which a server's thread waits, and both ends of their hand-over.
 
-The task asks, the thread answers (`_task_thread.py`): `tell` and `ease` hand items over and wait while too much is on
-the way, `listen` waits for the next event of the request body.
+The task asks, the thread answers: `write` hands items over and `drain` waits while too much is in flight; for an event
+of the request body the task asks `body`, and the thread reads it.
 """
 
-from collections.abc import Awaitable, Sequence
-from contextvars import copy_context
+import enum
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from time import monotonic
+from typing import Any, Final
 
-from bridge._asgi_to_wsgi.task_thread import ITEM, TaskThread
+from bridge._asgi_to_wsgi.app_runner import AppRunner
+from bridge._asgi_to_wsgi.request_events import Reading, RequestEvents
 from bridge._concurrency import interop
-from bridge._concurrency.call_thread import Gone
+from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
+from bridge._concurrency.calls import PeerGone, call_of
+from bridge._concurrency.jobs import request_executor
+from bridge._concurrency.loops import LoopClosed, Spawn
+from bridge._concurrency.server_thread import ServerThread
+from bridge._servers.connection import Connection
 from bridge._types import Event
 
+# How often a waiting thread looks after the client and the loop.
+POLL_SECONDS: Final = 0.5
+# How long it waits for all of a small response before it takes what there is.
+_HEAD_DELAY_SECONDS: Final = 0.02
+ENDED: Final = object()
 
-class Task(TaskThread):
-    """A task as the loop sees it that runs it."""
 
-    def arrived(self) -> None:
+class Demand(enum.Enum):
+    """What the server still takes of a response; set in its thread when it closes the response.
+
+    | state | becomes |
+    |---|---|
+    | ALL | NOTHING: it has got all of it; HEAD_ONLY: it has got the head of a response without a body |
+    """
+
+    ALL = "all of it"
+    NOTHING = "nothing more, and the application is about to end"
+    HEAD_ONLY = "nothing more, and the application may go on without end"
+
+
+class Task:
+    """One task on the loop of `runner`, in a copy of the thread's context; made in the thread.
+
+    Heirs give `work`, and `flush_head` where they hold something back. `error` is what the task raised, once it is
+    `finished`. `output` holds what it has written and the thread has not taken yet.
+
+    Memory order. Both ends share no lock. Who is about to sleep first says so in a flag, then looks at the condition
+    once more, then sleeps; who changes the condition changes it first, and looks at the flag after that. Whichever
+    comes first, one of the two sees the other, so that no wake-up is lost.
+
+    | field | set by | cleared by | looked at by |
+    |---|---|---|---|
+    | `finished` | the loop, at the end | never | the thread |
+    | `complete` | the loop: nothing of the response will follow | never | the thread |
+    | `disconnected` | the thread: the client left; the loop, at a shutdown | never | both |
+    | `demand` | the thread | never | the loop |
+    | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
+    | `_room_wanted` | the loop, before it looks again | the loop | the thread, after each item that it takes |
+    | `_overdue` | the thread, before it posts | never | the loop, which then flushes the head |
+    | `_waiters` | the loop | the loop | the loop: they are futures, which no thread touches |
+
+    The thread's own sleep is in `ServerThread`: it takes down `_notified`, looks at all of the above, and sleeps.
+    """
+
+    # One is made for each request: what most never need exists here only.
+    error: BaseException | None = None
+    finished = complete = disconnected = False
+    demand = Demand.ALL
+    body: RequestEvents | None = None
+    cancel: Callable[[], object] | None = None
+    _waiters: list[Awaitable[None]] | None = None
+    _posted = _room_wanted = _expiring = _overdue = False
+
+    def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection) -> None:
+        self.runner = runner
+        self.connection = connection
+        self.output = ByteQueue()
+        self.thread = thread = ServerThread(runner.lock)
+        thread.owner = self
+        self._spawn = spawn
+        # Where the thread works for an event loop: the task that waits for it there may give the request up.
+        self._outer = None if thread.outer is None else call_of(thread.outer)
+        self._context: Context | None = copy_context()
+        self._inherits = len(self._context) > 0
+        self._context.run(self._enter)
+
+    def _enter(self) -> None:
+        request_executor.set(self.thread)
+        interop.serve_sensitive(inherits=self._inherits)
+
+    async def work(self) -> None:
+        """The work, on the loop."""
+        raise NotImplementedError
+
+    def flush_head(self) -> None:
+        """Write what is held back; on the loop."""
+
+    # -- in the thread
+
+    def start(self) -> None:
+        """Start the task. Raises `LoopClosed`."""
+        self._posted = True
+        self.runner.loop.post(self)
+
+    def next(self) -> Any:
+        """Return the next item that the task writes, or `ENDED`; does the work of the request while it waits.
+
+        Raises `PeerGone` when the client has left and nothing has to be done in this thread any more.
+        """
+        thread, output = self.thread, self.output
+        items = output.items
+        while not items:
+            if self.serve() or thread.serve_one():
+                continue
+            if self.finished:
+                if items:
+                    break
+                return ENDED
+            if self.disconnected and not thread.sensitive:
+                raise PeerGone
+            thread.expect_notice()
+            if not (items or self.finished or thread.has_jobs or self._has_to_read):
+                self._await_item()
+        item = items.popleft()
+        if isinstance(item, bytes):
+            output.acknowledged += len(item) + ITEM_OVERHEAD_BYTES
+            if self._room_wanted and not output.full:
+                self._post()
+            # Also while there is something to send: a server that stops may have shut the connection for reading only,
+            # and then waits for this thread.
+            if not (self.disconnected or self.complete) and self.connection.has_left_lately(POLL_SECONDS):
+                self.disconnect()
+        return item
+
+    def _await_item(self) -> None:
+        if self._overdue:
+            self.rest(POLL_SECONDS)
+        elif not self.rest(_HEAD_DELAY_SECONDS):
+            self._overdue = True
+            self._post()
+
+    @property
+    def _has_to_read(self) -> bool:
+        return self.body is not None and self.body.reading is Reading.WANTED
+
+    def serve(self) -> bool:
+        """Read what the task wants of the request body; False where there is nothing to do."""
+        body = self.body
+        if body is None or body.reading is not Reading.WANTED or not body.serve():
+            return False
+        self.disconnected = self.disconnected or body.disconnected
+        self._post()
+        return True
+
+    def rest(self, timeout: float) -> bool:
+        """Wait for the task, and meanwhile look after the client and the loop; False after `timeout` seconds.
+
+        Raises `LoopClosed`.
+        """
+        thread, body = self.thread, self.body
+        timeout = min(timeout, POLL_SECONDS)
+        awaits_client = body is not None and body.reading is Reading.AWAITING_CLIENT
+        if awaits_client and thread.outer is None and (number := self.connection.descriptor) is not None:
+            timely = thread.await_readable(number, timeout)
+        else:
+            timely = thread.await_wake(timeout)
+        if awaits_client and body is not None:
+            body.reading = Reading.WANTED
+        if self._outer is not None and self._outer.abandoned and not self.disconnected:
+            self.disconnect()
+        if not timely:
+            if not (self.disconnected or self.complete) and self.connection.has_left():
+                self.disconnect()
+            self.runner.log_if_blocked()
+            if self.runner.loop.closed:
+                raise LoopClosed("the event loop was closed in the middle of a request")
+        return timely
+
+    def linger(self, timeout: float) -> None:
+        """Do the work of the request until the task ends, or for `timeout` seconds."""
+        thread = self.thread
+        limit = monotonic() + timeout
+        while not self.finished and (left := limit - monotonic()) > 0:
+            thread.expect_notice()
+            if not (self.finished or self.serve() or thread.serve_one()):
+                self.rest(left)
+
+    def disconnect(self) -> None:
+        """The client left."""
+        self.disconnected = True
+        self._post()
+
+    def drop(self) -> None:
+        """As `release`, where the thread has gone without a word: an incomplete response ends. From any thread."""
+        self.thread.forget_saved()
+        if not self.complete:
+            self.disconnect()
+        self.release()
+
+    def release(self) -> None:
+        """End the thread's part; jobs not yet done go to another thread."""
+        self.thread.leave()
+        if not (self.finished or self.complete):
+            self._post()
+
+    def _post(self) -> None:
+        if not self._posted:
+            self._posted = True
+            try:
+                self.runner.loop.post(self)
+            except LoopClosed:
+                self.disconnected = True
+            except BaseException:
+                self._posted = False
+                raise
+
+    # -- on the loop
+
+    def run_on_loop(self) -> None:
         """Something came from the thread: the start, an event, room for more, or the news that the client left."""
         self._posted = False
         if self.cancel is None and not self.finished:
             assert self._context is not None
-            self.side.live.add(self)
+            self.runner.live.add(self)
             try:
                 self.cancel = self._spawn(self._run, self._context)
             except (RuntimeError, MemoryError) as error:
                 # The group that it would belong to is closed: the request is over, and so is this.
-                self.gone = isinstance(error, RuntimeError)
+                self.disconnected = isinstance(error, RuntimeError)
                 self.error = error
                 self.finished = True
-                self.side.task_ended(self)
-                self._nudge()
+                self.runner.task_ended(self)
+                self.thread.notify()
                 return
         else:
-            if self._impatient and not self.finished:
-                self.flush()
+            if self._overdue and not self.finished:
+                self.flush_head()
             self._wake()
-        if (self.gone or self.dismissed) and not self._expiring and not self.finished:
+        if (self.disconnected or self.demand is Demand.HEAD_ONLY) and not self._expiring and not self.finished:
             self._expiring = True
             self._spawn(self._expire, copy_context())
 
@@ -45,16 +247,16 @@ class Task(TaskThread):
         # As asgiref does it: debug pages then leave this frame out, and with it the environ that they would print.
         __traceback_hide__ = True
         if self._inherits and self._context is not None:
-            interop.rehome(self._context)
+            interop.restore_context(self._context)
         try:
             await self.work()
         except BaseException as error:
             self.error = error
         self.finished = True
-        self.side.task_ended(self)
+        self.runner.task_ended(self)
         # They refer back to this task; freed now, they need not be found by the garbage collector.
         self.cancel = self._context = None
-        self._nudge()
+        self.thread.notify()
         self._wake()
 
     async def _expire(self) -> None:
@@ -62,60 +264,66 @@ class Task(TaskThread):
 
         Where nobody wants its response, but nobody has left, ending that is enough.
         """
-        limit = monotonic() + self.side.disconnect_grace
-        while not self.finished and (self.gone or not self.over) and (left := limit - monotonic()) > 0:
-            await self.side.crossing.wait_at_most(left, self._arrival())
-        self.gone = self.gone or not self.over
-        if self.gone and self.cancel is not None:
+        limit = monotonic() + self.runner.disconnect_grace
+        while not self.finished and (self.disconnected or not self.complete) and (left := limit - monotonic()) > 0:
+            await self.runner.loop.wait_at_most(left, self._changed())
+        self.disconnected = self.disconnected or not self.complete
+        if self.disconnected and self.cancel is not None:
             self.cancel()
 
-    def tell(self, items: Sequence[object]) -> None:
-        """Hand `items` to the thread. Raises `Gone`."""
-        if self.satisfied:
+    @property
+    def over(self) -> bool:
+        """Whether the request is over for the task: answered, or the client or the thread has left."""
+        return self.disconnected or self.complete or self.thread.left
+
+    def write(self, items: Sequence[object]) -> None:
+        """Hand `items` to the thread. Raises `PeerGone`."""
+        if self.demand is not Demand.ALL:
             return
-        if self.gone or self._released:
-            raise Gone
+        if self.disconnected or self.thread.left:
+            raise PeerGone
+        output = self.output
         for item in items:
             if isinstance(item, bytes):
-                self._told_size += len(item) + ITEM
-        self.out.extend(items)
-        self._nudge()
+                output.written += len(item) + ITEM_OVERHEAD_BYTES
+        output.items.extend(items)
+        self.thread.notify()
 
-    async def ease(self) -> None:
-        """Wait while more than `BOUND` bytes are on the way. Raises `Gone`."""
-        while self.stalled and not (self.gone or self._released):
-            self._full = True
-            if self.stalled:
-                await self._arrival()
-        self._full = False
-        if self.gone or self._released:
-            raise Gone
+    async def drain(self) -> None:
+        """Wait while too many bytes are in flight. Raises `PeerGone`."""
+        thread, output = self.thread, self.output
+        while output.full and not (self.disconnected or thread.left):
+            self._room_wanted = True
+            if output.full:
+                await self._changed()
+        self._room_wanted = False
+        if self.disconnected or thread.left:
+            raise PeerGone
 
-    async def listen(self) -> Event | None:
-        """The next event of the request body; None when there will be none, since the request is over."""
-        while not self._given:
-            if self.gone or self.over or self._released:
+    async def next_event(self) -> Event | None:
+        """Return the next event of the request body; None when there will be none, since the request is over."""
+        body = self.body
+        assert body is not None
+        while (event := body.take()) is None:
+            if self.over:
                 return None
-            if self._all_given:
-                await self._arrival()
-                continue
-            self._wanted = True
-            self._nudge()
-            await self._arrival()
-        return self._given.popleft()
+            if body.wanted:
+                self.thread.notify()
+            await self._changed()
+        return event
 
-    async def end(self) -> None:
+    async def wait_until_over(self) -> None:
         """Wait until the request is over: answered, or the client left."""
-        while not (self.gone or self.over or self._released):
-            await self._arrival()
+        while not self.over:
+            await self._changed()
 
     def finish_response(self) -> None:
         """The response is complete."""
-        self.over = True
+        self.complete = True
         self._wake()
 
-    def _arrival(self) -> Awaitable[None]:
-        waiter = self.side.crossing.waiter()
+    def _changed(self) -> Awaitable[None]:
+        waiter = self.runner.loop.waiter()
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(waiter)
@@ -125,4 +333,4 @@ class Task(TaskThread):
         if self._waiters:
             waiters, self._waiters = self._waiters, None
             for waiter in waiters:
-                self.side.crossing.wake(waiter)
+                self.runner.loop.wake(waiter)

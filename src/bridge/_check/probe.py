@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from bridge._asgi_to_wsgi.adapter import AsgiToWsgi
+from bridge._asgi_to_wsgi import AsgiToWsgi
 from bridge._check.asgi_validator import asgi_validator
 from bridge._check.client import GRACE, PATIENCE, Exchange
 from bridge._check.findings import Finding, Note, Outcome, of_error
@@ -18,7 +18,7 @@ from bridge._check.lifespan import LifespanCheck
 from bridge._check.requests import Request
 from bridge._check.wsgi_validator import wsgi_validator
 from bridge._types import ASGIApp, WSGIApp
-from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.errors import ProtocolError
 
 # How long one request may block the loop before its code is interrupted, in seconds.

@@ -1,136 +1,497 @@
-"""One call of a function in a worker thread, and its conversation with the task on the loop that made the call.
+"""Work in a worker thread for a task on an event loop, and both ends of their hand-over.
 
-The thread asks (`_call_thread.py`), the loop answers: it takes what the thread tells, and gives what it listens for.
-Whoever asks waits; nothing is held without a bound.
+The thread asks, the loop answers: `write` hands items over and `drain` waits while too much is in flight, `read` waits
+for what the loop feeds. Whoever asks waits; nothing is held without a bound.
 """
 
 import logging
-from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextvars import Context, copy_context
 from time import monotonic
-from typing import Final
+from typing import Any, Final, Protocol
 
 import anyio
 import anyio.lowlevel
 
-from bridge._concurrency.call_thread import BOUND, ITEM, CallThread
+from bridge._concurrency import interop
+from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, ByteQueue
+from bridge._concurrency.jobs import JobThread, PoolClosed, request_executor
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Spawn, spawner
+from bridge._concurrency.pool import ThreadPool
+from bridge._stats import Counters
 
-# A call is slow when it is older than one or two of these, in seconds.
-TICK: Final = 0.1
+# How often a thread that waits looks whether the loop is still there at all.
+_LOOP_CHECK_SECONDS: Final = 2.0
+# A call is slow when it is older than one or two of these.
+TICK_SECONDS: Final = 0.1
+_TICKS_UNTIL_SLOW: Final = 2
+# How long the queue of the pool may stand still before `grow` looks at it.
+_GROW_SECONDS: Final = 0.001
 # How many turns of the loop middleware may take to hand on what its `send` has already returned for; BaseHTTPMiddleware
 # takes two.
-_TURNS: Final = 12
+_MIDDLEWARE_TURNS: Final = 12
 
 _log = logging.getLogger("bridge")
 
 
-class Call(CallThread):
-    """A call as the loop sees it that made it."""
+class PeerGone(Exception):  # not an error of the one who gets it
+    """The other end waits no more: the client left, the server gave the request up, or the loop is closed."""
 
-    def arrived(self) -> None:
+
+class Call:
+    """One piece of work in a worker thread; made on the loop of `dispatcher`, in the context of the request.
+
+    Heirs give `work`. `error` is what it raised, once the call is `finished`. `output` holds what it has written and
+    the loop has not taken yet; a queue is made by the first who writes to it, and until then there is none.
+
+    Memory order. Both ends share no lock. Who is about to sleep first says so in a flag, then looks at the condition
+    once more, then sleeps; who changes the condition changes it first, and looks at the flag after that. Whichever
+    comes first, one of the two sees the other, so that no wake-up is lost. One that is not needed is harmless: every
+    wait is in a loop that looks again. (Python stores and loads attributes in program order, with its lock and
+    without.)
+
+    | field | set by | cleared by | looked at by |
+    |---|---|---|---|
+    | `finished` | the thread, at the end (the loop, where no thread came) | never | the loop |
+    | `abandoned` | the loop; the thread where the loop is closed | never | the thread, before it waits or writes |
+    | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
+    | `_thread_waits` | the thread, before it looks again | the loop, when it wakes it | the loop, after each change |
+    | `_room_wanted` | the loop, before it looks again | the thread, once there is room | the thread, after each read |
+    | `_read_wanted` | the thread, before it posts | the loop, when it feeds | the loop |
+    | `_waiter`, `_room_waiter` | the loop | the loop | the loop: they are futures, which no thread touches |
+    """
+
+    # One is made for each request: what most never need exists here only.
+    error: BaseException | None = None
+    finished = abandoned = False
+    output: ByteQueue | None = None
+    input: ByteQueue | None = None
+    thread: JobThread | None = None
+    # Older than a tick or two; then `on_slow` is called on the loop.
+    slow = False
+    on_slow: Callable[[], object] | None = None
+    spawn: Spawn | None = None
+    # Called in the thread at the end, before the loop hears of it.
+    on_finish: Callable[[], object] | None = None
+    # Whether its thread may wait for the loop wherever too much is in flight (see `drain`). One that runs in the thread
+    # of a request further out must not: that thread has to take on what the call writes.
+    may_block = True
+    _steps: Generator[None] | None = None
+    _posted = _thread_waits = _room_wanted = _read_wanted = False
+    _waiter: Awaitable[None] | None = None
+    _room_waiter: Awaitable[None] | None = None
+
+    def __init__(self, dispatcher: "Dispatcher") -> None:
+        self.dispatcher = dispatcher
+        self._context: Context | None = copy_context()
+
+    def work(self) -> Generator[None] | None:
+        """Do the work, in the thread. What takes more than a moment is returned as a generator, which yields wherever
+        the work can be halted, at least after each `write`.
+        """
+        raise NotImplementedError
+
+    # -- in the thread
+
+    def run(self, thread: JobThread) -> None:
+        """Work to the end, and wait where need be; a worker calls this."""
+        try:
+            if self.start_in(thread):
+                while self.step():
+                    self.drain()
+        except PeerGone:
+            self.close()
+        except BaseException as error:
+            # Not the work's own, but of its hand-over: there was no memory for it, say. The loop must hear of it.
+            self.error = self.error or error
+            if self._steps is None:
+                self._finish()
+            else:
+                self.close()
+            raise
+
+    def start_in(self, thread: JobThread) -> bool:
+        """Start the work in `thread`, which this is. Returns whether there is more to do: `step`, or `close`."""
+        self.thread = thread
+        dispatcher, context = self.dispatcher, self._context
+        if thread.loop is not dispatcher:
+            thread.loop = dispatcher
+            thread.tasks = dispatcher.token.enter()
+        if not self.abandoned and context is not None:
+            try:
+                if len(context):
+                    context.run(interop.restore_context, context)
+                self._steps = context.run(self.work)
+            except BaseException as error:
+                self.error = error
+            if self._steps is not None:
+                return True
+        self._finish()
+        return False
+
+    def step(self) -> bool:
+        """Work on to where it can be halted next; False at the end."""
+        assert self._context is not None
+        assert self._steps is not None
+        try:
+            self._context.run(next, self._steps)
+        except StopIteration:
+            pass
+        except BaseException as error:
+            self.error = error
+        else:
+            return True
+        self._finish()
+        return False
+
+    def close(self) -> None:
+        """End the work where it was halted."""
+        assert self._context is not None
+        assert self._steps is not None
+        try:
+            self._context.run(self._steps.close)
+        except BaseException as error:
+            self.error = error
+        self._finish()
+
+    def dropped(self) -> None:
+        """No thread came to it before the pool was closed, or none could be started."""
+        self.error = PoolClosed("no thread could be had for it")
+        self._finish()
+
+    def write(self, items: Sequence[object], size: int) -> None:
+        """Hand `items` (`size` bytes) to the loop. Raises `PeerGone`."""
+        if self.abandoned:
+            raise PeerGone
+        output = self.output
+        if output is None:
+            output = self.output = ByteQueue()
+        # As `ByteQueue.put`, whose call would cost 0.06 us a chunk.
+        output.written += size + ITEM_OVERHEAD_BYTES
+        output.items.extend(items)
+        self._post()
+
+    def drain(self) -> None:
+        """Wait while too many bytes are in flight. Raises `PeerGone`."""
+        output = self.output
+        if output is not None and output.written - output.acknowledged > HIGH_WATER_BYTES:
+            self._wait_while(lambda: output.full)
+        if self.abandoned:
+            raise PeerGone
+
+    def flush(self) -> None:
+        """Wait until all that was written has been dealt with. Raises `PeerGone`."""
+        output = self.output
+        if output is not None:
+            self._wait_while(lambda: output.in_flight)
+
+    def read(self) -> bytes:
+        """Return the next that the loop feeds; waits for it. Raises `PeerGone`."""
+        queue = self.input
+        while queue is None or not queue.items:
+            self._thread_waits = True
+            queue = self.input
+            if queue is None or not queue.items:
+                if not self.may_block:
+                    self._read_wanted = True
+                    self._post()
+                self._wait()
+                queue = self.input
+        data: bytes = queue.items.popleft()
+        queue.acknowledged += len(data) + ITEM_OVERHEAD_BYTES
+        if self._room_wanted and not queue.full:
+            self._room_wanted = False
+            self._post()
+        return data
+
+    def _wait_while(self, blocked: Callable[[], bool]) -> None:
+        while self.may_block and blocked():
+            self._thread_waits = True
+            if blocked():
+                self._wait()
+
+    def _wait(self) -> None:
+        if self.abandoned:
+            raise PeerGone
+        assert self.thread is not None  # only its own thread waits
+        if not self.thread.wait(_LOOP_CHECK_SECONDS) and self.dispatcher.loop.closed:
+            self.abandoned = True
+            raise PeerGone
+
+    def _finish(self) -> None:
+        self.finished = True
+        # They refer back to this call; freed now, they need not be found by the garbage collector.
+        self._steps = self._context = None
+        if self.on_finish is not None:
+            self.on_finish()
+            self.on_finish = None
+        self._post()
+
+    def _post(self) -> None:
+        if not self._posted:
+            self._posted = True
+            try:
+                self.dispatcher.loop.post(self)
+            except LoopClosed:
+                self.abandoned = True
+            except BaseException:
+                self._posted = False
+                raise
+
+    # -- on the loop
+
+    def run_on_loop(self) -> None:
         """Something came from the thread: items, room for more, or the end."""
         self._posted = False
         if self.finished:
-            self.side.calls.pop(self, None)
+            self.dispatcher.forget(self)
         self.wake()
 
     def wake(self) -> None:
-        """Let the task and the giver look again."""
+        """Have the task that made the call, and the one that feeds it, look again."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            self.side.crossing.wake(waiter)
-        room = self._room
+            self.dispatcher.loop.wake(waiter)
+        room = self._room_waiter
         if room is not None:
-            self._room = None
-            self.side.crossing.wake(room)
+            self._room_waiter = None
+            self.dispatcher.loop.wake(room)
 
-    def arrival(self) -> Awaitable[None]:
+    def changed(self) -> Awaitable[None]:
         """Wait for `wake`; only the task that made the call does."""
-        self._waiter = waiter = self.side.crossing.waiter()
+        self._waiter = waiter = self.dispatcher.loop.waiter()
         return waiter
 
-    async def handed_on(self) -> None:
-        """Wait until what was told is where the thread itself has to take it further, if it has to.
+    async def yield_to_middleware(self) -> None:
+        """Wait until what was written is where the thread itself has to take it further, if it has to.
 
         Middleware may put it into a queue (Starlette's BaseHTTPMiddleware does), and send it when that task has its
         turn. A thread that went on to make the next piece would keep this one back (PEP 3333, "Buffering and
         Streaming").
         """
-        if not self.patient:
-            for _ in range(_TURNS):
+        if not self.may_block:
+            for _ in range(_MIDDLEWARE_TURNS):
                 await anyio.lowlevel.checkpoint()
 
-    def took(self, told_size: int) -> None:
-        """All that was told until `told_size` had this value has been dealt with, so that the thread may go on."""
-        self._taken_size = told_size
-        if not self.patient and self._host is not None:
-            self._host.nudge()  # its thread has halted the call, and waits for something else
+    def acknowledge(self, written: int) -> None:
+        """All that was written until `output.written` had this value has been dealt with: the thread may go on."""
+        assert self.output is not None
+        self.output.acknowledged = written
+        if not self.may_block and self.thread is not None:
+            self.thread.wake()  # its thread has halted the call, and waits for something else
         else:
-            self._nudge()
+            self._wake_thread()
 
-    def give(self, data: bytes) -> None:
-        """Give the thread what it waits for in `listen`."""
-        if self._given is None:
-            self._given = deque()
-        self._given_size += len(data) + ITEM
-        self._asking = False
-        self._given.append(data)
-        self._nudge()
+    def feed(self, data: bytes) -> None:
+        """Give the thread what it waits for in `read`."""
+        queue = self.input
+        if queue is None:
+            queue = self.input = ByteQueue()
+        self._read_wanted = False
+        queue.put((data,), len(data))
+        self._wake_thread()
 
-    async def room(self) -> None:
-        """Wait until the thread has taken most of what it was given; or asks, where it would have to get it itself."""
-        if not self.patient:
-            while not (self._asking or self.finished or self.gone):
-                self._room = self.side.crossing.waiter()
-                await self._room
-            self._asking = False
+    async def wait_for_room(self) -> None:
+        """Wait until the thread has taken most of what it was fed; or asks, where it would have to get it itself."""
+        if not self.may_block:
+            while not (self._read_wanted or self.finished or self.abandoned):
+                self._room_waiter = self.dispatcher.loop.waiter()
+                await self._room_waiter
+            self._read_wanted = False
             return
-        while self._given_size - self._heard_size > BOUND and not (self.finished or self.gone):
-            self._full = True
-            if self._given_size - self._heard_size > BOUND:
-                self._room = self.side.crossing.waiter()
-                await self._room
+        queue = self.input
+        while queue is not None and queue.full and not (self.finished or self.abandoned):
+            self._room_wanted = True
+            if queue.full:
+                self._room_waiter = self.dispatcher.loop.waiter()
+                await self._room_waiter
 
     def abandon(self) -> None:
-        """Nobody listens any more: a waiting call is never run, a running one gets `Gone` when it next asks."""
-        if self.gone or self.finished:
+        """Give the work up: one that waits is never run, a running one gets `PeerGone` when it next asks."""
+        if self.abandoned or self.finished:
             return
-        self.gone = True
-        if self.side.threads.withdraw(self):
-            self.side.calls.pop(self, None)
+        self.abandoned = True
+        if self.dispatcher.pool.withdraw(self):
+            self.dispatcher.forget(self)
             self.finished = True
             self._context = None
-        host = self._host
-        if host is not None and host.job is self:
-            for task in host.tasks:
+        thread = self.thread
+        if thread is not None and thread.job is self:
+            for task in thread.tasks:
                 task.cancel()  # what asgiref's async_to_sync runs on this loop for the thread
-            host.nudge()
+            thread.wake()
         self.wake()
 
-    def tick(self) -> None:
-        """A tenth of a second has passed."""
-        self._age += 1
-        if self._age == 2:
-            self.slow = True
-            if self.on_slow is not None:
-                self.on_slow()
-            self.wake()
-        host, bound = self._host, self.side.slow_warning
-        if bound is None or host is None or self._warned or host.job is not self:
+    def _wake_thread(self) -> None:
+        if self._thread_waits and self.thread is not None:
+            self._thread_waits = False
+            self.thread.wake()
+
+
+class Dispatcher:
+    """What one event loop does for the calls that it has made: submits them, grows the pool, looks after slow ones.
+
+    It is used on its loop only, but for `spare`, which threads call as well.
+    """
+
+    def __init__(
+        self,
+        pool: ThreadPool,
+        spare: Callable[[], ThreadPool],
+        loop: LoopHandle,
+        key: object,
+        slow_warning: float | None,
+    ) -> None:
+        self.pool = pool
+        # Threads for what a request does after its own has left it.
+        self.spare = spare
+        self.loop = loop
+        self.key = key
+        self.token = interop.LoopToken(loop)
+        self.slow_warning = slow_warning
+        self.counters = Counters()
+        # Responses that go on without a thread.
+        self.streams: set[object] = set()
+        # Starts tasks that last as long as the server does, where a loop has none outside a group.
+        self.spawn: Spawn | None = None
+        # What has to end before the loop does: coroutine functions.
+        self.at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        # How many ticks old they are.
+        self._calls: dict[Any, int] = {}
+        self._logged: set[Any] = set()
+        self._growing = self._ticking = False
+
+    @property
+    def live(self) -> int:
+        """Calls that have not finished."""
+        return len(self._calls)
+
+    def submit(self, call: Call) -> None:
+        """Start a call; on the loop. Raises `RuntimeError` where no thread can be had."""
+        loop = self.loop
+        executor = request_executor.get()
+        if executor is not None:
+            # What it writes has to be taken on by the very thread it runs in.
+            call.may_block = False
+            if not executor.run_call(call):
+                call.may_block = True
+        if call.may_block:
+            grow = self.pool.submit(call, eager=not loop.is_asyncio)
+            if grow and not self._growing and isinstance(loop, AsyncioLoop):
+                self._growing = True
+                loop.call_later(_GROW_SECONDS, self._grow)
+        self.watch(call)
+
+    def watch(self, call: Any) -> None:
+        """Call `tick` for it every tick until `forget`; not on trio, where its own task does."""
+        self._calls[call] = 0
+        if not self._ticking and isinstance(self.loop, AsyncioLoop):
+            self._ticking = True
+            self.loop.call_later(TICK_SECONDS, self._tick)
+
+    def forget(self, call: Any) -> None:
+        """The call has finished."""
+        self._calls.pop(call, None)
+        self._logged.discard(call)
+
+    def tick(self, call: Any) -> None:
+        """Note `TICK_SECONDS` more: at the second tick mark the call slow, after `slow_warning` s log its stack once.
+
+        What is watched has `slow`, `on_slow`, `wake` and `thread`.
+        """
+        age = self._calls.get(call, 0) + 1
+        if call in self._calls:
+            self._calls[call] = age
+        if age == _TICKS_UNTIL_SLOW:
+            call.slow = True
+            if call.on_slow is not None:
+                call.on_slow()
+            call.wake()
+        thread, bound = call.thread, self.slow_warning
+        if bound is None or thread is None or thread.job is not call or call in self._logged:
             return
-        seconds = monotonic() - host.since
+        seconds = monotonic() - thread.since
         if seconds > bound:
-            self._warned = True
-            _log.warning("one request has taken %.1f seconds so far; its %s", seconds, host.describe())
+            self._logged.add(call)
+            _log.warning("one request has taken %.1f seconds so far; its %s", seconds, thread.describe())
 
-    async def tick_until_finished(self) -> None:
-        """Tick, on a loop that has no timers of its own."""
-        while not self.finished:
-            await anyio.sleep(TICK)
-            self.tick()
+    async def while_serving(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `function`, which lasts as long as the server does, so that other tasks can (see `spawn`)."""
+        if self.loop.is_asyncio:
+            await function()
+            return
+        async with anyio.create_task_group() as group:
+            self.spawn = spawner(group)
+            await function()
+            self.spawn = None
+            group.cancel_scope.cancel()
 
-    def _nudge(self) -> None:
-        if self._waiting and self._host is not None:
-            self._waiting = False
-            self._host.nudge()
+    async def shut_down(self) -> None:
+        """Run what has to end before the loop does, the latest first."""
+        while self.at_shutdown:
+            await self.at_shutdown.pop()()
+
+    def _grow(self) -> None:
+        self._growing = self.pool.grow()
+        if self._growing and isinstance(self.loop, AsyncioLoop):
+            self.loop.call_later(_GROW_SECONDS, self._grow)
+
+    def _tick(self) -> None:
+        for call in list(self._calls):
+            self.tick(call)
+        self._ticking = bool(self._calls)
+        if self._ticking and isinstance(self.loop, AsyncioLoop):
+            self.loop.call_later(TICK_SECONDS, self._tick)
+
+
+class FunctionCall(Call):
+    """Calls `function`; `result` is what it returned."""
+
+    result: Any = None
+
+    def __init__(self, dispatcher: Dispatcher, function: Callable[[], Any]) -> None:
+        super().__init__(dispatcher)
+        self._function = function
+
+    def work(self) -> None:
+        """Call it."""
+        self.result = self._function()
+
+
+async def run_in_thread(dispatcher: Dispatcher, function: Callable[[], Any]) -> Any:
+    """Run `function` in a worker thread; returns what it returns, raises what it raises.
+
+    Raises `PoolClosed` where no thread can be had.
+    """
+    call = FunctionCall(dispatcher, function)
+    try:
+        dispatcher.submit(call)
+    except RuntimeError as error:
+        raise PoolClosed(str(error)) from error
+    try:
+        while not call.finished:
+            await call.changed()
+    except BaseException:
+        call.abandon()
+        raise
+    if call.error is not None:
+        raise call.error
+    return call.result
+
+
+class OuterCall(Protocol):
+    """What a thread works for, as adapters further in see it: their own work belongs to the same loop, and ends when
+    this is abandoned.
+    """
+
+    dispatcher: Dispatcher
+    spawn: Spawn | None
+    abandoned: bool
+
+
+def call_of(thread: JobThread | None) -> OuterCall | None:
+    """Return what `thread` works for, if that came from an event loop."""
+    job: Any = None if thread is None else thread.job
+    outer: OuterCall | None = job if isinstance(job, Call) else getattr(job, "call", None)
+    return outer

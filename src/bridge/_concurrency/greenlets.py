@@ -1,12 +1,10 @@
-"""Threads, locks and events of the operating system, and ways to wait for them, where gevent or eventlet have made
-`threading` mean greenlets.
+"""Threads and locks of the operating system, and ways to wait for them, where gevent has made `threading` mean
+greenlets.
 
 The private loop has to run in a thread of the operating system: in a greenlet it would appear to be running in each
-request. What wakes a greenlet from there has to be made for that; the patched queue is not, nor is, with eventlet, the
-patched event or lock.
+request. What wakes a greenlet from there has to be made for that; the patched queue is not. The patched event is.
 """
 
-import os
 import queue
 import select
 import sys
@@ -33,35 +31,16 @@ def _gevent() -> Any:
     return monkey if monkey is not None and monkey.is_module_patched("threading") else None
 
 
-def _eventlet() -> Any:
-    """Eventlet's `patcher`, where it has patched `threading`; else None."""
-    patcher: Any = sys.modules.get("eventlet.patcher")
-    return patcher if patcher is not None and patcher.is_monkey_patched("thread") else None
-
-
 def new_lock() -> Lock:
     """A lock of the operating system."""
     if monkey := _gevent():
         return cast(Lock, monkey.get_original("_thread", "allocate_lock")())
-    if patcher := _eventlet():
-        return cast(Lock, patcher.original("threading").Lock())
     return threading.Lock()
-
-
-def new_event() -> threading.Event:
-    """An event that is waited for in one thread and set in another; that of eventlet knows greenlets only."""
-    if patcher := _eventlet():
-        return cast(threading.Event, patcher.original("threading").Event())
-    return threading.Event()
 
 
 def new_inbox() -> Inbox:
     """An inbox for the thread or greenlet that calls this."""
-    if _gevent():
-        return _GeventInbox()
-    if _eventlet():
-        return _PipeInbox()
-    return queue.SimpleQueue()
+    return _GeventInbox() if _gevent() else queue.SimpleQueue()
 
 
 class _GeventInbox:
@@ -99,40 +78,6 @@ class _GeventInbox:
             watcher.close()
 
 
-class _PipeInbox:
-    """A pipe: what reaches eventlet's hub from another thread is that a descriptor can be read."""
-
-    def __init__(self) -> None:
-        self._lock = new_lock()
-        self._pipe: tuple[int, int] | None = os.pipe()
-        self._full = False
-
-    def put(self, item: None) -> None:
-        del item
-        with self._lock:
-            if self._pipe is not None and not self._full:
-                self._full = True
-                os.write(self._pipe[1], b"\0")
-
-    def get(self, *, timeout: float) -> None:
-        assert self._pipe is not None
-        if not wait_for_input([self._pipe[0]], timeout):
-            raise queue.Empty
-        with self._lock:
-            os.read(self._pipe[0], 1)
-            self._full = False
-
-    def empty(self) -> bool:
-        return not self._full
-
-    def close(self) -> None:
-        """The greenlet waits no more."""
-        with self._lock:
-            pipe, self._pipe = self._pipe, None
-        for end in pipe or ():
-            os.close(end)
-
-
 def start_thread(main: Callable[[], None], name: str) -> object:
     """Start a thread of the operating system that runs `main`; a daemon where there are such."""
     if _gevent():
@@ -141,14 +86,12 @@ def start_thread(main: Callable[[], None], name: str) -> object:
         pool = ThreadPool(1)
         pool.spawn(main)
         return pool
-    patcher = _eventlet()
-    threads: Any = patcher.original("threading") if patcher else threading
     try:
-        thread = threads.Thread(target=main, name=name, daemon=True)
+        thread = threading.Thread(target=main, name=name, daemon=True)
         thread.start()
     except RuntimeError:
         # A sub-interpreter with a lock of its own has no daemon threads; who stops the loop at exit ends this one.
-        thread = threads.Thread(target=main, name=name, daemon=False)
+        thread = threading.Thread(target=main, name=name, daemon=False)
         thread.start()
     return thread
 
@@ -158,8 +101,6 @@ def wait_for_input(descriptors: Sequence[int], timeout: float) -> list[int]:
 
     Lets other greenlets run meanwhile where there are any.
     """
-    if not hasattr(select, "poll"):
-        return select.select(descriptors, [], [], timeout)[0]  # eventlet takes poll away
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN | getattr(select, "POLLRDHUP", 0))
@@ -168,11 +109,8 @@ def wait_for_input(descriptors: Sequence[int], timeout: float) -> list[int]:
 
 def events_now(descriptor: int, events: int) -> int:
     """Which of `events`, as `select.poll` calls them, there are now; the poll of gevent knows fewer of them."""
-    monkey, patcher = _gevent(), _eventlet()
-    if monkey:
-        poll = monkey.get_original("select", "poll")()
-    else:
-        poll = (patcher.original("select") if patcher else select).poll()
+    monkey = _gevent()
+    poll = (monkey.get_original("select", "poll") if monkey else select.poll)()
     poll.register(descriptor, events)
     found: list[tuple[int, int]] = poll.poll(0)
     return found[0][1] if found else 0

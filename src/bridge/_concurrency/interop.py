@@ -19,9 +19,10 @@ from asgiref.local import _rehome, _Storage
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context
 
 from bridge._concurrency.interrupts import is_interrupt
-from bridge._concurrency.jobs import Host, lender
-from bridge._concurrency.loops import AsyncioCrossing, Crossing
-from bridge._concurrency.pool import Threads
+from bridge._concurrency.jobs import JobThread, request_executor
+from bridge._concurrency.loops import AsyncioLoop, LoopHandle
+from bridge._concurrency.per_process import PerProcess
+from bridge._concurrency.pool import ThreadPool
 
 try:
     from sniffio import current_async_library_cvar
@@ -32,9 +33,9 @@ except ImportError:  # optional for anyio too
 class LoopToken:
     """What has to be found in a thread that works for one loop; made on that loop."""
 
-    def __init__(self, crossing: Crossing) -> None:
+    def __init__(self, loop: LoopHandle) -> None:
         self._anyio = anyio.lowlevel.current_token()
-        self._loop = crossing.loop if isinstance(crossing, AsyncioCrossing) else None
+        self._loop = loop.loop if isinstance(loop, AsyncioLoop) else None
 
     def enter(self) -> list["asyncio.Task[Any]"]:
         """Make this thread one that works for the loop, until it enters another one's.
@@ -98,12 +99,12 @@ _MISSING: Final = object()
 
 
 def save() -> list[object]:
-    """What is to be found in this thread now; for `restore`."""
+    """Return the thread-locals of asgiref and anyio in this thread, for `restore`."""
     return [getattr(local, name, _MISSING) for local, name in _LOCALS]
 
 
 def restore(saved: Sequence[object]) -> None:
-    """Let that be found again."""
+    """Put back the thread-locals that `save()` returned."""
     for (local, name), value in zip(_LOCALS, saved, strict=True):
         if value is not _MISSING:
             setattr(local, name, value)
@@ -111,7 +112,7 @@ def restore(saved: Sequence[object]) -> None:
             delattr(local, name)
 
 
-class _RequestThread(Executor):
+class RequestThreadExecutor(Executor):
     """Runs thread-sensitive work in the thread that waits for the request, as long as one does."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -131,17 +132,17 @@ class _RequestThread(Executor):
                 else:
                     future.set_result(result)
 
-        task = lender.get()
-        if task is None or not task.run_here(job):
-            run_elsewhere(job)
+        executor = request_executor.get()
+        if executor is None or not executor.submit(job):
+            run_in_fallback_thread(job)
         return future
 
 
-class _ElsewhereJob:
+class _FallbackJob:
     def __init__(self, function: Callable[[], None]) -> None:
         self._function = function
 
-    def run(self, host: Host) -> None:  # noqa: ARG002
+    def run(self, thread: JobThread) -> None:  # noqa: ARG002
         self._function()
 
     def dropped(self) -> None:
@@ -151,15 +152,15 @@ class _ElsewhereJob:
 # The variable behind `AsyncToSync.executors`, whose own lookup takes a lock.
 _EXECUTOR: Final[ContextVar[Any]] = AsyncToSync.executors._storage._data
 _SENSITIVE: Final = ThreadSensitiveContext()
-SyncToAsync.context_to_thread_executor[_SENSITIVE] = _RequestThread()
+SyncToAsync.context_to_thread_executor[_SENSITIVE] = RequestThreadExecutor()
+# Such work is rare, and what its thread holds (database connections, say) is not to be kept.
+_FALLBACK_IDLE_SECONDS: Final = 0.5
 # One thread, as asgiref has where it knows no request: work that outlives its request must not run at the same time.
-_elsewhere: dict[int, Threads] = {}
-# Seconds; such work is rare, and what its thread holds (database connections, say) is not to be kept.
-_ELSEWHERE_IDLE: Final = 0.5
+_fallback: Final = PerProcess(lambda: ThreadPool(1, name="sensitive", idle=_FALLBACK_IDLE_SECONDS))
 
 
 def serve_sensitive(*, inherits: bool) -> None:
-    """In this context, thread-sensitive work goes to the thread that `lender` says.
+    """In this context, thread-sensitive work goes to the thread that `request_executor` names.
 
     `inherits`: there may be something in the context already.
     """
@@ -169,14 +170,12 @@ def serve_sensitive(*, inherits: bool) -> None:
     SyncToAsync.thread_sensitive_context.set(_SENSITIVE)
 
 
-def run_elsewhere(job: Callable[[], None]) -> None:
+def run_in_fallback_thread(job: Callable[[], None]) -> None:
     """Run `job`, which no request's thread waits for any more, in one thread of our own."""
-    pid = os.getpid()
-    threads = _elsewhere.get(pid) or _elsewhere.setdefault(pid, Threads(1, name="sensitive", idle=_ELSEWHERE_IDLE))
-    threads.submit(_ElsewhereJob(job), eager=True)
+    _fallback.here().submit(_FallbackJob(job), eager=True)
 
 
-def rehome(context: Context) -> None:
+def restore_context(context: Context) -> None:
     """Make what the context holds visible in this thread; runs inside `context`, a copy of the request's."""
     if current_async_library_cvar is not None and current_async_library_cvar in context:
         # Set where anyio or trio runs the request; in this thread no loop runs.
@@ -185,10 +184,10 @@ def rehome(context: Context) -> None:
 
 
 # What is set in the context of a task for that task only.
-_OURS: Final = frozenset((lender, SyncToAsync.thread_sensitive_context, _EXECUTOR))
+_OURS: Final = frozenset((request_executor, SyncToAsync.thread_sensitive_context, _EXECUTOR))
 
 
-def bring_back(context: Context) -> None:
+def copy_context_back(context: Context) -> None:
     """Make what a task has set in `context` visible in this thread, which has waited for it."""
     for variable, value in context.items():
         if variable not in _OURS:

@@ -6,79 +6,80 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from bridge._concurrency.calls import Call
-from bridge._concurrency.interop import run_elsewhere
-from bridge._concurrency.jobs import Host, Job
-from bridge._concurrency.pool import Threads
+from bridge._concurrency.calls import OuterCall
+from bridge._concurrency.interop import run_in_fallback_thread
+from bridge._concurrency.jobs import Job, JobThread
+from bridge._concurrency.pool import ThreadPool
 
-# One nudge too few cannot be: this only bounds the wait.
-_LOOK: Final = 30.0
+# A wake-up cannot be lost: this only bounds the wait.
+_LOOK_SECONDS: Final = 30.0
 
 _log = logging.getLogger("bridge")
 
 
-class Lease:
+class OnDemandThread:
     """Takes a thread at the first work, and keeps it until `end`.
 
     What asgiref calls thread-sensitive (a database connection, say) then stays in one thread, and is nobody else's
-    meanwhile. `enter` is called in it before all else. It is a `Lender` and a `Job`.
+    meanwhile. `enter` is called in it before all else. It is a `RequestExecutor` and a `Job`. All its state is changed
+    under one lock.
     """
 
-    # The call that the request was: what is called from the thread belongs to the same loop.
-    call: object = None
+    # What the request is called by: what is called from the thread belongs to the same loop.
+    call: OuterCall | None = None
 
-    def __init__(self, threads: Callable[[], Threads], enter: Callable[[], object] | None = None) -> None:
-        self._threads = threads
+    def __init__(self, pool: Callable[[], ThreadPool], enter: Callable[[], object] | None = None) -> None:
+        self._pool = pool
         self._enter = enter
         self._lock = threading.Lock()
         self._jobs: deque[Callable[[], None]] = deque()
-        self._host: Host | None = None
+        self._thread: JobThread | None = None
         self._taken = self._ended = False
 
-    def run_here(self, job: Callable[[], None]) -> bool:
-        """Have the thread call `job`; False after the end."""
-        return self._put(job, last=False)
+    def submit(self, function: Callable[[], None]) -> bool:
+        """Have the thread call `function`; False after the end."""
+        return self._put(function, last=False)
 
     @property
     def taken(self) -> bool:
         """Whether a thread was needed."""
         return self._taken
 
-    def lend(self, job: Job) -> bool:  # noqa: ARG002
-        """Calls of WSGI applications get threads of their own."""
+    def run_call(self, job: Job) -> bool:  # noqa: ARG002
+        """Refuse: calls of applications get threads of their own."""
         return False
 
-    def end(self, job: Callable[[], None]) -> bool:
-        """Have the thread call `job` as its last work; False where none was taken."""
+    def end(self, function: Callable[[], None]) -> bool:
+        """Have the thread call `function` as its last work; False where no thread was taken."""
         with self._lock:
             if not self._taken:
                 self._ended = True
                 return False
-        return self._put(job, last=True)
+        return self._put(function, last=True)
 
-    def _put(self, job: Callable[[], None], *, last: bool) -> bool:
+    def _put(self, function: Callable[[], None], *, last: bool) -> bool:
         with self._lock:
             if self._ended:
                 return False
             self._ended = last
-            self._jobs.append(job)
+            self._jobs.append(function)
             first, self._taken = not self._taken, True
-            host = self._host
+            thread = self._thread
         if first:
             try:
-                self._threads().submit(self, eager=True)
+                self._pool().submit(self, eager=True)
             except RuntimeError:  # the threads are being stopped, or none can be started
                 self.dropped()
-        elif host is not None:
-            host.nudge()
+        elif thread is not None:
+            thread.wake()
         return True
 
     # -- in the thread
 
-    def run(self, host: Host) -> None:
+    def run(self, thread: JobThread) -> None:
         """Do the work as it comes."""
         with self._lock:
-            self._host = host
+            self._thread = thread
         if self._enter is not None:
             try:
                 self._enter()
@@ -87,13 +88,13 @@ class Lease:
                 _log.exception("preparing a thread for the rest of a request raised")
         while True:
             with self._lock:
-                job = self._jobs.popleft() if self._jobs else None
-                if job is None and self._ended:
+                function = self._jobs.popleft() if self._jobs else None
+                if function is None and self._ended:
                     return
-            if job is not None:
-                job()
+            if function is not None:
+                function()
             else:
-                host.wait(_LOOK)
+                thread.wait(_LOOK_SECONDS)
 
     def dropped(self) -> None:
         """There is no thread for it, since the threads were stopped, say: its work is done elsewhere."""
@@ -102,11 +103,4 @@ class Lease:
             jobs = list(self._jobs)
             self._jobs.clear()
         for job in jobs:
-            run_elsewhere(job)
-
-
-def call_of(host: Host | None) -> Call | None:
-    """The call that the thread of `host` works for, where there is one."""
-    job = None if host is None else host.job
-    call = job.call if isinstance(job, Lease) else job
-    return call if isinstance(call, Call) else None
+            run_in_fallback_thread(job)

@@ -6,11 +6,11 @@ helps
 
 * when no worker is awake;
 * when jobs are known to be long (most of the last ones took over a millisecond);
-* when the queue has stood still for a millisecond (`push`): the awake workers block, so further ones are woken, one,
+* when the queue has stood still for a millisecond (`grow`): the awake workers block, so further ones are woken, one,
   then two, then four ... as long as it stands still;
 * when the queue moves, but has not been empty for fifty milliseconds: the awake workers block for a moment each.
 
-Where the workers use up the interpreter lock (`_saturation.py`) all but the first say something else: the jobs compute,
+Where the workers use up the interpreter lock (`GilUsage`) all but the first say something else: the jobs compute,
 and another thread would wait for the same lock. Then the queue has to stand still for eight milliseconds, as it does
 where they have released it; and where long jobs keep one worker busy, a second one tries whether both can compute.
 """
@@ -27,7 +27,7 @@ from time import monotonic
 from typing import Any, Final
 
 from bridge._concurrency.jobs import Job, PoolClosed, current, describe
-from bridge._concurrency.wake_policy import Saturation, Standstill
+from bridge._concurrency.wake_policy import GilUsage, WakePolicy
 
 IDLE_SECONDS: Final = 60.0
 
@@ -40,7 +40,7 @@ at_end: set[Callable[[], object]] = set()
 class Worker:
     """One thread of a pool."""
 
-    def __init__(self, threads: "Threads") -> None:
+    def __init__(self, pool: "ThreadPool") -> None:
         self.job: Job | None = None
         self.since = 0.0
         self.looked = self.computed = 0.0
@@ -49,22 +49,22 @@ class Worker:
         # Workers whose threads this one is to start.
         self.siblings: list[Worker] = []
         self.inbox: SimpleQueue[None] = SimpleQueue()
-        self._threads = threads
+        self._pool = pool
         self.thread: threading.Thread
 
-    def wake(self) -> None:
-        """Let it look for work (or start it). Raises `RuntimeError` where no thread can be started."""
+    def start(self) -> None:
+        """Start its thread, or have that look for work. Raises `RuntimeError` where no thread can be started."""
         if self.thread.ident is None:
             self.thread.start()
         else:
             self.inbox.put(None)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """End the wait of the thread."""
         self.inbox.put(None)
 
     def wait(self, timeout: float) -> bool:
-        """Wait for a nudge."""
+        """Wait for `wake`; False after `timeout` seconds without one."""
         try:
             self.inbox.get(timeout=timeout)
         except Empty:
@@ -72,17 +72,17 @@ class Worker:
         return True
 
     def describe(self) -> str:
-        """The thread's name, and where it is now."""
+        """Return the name of the thread and the stack that it is at now."""
         return describe(self.thread.name, self.thread.ident)
 
     def main(self) -> None:
         """What its thread does."""
-        current.host = self
-        threads = self._threads
+        current.thread = self
+        pool = self._pool
         if self.siblings:
-            threads.start(self.siblings)
+            pool.start(self.siblings)
             self.siblings = []
-        job = threads.next_job(self, monotonic(), done=False)
+        job = pool.next_job(self, monotonic(), done=False)
         while job is not None:
             try:
                 job.run(self)
@@ -90,7 +90,7 @@ class Worker:
                 # A mistake of ours; it must not cost the pool a thread for good.
                 _log.exception("%s goes on after a job that has broken off", self.thread.name)
             self.job = job = None  # the job's objects must not live until the next one comes
-            job = threads.next_job(self, monotonic(), done=True)
+            job = pool.next_job(self, monotonic(), done=True)
         for function in tuple(at_end):
             try:
                 function()
@@ -98,7 +98,7 @@ class Worker:
                 _log.exception("the end of %s raised", self.thread.name)
 
 
-class Threads:
+class ThreadPool:
     """At most `limit` worker threads in this process; one that has had nothing to do for `idle` seconds ends."""
 
     def __init__(self, limit: int, *, name: str, idle: float | None = None) -> None:
@@ -113,9 +113,9 @@ class Threads:
         self._idle: list[Worker] = []
         self._awake = self._started = self._completed = 0
         # Workers whose threads have not begun yet, and whether the last one could not be started.
-        self._unborn, self._failing = 0, False
-        self._saturation = Saturation()
-        self._standstill = Standstill(self._saturation)
+        self._starting, self._failing = 0, False
+        self._usage = GilUsage()
+        self._policy = WakePolicy(self._usage)
         self.closing = False
         self._drained = threading.Event()
         self._on_drained: Callable[[], None] | None = None
@@ -136,12 +136,12 @@ class Threads:
         return len(self._queue)
 
     @property
-    def surplus(self) -> int:
+    def over_limit(self) -> int:
         """Jobs that would have to wait even if every thread that may exist were awake."""
         return len(self._queue) + self.busy - self.limit
 
     def submit(self, job: Job, *, eager: bool) -> bool:
-        """Queue `job`. Returns whether `push` has to be called in a millisecond, since no thread was woken for it.
+        """Queue `job`. Returns whether `grow` has to be called in a millisecond, since no thread was woken for it.
 
         `eager` wakes a thread in any case. Raises `RuntimeError` where there is no thread and none can be started.
         """
@@ -150,24 +150,24 @@ class Threads:
                 raise PoolClosed("the threads are being stopped")
             self._queue.append(job)
             if len(self._queue) == 1:
-                self._standstill.begin(self._completed)
-            helps = eager or not self._awake or (self._saturation.long and not self._saturation.reached)
-            worker = self._rouse() if helps else None
+                self._policy.begin(self._completed)
+            helps = eager or not self._awake or (self._usage.long and not self._usage.reached)
+            worker = self._pick_thread() if helps else None
         return worker is None or not self.start([worker], job)
 
-    def push(self) -> bool:
+    def grow(self) -> bool:
         """Wake further threads if the queue stands still. Returns whether to call again in a millisecond."""
         with self._lock:
             if not self._queue:
-                self._standstill.end()
+                self._policy.end()
                 return False
-            self._saturation.look(monotonic())
-            further = self._standstill.helpful(self._completed, len(self._queue), self._awake)
-            roused = [worker for _ in range(further) if (worker := self._rouse())]
-        self.start(roused)
+            self._usage.look(monotonic())
+            further = self._policy.helpful(self._completed, len(self._queue), self._awake)
+            woken = [worker for _ in range(further) if (worker := self._pick_thread())]
+        self.start(woken)
         with self._lock:
             # Those that are being started may fail.
-            return bool(self._idle or self._unborn) or len(self._workers) < self.limit
+            return bool(self._idle or self._starting) or len(self._workers) < self.limit
 
     def withdraw(self, job: Job) -> bool:
         """Take `job` out of the queue; whether it was still there."""
@@ -186,7 +186,7 @@ class Threads:
             idle, self._idle = self._idle, []
             self._awake += len(idle)
         for worker in idle:
-            worker.nudge()
+            worker.wake()
         self._end_if_drained()
 
     def join(self, timeout: float) -> list[str]:
@@ -209,10 +209,10 @@ class Threads:
             if done:
                 self.busy -= 1
                 self._completed += 1
-                self._saturation.ended(worker, now, self._awake)
+                self._usage.ended(worker, now, self._awake)
             else:
-                self._unborn -= 1
-                self._saturation.began(worker, now)
+                self._starting -= 1
+                self._usage.began(worker, now)
             job = self._take(worker, now)
             if job is not None:
                 return job
@@ -223,11 +223,11 @@ class Threads:
                 self._idle.append(worker)
         while worker in self._workers:
             timely = worker.wait(self.idle)
-            self._saturation.began(worker, monotonic())
+            self._usage.began(worker, monotonic())
             with self._lock:
                 if worker in self._idle:
                     if timely:
-                        continue  # the nudge was for a job that is over
+                        continue  # the wake-up was for a job that is over
                     self._idle.remove(worker)
                     self._awake += 1
                 job = self._take(worker, monotonic())
@@ -250,7 +250,7 @@ class Threads:
         self.busy += 1
         return job
 
-    def _rouse(self) -> Worker | None:
+    def _pick_thread(self) -> Worker | None:
         """A thread to wake, the one that has slept least; with the lock held."""
         if self._idle:
             self._awake += 1
@@ -259,7 +259,7 @@ class Threads:
             return None
         self._started += 1
         self._awake += 1
-        self._unborn += 1
+        self._starting += 1
         worker = Worker(self)
         # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
         inherit: dict[str, Any] = {"context": Context()} if sys.version_info >= (3, 14) else {}
@@ -279,14 +279,14 @@ class Threads:
             worker.siblings = new[1:]
         for worker in [worker for worker in workers if worker not in new[1:]]:
             try:
-                worker.wake()
+                worker.start()
             except (RuntimeError, MemoryError) as error:
                 if not self._failing:
                     _log.warning("a worker thread cannot be started: %s", error)
                 with self._lock:
                     self._failing = True
                     for lost in (worker, *worker.siblings):
-                        self._unborn -= 1
+                        self._starting -= 1
                         self._remove(lost)
                     # Where there is another thread, it will come to what waits; without one nobody will.
                     stranded = [] if self._workers else [self._queue.popleft() for _ in range(len(self._queue))]

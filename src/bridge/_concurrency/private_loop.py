@@ -13,27 +13,28 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from bridge._concurrency.greenlets import new_event, start_thread
+from bridge._concurrency.greenlets import start_thread
 from bridge._concurrency.jobs import describe
-from bridge._concurrency.loops import Arriving, AsyncioCrossing, LoopGone
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, Postable, Posted
+from bridge._concurrency.per_process import PerProcess
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # How long the tasks that are left may take to end once they are cancelled, in seconds.
-_CANCEL_GRACE: Final = 5.0
+_CANCEL_GRACE_SECONDS: Final = 5.0
 
 _log = logging.getLogger("bridge")
 
 
-class TimedCrossing(AsyncioCrossing):
-    """A crossing that measures how long the loop takes to notice what is posted."""
+class MeasuredLoop(AsyncioLoop):
+    """The way to a loop, which measures how long the loop takes to notice what is posted."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.longest_block = 0.0
         self._since: float | None = None
 
-    def post(self, target: Arriving) -> None:
-        """Have `target.arrived()` run on the loop; from any thread. Raises `LoopGone`."""
+    def post(self, target: Postable) -> None:
+        """Have `target.run_on_loop()` run on the loop; from any thread. Raises `LoopClosed`."""
         if self._since is None:
             self._since = monotonic()
         super().post(target)
@@ -56,10 +57,10 @@ class PrivateLoop:
 
     def __init__(self, factory: LoopFactory | None) -> None:
         self.pid = os.getpid()
-        self.tenants: set[object] = set()
+        self.users: set[object] = set()
         self._factory = factory or asyncio.new_event_loop
-        self._ready = new_event()
-        self._end = new_event()
+        self._ready = threading.Event()
+        self._end = threading.Event()
         self.ended = False
         self._failure: BaseException | None = None
         self._ident: int | None = None
@@ -69,7 +70,7 @@ class PrivateLoop:
         self._ready.wait()
         if self._failure is not None:
             raise RuntimeError("the private event loop could not be started") from self._failure
-        self.crossing: TimedCrossing
+        self.loop: MeasuredLoop
 
     @property
     def usable(self) -> bool:
@@ -87,10 +88,10 @@ class PrivateLoop:
     def stop(self) -> None:
         """Cancel what is left, and end the thread; waits for it, not for ever."""
         try:
-            self.crossing.post(_Calling(self._set_stop))
-        except LoopGone:
+            self.loop.post(Posted(self._set_stop))
+        except LoopClosed:
             return
-        if not self._end.wait(2 * _CANCEL_GRACE):
+        if not self._end.wait(2 * _CANCEL_GRACE_SECONDS):
             _log.warning("the private event loop does not stop: %s", self.describe())
 
     @property
@@ -106,7 +107,7 @@ class PrivateLoop:
         self._ident = threading.get_ident()
         try:
             self._loop = loop = self._factory()
-            self.crossing = TimedCrossing(loop)
+            self.loop = MeasuredLoop(loop)
         except BaseException as error:
             self._failure = error
             self.ended = True
@@ -153,61 +154,55 @@ class PrivateLoop:
         for task in rest:
             task.cancel()
         if rest:
-            await asyncio.wait(rest, timeout=_CANCEL_GRACE)
+            await asyncio.wait(rest, timeout=_CANCEL_GRACE_SECONDS)
         await loop.shutdown_asyncgens()
         try:
-            await asyncio.wait_for(loop.shutdown_default_executor(), _CANCEL_GRACE)
+            await asyncio.wait_for(loop.shutdown_default_executor(), _CANCEL_GRACE_SECONDS)
         except TimeoutError:
             _log.warning("threads of the private event loop's default executor do not end")
 
 
-class _Calling:
-    """A function, to be posted."""
-
-    def __init__(self, function: Callable[[], None]) -> None:
-        self.arrived = function
-
-
 class _Loops:
-    """The loops of this process, by the factory that made them."""
+    """The loops of one process, by the factory that made them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.loops: dict[LoopFactory | None, PrivateLoop] = {}
+        self.by_factory: dict[LoopFactory | None, PrivateLoop] = {}
 
 
-_processes: dict[int, _Loops] = {}
+_loops: Final = PerProcess(_Loops)
 
 
-def rent(factory: LoopFactory | None, tenant: object) -> PrivateLoop:
-    """The loop of this process; it is kept running until every tenant has given it up."""
-    pid = os.getpid()
-    # setdefault and not a lock: another thread may have held the lock when this process was forked.
-    here = _processes.get(pid) or _processes.setdefault(pid, _Loops())
-    with here.lock:
-        loop = here.loops.get(factory)
+def acquire(factory: LoopFactory | None, user: object) -> PrivateLoop:
+    """Return the loop of this process, which is kept running until each `user` has released it.
+
+    Raises `RuntimeError` where a new one cannot be started.
+    """
+    loops = _loops.here()
+    with loops.lock:
+        loop = loops.by_factory.get(factory)
         if loop is None or not loop.usable:
-            loop = here.loops[factory] = PrivateLoop(factory)
-        loop.tenants.add(tenant)
+            loop = loops.by_factory[factory] = PrivateLoop(factory)
+        loop.users.add(user)
         return loop
 
 
-def is_here(factory: LoopFactory | None) -> bool:
-    """Whether this thread is that of the loop which `rent` would return."""
-    here = _processes.get(os.getpid())
-    loop = None if here is None else here.loops.get(factory)
-    return loop is not None and loop.is_here
-
-
-def give_up(loop: PrivateLoop, tenant: object) -> None:
-    """`tenant` needs the loop no longer; the last one stops it."""
+def release(loop: PrivateLoop, user: object) -> None:
+    """`user` needs the loop no longer; the last one stops it."""
     if loop.pid != os.getpid():
         return
-    here = _processes[loop.pid]
-    with here.lock:
-        loop.tenants.discard(tenant)
-        if loop.tenants:
+    loops = _loops.here()
+    with loops.lock:
+        loop.users.discard(user)
+        if loop.users:
             return
-        for factory in [factory for factory, known in here.loops.items() if known is loop]:
-            del here.loops[factory]
+        for factory in [factory for factory, known in loops.by_factory.items() if known is loop]:
+            del loops.by_factory[factory]
     loop.stop()
+
+
+def is_here(factory: LoopFactory | None) -> bool:
+    """Whether this thread is that of the loop which `acquire` would return."""
+    loops = _loops.known()
+    loop = None if loops is None else loops.by_factory.get(factory)
+    return loop is not None and loop.is_here

@@ -1,75 +1,271 @@
-"""The server's thread of one request, as the host of what is done in it while it waits."""
+"""The thread of a server that waits for a task on a loop, and meanwhile does what belongs to the same request.
+
+That is what asgiref calls thread-sensitive, and a call of an application further in: nested adapters come home.
+"""
 
 import os
 import queue
 import threading
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final, Protocol
 
-from bridge._concurrency.greenlets import Lock, new_inbox, new_lock, wait_for_input
-from bridge._concurrency.jobs import Job, describe, thread_name
+from bridge._concurrency import interop
+from bridge._concurrency.calls import Call
+from bridge._concurrency.greenlets import Inbox, Lock, new_inbox, new_lock, wait_for_input
+from bridge._concurrency.interrupts import is_interrupt
+from bridge._concurrency.jobs import Job, JobThread, current, describe, thread_name
+
+# What a wake-up writes into the pipe is read in one go, however many there were.
+_PIPE_READ_BYTES: Final = 4096
+
+
+class Waits(Protocol):
+    """The task that the thread waits for, as the thread sees it."""
+
+    def serve(self) -> bool:
+        """Do one piece of what the task needs of the thread itself; False where there is nothing to do."""
+        ...
+
+    def rest(self, timeout: float) -> bool:
+        """Wait for `wake`; False after `timeout` seconds without one."""
+        ...
 
 
 class ServerThread:
-    """Waits for nudges, or for nudges and the client's connection at once."""
+    """A thread that waits for `owner`: a `JobThread` for what runs in it meanwhile, and a `RequestExecutor` for whoever
+    has such work. Made in the thread itself; `owner` is set before it waits, and None once it has left.
 
-    # It never is the host of a job itself: the task that waits in it is.
+    The thread is that of a server, with an inbox of its own; or a worker of ours (nested adapters), whose inbox serves.
+
+    Memory order. The inbox is a queue: a token that is put before the thread waits ends that wait.
+
+    * `wake` always puts one: a call that runs here has looked at its own condition before it comes to `wait`.
+    * `notify` puts one for many changes, until the thread takes `_notified` down. It does so before it looks at what
+      there is to do: what changes after that look finds the flag down, and puts a token.
+    * `_jobs` against `left`: `_put` appends and then looks whether the thread has left; `leave` says so and then looks
+      for jobs. Either `_put` finds that the thread has left and takes its job back, or `leave` finds the job.
+    * `_pipe` is written to under `_pipe_lock` and only while the thread polls: the number of a closed descriptor may be
+      that of another file by then. It does not block: a full pipe is a wake-up.
+
+    The other fields are the thread's own.
+    """
+
+    # One is made for each request: what most never need exists here only.
+    # Work of the request was done in the thread, and more may come until the task ends. Set on the loop, never cleared.
+    sensitive = False
+    owner: Waits | None = None
     job: Job | None = None
     since = 0.0
     loop: object = None
-    tasks: list[Any] = []  # noqa: RUF012  # for the same reason it stays empty
+    tasks: list[Any] = []  # noqa: RUF012  # a list of its own is set with `loop`
+    _jobs: deque[Callable[[], None] | Call] | None = None
+    left = False
+    _call: Call | None = None
+    _reserved = _busy = _notified = False
+    # The thread-locals of the server's own, while there are others.
+    _saved: Sequence[object] | None = None
     _pipe: tuple[int, int] | None = None
+    _pipe_lock: Lock
     _polling = False
-    _lock: Lock
 
-    def __init__(self) -> None:
-        self._inbox = new_inbox()
-        self._ident = threading.get_ident()
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        outer = current.thread
+        self.outer: JobThread | None = outer
+        if outer is None:
+            self._inbox: Inbox = new_inbox()
+            self._ident = threading.get_ident()
 
-    def nudge(self) -> None:
-        """End the wait of the thread; from any thread."""
-        self._inbox.put(None)
-        if self._polling:
-            with self._lock:
-                # Not once the thread has left: the number of a closed descriptor may be that of another one by then.
-                if self._polling and self._pipe is not None:
-                    os.write(self._pipe[1], b"\0")
+    # -- in the thread
 
     def wait(self, timeout: float) -> bool:
-        """Wait for a nudge; False after `timeout` seconds without one."""
+        """Wait for `wake`, and do what else the request needs meanwhile; a call that runs here does so."""
+        self._notified = False
+        owner = self.owner
+        assert owner is not None
+        return owner.serve() or self.run_job() or owner.rest(timeout)
+
+    def await_wake(self, timeout: float) -> bool:
+        """Wait for `wake` and for nothing else; False after `timeout` seconds without it."""
+        if self.outer is not None:
+            return self.outer.wait(timeout)
         try:
             self._inbox.get(timeout=timeout)
         except queue.Empty:
             return False
         return True
 
-    def wait_readable(self, descriptor: int, timeout: float) -> bool:
-        """Wait for a nudge, or until there is something to read, if only the end; False after `timeout` seconds."""
+    def await_readable(self, descriptor: int, timeout: float) -> bool:
+        """Wait for `wake`, or until there is something to read, if only the end; False after `timeout` seconds.
+
+        Only in a thread with an inbox of its own.
+        """
         if self._pipe is None:
-            self._lock = new_lock()
+            self._pipe_lock = new_lock()
             self._pipe = os.pipe()
+            os.set_blocking(self._pipe[1], False)
         self._polling = True
         try:
             empty = self._inbox.empty()
             ready = wait_for_input([descriptor, self._pipe[0]], timeout) if empty else [-1]
         finally:
-            with self._lock:
+            with self._pipe_lock:
                 self._polling = False
         while not self._inbox.empty():
             self._inbox.get(timeout=0)
         if self._pipe[0] in ready:
-            os.read(self._pipe[0], 4096)
+            os.read(self._pipe[0], _PIPE_READ_BYTES)
         return bool(ready)
 
-    def release(self) -> None:
-        """The thread leaves the request."""
-        if self._pipe is not None:
-            for end in self._pipe:
-                os.close(end)
-            self._pipe = None
-        close = getattr(self._inbox, "close", None)
-        if close is not None:
+    def expect_notice(self) -> None:
+        """Have the next `notify` put a token; before a look at what there is to do."""
+        self._notified = False
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether there is work of the request to do."""
+        return bool(self._jobs)
+
+    def serve_one(self) -> bool:
+        """Do one piece of work of the request, or let the call that runs here take a step; False where neither is."""
+        if self.run_job():
+            return True
+        call = self._call
+        # Each piece goes to the server before the next is made (PEP 3333, "Buffering and Streaming").
+        if call is None or (call.output is not None and call.output.in_flight and not call.abandoned):
+            return False
+        self._go_on(call.close if call.abandoned else call.step)
+        return True
+
+    def run_job(self) -> bool:
+        """Do one piece of work of the request; but no step of the call, which is what asks. False where none is."""
+        if not self._jobs:
+            return False
+        if self._saved is None:
+            self._saved = interop.save()
+        job = self._jobs.popleft()
+        if isinstance(job, Call):
+            self._start(job)
+            return True
+        before, self._busy = self._busy, True
+        try:
+            job()
+        finally:
+            self._busy = before
+        return True
+
+    def _start(self, call: Call) -> None:
+        self.job = self._call = call
+        self.since = monotonic()
+        call.on_finish = self._forget
+        self._go_on(lambda: call.start_in(self))
+
+    def _go_on(self, step: Callable[[], object]) -> None:
+        """Let the call take a step. Raises what a signal has raised meanwhile, which is for the server."""
+        before, current.thread = current.thread, self
+        call, self._busy = self._call, True
+        try:
+            step()
+        finally:
+            self._busy = False
+            current.thread = before
+        if call is not None and call.error is not None and is_interrupt(call.error):
+            raise call.error
+
+    def _forget(self) -> None:
+        """The call is about to tell the loop that it has ended, which may have this thread run another one at once."""
+        self._call = self.job = None
+        self._busy = self._reserved = False
+
+    def leave(self) -> None:
+        """End the thread's part: jobs not yet done go to another thread, a call that has begun is closed."""
+        self.left = True
+        if self._jobs is not None:
+            with self._lock:
+                jobs, self._jobs = self._jobs, None
+            for job in jobs or ():
+                if isinstance(job, Call):
+                    _give_to_worker(job)
+                else:
+                    interop.run_in_fallback_thread(job)
+        try:
+            if self._call is not None:
+                self._call.abandoned = True
+                self._go_on(self._call.close)
+        finally:
+            if self._saved is not None:
+                interop.restore(self._saved)
+                self._saved = None
+            self._close_inbox()
+
+    def forget_saved(self) -> None:
+        """Restore no thread-locals: `leave` is about to be called in another thread."""
+        self._saved = None
+
+    def _close_inbox(self) -> None:
+        self.owner = None  # it refers to this; freed now, it need not be found by the garbage collector
+        pipe, self._pipe = self._pipe, None
+        for end in pipe or ():
+            os.close(end)
+        if self.outer is None and (close := getattr(self._inbox, "close", None)) is not None:
             close()
 
+    # -- from any thread, on the loop as a rule
+
+    def wake(self) -> None:
+        """End the wait of the thread."""
+        if self.outer is not None:
+            self.outer.wake()
+            return
+        self._inbox.put(None)
+        if self._polling:
+            with self._pipe_lock:
+                if self._polling and self._pipe is not None:
+                    with suppress(BlockingIOError):
+                        os.write(self._pipe[1], b"\0")
+
+    def notify(self) -> None:
+        """End the wait of the thread, if nothing has done so since it last looked at what there is to do."""
+        if not self._notified:
+            self._notified = True
+            self.wake()
+
+    def submit(self, function: Callable[[], None]) -> bool:
+        """Have the thread call `function`; False where it waits no longer."""
+        self.sensitive = True
+        return self._put(function)
+
+    def run_call(self, job: Job) -> bool:
+        """Have the thread run a call; False where it has something else to do."""
+        if self._busy or self._reserved or not isinstance(job, Call):
+            return False
+        self._reserved = True
+        return self._put(job)
+
+    def _put(self, job: Callable[[], None] | Call) -> bool:
+        with self._lock:
+            if self._jobs is None:
+                self._jobs = deque()
+            self._jobs.append(job)
+            if self.left:
+                self._jobs.pop()
+                return False
+        self.notify()
+        return True
+
     def describe(self) -> str:
-        """The thread's name, and where it is now."""
+        """Return the name of the thread and the stack that it is at now."""
+        if self.outer is not None:
+            return self.outer.describe()
         return describe(thread_name(self._ident), self._ident)
+
+
+def _give_to_worker(call: Call) -> None:
+    call.may_block = True
+    try:
+        call.dispatcher.pool.submit(call, eager=True)
+    except RuntimeError:
+        call.dropped()

@@ -1,4 +1,4 @@
-"""What WSGI servers offer beyond PEP 3333: the one place that knows them by name.
+"""What WSGI servers offer beyond PEP 3333 for one request: with `process.py` the one place that knows them by name.
 
 Where nothing is known of a server, a request body is read in the server's thread as PEP 3333 says, which may block it,
 and a client that leaves is noticed when the server fails to write to it.
@@ -14,7 +14,7 @@ import ssl
 import struct
 import sys
 import termios
-from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final, cast
 
 from bridge._concurrency.greenlets import events_now
@@ -30,12 +30,8 @@ _REGULAR_CLOSE: Final = struct.pack("ii", 0, 0)
 
 
 def complete(environ: Environ) -> Environ:
-    """Say in `environ` what its server does without saying so, and ask it not to hold chunks back; returns it."""
-    if "eventlet.input" in environ:
-        # eventlet 0.41: the end of a chunked body is seen; chunks below 4096 bytes are collected unless told otherwise.
-        environ["wsgi.input_terminated"] = True
-        environ["eventlet.minimum_write_chunk_size"] = 1
-    elif _is_chunked_uwsgi(environ):
+    """Say in `environ` what its server does without saying so; returns it."""
+    if _is_chunked_uwsgi(environ):
         # uWSGI 2.0: `wsgi.input` is empty then, and its API gives the chunks, to the last (`_read_uwsgi`).
         environ["wsgi.input_terminated"] = True
     return environ
@@ -46,28 +42,6 @@ def _is_chunked_uwsgi(environ: Environ) -> bool:
     return "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH")
 
 
-def call_at_shutdown(function: Callable[[], None]) -> None:
-    """Have a server that announces its shutdown to Python call `function` then.
-
-    mod_wsgi 6.1 does, while threads still run. When atexit functions are called in a sub-interpreter, the state of its
-    other threads has been deleted: one of them that wakes up then ends the process with a segmentation fault.
-    """
-    subscribe = getattr(sys.modules.get("mod_wsgi"), "subscribe_shutdown", None)
-    if subscribe is not None:
-        subscribe(lambda *_, **__: function())
-
-
-def why_threads_stand_still() -> str | None:
-    """Why no thread of Python runs while no request is served, where that is so.
-
-    uWSGI before 2.0.27 holds the interpreter lock then, unless it was given `--enable-threads`: of a ticker of 50 ms,
-    one tick was seen in a second between two requests, with 2.0.21.
-    """
-    if getattr(sys.modules.get("uwsgi"), "has_threads", True):
-        return None
-    return "uWSGI lets no thread run between requests; start it with --enable-threads"
-
-
 class Connection:
     """The client's connection, as far as the server of `environ` shows it."""
 
@@ -75,10 +49,19 @@ class Connection:
         self._environ = environ
         self._body: Any = environ.get("wsgi.input")
         self._sought = False
+        self._looked = 0.0
         self._socket: Any = None
         self._chunk = b""
 
-    def left(self) -> bool:
+    def has_left_lately(self, interval: float) -> bool:
+        """As `has_left`, but looks only once in `interval` seconds."""
+        now = monotonic()
+        if now - self._looked <= interval:
+            return False
+        self._looked = now
+        return self.has_left()
+
+    def has_left(self) -> bool:
         """Whether the client is known to have left; does not wait."""
         asked = self._environ.get("waitress.client_disconnected")
         if asked is not None:

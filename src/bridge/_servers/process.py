@@ -1,13 +1,15 @@
-"""Closes what is still open when the interpreter exits."""
+"""What is done at the end of a process, and what servers tell about it; closes what is still open then."""
 
 import atexit
 import concurrent.futures.thread  # noqa: F401  # registers its own end first, so that ours comes before it
-import os
+import functools
+import sys
 import threading
+from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
-from bridge._servers.connection import call_at_shutdown
+from bridge._concurrency.per_process import PerProcess
 
 
 class Closing(Protocol):
@@ -18,25 +20,18 @@ class Closing(Protocol):
 
 
 # Held strongly: what nobody else refers to any more has still something to end.
-_open: dict[Closing, None] = {}
-_pid = 0
+_open: Final[PerProcess[dict[Closing, None]]] = PerProcess(dict)
 
 
 def register(closing: Closing) -> None:
-    """Close `closing` at exit."""
-    global _pid  # noqa: PLW0603  # state of the process, as _open is
-    if _pid != os.getpid():
-        # A fork inherits the registration, but not what the parent had open.
-        if not _pid:
-            _hook()
-        _pid = os.getpid()
-        _open.clear()
-    _open[closing] = None
+    """Close `closing` at the exit of this process."""
+    _hook()
+    _open.here()[closing] = None
 
 
 def unregister(closing: Closing) -> None:
-    """It has been closed."""
-    _open.pop(closing, None)
+    """Forget `closing`, which has been closed."""
+    _open.here().pop(closing, None)
 
 
 def close_all(timeout: float | None = None) -> None:
@@ -44,15 +39,16 @@ def close_all(timeout: float | None = None) -> None:
 
     What one leaves of its share goes to the others.
     """
-    if _pid == os.getpid():
-        deadline = None if timeout is None else monotonic() + timeout
-        closings = list(_open)
-        for number, closing in enumerate(closings):
-            share = None if deadline is None else max(deadline - monotonic(), 0.0) / (len(closings) - number)
-            closing.exit(share)
+    deadline = None if timeout is None else monotonic() + timeout
+    closings = list(_open.here())
+    for number, closing in enumerate(closings):
+        share = None if deadline is None else max(deadline - monotonic(), 0.0) / (len(closings) - number)
+        closing.exit(share)
 
 
+@functools.cache
 def _hook() -> None:
+    """Have `close_all` called at the exit; a fork inherits that."""
     # While executors still work, if the interpreter can call so early: an application's cleanup may need a thread, and
     # threads that are no daemons are joined before atexit.
     call_at_shutdown(close_all)
@@ -60,3 +56,25 @@ def _hook() -> None:
     if early is not None:
         early(close_all)
     atexit.register(close_all)
+
+
+def call_at_shutdown(function: Callable[[], None]) -> None:
+    """Have a server that announces its shutdown to Python call `function` then.
+
+    mod_wsgi 6.1 does, while threads still run. When atexit functions are called in a sub-interpreter, the state of its
+    other threads has been deleted: one of them that wakes up then ends the process with a segmentation fault.
+    """
+    subscribe = getattr(sys.modules.get("mod_wsgi"), "subscribe_shutdown", None)
+    if subscribe is not None:
+        subscribe(lambda *_, **__: function())
+
+
+def why_threads_stand_still() -> str | None:
+    """Why no thread of Python runs while no request is served, where that is so.
+
+    uWSGI before 2.0.27 holds the interpreter lock then, unless it was given `--enable-threads`: of a ticker of 50 ms,
+    one tick was seen in a second between two requests, with 2.0.21.
+    """
+    if getattr(sys.modules.get("uwsgi"), "has_threads", True):
+        return None
+    return "uWSGI lets no thread run between requests; start it with --enable-threads"

@@ -34,7 +34,7 @@ def is_framed(environ: Environ) -> bool:
     return environ["SERVER_PROTOCOL"][5] not in "01"
 
 
-class Body:
+class BodyCounter:
     """Counts a request body event by event: never more than Content-Length, never less without saying so.
 
     `length` is the Content-Length in bytes, or None where the request has none; `limit` the largest body to accept.

@@ -62,7 +62,7 @@ _NOT_BODY: Final = frozenset((START, PATHSEND, EARLY_HINT))
 _ORDER_CLAUSE: Final = "ASGI HTTP & WebSocket, HTTP Connection Scope, and the extensions offered in the scope"
 
 
-class Response:
+class AsgiResponse:
     """One response of an ASGI application, from `http.response.start` to the last body event.
 
     `complete` is true once nothing more may be sent; `overrun` once the application has sent more than its
@@ -224,9 +224,14 @@ def _as_bytes(data: object) -> bytes:
     )
 
 
-def plain_response(status: int, text: str) -> tuple[Head, bytes]:
+def text_response(status: int, text: str) -> tuple[Head, bytes]:
     """The head and the body of a short text response of the adapter's own."""
     body = text.encode() + b"\n"
     return Head(
         status_line(status), [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     ), body
+
+
+class State:
+    HELD = HELD
+    SENT = SENT

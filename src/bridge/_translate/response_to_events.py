@@ -66,7 +66,7 @@ def _too_late(_data: bytes) -> object:
     raise ApplicationProtocolError("called write()", state=ENDED, expected=_NOTHING[0], clause=_NOTHING[1])
 
 
-class Response:
+class WsgiResponse:
     """One response of a WSGI application, from `start_response` to the end of the iterable.
 
     `overrun` is true once the application has tried to send more than its Content-Length (the surplus is cut).
@@ -165,13 +165,11 @@ class Response:
         """Whether the response has no body, whatever the application yields (RFC 9110 6.4.1)."""
         return self._bodyless
 
-    def whole(self, chunks: Sequence[bytes]) -> Items:
+    def whole(self, chunks: Sequence[bytes]) -> tuple[Event, bytes]:
         """The items of a body that is known as a whole, so that nothing leaves before all of it is right."""
         for chunk in chunks:
             if not isinstance(chunk, bytes):
                 raise _not_bytes(chunk)
-        if self.state is not HELD:  # write() was called before
-            return [*(item for chunk in chunks for item in self.chunk(chunk)), *self.end()]
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self.state = ORDER[HELD][CLOSE]
         length = self._length
@@ -185,7 +183,7 @@ class Response:
         elif len(data) > length:
             self.overrun = True
             data = data[:length]
-        return (self._head, data, END) if data else (self._head, END)
+        return self._head, data
 
     def file(self, path: str, size: int) -> Items | None:
         """The items that let the server send the file at `path` (`size` bytes), or None where that would be wrong.
@@ -241,8 +239,13 @@ def body_event(data: bytes, *, more: bool) -> Event:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-def plain_response(status: int, text: str, *extra: tuple[bytes, bytes]) -> tuple[Event, Event]:
+def text_events(status: int, text: str, *extra: tuple[bytes, bytes]) -> tuple[Event, Event]:
     """The two events of a short text response of the adapter's own."""
     body = text.encode() + b"\n"
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), *extra]
     return {"type": "http.response.start", "status": status, "headers": headers}, body_event(body, more=False)
+
+
+class State:
+    HELD = HELD
+    SENT = SENT

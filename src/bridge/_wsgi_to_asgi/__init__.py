@@ -1,5 +1,18 @@
-"""A WSGI application behind an ASGI server."""
+"""A WSGI application behind an ASGI server. Other packages import from here."""
 
 from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+from bridge._wsgi_to_asgi.loop_response import AsyncBody, LoopResponse
+from bridge._wsgi_to_asgi.request_body import RequestBody
+from bridge._wsgi_to_asgi.responder import Responder, complete_environ, log_failure
+from bridge._wsgi_to_asgi.scope_view import ScopeView
 
-__all__ = ["WsgiToAsgi"]
+__all__ = [
+    "AsyncBody",
+    "LoopResponse",
+    "RequestBody",
+    "Responder",
+    "ScopeView",
+    "WsgiToAsgi",
+    "complete_environ",
+    "log_failure",
+]

@@ -1,30 +1,28 @@
 """`WsgiToAsgi`: one request from an ASGI server through a WSGI application.
 
-Only this file and `_request.py` await the server's `receive` and `send`.
+Only this file and `cycle.py` await the server's `receive` and `send`.
 """
 
-import logging
+import io
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any
 
 from bridge import _arguments
-from bridge._concurrency.call_thread import Side
+from bridge._concurrency.calls import Dispatcher
 from bridge._stats import ThreadStats
-from bridge._translate.events_to_input import Body, expects_body, is_framed
-from bridge._translate.response_to_events import END, body_event, plain_response
+from bridge._translate.events_to_input import BodyCounter, expects_body, is_framed
+from bridge._translate.response_to_events import body_event
 from bridge._translate.scope_to_environ import scope_to_environ
-from bridge._types import Environ, Receive, Scope, Send, WSGIApp
-from bridge._wsgi_to_asgi.cycle import Request, start, take_next
-from bridge._wsgi_to_asgi.dispatchers import Calls, run_hook
-from bridge._wsgi_to_asgi.refusals import unavailable
-from bridge._wsgi_to_asgi.responder import Exchange
+from bridge._types import Closable, Environ, Receive, Scope, Send, WSGIApp
+from bridge._wsgi_to_asgi.cycle import RequestResponseCycle, start, take_next
+from bridge._wsgi_to_asgi.dispatchers import Dispatchers
+from bridge._wsgi_to_asgi.lifespan import answer_lifespan
+from bridge._wsgi_to_asgi.refusals import deny_websocket, refuse, unavailable
+from bridge._wsgi_to_asgi.responder import Responder, WsgiResponder
 from bridge.errors import ClientDisconnected, ClientProtocolError, ServerProtocolError
 
-_log = logging.getLogger("bridge")
 
-
-class WsgiToAsgi:
+class WsgiToAsgi(Closable):
     """An ASGI 3 application that runs the WSGI application `app` in worker threads.
 
     Options, with what happens at the limit:
@@ -85,17 +83,21 @@ class WsgiToAsgi:
         self._startup = startup
         self._shutdown = shutdown
         self._shutdown_timeout = shutdown_timeout
-        self._calls = Calls(threads, shutdown_timeout, slow_warning)
+        self._dispatchers = Dispatchers(threads, shutdown_timeout, slow_warning)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One connection of an ASGI server (ASGI, "Applications"); raises what the application raises."""
+        """One connection of an ASGI server (ASGI, "Applications").
+
+        Raises what the application raises, `ServerProtocolError` where the server breaks the protocol, and what the
+        server's `send` raises.
+        """
         kind = scope["type"]
         if kind == "http":
             await self._http(scope, receive, send)
         elif kind == "lifespan":
-            await self._calls.here().while_serving(lambda: self._lifespan(scope, receive, send))
+            await self._dispatchers.here().while_serving(lambda: self._lifespan(scope, receive, send))
         elif kind == "websocket":
-            await _deny(scope, receive, send)
+            await deny_websocket(scope, receive, send)
         else:
             raise ServerProtocolError(
                 f"opened a connection of the type {kind!r}",
@@ -104,137 +106,89 @@ class WsgiToAsgi:
             )
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        side = self._calls.here()
-        exchange = None
+        dispatcher = self._dispatchers.here()
+        responder = None
         try:
-            self._admit(side)
+            self._admit(dispatcher)
             environ = scope_to_environ(scope, max_repeats=self._max_repeats)
             if self._single:
                 environ["wsgi.multithread"] = False
-            exchange = self._exchange(side, environ, scope)
-            request = None
+            responder = self._make_responder(dispatcher, environ, scope)
+            cycle = None
             if expects_body(environ):
-                request = await self._receive_body(exchange, environ, receive, send)
+                cycle = await self._receive_body(responder, receive, send)
             else:
-                exchange.set_input(b"")
-            if request is not None or not side.crossing.is_asyncio:
-                await (request or Request(exchange, receive, send, None)).serve()
+                environ["wsgi.input"] = io.BytesIO()
+            if cycle is not None or not dispatcher.loop.is_asyncio:
+                await (cycle or RequestResponseCycle(responder, receive, send, None)).serve()
                 return
-            start(exchange)
+            start(responder)
             try:
-                await exchange.arrival()
-                items = exchange.whole
-                if not exchange.finished or not items:
-                    await Request(exchange, receive, send, None).follow()
+                await responder.changed()
+                whole = responder.whole
+                if whole is None or not responder.finished:
+                    await RequestResponseCycle(responder, receive, send, None).follow()
                     return
-                await send(items[0])
-                await send(body_event(cast(bytes, items[1]) if items[1] is not END else b"", more=False))
+                head, body = whole
+                await send(head)
+                await send(body_event(body, more=False))
             except BaseException:
-                exchange.abandon()
+                responder.abandon()
                 raise
-            side.counters.served += 1
+            dispatcher.counters.served += 1
         except ClientProtocolError as refusal:
-            await _refuse(side, refusal, send)
+            await refuse(dispatcher, refusal, send)
         except BaseException as error:
-            if _count(side, exchange, error):
+            _count(dispatcher, responder, error)
+            if not isinstance(error, ClientDisconnected):
                 raise
         finally:
-            if exchange is not None and exchange.spool is not None and not exchange.begun:
-                exchange.discard_spool()
+            if responder is not None and responder.body is not None and not responder.begun:
+                responder.body.discard(dispatcher)
 
-    def _exchange(self, side: Side, environ: Environ, scope: Scope) -> Exchange:
-        return Exchange(side, self.app, environ, scope)
+    def _make_responder(self, dispatcher: Dispatcher, environ: Environ, scope: Scope) -> Responder:
+        """Return what makes the response. `bridge.django` has another kind for some requests."""
+        return WsgiResponder(dispatcher, self.app, environ, scope)
 
-    async def _receive_body(self, exchange: Exchange, environ: Environ, receive: Receive, send: Send) -> Request | None:
+    async def _receive_body(self, responder: Responder, receive: Receive, send: Send) -> RequestResponseCycle | None:
         """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""
+        environ = responder.environ
         length = environ.get("CONTENT_LENGTH")
         framed = is_framed(environ)
-        body = Body(None if length is None else int(length), self._max_body, framed=framed)
-        data = await take_next(body, receive) if framed else body.take(await receive())
-        if length is not None and body.ended and not body.truncated:
-            exchange.set_input(data)
+        counter = BodyCounter(None if length is None else int(length), self._max_body, framed=framed)
+        data = await take_next(counter, receive) if framed else counter.take(await receive())
+        if length is not None and counter.ended and not counter.truncated:
+            environ["wsgi.input"] = io.BytesIO(data)
             return None
-        request = Request(exchange, receive, send, body)
+        cycle = RequestResponseCycle(responder, receive, send, counter)
         stream = length is not None or self._stream_chunked
-        await request.collect(data, self._collect, stream=stream and not exchange.collects)
-        self._admit(exchange.side)
-        return request
+        await cycle.collect(data, self._collect, stream=stream and not responder.needs_whole_body)
+        self._admit(responder.dispatcher)
+        return cycle
 
-    def _admit(self, side: Side) -> None:
-        if side.threads.surplus >= self._backlog:
+    def _admit(self, dispatcher: Dispatcher) -> None:
+        if dispatcher.pool.over_limit >= self._backlog:
             raise unavailable("when all threads were busy and the backlog was full")
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI Lifespan; the hooks run, and at the end the threads get `shutdown_timeout` seconds to finish."""
-        state = scope.get("state", {})
-        side = self._calls.here()
-        for phase, hook in (("startup", self._startup), ("shutdown", self._shutdown)):
-            await receive()
-            answer = {"type": f"lifespan.{phase}.complete"}
-            try:
-                if phase == "shutdown":
-                    await self._calls.drain(side)
-                    await side.shut_down()
-                if hook is not None:
-                    await run_hook(self._calls.here(), hook, (state,) if _arguments.takes_argument(hook) else ())
-            except Exception as error:
-                _log.exception("the %s hook of the application raised", phase)
-                answer = {"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"}
-            last = phase == "shutdown" or "message" in answer
-            if last:
-                # Before the answer: Hypercorn cancels what is not over then, and takes its worker for failed.
-                await self._calls.drain(self._calls.here())
-            await send(answer)
-            if last:
-                break
+        await answer_lifespan(self._dispatchers, self._startup, self._shutdown, scope, receive, send)
 
     def stats(self) -> ThreadStats:
         """Counts of threads and requests, for this process."""
-        return self._calls.stats()
+        return self._dispatchers.stats()
 
     def close(self) -> None:
         """End the threads, and wait for running requests, `shutdown_timeout` seconds at most; not on their event loop.
 
         A later request starts threads anew.
         """
-        self._calls.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+        self._dispatchers.close()
 
 
-async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
-    """ASGI WebSocket: closing before accepting is a 403; with the denial response extension we can say more."""
-    if (await receive())["type"] != "websocket.connect":
-        return
-    if "websocket.http.response" in (scope.get("extensions") or {}):
-        start, body = plain_response(404, "there is no WebSocket here: this application speaks WSGI")
-        await send({**start, "type": "websocket.http.response.start"})
-        await send({**body, "type": "websocket.http.response.body"})
+def _count(dispatcher: Dispatcher, responder: Responder | None, error: BaseException) -> None:
+    """Count a request that ended with `error`."""
+    by_server = isinstance(error, OSError) and responder is not None and responder.begun and responder.error is None
+    if isinstance(error, ClientDisconnected) or by_server:  # it is the server's send() that raised
+        dispatcher.counters.client_disconnects += 1
     else:
-        await send({"type": "websocket.close", "code": 1000})
-
-
-async def _refuse(side: Side, refusal: ClientProtocolError, send: Send) -> None:
-    side.counters.rejected += 1
-    _log.info("refused a request with %d: %s", refusal.status, refusal)
-    extra = ((b"retry-after", b"1"),) if refusal.status == 503 else ()
-    for event in plain_response(refusal.status, str(refusal), *extra):
-        await send(event)
-
-
-def _count(side: Side, exchange: Exchange | None, error: BaseException) -> bool:
-    """Count a request that ended with `error`; whether that is for the server to see."""
-    if isinstance(error, ClientDisconnected):
-        side.counters.client_disconnects += 1
-        return False
-    if isinstance(error, OSError) and exchange is not None and exchange.begun and exchange.error is None:
-        side.counters.client_disconnects += 1  # it is the server's send() that raised
-    else:
-        side.counters.aborted += 1
-    return True
+        dispatcher.counters.aborted += 1

@@ -2,38 +2,40 @@
 
 import asyncio
 import functools
+import io
 import logging
 from time import monotonic
 from typing import Final
 
 import anyio
 
+from bridge._concurrency.calls import TICK_SECONDS, run_in_thread
 from bridge._concurrency.jobs import PoolClosed
 from bridge._concurrency.loops import spawner
-from bridge._translate.events_to_input import Body
+from bridge._translate.events_to_input import BodyCounter
 from bridge._translate.response_to_events import END, body_event
-from bridge._types import Receive, Send
-from bridge._wsgi_to_asgi.dispatchers import run_in_thread
+from bridge._types import Event, Receive, Send
 from bridge._wsgi_to_asgi.refusals import truncated, unavailable
-from bridge._wsgi_to_asgi.responder import Exchange
+from bridge._wsgi_to_asgi.request_body import RequestBody, SpoolFile
+from bridge._wsgi_to_asgi.responder import Responder, WsgiResponder
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
 # Bytes of a collected body that go to its temporary file at once.
-_SPOOL_STEP: Final = 256 * 1024
-# How long the end of a request waits for the server's receive(), and on trio for its thread, in seconds.
-_GRACE: Final = 1.0
+_SPOOL_STEP_BYTES: Final = 256 * 1024
+# How long the end of a request waits for the server's receive(), and on trio for its thread.
+_END_GRACE_SECONDS: Final = 1.0
 
 _log = logging.getLogger("bridge")
 
 
-class Request:
-    """One such request, from an ASGI server."""
+class RequestResponseCycle:
+    """One such request, from an ASGI server. With `adapter.py` the only one that awaits `receive` and `send`."""
 
-    def __init__(self, exchange: Exchange, receive: Receive, send: Send, body: Body | None) -> None:
-        self._exchange = exchange
+    def __init__(self, responder: Responder, receive: Receive, send: Send, counter: BodyCounter | None) -> None:
+        self._responder = responder
         self._receive = receive
         self._send = send
-        self._body = body
+        self._counter = counter
         self._watcher: asyncio.Task[None] | None = None
         self._started = self._ended = False
 
@@ -44,69 +46,84 @@ class Request:
         into a file above `bound` bytes. Raises `ClientDisconnected` where that breaks off: it cannot be told from a
         whole body.
         """
-        body, exchange = self._body, self._exchange
-        assert body is not None
+        counter, responder = self._counter, self._responder
+        assert counter is not None
         chunks = [data]
         size = len(data)
-        while not body.ended and (not stream or size < bound):
-            data = await take_next(body, self._receive)
+        spooled = None
+        while not counter.ended and (not stream or size < bound):
+            data = await take_next(counter, self._receive)
             chunks.append(data)
             size += len(data)
-            if not stream and size > (bound if exchange.spool is None else _SPOOL_STEP):
+            if not stream and size > (bound if spooled is None else _SPOOL_STEP_BYTES):
+                if spooled is None:
+                    spooled = responder.body = RequestBody(counter, None)
+                    spooled.file = SpoolFile()
+                assert spooled.file is not None
                 try:
-                    await run_in_thread(exchange.side, functools.partial(exchange.start_spool().write, chunks))
+                    await run_in_thread(responder.dispatcher, functools.partial(spooled.file.write, chunks))
                 except PoolClosed as error:
                     raise unavailable(f"when no thread could be had ({error})") from error
                 chunks, size = [], 0
-        if stream and (not body.ended or body.truncated):
-            exchange.set_partial_input(body, chunks)
-        elif stream:
-            exchange.set_input(b"".join(chunks))
-        elif body.truncated:
-            raise ClientDisconnected("the client left before the end of the request body")
+        if stream and (not counter.ended or counter.truncated):
+            assert isinstance(responder, WsgiResponder)
+            responder.body = RequestBody(counter, responder)
+            responder.body.keep(chunks)
+            return
+        if not stream:
+            if counter.truncated:
+                raise ClientDisconnected("the client left before the end of the request body")
+            # Now it has a length, and is no longer in any transfer coding (RFC 9112 7.1.3).
+            responder.environ["CONTENT_LENGTH"] = str(counter.received)
+            responder.environ.pop("HTTP_TRANSFER_ENCODING", None)
+        if spooled is None:
+            responder.environ["wsgi.input"] = io.BytesIO(b"".join(chunks))
         else:
-            exchange.set_unannounced_input(body.received, chunks)
+            spooled.keep(chunks)
 
     async def serve(self) -> None:
         """Have a thread run the application, and follow it. Raises `ClientDisconnected` where the client has left."""
-        if not self._exchange.side.crossing.is_asyncio:
+        if not self._responder.dispatcher.loop.is_asyncio:
             await self._serve_on_trio()
-        elif self._body is not None and self._body.disconnected:
-            start(self._exchange)
+        elif self._counter is not None and self._counter.disconnected:
+            start(self._responder)
             raise ClientDisconnected("the client left before the end of the request body")
         else:
-            start(self._exchange)
+            start(self._responder)
             await self.follow()
 
     async def follow(self) -> None:
-        """Send what the thread tells, pass on what it asks for, and watch the client; on asyncio."""
-        exchange = self._exchange
-        if exchange.slow or exchange.stream is not None or (self._body is not None and not self._body.ended):
+        """Send what is written, pass on what the thread asks for, and watch the client; on asyncio."""
+        responder = self._responder
+        if responder.slow or responder.stream is not None or (self._counter is not None and not self._counter.ended):
             self._start_watcher()
         else:
-            exchange.on_slow = self._start_watcher
+            responder.on_slow = self._start_watcher
         try:
             await self._converse()
         except BaseException:
             # Cancelled by the server, or send() raised: for the thread this is a client that left.
-            exchange.abandon()
+            responder.abandon()
             if self._watcher is not None:
                 self._watcher.cancel()
             raise
-        limit = monotonic() + _GRACE
-        while exchange.stream is not None and not exchange.stream.closed and (left := limit - monotonic()) > 0:
-            await exchange.side.crossing.wait_at_most(left, exchange.arrival())
+        limit = monotonic() + _END_GRACE_SECONDS
+        while responder.stream is not None and not responder.stream.closed and (left := limit - monotonic()) > 0:
+            await responder.dispatcher.loop.wait_at_most(left, responder.changed())
         if self._watcher is not None:
             self._watcher.cancel()
-            await asyncio.wait([self._watcher], timeout=_GRACE)
+            await asyncio.wait([self._watcher], timeout=_END_GRACE_SECONDS)
 
     async def _serve_on_trio(self) -> None:
         failure = None
+        responder, counter = self._responder, self._counter
         ticking, watching = anyio.CancelScope(), anyio.CancelScope()
 
         async def tick() -> None:
             with ticking:
-                await self._exchange.tick_until_finished()
+                while not responder.finished:
+                    await anyio.sleep(TICK_SECONDS)
+                    responder.dispatcher.tick(responder)
 
         async def watch() -> None:
             with watching:
@@ -114,23 +131,23 @@ class Request:
 
         async with anyio.create_task_group() as group:
             # The application may have tasks for this group, so that it is there first.
-            self._exchange.spawn = spawner(group)
+            responder.spawn = spawner(group)
             try:
-                start(self._exchange)
+                start(responder)
                 group.start_soon(tick)
-                if self._body is None or (self._body.ended and not self._body.disconnected):
-                    self._exchange.on_slow = lambda: group.start_soon(watch)
-                elif not self._body.ended:
+                if counter is None or (counter.ended and not counter.disconnected):
+                    responder.on_slow = lambda: group.start_soon(watch)
+                elif not counter.ended:
                     group.start_soon(watch)
                 await self._converse()
-                with anyio.move_on_after(_GRACE):
+                with anyio.move_on_after(_END_GRACE_SECONDS):
                     # An ASGI application further in that the thread is about to start needs this group for it.
-                    while not self._exchange.finished:
-                        await self._exchange.arrival()
+                    while not responder.finished:
+                        await responder.changed()
             except Exception as error:
                 failure = error  # raised outside, so that it does not become a group
             finally:
-                self._exchange.abandon()
+                responder.abandon()
                 # Not the whole group: an ASGI application further in may have a while to end by itself.
                 ticking.cancel()
                 watching.cancel()
@@ -138,35 +155,44 @@ class Request:
             raise failure
 
     async def _converse(self) -> None:
-        exchange = self._exchange
+        responder = self._responder
         while True:
-            if exchange.out:
+            output = responder.output
+            if output is not None and output.items:
                 await self._send_items()
-            elif exchange.done or (self._ended and exchange.stream is not None):
-                if self._ended or not exchange.whole:
+            elif responder.done or (self._ended and responder.stream is not None):
+                if self._ended or responder.whole is None:
                     break
-                exchange.out.extend(exchange.whole)
-            elif exchange.gone:
+                await self._send_whole(*responder.whole)
+            elif responder.abandoned:
                 break
             else:
-                if exchange.stream is not None and exchange.finished:
-                    exchange.stream.start()
+                if responder.stream is not None and responder.finished:
+                    responder.stream.start()
                     self._start_watcher()
-                await exchange.arrival()
+                await responder.changed()
         if self._ended:
-            exchange.side.counters.served += 1
-        elif exchange.gone:
-            exchange.side.counters.client_disconnects += 1
+            responder.dispatcher.counters.served += 1
+        elif responder.abandoned:
+            responder.dispatcher.counters.client_disconnects += 1
         else:
-            self._fail(exchange.error)
+            self._fail(responder.error)
+
+    async def _send_whole(self, head: Event, body: bytes) -> None:
+        self._started = self._ended = True
+        await self._send(head)
+        await self._send(body_event(body, more=False))
+        await self._responder.yield_to_middleware()
 
     async def _send_items(self) -> None:
         """Send what is there, chunks that have piled up as one."""
-        out, send = self._exchange.out, self._send
+        responder, send = self._responder, self._send
+        output = responder.output
+        assert output is not None
         chunks: list[bytes] = []
         path_sent = False
-        while out and not self._ended:
-            item = out.popleft()
+        while output.items and not self._ended:
+            item = output.items.popleft()
             if item is END:
                 self._ended = True
             elif isinstance(item, bytes):
@@ -175,12 +201,12 @@ class Request:
                 self._started = True
                 path_sent = item["type"] == "http.response.pathsend"
                 await send(item)
-        told_size = self._exchange.told_size
+        written = output.written
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if body or (self._ended and not path_sent):
             await send(body_event(body, more=not self._ended))
-        await self._exchange.handed_on()
-        self._exchange.took(told_size)
+        await responder.yield_to_middleware()
+        responder.acknowledge(written)
 
     def _fail(self, error: BaseException | None) -> None:
         """Let the server answer 500, or abort the response that has begun."""
@@ -201,19 +227,15 @@ class Request:
 
     async def _watch(self) -> None:
         """Pass the rest of the body to the thread, then wait for the client to leave."""
-        call, body = self._exchange, self._body
+        counter = self._counter
         try:
-            if body is not None:
-                while not body.ended:
-                    await call.room()
-                    data = await take_next(body, self._receive)
-                    if data:
-                        call.give(data)
-                call.give(b"")
-                if body.disconnected:
+            if counter is not None:
+                if not counter.ended:
+                    await self._feed(counter)
+                if counter.disconnected:
                     self._lose()
                     return
-            over = body is not None and body.final
+            over = counter is not None and counter.final
             while (event := await self._receive())["type"] != "http.disconnect":
                 if over:
                     # ASGI HTTP, "Disconnect": nothing else may come now. Whoever sends it may do so without end.
@@ -221,30 +243,41 @@ class Request:
                     return
                 over = not event.get("more_body", False)
             self._lose()
-        except ClientProtocolError as refusal:
-            call.refuse(refusal)
-            call.give(b"")
         except Exception:
             _log.exception("the server's receive() raised; taking the client for gone")
             self._lose()
 
+    async def _feed(self, counter: BodyCounter) -> None:
+        """Pass the rest of the body to the thread."""
+        body = self._responder.body
+        assert body is not None
+        try:
+            while not counter.ended:
+                await body.wait_for_room()
+                data = await take_next(counter, self._receive)
+                if data:
+                    body.feed(data)
+            body.feed(b"")
+        except ClientProtocolError as refusal:
+            body.refuse(refusal)
+
     def _lose(self) -> None:
         """The client has left; after the end of the response that is no matter of the application's."""
         if not self._ended:
-            self._exchange.abandon()
+            self._responder.abandon()
 
 
-async def take_next(body: Body, receive: Receive) -> bytes:
+async def take_next(counter: BodyCounter, receive: Receive) -> bytes:
     """The next bytes; the last ones once their end has come: Hypercorn 0.18 ends a connection that is ahead of it."""
-    data = body.take(await receive())
-    while body.whole and not body.ended:
-        body.take(await receive())
+    data = counter.take(await receive())
+    while counter.whole and not counter.ended:
+        counter.take(await receive())
     return data
 
 
-def start(exchange: Exchange) -> None:
-    """Have a thread run the application. Raises `ClientProtocolError` (503) where none can be had."""
+def start(responder: Responder) -> None:
+    """Have the response made. Raises `ClientProtocolError` (503) where no thread can be had."""
     try:
-        exchange.start()
+        responder.start()
     except RuntimeError as error:
         raise unavailable(f"when no thread could be had ({error})") from error

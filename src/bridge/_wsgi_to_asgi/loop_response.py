@@ -1,61 +1,96 @@
-"""What a request does on its event loop without a thread: the rest of a response, or all of one."""
+"""Responses that are made on the event loop of their request, without a thread: the rest of one, or all of it."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from bridge._concurrency import interop
-from bridge._concurrency.call_thread import ITEM, Side
-from bridge._concurrency.jobs import lender
-from bridge._concurrency.loops import LoopGone
-from bridge._concurrency.on_demand_thread import Lease
-from bridge._translate.response_to_events import Items, Response
-from bridge._wsgi_to_asgi.dispatchers import FunctionCall
-from bridge._wsgi_to_asgi.loop_body import LoopBody
+from bridge._concurrency.byte_queue import ByteQueue
+from bridge._concurrency.calls import FunctionCall, OuterCall
+from bridge._concurrency.jobs import request_executor
+from bridge._concurrency.loops import LoopClosed, aclose
+from bridge._concurrency.on_demand_thread import OnDemandThread
+from bridge._translate.response_to_events import Items, WsgiResponse
+
+# How long the head of a response waits for the first chunk.
+_HEAD_DELAY_SECONDS: Final = 0.05
 
 _log = logging.getLogger("bridge")
 
-# How long the head of a response waits for the first chunk, in seconds.
-_SOON: Final = 0.05
+
+class ClosableIterator(Iterator[bytes], Protocol):
+    """An iterator whose `close()` ends what it takes its chunks from."""
+
+    def close(self) -> None: ...
 
 
-class Taker(Protocol):
-    """Who sends what is made."""
+class AsyncBody:
+    """An iterable of bytestrings (PEP 3333) made of an async one.
 
-    side: Side
-    out: Any
-    told_size: int
-    gone: bool
+    `WsgiToAsgi` on asyncio takes `chunks` and iterates on the loop that the request came from, with no thread; whoever
+    else gets it iterates as over any other, and the thread waits for the loop: `iterate` makes that iterator of
+    `chunks`. `on_close` is called by `close()`. `between` is called in the thread that leaves, and in one that is taken
+    for thread-sensitive work afterwards.
+    """
+
+    def __init__(
+        self,
+        chunks: Callable[[], AsyncIterable[bytes]],
+        iterate: Callable[[Callable[[], AsyncIterable[bytes]]], ClosableIterator],
+        on_close: Callable[[], object],
+        between: Callable[[], object],
+    ) -> None:
+        self.chunks = chunks
+        self.between = between
+        self._iterate = iterate
+        self._on_close = on_close
+        self._iterator: ClosableIterator | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._iterator is None:
+            self._iterator = self._iterate(self.chunks)
+        return self._iterator
+
+    def close(self) -> None:
+        """PEP 3333, Specification Details: end the iteration if it goes on, and let go of what belongs to it."""
+        try:
+            if self._iterator is not None:
+                self._iterator.close()
+        finally:
+            self._on_close()
+
+
+class StreamOwner(OuterCall, Protocol):
+    """Whose response it is."""
+
+    output: ByteQueue | None
 
     def fail(self, error: BaseException) -> None:
         """The application raised `error`."""
 
     def wake(self) -> None:
-        """There is something in `out`, or all is made."""
-
-    @property
-    def stalled(self) -> bool:
-        """Whether more than a bound of what was told has not been sent yet."""
-        ...
+        """Wake the task that sends."""
 
 
-class LoopWork:
-    """A task that makes a response, a bounded number of bytes ahead of what `taker` has sent.
+class LoopResponse:
+    """A task that makes a response, a bounded number of bytes ahead of what has been sent of it.
 
-    It runs in `context`, which nothing else does; the taker sends from a task of its own, so that what the application
+    It runs in `context`, which nothing else does; `owner` sends from a task of its own, so that what the application
     sets there is not seen by the connection's next request. Thread-sensitive work takes a thread when it comes, in
     which `enter` is called first. The owner of the context may make this in a thread; it is used on the loop.
     """
 
-    def __init__(self, taker: Taker, response: Response, context: Context, enter: Callable[[], object]) -> None:
-        self.taker = taker
+    def __init__(
+        self, owner: StreamOwner, response: WsgiResponse, context: Context, enter: Callable[[], object]
+    ) -> None:
+        self.owner = owner
         self.response = response
         self.context = context
-        self.lease = Lease(taker.side.spare, enter)
-        self.lease.call = taker
+        self.thread = OnDemandThread(owner.dispatcher.spare, enter)
+        self.thread.call = owner
         self.done = self.closed = False
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -72,8 +107,10 @@ class LoopWork:
         """Start the task, if that has not been done."""
         if self._task is not None or self.done:
             return
+        if self.owner.output is None:
+            self.owner.output = ByteQueue()
         self._task = task = asyncio.get_running_loop().create_task(self._run(), context=self.context)
-        self.taker.side.streams.add(self)  # a loop holds its tasks weakly
+        self.owner.dispatcher.streams.add(self)  # a loop holds its tasks weakly
         task.add_done_callback(self._finish)
 
     def abandon(self) -> None:
@@ -84,97 +121,103 @@ class LoopWork:
             self.done = True
             self.close()
 
-    def took(self) -> None:
-        """Something was sent."""
+    def acknowledged(self) -> None:
+        """Something was sent: look again whether there is room."""
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
-    def arrived(self) -> None:
-        """On the loop, when all is over."""
+    def run_on_loop(self) -> None:
+        """All is over."""
         self.closed = True
-        self.taker.wake()
+        self.owner.wake()
 
     async def _run(self) -> None:
-        interop.rehome(self.context)
-        lender.set(self.lease)
+        interop.restore_context(self.context)
+        request_executor.set(self.thread)
         interop.serve_sensitive(inherits=True)
         await self.work()
 
     async def send(self, chunks: AsyncIterable[bytes]) -> None:
-        """Tell the whole body."""
+        """Write the whole body."""
         if not self.response.bodyless:
             iterator = aiter(chunks)
             # Clients wait for the head of a feed that has nothing to say yet; but one that fails at once is an error.
-            flush = asyncio.get_running_loop().call_later(_SOON, self._flush)
+            flush = asyncio.get_running_loop().call_later(_HEAD_DELAY_SECONDS, self._flush_head)
             try:
                 async for chunk in iterator:
-                    await self._tell(self.response.chunk(chunk), len(chunk))
+                    await self._write(self.response.chunk(chunk), len(chunk))
                     if self.response.full:
                         return
             finally:
                 flush.cancel()
-                aclose = getattr(iterator, "aclose", None)
-                if aclose is not None:
-                    await aclose()
-        await self._tell(self.response.end(), 0)
+                await aclose(iterator)
+        await self._write(self.response.end(), 0)
 
-    def _flush(self) -> None:
-        self.taker.out.extend(self.response.flush())
-        self.taker.wake()
+    def _flush_head(self) -> None:
+        self._output.items.extend(self.response.flush())
+        self.owner.wake()
 
-    async def _tell(self, items: Items, size: int) -> None:
+    async def _write(self, items: Items, size: int) -> None:
         if not items:
             return
-        taker = self.taker
-        taker.told_size += size + ITEM
-        taker.out.extend(items)
-        taker.wake()
-        while taker.stalled:
+        output = self._output
+        output.put(items, size)
+        self.owner.wake()
+        while output.full:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
+    @property
+    def _output(self) -> ByteQueue:
+        assert self.owner.output is not None  # since `start`
+        return self.owner.output
+
     def _finish(self, task: asyncio.Task[None]) -> None:
         # Not at the end of the task itself: one that is cancelled before its first step has none.
-        self.taker.side.streams.discard(self)
+        self.owner.dispatcher.streams.discard(self)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is not None and not self.taker.gone:
-            self.taker.fail(error)
+        if error is not None and not self.owner.abandoned:
+            self.owner.fail(error)
         self.done = True
-        self.taker.wake()
+        self.owner.wake()
         self.close()
 
     def close(self) -> None:
         """Have `end` called: in the thread that has done the thread-sensitive work, if there was any."""
-        side = self.taker.side
-        if self.lease.end(lambda: self.context.run(self.end_here)):
+        dispatcher = self.owner.dispatcher
+        if self.thread.end(lambda: self.context.run(self.end_here)):
             return
         try:
-            side.submit(self.context.run(FunctionCall, side, self.end_here))
+            dispatcher.submit(self.context.run(FunctionCall, dispatcher, self.end_here))
         except RuntimeError:  # the threads are being stopped
-            interop.run_elsewhere(lambda: self.context.run(self.end_here))
+            interop.run_in_fallback_thread(lambda: self.context.run(self.end_here))
 
     def end_here(self) -> None:
         """Call `end`, and tell the loop."""
         try:
-            interop.rehome(self.context)
+            interop.restore_context(self.context)
             self.end()
         except BaseException:
             _log.exception("closing a response raised")
         finally:
-            with suppress(LoopGone):
-                self.taker.side.crossing.post(self)
+            with suppress(LoopClosed):
+                self.owner.dispatcher.loop.post(self)
 
 
-class LoopStream(LoopWork):
+class LoopStream(LoopResponse):
     """The rest of a response whose thread has left: iterates over `body`, and calls `on_end` after all."""
 
-    def __init__(self, taker: Taker, response: Response, context: Context, body: LoopBody, on_end: Callable[[], None]):
-        super().__init__(taker, response, context, body.between)
+    def __init__(
+        self, owner: StreamOwner, response: WsgiResponse, context: Context, body: AsyncBody, on_end: Callable[[], None]
+    ) -> None:
+        super().__init__(owner, response, context, body.between)
         self._body = body
         self._on_end = on_end
 
     async def work(self) -> None:
+        """Send the body."""
         await self.send(self._body.chunks())
 
     def end(self) -> None:
+        """Close the body."""
         self._on_end()

@@ -1,6 +1,13 @@
-"""Refusals of requests that came at a bad time, or not whole."""
+"""Refusals: of requests that came at a bad time or not whole, and of WebSockets."""
 
+import logging
+
+from bridge._concurrency.calls import Dispatcher
+from bridge._translate.response_to_events import text_events
+from bridge._types import Receive, Scope, Send
 from bridge.errors import ClientDisconnected, ClientProtocolError
+
+_log = logging.getLogger("bridge")
 
 
 def unavailable(when: str) -> ClientProtocolError:
@@ -17,3 +24,24 @@ def truncated(error: ClientDisconnected) -> ClientProtocolError:
     )
     refusal.__cause__ = error
     return refusal
+
+
+async def refuse(dispatcher: Dispatcher, refusal: ClientProtocolError, send: Send) -> None:
+    """Answer a request with `refusal`, and count it."""
+    dispatcher.counters.rejected += 1
+    _log.info("refused a request with %d: %s", refusal.status, refusal)
+    extra = ((b"retry-after", b"1"),) if refusal.status == 503 else ()
+    for event in text_events(refusal.status, str(refusal), *extra):
+        await send(event)
+
+
+async def deny_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI WebSocket: closing before accepting is a 403; with the denial response extension we can say more."""
+    if (await receive())["type"] != "websocket.connect":
+        return
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        start, body = text_events(404, "there is no WebSocket here: this application speaks WSGI")
+        await send({**start, "type": "websocket.http.response.start"})
+        await send({**body, "type": "websocket.http.response.body"})
+    else:
+        await send({"type": "websocket.close", "code": 1000})

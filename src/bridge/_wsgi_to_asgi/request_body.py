@@ -1,16 +1,22 @@
-"""A request body that is too large for memory: a temporary file, written in worker threads."""
+"""What has come of a request body that was not there at once: in memory, in a file, or still coming."""
 
 import io
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
-from bridge._translate.events_to_input import file_input
+from bridge._concurrency.calls import Call, Dispatcher, FunctionCall, PeerGone
+from bridge._translate.events_to_input import BodyCounter, file_input, stream_input
+from bridge.errors import ClientDisconnected, ClientProtocolError
 
 
-class Spool:
-    """A temporary file that can be closed at any time, also while a thread writes to it."""
+class SpoolFile:
+    """A temporary file that can be closed at any time, also while a thread writes to it.
+
+    `tempfile.SpooledTemporaryFile` cannot: a request whose client leaves is closed on the loop, or in another thread.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -18,7 +24,7 @@ class Spool:
         self._input: io.BufferedReader | None = None
         self._closed = False
 
-    def write(self, chunks: list[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes]) -> None:
         """Append the chunks; in a worker thread. Raises `OSError` where the disk is full, say."""
         with self._lock:
             if self._closed:
@@ -28,7 +34,7 @@ class Spool:
             self._file.writelines(chunks)
 
     def rewind(self) -> io.BufferedReader:
-        """What has been written, as a `wsgi.input`."""
+        """Return what has been written as a `wsgi.input`."""
         assert self._file is not None
         self._file.seek(0)
         # Not the file itself: it is buffered as well, but reads lines otherwise than `io.BytesIO`.
@@ -44,3 +50,96 @@ class Spool:
                 # What could not be written to a full disk is not wanted any more.
                 with suppress(OSError):
                     opened.close()
+
+
+class RequestBody:
+    """The body of one request, from the loop that receives it to the thread that reads it.
+
+    Before a thread is submitted the loop alone uses it: `keep` and `file`. From then on the loop only feeds, and the
+    thread has the rest. `refusal` is set by the loop before the end is fed, so that a thread which has read the end
+    sees it. `counter` is the loop's; of it the thread reads what is final once the end has been read.
+
+    `call` is that of the thread; None where the whole body is there before anything runs.
+    """
+
+    __slots__ = ("_call", "_ended", "_kept", "counter", "file", "refusal")
+
+    def __init__(self, counter: BodyCounter, call: Call | None) -> None:
+        self.counter = counter
+        self.refusal: ClientProtocolError | None = None
+        self.file: SpoolFile | None = None
+        self._call = call
+        self._kept: list[bytes] = []
+        # Nothing more will be fed.
+        self._ended = False
+
+    # -- on the loop
+
+    def keep(self, chunks: list[bytes]) -> None:
+        """Keep the last chunks that came before a thread is submitted."""
+        self._kept = chunks[::-1]
+        self._ended = self.counter.ended
+
+    def feed(self, data: bytes) -> None:
+        """Hand on what came later; empty at the end."""
+        assert self._call is not None
+        self._call.feed(data)
+
+    async def wait_for_room(self) -> None:
+        """Wait until there is room for more."""
+        assert self._call is not None
+        await self._call.wait_for_room()
+
+    def refuse(self, refusal: ClientProtocolError) -> None:
+        """Have reading raise `refusal` from here on."""
+        self.refusal = refusal
+        self.feed(b"")
+
+    def discard(self, dispatcher: Dispatcher) -> None:
+        """Remove the file of a request that no thread has come to."""
+        if self.file is not None:
+            try:
+                dispatcher.submit(FunctionCall(dispatcher, self.file.close))
+            except RuntimeError:
+                self.file.close()
+
+    # -- in the thread
+
+    def open(self) -> BinaryIO:
+        """Return the body as a `wsgi.input`. Raises `OSError` where it cannot be written to its file."""
+        if self.file is None:
+            return stream_input(self.read_chunk)
+        self.file.write(self._kept[::-1])
+        return self.file.rewind()
+
+    def read_chunk(self) -> bytes:
+        """Return the next chunk, empty at the end.
+
+        Raises `ClientDisconnected` where the body broke off, and the refusal where there is one.
+        """
+        call = self._call
+        assert call is not None
+        if call.finished:
+            raise ClientDisconnected("the request is over")
+        while self._kept:
+            if data := self._kept.pop():
+                return data
+        if not self._ended:
+            try:
+                data = call.read()
+            except PeerGone:
+                raise ClientDisconnected("the client left before the end of the request body") from None
+            if data:
+                return data
+            self._ended = True
+        if self.refusal is not None:
+            raise self.refusal
+        counter = self.counter
+        if counter.truncated:
+            raise ClientDisconnected(f"the request body broke off after {counter.received} of {counter.length} bytes")
+        return b""
+
+    def close(self) -> None:
+        """Remove the file, if there is one."""
+        if self.file is not None:
+            self.file.close()

@@ -1,88 +1,282 @@
-"""One request to a WSGI application, as the event loop sees it that the request came from."""
+"""One call of a WSGI application: calls it, takes what it yields, closes it (PEP 3333)."""
 
-import io
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import Any, Protocol
 
-from bridge._translate.events_to_input import Body, stream_input
-from bridge._wsgi_to_asgi.dispatchers import FunctionCall
-from bridge._wsgi_to_asgi.exchange_thread import ExchangeThread
-from bridge._wsgi_to_asgi.request_body import Spool
-from bridge.errors import ClientProtocolError
+from bridge._concurrency.byte_queue import ByteQueue
+from bridge._concurrency.calls import Call, Dispatcher, PeerGone
+from bridge._concurrency.loops import Spawn
+from bridge._translate.response_to_events import State, WsgiResponse
+from bridge._types import Environ, Event, Scope, WSGIApp
+from bridge._wsgi_to_asgi.file_wrapper import FileWrapper
+from bridge._wsgi_to_asgi.loop_response import AsyncBody, LoopResponse, LoopStream
+from bridge._wsgi_to_asgi.request_body import RequestBody
+from bridge._wsgi_to_asgi.scope_view import ScopeView
+from bridge.errors import ApplicationProtocolError, ClientDisconnected, ClientProtocolError
+
+_log = logging.getLogger("bridge")
 
 
-class Exchange(ExchangeThread):
-    """One call of a WSGI application."""
+class Responder(Protocol):
+    """What makes the response to one request, as the task sees it that sends it to the server.
 
-    # -- before the call
+    `WsgiResponder` does so in a worker thread, and Django's loop responder in a task on the loop.
+    """
 
-    def set_input(self, data: bytes) -> None:
-        """All of the body."""
-        self._environ["wsgi.input"] = io.BytesIO(data)
-
-    def set_partial_input(self, body: Body, chunks: list[bytes]) -> None:
-        """The body as far as it has been received; what is missing comes through `give`."""
-        self._body = body
-        self._over = body.ended
-        self._received = chunks[::-1]
-        self._environ["wsgi.input"] = stream_input(self._pull)
-
-    def set_unannounced_input(self, length: int, chunks: list[bytes]) -> None:
-        """All of a body of `length` bytes without Content-Length; `chunks` is what is not in the spool."""
-        # Now it has one, and is no longer in any transfer coding (RFC 9112 7.1.3).
-        self._environ["CONTENT_LENGTH"] = str(length)
-        self._environ.pop("HTTP_TRANSFER_ENCODING", None)
-        if self.spool is None:
-            self.set_input(b"".join(chunks))
-        else:
-            self._received = chunks
-
-    def refuse(self, refusal: ClientProtocolError) -> None:
-        """Reading the body has to raise `refusal` from here on."""
-        self._refusal = refusal
-
-    def start_spool(self) -> Spool:
-        """The file for a body that is too large for memory."""
-        if self.spool is None:
-            self.spool = Spool()
-        return self.spool
-
-    def discard_spool(self) -> None:
-        """Remove the file of a call that no thread has come to."""
-        assert self.spool is not None
-        try:
-            self.side.submit(FunctionCall(self.side, self.spool.close))
-        except RuntimeError:
-            self.spool.close()
+    dispatcher: Dispatcher
+    environ: Environ
+    # A body that was not there at once.
+    body: RequestBody | None
+    # All of the request body has to be there before `start`.
+    needs_whole_body: bool
+    # The head event and the body of a response that is known as a whole, which then is all of it.
+    whole: tuple[Event, bytes] | None
+    # The items of any other response, as they come; None before the first.
+    output: ByteQueue | None
+    # A response that the loop makes.
+    stream: LoopResponse | None
+    error: BaseException | None
+    # No thread and no task will add to `output`, apart from those of `stream`.
+    finished: bool
+    # Nobody waits for the response any more.
+    abandoned: bool
+    # Something has come to the request, which cleans up by itself.
+    begun: bool
+    slow: bool
+    on_slow: Callable[[], object] | None
+    spawn: Spawn | None
 
     @property
     def done(self) -> bool:
-        """Whether nothing more will be told."""
-        return self.finished and (self.stream is None or self.stream.done)
+        """Whether nothing more will be written."""
+        ...
 
-    def arrived(self) -> None:
-        """On the loop: something came from the thread."""
-        if self.gone and self.finished and self.stream is not None:
-            self.stream.abandon()  # the client left before the thread did
-        super().arrived()
+    def start(self) -> None:
+        """Have the response made. Raises `RuntimeError` where no thread can be had."""
 
     def abandon(self) -> None:
-        """Nobody listens any more."""
-        # First: its thread may finish meanwhile, and what is looked at before that would then have been too early.
-        super().abandon()
-        if self.stream is not None and self.finished:
-            self.gone = self.gone or not self.stream.done
-            self.stream.abandon()
+        """Give the request up: stop what makes the response."""
 
-    def took(self, told_size: int) -> None:
-        """All that was told until `told_size` had this value has been sent."""
-        super().took(told_size)
-        if self.stream is not None:
-            self.stream.took()
+    def changed(self) -> Awaitable[None]:
+        """Wait for any change; only the task that sends the response does."""
+        ...
 
-    @property
-    def begun(self) -> bool:
-        """Whether the thread has come to it, and so cleans up itself."""
-        return self._begun
+    def acknowledge(self, written: int) -> None:
+        """All that was written until `output.written` had this value has been sent."""
+
+    async def yield_to_middleware(self) -> None:
+        """Let middleware hand on what it has been sent, where its own thread or task is needed for that."""
+
+
+class WsgiResponder(Call):
+    """One call of a WSGI application, in a worker thread.
+
+    `whole` and `stream` are set in the thread before `finished`, and looked at by the loop after it.
+    """
+
+    needs_whole_body = False
+    body: RequestBody | None = None
+    whole: tuple[Event, bytes] | None = None
+    stream: LoopResponse | None = None
+    begun = False
+
+    def __init__(self, dispatcher: Dispatcher, app: WSGIApp, environ: Environ, scope: Scope) -> None:
+        super().__init__(dispatcher)
+        self.environ = environ
+        self._app = app
+        self._scope = scope
+        self._response = WsgiResponse(head_only=environ["REQUEST_METHOD"] == "HEAD", write=self._write)
+        complete_environ(environ, scope, self._client_disconnected)
+
+    # -- on the loop
 
     def start(self) -> None:
         """Have a thread run the application. Raises `RuntimeError` where none can be had."""
-        self.side.submit(self)
+        self.dispatcher.submit(self)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will be written."""
+        return self.finished and (self.stream is None or self.stream.done)
+
+    def run_on_loop(self) -> None:
+        """Something came from the thread."""
+        if self.abandoned and self.finished and self.stream is not None:
+            self.stream.abandon()  # the client left before the thread did
+        super().run_on_loop()
+
+    def abandon(self) -> None:
+        """Give the request up: stop the stream and wake the task."""
+        # First: its thread may finish meanwhile, and what is looked at before that would then have been too early.
+        super().abandon()
+        if self.stream is not None and self.finished:
+            self.abandoned = self.abandoned or not self.stream.done
+            self.stream.abandon()
+
+    def acknowledge(self, written: int) -> None:
+        """All that was written until `output.written` had this value has been sent."""
+        super().acknowledge(written)
+        if self.stream is not None:
+            self.stream.acknowledged()
+
+    def fail(self, error: BaseException) -> None:
+        """The application raised `error` after the thread had left."""
+        self.error = error
+        self._log(error)
+
+    # -- in the thread
+
+    def work(self) -> Generator[None] | None:
+        """PEP 3333, "The Server/Gateway Side"."""
+        self.begun = True
+        body = self.body
+        if body is not None and body.counter.disconnected:
+            self.abandoned = True  # the application may still see that, but nobody waits for what it says
+        iterable: Any = None
+        try:
+            if body is not None:
+                self.environ["wsgi.input"] = body.open()
+            iterable = self._app(self.environ, self._response.start_response)
+            if body is not None and body.refusal is not None and self._response.state is State.HELD:
+                # A framework has made an error page of it; the refusal says more.
+                _close(iterable)
+                raise body.refusal
+            kind = type(iterable)
+            if kind is AsyncBody and self._response.state is State.HELD and self.dispatcher.loop.is_asyncio:
+                self._leave_to_loop(iterable)
+                return None
+            if (kind is not list and kind is not tuple) or self._response.state is not State.HELD:
+                steps = self._iterate(iterable)
+                next(steps)
+                return steps
+            whole = self._response.whole(iterable)
+            if not self.abandoned:
+                self.whole = whole
+        except BaseException as error:
+            self._log(error)
+            self.clean_up()
+            raise
+        self.clean_up()
+        return None
+
+    def _leave_to_loop(self, body: AsyncBody) -> None:
+        """The thread leaves; the body is made on the loop."""
+        assert self._context is not None
+
+        def end() -> None:
+            try:
+                body.close()
+            finally:
+                self.clean_up()
+
+        try:
+            body.between()
+        except BaseException:
+            body.close()
+            raise
+        self.stream = LoopStream(self, self._response, self._context, body, end)
+
+    def _iterate(self, iterable: Iterable[bytes]) -> Generator[None]:
+        try:
+            try:
+                yield  # from here on the iterable is closed, also if it is never asked for anything
+                yield from self._chunks_of(iterable)
+            finally:
+                # PEP 3333, Specification Details: close() must be called, however the request ended.
+                _close(iterable)
+        except BaseException as error:
+            if not (self.abandoned and isinstance(error, (GeneratorExit, PeerGone))):
+                self._log(error)
+            raise
+        finally:
+            self.clean_up()
+
+    def _chunks_of(self, iterable: Iterable[bytes]) -> Generator[None]:
+        response = self._response
+        extensions = self._scope.get("extensions") or ()
+        if (
+            isinstance(iterable, FileWrapper)
+            and "http.response.pathsend" in extensions
+            and (file := iterable.whole_file())
+        ):
+            items = response.file(*file)
+            if items is not None:
+                self.write(items, 0)
+                yield
+                self.flush()  # the server opens the file before it is closed here
+                return
+        for chunk in iterable:
+            items = response.chunk(chunk)
+            if items:
+                self.write(items, len(chunk))
+                yield
+            if response.full:
+                return
+        items = response.end()
+        if items:
+            self.write(items, 0)
+
+    def _write(self, data: bytes) -> None:
+        """PEP 3333, "The write() Callable"."""
+        try:
+            items = self._response.chunk(data)
+            if items:
+                self.write(items, len(data))
+                self.drain()
+            if self._response.overrun:
+                raise ApplicationProtocolError(
+                    "called write()",
+                    state="after as many bytes as its Content-Length says",
+                    expected="no more",
+                    clause="PEP 3333, Handling the Content-Length Header",
+                )
+        except PeerGone:
+            raise ClientDisconnected("the client left before the response was written") from None
+
+    def _client_disconnected(self) -> bool:
+        """`environ["bridge.client_disconnected"]()`: whether the client is known to have left."""
+        return self.abandoned or (self.body is not None and self.body.counter.disconnected)
+
+    def clean_up(self) -> None:
+        """Let go of what the call held."""
+        if self._response.overrun:
+            _log.error("%s sent more than its Content-Length; the surplus was cut", described(self._scope))
+        if self.body is not None:
+            self.body.close()
+        # They refer back to this call; freed now, they need not be found by the garbage collector.
+        del self.environ
+        self._response.forget_write()
+
+    def _log(self, error: BaseException) -> None:
+        log_failure(self._scope, error, excused=self._client_disconnected())
+
+
+def complete_environ(environ: Environ, scope: Scope, client_disconnected: Callable[[], bool]) -> None:
+    """Add to `environ` what belongs to the process and to this request's responder."""
+    environ["wsgi.errors"] = sys.stderr
+    environ["wsgi.file_wrapper"] = FileWrapper
+    environ["asgi.scope"] = ScopeView(scope)
+    environ["bridge.state"] = scope.get("state")
+    environ["bridge.client_disconnected"] = client_disconnected
+
+
+def described(scope: Scope) -> str:
+    """Return the request, for log lines."""
+    return f"the application, asked for {scope['method']} {scope['path']!r:.200},"
+
+
+def log_failure(scope: Scope, error: BaseException, *, excused: bool) -> None:
+    """Log what the application raised: as an error, unless it is `excused` by a client that had left or was refused."""
+    if excused or isinstance(error, (ClientDisconnected, ClientProtocolError)):
+        _log.info("%s raised after its client had left or was refused", described(scope), exc_info=error)
+    else:
+        _log.error("%s raised", described(scope), exc_info=error)
+
+
+def _close(iterable: object) -> None:
+    """Call `close()` where there is one."""
+    close = getattr(iterable, "close", None)
+    if close is not None:
+        close()

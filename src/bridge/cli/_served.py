@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any
 
-from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.cli._load import find
 from bridge.cli._servers import KEY
 from bridge.interfaces import as_asgi, as_wsgi, asgi_side

@@ -12,15 +12,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from bridge import _arguments
-from bridge._asgi_to_wsgi.portal import Portal
-from bridge._concurrency.call_thread import Side
+from bridge._asgi_to_wsgi import Portal
+from bridge._concurrency.calls import Dispatcher
 from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
-from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
-from bridge._wsgi_to_asgi.responder import Exchange
+from bridge._wsgi_to_asgi import Responder, WsgiToAsgi
 from bridge.django import _settings
 from bridge.django._handler import Handler
 from bridge.django._isolation import isolated
-from bridge.django._loop_handler import LoopExchange, LoopHandler
+from bridge.django._loop_handler import LoopHandler, LoopResponder
 from bridge.django._request import take_chunked
 
 Hook = Callable[..., Any]
@@ -116,11 +115,11 @@ class AsgiApplication(WsgiToAsgi):
         else:
             await super().__call__(scope, receive, send)
 
-    def _exchange(self, side: Side, environ: Environ, scope: Scope) -> Exchange:
+    def _make_responder(self, dispatcher: Dispatcher, environ: Environ, scope: Scope) -> Responder:
         # Django's async code needs asyncio.
-        if side.crossing.is_asyncio and self._loop_handler.takes(environ):
-            return LoopExchange(side, self._loop_handler, environ, scope)
-        return super()._exchange(side, environ, scope)
+        if dispatcher.loop.is_asyncio and self._loop_handler.takes(environ):
+            return LoopResponder(dispatcher, self._loop_handler, environ, scope)
+        return super()._make_responder(dispatcher, environ, scope)
 
 
 class WsgiApplication:

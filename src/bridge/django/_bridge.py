@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 from asgiref.sync import async_to_sync
 from django.http import HttpRequest
 
-from bridge._asgi_to_wsgi.portal import Portal
+from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.jobs import current
 from bridge._servers.connection import Connection
 
@@ -38,7 +38,7 @@ class Bridge:
             pass
         else:
             raise RuntimeError("request.bridge.call_async() was called in async code; await the function instead")
-        if self.interface == "asgi" and current.host is None:
+        if self.interface == "asgi" and current.thread is None:
             return async_to_sync(function)(*args, **kwargs)  # a thread of asgiref's, which knows the server's loop
         result: _R = self._portal.call(self.environ, function, *args, **kwargs)
         return result
@@ -46,4 +46,4 @@ class Bridge:
     def client_disconnected(self) -> bool:
         """Whether the client is known to have left; does not wait. For sync code that takes long."""
         asked = self.environ.get("bridge.client_disconnected")
-        return self.cancelled or bool(asked() if asked is not None else Connection(self.environ).left())
+        return self.cancelled or bool(asked() if asked is not None else Connection(self.environ).has_left())

@@ -15,10 +15,10 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from bridge._asgi_to_wsgi.portal import Portal
+from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.pool import at_end
 from bridge._types import Environ, StartResponse
-from bridge._wsgi_to_asgi.loop_body import LoopBody
+from bridge._wsgi_to_asgi import AsyncBody
 from bridge.django import _hops, _signals
 from bridge.django._isolation import find_caches, keep_caches, leave_caches
 from bridge.django._request import Request
@@ -52,7 +52,7 @@ class Handler(WSGIHandler):
         """One request (PEP 3333); returns the iterable of the body."""
         find_caches()
         set_script_prefix(get_script_name(environ))
-        found = self.portal.be_found()
+        found = self.portal.install()
         try:
             response = self._respond(environ)
         except BaseException as error:
@@ -65,7 +65,7 @@ class Handler(WSGIHandler):
         finally:
             keep_caches()
             if found:
-                self.portal.no_longer()
+                self.portal.uninstall()
         try:
             start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
             return self._body(response, environ)
@@ -91,7 +91,9 @@ class Handler(WSGIHandler):
         if environ["REQUEST_METHOD"] == "HEAD":
             return Nothing(response.close)  # a stream may have no end, and servers iterate over it to drop it
         if response.is_async:
-            return LoopBody(self.portal, environ, lambda: async_parts(response), response.close, _between)
+            return AsyncBody(
+                lambda: async_parts(response), partial(self.portal.iterate, environ), response.close, _between
+            )
         if isinstance(response, FileResponse):
             return _file(response, environ)
         return response

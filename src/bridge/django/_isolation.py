@@ -16,7 +16,7 @@ from django.core.cache import caches
 from django.http.response import HttpResponseBase
 
 from bridge._types import Environ, StartResponse
-from bridge._wsgi_to_asgi.loop_body import LoopBody
+from bridge._wsgi_to_asgi import AsyncBody
 from bridge.django._streams import Nothing
 
 
@@ -87,7 +87,7 @@ def isolated(
     context = copy_context()
     body: Any = context.run(handler, environ, start_response)
     # A server may know its own file wrapper by its type.
-    return _Body(context, body) if isinstance(body, HttpResponseBase | LoopBody | Nothing) else body
+    return _Body(context, body) if isinstance(body, HttpResponseBase | AsyncBody | Nothing) else body
 
 
 class _Body:

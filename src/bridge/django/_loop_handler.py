@@ -1,8 +1,9 @@
 """Django's own async chain, on the event loop of an ASGI server; a thread is taken only where something needs one."""
 
 import threading
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any, NoReturn
+from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
@@ -13,13 +14,14 @@ from django.db import close_old_connections, reset_queries
 from django.http import FileResponse
 from django.urls import set_script_prefix
 
-from bridge._asgi_to_wsgi.portal import Portal
-from bridge._concurrency.call_thread import Side
-from bridge._translate.response_to_events import Items
-from bridge._types import Environ, Scope
-from bridge._wsgi_to_asgi.dispatchers import run_in_thread
-from bridge._wsgi_to_asgi.loop_response import LoopWork
-from bridge._wsgi_to_asgi.responder import Exchange
+from bridge._asgi_to_wsgi import Portal
+from bridge._concurrency.byte_queue import ByteQueue
+from bridge._concurrency.calls import Dispatcher, run_in_thread
+from bridge._concurrency.jobs import JobThread
+from bridge._concurrency.loops import Spawn
+from bridge._translate.response_to_events import WsgiResponse
+from bridge._types import Environ, Event, Scope
+from bridge._wsgi_to_asgi import LoopResponse, RequestBody, complete_environ, log_failure
 from bridge.django import _modes, _streams
 from bridge.django._handler import BLOCK, headers
 from bridge.django._isolation import LoopCaches, keep_caches_in
@@ -63,66 +65,123 @@ class LoopHandler(BaseHandler):
                 self.loaded = True
 
 
-class LoopExchange(Exchange):
-    """One request that has no thread of its own."""
+class LoopResponder:
+    """One request that has no thread of its own: a `Responder` whose response is made by a task on the loop.
 
-    collects = True
+    Everything here is set and looked at on the loop, but for what `_Chain.end` lets go of in a thread.
+    """
 
-    def __init__(self, side: Side, handler: LoopHandler, environ: Environ, scope: Scope) -> None:
-        super().__init__(side, _no_app, environ, scope)
+    needs_whole_body = True
+    body: RequestBody | None = None
+    whole: tuple[Event, bytes] | None = None
+    output: ByteQueue | None = None
+    error: BaseException | None = None
+    finished = abandoned = begun = slow = False
+    on_slow: Callable[[], object] | None = None
+    spawn: Spawn | None = None
+    thread: JobThread | None = None
+    stream: LoopResponse | None = None
+    _waiter: Awaitable[None] | None = None
+
+    def __init__(self, dispatcher: Dispatcher, handler: LoopHandler, environ: Environ, scope: Scope) -> None:
+        self.dispatcher = dispatcher
+        self.environ = environ
+        self.response = WsgiResponse(head_only=environ["REQUEST_METHOD"] == "HEAD", write=_no_write)
         self._handler = handler
+        self._scope = scope
+        complete_environ(environ, scope, self._client_disconnected)
 
     def start(self) -> None:
         """Start the task that makes the response."""
-        self._begun = True
+        self.begun = True
         self.stream = _Chain(self, self._handler)
         self.stream.start()
-        self.side.look_after(self)
+        self.dispatcher.watch(self)
 
     def abandon(self) -> None:
-        """Nobody listens any more."""
+        """Give the request up: stop the task, and wake the one that sends."""
         if self.stream is not None:
-            self.gone = self.gone or not self.stream.done
+            self.abandoned = self.abandoned or not self.stream.done
             self.stream.abandon()
             self.wake()
 
-    def answer(self, response: Any) -> Items:
-        """Begin the response; the items of it where it is known as a whole."""
-        self._response.start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
-        return () if response.streaming else self._response.whole([response.content])
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will be written."""
+        return self.finished and (self.stream is None or self.stream.done)
 
-    def finish(self, items: Items) -> None:
-        """There will be no more than `items` and what was told."""
+    def changed(self) -> Awaitable[None]:
+        """Wait for any change; only the task that sends the response does."""
+        self._waiter = waiter = self.dispatcher.loop.waiter()
+        return waiter
+
+    def wake(self) -> None:
+        """Have the task that sends the response look again."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self.dispatcher.loop.wake(waiter)
+
+    def acknowledge(self, written: int) -> None:
+        """All that was written until `output.written` had this value has been sent."""
+        assert self.output is not None
+        self.output.acknowledge(written)
+        if self.stream is not None:
+            self.stream.acknowledged()
+
+    async def yield_to_middleware(self) -> None:
+        """Nothing here is halted until middleware has had its turn: the task runs beside it."""
+
+    def fail(self, error: BaseException) -> None:
+        """The chain of middleware and view raised `error`."""
+        self.error = error
+        log_failure(self._scope, error, excused=self.abandoned)
+
+    def answer(self, response: Any) -> tuple[Event, bytes] | None:
+        """Begin the response; return it where it is known as a whole."""
+        self.response.start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
+        return None if response.streaming else self.response.whole([response.content])
+
+    def finish(self, whole: tuple[Event, bytes] | None) -> None:
+        """There will be no more than `whole` and what was written."""
         if not self.finished:
-            self.whole = items
+            self.whole = whole
             self.finished = True
-            self.side.calls.pop(self, None)
+            self.dispatcher.forget(self)
             self.wake()
 
-    @property
-    def environ(self) -> Environ:
-        """The environ, for the request."""
-        return self._environ
+    def open_body(self) -> None:
+        """Make the spooled body the input; in a thread."""
+        if self.body is not None:
+            self.environ["wsgi.input"] = self.body.open()
+
+    def clean_up(self) -> None:
+        """Let go of what the request held."""
+        if self.body is not None:
+            self.body.close()
+        # They refer back to this; freed now, they need not be found by the garbage collector.
+        del self.environ
+
+    def _client_disconnected(self) -> bool:
+        return self.abandoned
 
 
-class _Chain(LoopWork):
+class _Chain(LoopResponse):
     """Middleware, view and response of one request."""
 
-    taker: LoopExchange
-
-    def __init__(self, exchange: LoopExchange, handler: LoopHandler) -> None:
-        super().__init__(exchange, exchange._response, copy_context(), _enter)
+    def __init__(self, responder: LoopResponder, handler: LoopHandler) -> None:
+        super().__init__(responder, responder.response, copy_context(), _enter)
+        self._responder = responder
         self._handler = handler
         self._made: Any = None
         self._caches: list[Any] | None = None
 
     async def work(self) -> None:
-        exchange, handler = self.taker, self._handler
+        responder, handler = self._responder, self._handler
         if not handler.loaded:
-            await run_in_thread(exchange.side, handler.load)
-        if exchange.spool is not None:
-            await run_in_thread(exchange.side, exchange.open_spool)
-        environ = exchange.environ
+            await run_in_thread(responder.dispatcher, handler.load)
+        if responder.body is not None:
+            await run_in_thread(responder.dispatcher, responder.open_body)
+        environ = responder.environ
         self._caches = handler.caches.find()
         set_script_prefix(get_script_name(environ))
         if not only_django_listens(signals.request_started):
@@ -136,9 +195,9 @@ class _Chain(LoopWork):
             raise
         self._made = response
         response._handler_class = type(handler)
-        items = exchange.answer(response)
-        if items:
-            exchange.finish(items)
+        whole = responder.answer(response)
+        if whole is not None:
+            responder.finish(whole)
             return
         if isinstance(response, FileResponse):
             response.block_size = max(response.block_size, BLOCK)
@@ -153,17 +212,17 @@ class _Chain(LoopWork):
         finally:
             if self._caches is not None:
                 keep_caches_in(self._caches)
-            self.taker.clean_up()
+            self._responder.clean_up()
 
     def close(self) -> None:
         """As ever; but what took no thread so far needs none for its end."""
-        self.taker.finish(())
+        self._responder.finish(None)
         made = self._made
         quick = only_django_listens(signals.request_finished) if made is None else closes_at_once(made)
-        if self.lease.taken or self.taker.spool is not None or not quick:
+        if self.thread.taken or self._responder.body is not None or not quick:
             super().close()
         else:
-            self.lease.end(self.end_here)
+            self.thread.end(self.end_here)
             self.context.run(self.end_here)
 
 
@@ -173,5 +232,5 @@ def _enter() -> None:
     close_old_connections()
 
 
-def _no_app(_environ: Environ, _start_response: object) -> NoReturn:
-    raise AssertionError("a request on the loop has no WSGI application")
+def _no_write(_data: bytes) -> object:
+    raise AssertionError("Django's handlers write nothing")

@@ -8,7 +8,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from bridge._asgi_to_wsgi.portal import Portal
+from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.jobs import current
 from bridge.django import _hops, _settings, _streams
 from bridge.django._bridge import Bridge
@@ -43,12 +43,12 @@ class BridgeMiddleware:
         if self._async:
             return self._acall(request, bridge)
         hops = _hops.begin(_crossed(request)) if self._timing else None
-        found = self._portal.be_found()
+        found = self._portal.install()
         try:
             response: HttpResponseBase = self._get_response(request)
         finally:
             if found:
-                self._portal.no_longer()
+                self._portal.uninstall()
         return self._finish(request, response, bridge, hops)
 
     async def _acall(self, request: HttpRequest, bridge: Bridge) -> HttpResponseBase:
@@ -96,4 +96,4 @@ def _is_for_a_loop(request: HttpRequest) -> bool:
 
 def _crossed(request: HttpRequest) -> int:
     """The hops to the thread that this is, and back: of a pool, or of asgiref's under Django's ASGI handler."""
-    return 2 if current.host is not None or _is_for_a_loop(request) else 0
+    return 2 if current.thread is not None or _is_for_a_loop(request) else 0

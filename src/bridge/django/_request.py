@@ -8,10 +8,10 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.utils.functional import cached_property
 
-from bridge._asgi_to_wsgi.portal import Portal
+from bridge._asgi_to_wsgi import Portal
 from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._types import Environ, Scope
-from bridge._wsgi_to_asgi.scope_view import ScopeView
+from bridge._wsgi_to_asgi import ScopeView
 from bridge.django._bridge import Bridge
 from bridge.errors import ClientDisconnected
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 from django.http.response import HttpResponseBase
 
-from bridge._asgi_to_wsgi.portal import Portal
+from bridge._asgi_to_wsgi import Portal
 from bridge._types import Environ
 from bridge.django import _hops
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from bridge._asgi_to_wsgi.adapter import AsgiToWsgi
-from bridge._translate.events_to_response import plain_response as plain_items
-from bridge._translate.response_to_events import plain_response as plain_events
+from bridge._asgi_to_wsgi import AsgiToWsgi
+from bridge._translate.events_to_response import text_response as plain_items
+from bridge._translate.response_to_events import text_events as plain_events
 from bridge._translate.urls import native_path, split_path
 from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
-from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.interfaces import Interface, TwoSided, asgi_side, interface_of, wsgi_side
 from bridge.mounts._lifespans import MountedLifespans
 from bridge.mounts._prefixes import Prefixes, checked

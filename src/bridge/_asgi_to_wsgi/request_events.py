@@ -1,0 +1,120 @@
+"""The request body on its way from the server's thread, which reads it, to the task, which receives it as events."""
+
+import enum
+import logging
+from collections import deque
+from typing import Final
+
+from bridge._servers.connection import Connection
+from bridge._translate.input_to_events import DISCONNECT, EMPTY, BodyEvents
+from bridge._types import Event
+
+# Bytes of the request body that are read at once.
+STEP_BYTES: Final = 64 * 1024
+# How many events may go along with one that was asked for, if that takes no waiting.
+_EVENTS_AHEAD: Final = 4
+
+_log = logging.getLogger("bridge")
+
+
+class Reading(enum.Enum):
+    """What the thread has to do for the task.
+
+    | state | becomes | set by |
+    |---|---|---|
+    | IDLE | WANTED: the task waits for an event | the loop |
+    | WANTED | IDLE: an event was fed | the thread |
+    | WANTED | AWAITING_CLIENT: there was nothing to read | the thread |
+    | AWAITING_CLIENT | WANTED: there may be something now | the thread |
+
+    One side at a time may change it: the loop in IDLE, the thread in the others.
+    """
+
+    IDLE = "nothing is wanted"
+    WANTED = "an event is wanted"
+    AWAITING_CLIENT = "an event is wanted, and the client has to be waited for"
+
+
+class RequestEvents:
+    """The events of one request body, read in the server's thread when the task asks for them.
+
+    The thread appends to `_events` and then posts; the task sees that there is none, says so in `reading`, notifies the
+    thread and waits. `complete` is set by the thread before it posts the last event; `received_all` is the task's own.
+    """
+
+    __slots__ = ("_body", "_connection", "_empty", "_events", "complete", "disconnected", "reading", "received_all")
+
+    def __init__(self, body: BodyEvents, connection: Connection) -> None:
+        self.reading = Reading.IDLE
+        self._empty = body.left == 0
+        # Nothing more will be fed.
+        self.complete = self._empty
+        # The body broke off.
+        self.disconnected = False
+        self._body = body
+        self._connection = connection
+        self._events: deque[Event] | None = None
+        # The task has received the last event: only `http.disconnect` can follow.
+        self.received_all = False
+
+    # -- in the server's thread
+
+    def read_ahead(self) -> bool:
+        """Feed the next event if it is known to be there, so that nobody has to wait for it."""
+        body = self._body
+        if self.complete or body.left == 0 or not self._connection.at_hand(body.size(STEP_BYTES)):
+            return False
+        return self._read()
+
+    def serve(self) -> bool:
+        """Feed what the task waits for, and what can go along with it; False where the client has to be waited for."""
+        if not self._read():
+            self.reading = Reading.AWAITING_CLIENT
+            return False
+        self.reading = Reading.IDLE
+        # What is there already can go along: the loop is woken once for all of it.
+        for _ in range(_EVENTS_AHEAD):
+            if not self.read_ahead():
+                break
+        return True
+
+    def _read(self) -> bool:
+        body = self._body
+        try:
+            data = self._connection.read(body.size(STEP_BYTES))
+        except Exception as error:
+            _log.info("reading the request body failed", exc_info=error)
+            data = b""
+            body.left = body.left or 1  # a body that ends by itself has not ended so
+        if data is None:
+            return False
+        event = body.event(data)
+        if event is DISCONNECT:
+            _log.info("the request body broke off")
+            self.disconnected = True
+        if self._events is None:
+            self._events = deque()
+        self._events.append(event)
+        self.complete = not event.get("more_body", False)
+        return True
+
+    # -- on the loop
+
+    def take(self) -> Event | None:
+        """Return the next event that was fed, None where there is none."""
+        if self._empty and not self.received_all:
+            self.received_all = True
+            return dict(EMPTY)
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        self.received_all = not event.get("more_body", False)
+        return dict(event) if event is DISCONNECT else event
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is an event that the thread has yet to read; says so to it, which then is to be notified."""
+        if self.complete or self.reading is not Reading.IDLE:
+            return False
+        self.reading = Reading.WANTED
+        return True

@@ -1,0 +1,44 @@
+"""What one side of a hand-over has written and the other has not dealt with yet, counted in bytes."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+# Bytes that may be in flight before the writer has to wait; as in uvicorn's flow control and asyncio's transports.
+HIGH_WATER_BYTES: Final = 64 * 1024
+# What an item counts beside its bytes, so that very small ones are bounded as well.
+ITEM_OVERHEAD_BYTES: Final = 64
+
+
+class ByteQueue:
+    """Items on their way from one writer to one reader, in different threads. It waits for nothing itself.
+
+    `written` belongs to the writer and `acknowledged` to the reader: each is changed by its own side only, and both
+    only grow. The writer counts before it hands the items over. So what the reader finds is never more than what was
+    counted, and what it acknowledges never more than what was written.
+    """
+
+    __slots__ = ("acknowledged", "items", "written")
+
+    def __init__(self) -> None:
+        self.items: deque[Any] = deque()
+        self.written = self.acknowledged = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether more than `HIGH_WATER_BYTES` are in flight, so that the writer has to wait."""
+        return self.written - self.acknowledged > HIGH_WATER_BYTES
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether anything that was written has not been dealt with yet."""
+        return self.written != self.acknowledged
+
+    def put(self, items: Sequence[object], size: int) -> None:
+        """Hand over `items`, of `size` bytes together; the writer's side."""
+        self.written += size + ITEM_OVERHEAD_BYTES
+        self.items.extend(items)
+
+    def acknowledge(self, written: int) -> None:
+        """All that was put until `written` had this value has been dealt with; the reader's side."""
+        self.acknowledged = written
