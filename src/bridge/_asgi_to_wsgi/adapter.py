@@ -18,8 +18,8 @@ from bridge._concurrency.private_loop import LoopFactory
 from bridge._servers.connection import complete
 from bridge._stats import LoopStats
 from bridge._translate.environ_to_scope import environ_to_scope
-from bridge._translate.events_to_response import END, EarlyHint, File, Head, plain_response
-from bridge._translate.input_to_events import Body, body_length
+from bridge._translate.events_to_response import END, EarlyHint, File, Head, text_response
+from bridge._translate.input_to_events import BodyEvents, body_length
 from bridge._types import ASGIApp, Environ, Scope, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
@@ -88,11 +88,11 @@ class AsgiToWsgi:
             )
         try:
             scope = environ_to_scope(complete(environ), outer=_outer_scope(environ))
-            body = Body(body_length(environ))
+            body = BodyEvents(body_length(environ))
         except ClientProtocolError as refusal:
             side.counters.rejected += 1
             _log.info("refused a request with %d: %s", refusal.status, refusal)
-            head, text = plain_response(refusal.status, str(refusal))
+            head, text = text_response(refusal.status, str(refusal))
             start_response(*head)
             return [text]
         state = dict(scope.get("state") or ())

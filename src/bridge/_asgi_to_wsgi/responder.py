@@ -11,8 +11,8 @@ from bridge._asgi_to_wsgi.task_thread import Side
 from bridge._concurrency.call_thread import Gone
 from bridge._concurrency.loops import Spawn
 from bridge._servers.connection import Connection
-from bridge._translate.events_to_response import SENT, Response
-from bridge._translate.input_to_events import DISCONNECT, EMPTY, Body
+from bridge._translate.events_to_response import SENT, AsgiResponse
+from bridge._translate.input_to_events import DISCONNECT, EMPTY, BodyEvents
 from bridge._types import ASGIApp, Environ, Event, Scope
 from bridge.errors import ClientDisconnected
 
@@ -30,13 +30,15 @@ class Conversation(Task):
     # The connection ends with a reset if the process is killed.
     _guarded = False
 
-    def __init__(self, side: Side, spawn: Spawn, app: ASGIApp, environ: Environ, scope: Scope, body: Body) -> None:
+    def __init__(
+        self, side: Side, spawn: Spawn, app: ASGIApp, environ: Environ, scope: Scope, body: BodyEvents
+    ) -> None:
         super().__init__(side, spawn, Connection(environ))
         self._app = app
         self._scope = scope
         self._body = body
         self._empty = body.left == 0
-        self.response = Response(head_only=scope["method"] == "HEAD", extensions=scope["extensions"])
+        self.response = AsgiResponse(head_only=scope["method"] == "HEAD", extensions=scope["extensions"])
 
     # -- in the server's thread
 

@@ -38,7 +38,7 @@ def body_length(environ: Environ) -> int | None:
     return None if environ.get("wsgi.input_terminated") else 0
 
 
-class Body:
+class BodyEvents:
     """The request body of one request as a sequence of events; `left` bytes are still to be read (None: until the
     end).
     """

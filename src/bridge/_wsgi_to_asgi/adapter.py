@@ -11,12 +11,13 @@ from typing import Any, Self, cast
 from bridge import _arguments
 from bridge._concurrency.call_thread import Side
 from bridge._stats import ThreadStats
-from bridge._translate.events_to_input import Body, expects_body, is_framed
-from bridge._translate.response_to_events import END, body_event, plain_response
+from bridge._translate.events_to_input import BodyCounter, expects_body, is_framed
+from bridge._translate.response_to_events import END, body_event, text_events
 from bridge._translate.scope_to_environ import scope_to_environ
 from bridge._types import Environ, Receive, Scope, Send, WSGIApp
 from bridge._wsgi_to_asgi.cycle import Request, start, take_next
-from bridge._wsgi_to_asgi.dispatchers import Calls, run_hook
+from bridge._wsgi_to_asgi.dispatchers import Calls, run_in_thread
+from bridge._wsgi_to_asgi.lifespan import answer_lifespan
 from bridge._wsgi_to_asgi.refusals import unavailable
 from bridge._wsgi_to_asgi.responder import Exchange
 from bridge.errors import ClientDisconnected, ClientProtocolError, ServerProtocolError
@@ -149,7 +150,7 @@ class WsgiToAsgi:
         """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""
         length = environ.get("CONTENT_LENGTH")
         framed = is_framed(environ)
-        body = Body(None if length is None else int(length), self._max_body, framed=framed)
+        body = BodyCounter(None if length is None else int(length), self._max_body, framed=framed)
         data = await take_next(body, receive) if framed else body.take(await receive())
         if length is not None and body.ended and not body.truncated:
             exchange.set_input(data)
@@ -166,27 +167,22 @@ class WsgiToAsgi:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI Lifespan; the hooks run, and at the end the threads get `shutdown_timeout` seconds to finish."""
-        state = scope.get("state", {})
         side = self._calls.here()
-        for phase, hook in (("startup", self._startup), ("shutdown", self._shutdown)):
-            await receive()
-            answer = {"type": f"lifespan.{phase}.complete"}
-            try:
-                if phase == "shutdown":
-                    await self._calls.drain(side)
-                    await side.shut_down()
-                if hook is not None:
-                    await run_hook(self._calls.here(), hook, (state,) if _arguments.takes_argument(hook) else ())
-            except Exception as error:
-                _log.exception("the %s hook of the application raised", phase)
-                answer = {"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"}
-            last = phase == "shutdown" or "message" in answer
-            if last:
-                # Before the answer: Hypercorn cancels what is not over then, and takes its worker for failed.
-                await self._calls.drain(self._calls.here())
-            await send(answer)
-            if last:
-                break
+
+        async def stop() -> None:
+            await self._calls.drain(side)
+            await side.shut_down()
+
+        await answer_lifespan(
+            scope,
+            receive,
+            send,
+            startup=self._startup,
+            shutdown=self._shutdown,
+            in_thread=lambda function: run_in_thread(self._calls.here(), function),
+            stop=stop,
+            end=lambda: self._calls.drain(self._calls.here()),
+        )
 
     def stats(self) -> ThreadStats:
         """Counts of threads and requests, for this process."""
@@ -213,7 +209,7 @@ async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
     if (await receive())["type"] != "websocket.connect":
         return
     if "websocket.http.response" in (scope.get("extensions") or {}):
-        start, body = plain_response(404, "there is no WebSocket here: this application speaks WSGI")
+        start, body = text_events(404, "there is no WebSocket here: this application speaks WSGI")
         await send({**start, "type": "websocket.http.response.start"})
         await send({**body, "type": "websocket.http.response.body"})
     else:
@@ -224,7 +220,7 @@ async def _refuse(side: Side, refusal: ClientProtocolError, send: Send) -> None:
     side.counters.rejected += 1
     _log.info("refused a request with %d: %s", refusal.status, refusal)
     extra = ((b"retry-after", b"1"),) if refusal.status == 503 else ()
-    for event in plain_response(refusal.status, str(refusal), *extra):
+    for event in text_events(refusal.status, str(refusal), *extra):
         await send(event)
 
 

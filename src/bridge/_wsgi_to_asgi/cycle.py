@@ -10,7 +10,7 @@ import anyio
 
 from bridge._concurrency.jobs import PoolClosed
 from bridge._concurrency.loops import spawner
-from bridge._translate.events_to_input import Body
+from bridge._translate.events_to_input import BodyCounter
 from bridge._translate.response_to_events import END, body_event
 from bridge._types import Receive, Send
 from bridge._wsgi_to_asgi.dispatchers import run_in_thread
@@ -29,7 +29,7 @@ _log = logging.getLogger("bridge")
 class Request:
     """One such request, from an ASGI server."""
 
-    def __init__(self, exchange: Exchange, receive: Receive, send: Send, body: Body | None) -> None:
+    def __init__(self, exchange: Exchange, receive: Receive, send: Send, body: BodyCounter | None) -> None:
         self._exchange = exchange
         self._receive = receive
         self._send = send
@@ -234,7 +234,7 @@ class Request:
             self._exchange.abandon()
 
 
-async def take_next(body: Body, receive: Receive) -> bytes:
+async def take_next(body: BodyCounter, receive: Receive) -> bytes:
     """The next bytes; the last ones once their end has come: Hypercorn 0.18 ends a connection that is ahead of it."""
     data = body.take(await receive())
     while body.whole and not body.ended:

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -202,14 +202,3 @@ async def run_in_thread(side: Side, function: Callable[[], Any]) -> Any:
     if call.error is not None:
         raise call.error
     return call.result
-
-
-async def run_hook(side: Side, hook: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """Run a hook of the user's: an async one on the loop, another in a worker thread."""
-    results = hook(*arguments) if asyncio.iscoroutinefunction(hook) else None
-    if results is not None:
-        await results
-        return
-    outcome = await run_in_thread(side, lambda: hook(*arguments))
-    if isinstance(outcome, Coroutine):
-        await outcome

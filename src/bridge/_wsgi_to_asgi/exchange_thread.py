@@ -7,8 +7,8 @@ from typing import Any
 
 from bridge._concurrency.call_thread import Gone, Side
 from bridge._concurrency.calls import Call
-from bridge._translate.events_to_input import Body
-from bridge._translate.response_to_events import HELD, Items, Response
+from bridge._translate.events_to_input import BodyCounter
+from bridge._translate.response_to_events import END, HELD, Items, WsgiResponse
 from bridge._types import Environ, Scope, WSGIApp
 from bridge._wsgi_to_asgi.file_wrapper import FileWrapper
 from bridge._wsgi_to_asgi.loop_body import LoopBody
@@ -30,7 +30,7 @@ class ExchangeThread(Call):
     # A body that the loop makes, once the thread has left.
     stream: LoopWork | None = None
     spool: Spool | None = None
-    _body: Body | None = None
+    _body: BodyCounter | None = None
     _received: list[bytes] | None = None
     _over = False
     _begun = False
@@ -41,7 +41,7 @@ class ExchangeThread(Call):
         self._app = app
         self._environ = environ
         self._scope = scope
-        self._response = Response(head_only=environ["REQUEST_METHOD"] == "HEAD", write=self._write)
+        self._response = WsgiResponse(head_only=environ["REQUEST_METHOD"] == "HEAD", write=self._write)
         environ["wsgi.errors"] = sys.stderr
         environ["wsgi.file_wrapper"] = FileWrapper
         environ["asgi.scope"] = ScopeView(scope)
@@ -74,8 +74,8 @@ class ExchangeThread(Call):
                 steps = self._iterate(iterable)
                 next(steps)
                 return steps
-            items = self._response.whole(iterable)
-            self.whole = () if self.gone else items
+            head, body = self._response.whole(iterable)
+            self.whole = () if self.gone else (head, body, END) if body else (head, END)
         except BaseException as error:
             self._log(error)
             self.clean_up()

@@ -12,7 +12,7 @@ from bridge._concurrency.call_thread import ITEM, Side
 from bridge._concurrency.jobs import lender
 from bridge._concurrency.loops import LoopGone
 from bridge._concurrency.on_demand_thread import Lease
-from bridge._translate.response_to_events import Items, Response
+from bridge._translate.response_to_events import Items, WsgiResponse
 from bridge._wsgi_to_asgi.dispatchers import FunctionCall
 from bridge._wsgi_to_asgi.loop_body import LoopBody
 
@@ -50,7 +50,7 @@ class LoopWork:
     which `enter` is called first. The owner of the context may make this in a thread; it is used on the loop.
     """
 
-    def __init__(self, taker: Taker, response: Response, context: Context, enter: Callable[[], object]) -> None:
+    def __init__(self, taker: Taker, response: WsgiResponse, context: Context, enter: Callable[[], object]) -> None:
         self.taker = taker
         self.response = response
         self.context = context
@@ -168,7 +168,9 @@ class LoopWork:
 class LoopStream(LoopWork):
     """The rest of a response whose thread has left: iterates over `body`, and calls `on_end` after all."""
 
-    def __init__(self, taker: Taker, response: Response, context: Context, body: LoopBody, on_end: Callable[[], None]):
+    def __init__(
+        self, taker: Taker, response: WsgiResponse, context: Context, body: LoopBody, on_end: Callable[[], None]
+    ):
         super().__init__(taker, response, context, body.between)
         self._body = body
         self._on_end = on_end

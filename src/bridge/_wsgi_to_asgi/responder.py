@@ -2,7 +2,7 @@
 
 import io
 
-from bridge._translate.events_to_input import Body, stream_input
+from bridge._translate.events_to_input import BodyCounter, stream_input
 from bridge._wsgi_to_asgi.dispatchers import FunctionCall
 from bridge._wsgi_to_asgi.exchange_thread import ExchangeThread
 from bridge._wsgi_to_asgi.request_body import Spool
@@ -18,7 +18,7 @@ class Exchange(ExchangeThread):
         """All of the body."""
         self._environ["wsgi.input"] = io.BytesIO(data)
 
-    def set_partial_input(self, body: Body, chunks: list[bytes]) -> None:
+    def set_partial_input(self, body: BodyCounter, chunks: list[bytes]) -> None:
         """The body as far as it has been received; what is missing comes through `give`."""
         self._body = body
         self._over = body.ended

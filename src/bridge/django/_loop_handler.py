@@ -15,7 +15,7 @@ from django.urls import set_script_prefix
 
 from bridge._asgi_to_wsgi.portal import Portal
 from bridge._concurrency.call_thread import Side
-from bridge._translate.response_to_events import Items
+from bridge._translate.response_to_events import END, Items
 from bridge._types import Environ, Scope
 from bridge._wsgi_to_asgi.dispatchers import run_in_thread
 from bridge._wsgi_to_asgi.loop_response import LoopWork
@@ -89,7 +89,10 @@ class LoopExchange(Exchange):
     def answer(self, response: Any) -> Items:
         """Begin the response; the items of it where it is known as a whole."""
         self._response.start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
-        return () if response.streaming else self._response.whole([response.content])
+        if response.streaming:
+            return ()
+        head, body = self._response.whole([response.content])
+        return (head, body, END) if body else (head, END)
 
     def finish(self, items: Items) -> None:
         """There will be no more than `items` and what was told."""
