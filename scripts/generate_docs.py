@@ -41,16 +41,16 @@ class Machine(NamedTuple):
 
 
 def _wsgi_sin() -> object:
-    return response_to_events.Response(head_only=False, write=print).chunk(b"a")
+    return response_to_events.WsgiResponse(head_only=False, write=print).chunk(b"a")
 
 
 def _asgi_sin() -> object:
     event = {"type": "http.response.body", "body": b"a"}
-    return events_to_response.Response(head_only=False, extensions={}).feed(event)
+    return events_to_response.AsgiResponse(head_only=False, extensions={}).feed(event)
 
 
 def _lifespan_sin() -> None:
-    lifespan.Lifespan().answer({"type": "lifespan.shutdown.complete"})
+    lifespan.LifespanOrder().answer({"type": "lifespan.shutdown.complete"})
 
 
 MACHINES = (

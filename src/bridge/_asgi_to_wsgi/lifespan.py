@@ -1,23 +1,21 @@
 """Runs the lifespan of an ASGI application on a loop, for servers that have none to run (ASGI Lifespan)."""
 
-import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
+import anyio
+
 from bridge._concurrency.loops import LoopHandle, Spawn
-from bridge._translate.lifespan import RUNNING, STARTING, STOPPED, Lifespan
-from bridge._types import ASGIApp, Event
-from bridge.errors import ApplicationProtocolError, LifespanFailed
+from bridge._lifespan_client import LifespanClient, lifespan_scope
+from bridge._translate.lifespan import FAILED, STARTING
+from bridge._types import ASGIApp
+from bridge.errors import LifespanFailed
 
-_STARTUP: Final = {"type": "lifespan.startup"}
-
-# How long the application may take to end once it is cancelled, in seconds.
-_CANCEL_GRACE: Final = 1.0
-
-_ENDED_FROM_OUTSIDE: Final = (asyncio.CancelledError, GeneratorExit)
+# How long the application may take to end once it is cancelled.
+_CANCEL_SECONDS: Final = 1.0
 
 _log = logging.getLogger("bridge")
 
@@ -35,14 +33,10 @@ class LifespanRun:
         self._loop = loop
         self._spawn = spawn
         self._demanded = demanded
-        self._order = Lifespan()
-        self._received = False
-        self._asked = False
-        self._shutdown: Awaitable[None] | None = None
+        self._client: LifespanClient | None = None
         self._started = threading.Event()
         self._late: LifespanFailed | None = None
         self._cancel: Callable[[], object] | None = None
-        self._over: Any = None
 
     def start(self, timeout: float) -> None:
         """Start it if nobody has, and wait until the application is ready; from a thread, by any number at once.
@@ -53,7 +47,7 @@ class LifespanRun:
         if not self._started.wait(timeout):
             self._late = LifespanFailed(f"the application's startup has not been completed within {timeout} seconds")
             self._loop.post(self)
-            self._started.wait(_CANCEL_GRACE)
+            self._started.wait(_CANCEL_SECONDS)
             self.failure = self.failure or self._late
         if self.failure is not None:
             # Raised in several threads: each needs an exception, and traceback, of its own.
@@ -61,14 +55,16 @@ class LifespanRun:
 
     def run_on_loop(self) -> None:
         """On the loop: start the task; or cancel it, if the startup has taken too long."""
-        if self._over is None:
-            self._over = self._loop.waiter()
+        client = self._client
+        if client is None:
+            self._client = client = LifespanClient(self._app, lifespan_scope(self.state), on_started=self._settle)
             if self._spawn is not None:
-                self._cancel = self._spawn(self._run, Context())
+                self._cancel = self._spawn(client.run, Context())
+                self._end_unsupported()
             else:
-                self._ended(RuntimeError("the server runs no lifespan within which it could last"))
+                self._go_without(RuntimeError("the server runs no lifespan within which it could last"))
                 self._started.set()
-        elif self._late is not None and self.failure is None and self._order.state is STARTING:
+        elif self._late is not None and self.failure is None and client.state is STARTING:
             self.failure = self._late
             _log.error("%s; it is cancelled", self.failure)
             if self._cancel is not None:
@@ -76,65 +72,51 @@ class LifespanRun:
 
     async def stop(self, timeout: float) -> None:
         """Ask the application to shut down, and wait `timeout` seconds at most; on the loop."""
-        if self._cancel is None:
+        client = self._client
+        if client is None or client.ended.is_set():
             return
-        self._asked = True
-        if self._shutdown is not None:
-            self._loop.wake(self._shutdown)
-        await self._loop.wait_at_most(timeout, self._over)
-        if self._cancel is not None:
-            _log.error("the application's shutdown has not been completed within %.1f seconds", timeout)
+        if self.failure is None:
+            client.ask_shutdown()
+            with anyio.move_on_after(timeout):
+                await client.ended.wait()
+        if not client.ended.is_set():
+            if self.failure is None:
+                _log.error("the application's shutdown has not been completed within %.1f seconds", timeout)
+            await self._end()
+        if self.failure is None and client.state is FAILED:
+            _log.error("%s", client.failure)
+
+    async def _end(self) -> None:
+        """Cancel the task, and wait for its end, for a while."""
+        if self._client is not None and self._cancel is not None:
             self._cancel()
-            self._over = self._loop.waiter()
-            await self._loop.wait_at_most(_CANCEL_GRACE, self._over)
-        if self._order.failure is not None:
-            _log.error("%s", self._order.failure)
+            with anyio.move_on_after(_CANCEL_SECONDS):
+                await self._client.ended.wait()
 
-    async def _run(self) -> None:
-        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
-        try:
-            await self._app(scope, self._receive, self._send)
-        except BaseException as error:
-            self._ended(error)
+    def _settle(self) -> None:
+        """The startup is over: is the application ready?"""
+        client = self._client
+        assert client is not None
+        if self.failure is not None:
+            pass  # it was cancelled for being late
+        elif client.unsupported:
+            self._go_without(client.error)
+            self._end_unsupported()
         else:
-            self._ended(None)
-        self._cancel = None
+            self.failure = client.failure
         self._started.set()
-        self._loop.wake(self._over)
 
-    def _ended(self, error: BaseException | None) -> None:
-        """The application has returned or raised: what does that say?"""
-        state = self._order.state
-        if state is STARTING:
-            if self.failure is not None:
-                pass  # it was cancelled for being late
-            elif self._demanded or isinstance(error, _ENDED_FROM_OUTSIDE):
-                self.failure = LifespanFailed("the application ended its lifespan before its startup was complete")
-                self.failure.__cause__ = error
-            elif error is not None:
-                # ASGI Lifespan: an exception here means that the application does not support it; go on without.
-                _log.info("the application does not support lifespan: %s: %s", type(error).__name__, error)
-        elif state is RUNNING and not isinstance(error, _ENDED_FROM_OUTSIDE):
-            _log.error("the application ended its lifespan before it was asked to shut down", exc_info=error)
-        elif error is not None and state is not STOPPED and self.failure is None:
-            _log.error("the application's shutdown raised", exc_info=error)
+    def _end_unsupported(self) -> None:
+        """Cancel the task where the application has answered with something else: it may wait for ever."""
+        client = self._client
+        if client is not None and client.unsupported and not client.ended.is_set() and self._cancel is not None:
+            self._cancel()
 
-    async def _receive(self) -> Event:
-        if not self._received:
-            self._received = True
-            return dict(_STARTUP)
-        while not self._asked:
-            self._shutdown = self._loop.waiter()
-            await self._shutdown
-        return self._order.ask_shutdown()
-
-    async def _send(self, event: Event) -> None:
-        try:
-            self._order.answer(event)
-        except ApplicationProtocolError:
-            if self._order.state is not STARTING:
-                _log.exception("the application broke the lifespan protocol")
-            raise
-        if self._order.failure is not None and not self._started.is_set():
-            self.failure = self._order.failure
-        self._started.set()
+    def _go_without(self, error: BaseException | None) -> None:
+        """The application has no lifespan, which `error` says."""
+        if self._demanded:
+            self.failure = LifespanFailed("the application ended its lifespan before its startup was complete")
+            self.failure.__cause__ = error
+        elif error is not None:
+            # ASGI Lifespan: an exception here means that the application does not support it; go on without.
+            _log.info("the application does not support lifespan: %s: %s", type(error).__name__, error)

@@ -124,7 +124,7 @@ class _AsyncCall(Task):
         super().__init__(runner, spawn, connection)
         self._function = function
         # What the task sets is to be seen in the thread that has waited for it, as asgiref's async_to_sync has it.
-        self._inside = self._context
+        self._inside = self.context
 
     async def work(self) -> None:
         """Call it."""

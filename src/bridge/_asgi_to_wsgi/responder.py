@@ -17,7 +17,7 @@ from bridge._asgi_to_wsgi.task import ENDED, Demand, Task
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.loops import Spawn
 from bridge._servers.connection import Connection
-from bridge._translate.events_to_response import END, AsgiResponse, EarlyHint, File, Head, State
+from bridge._translate.events_to_response import END, SENT, AsgiResponse, EarlyHint, File, Head
 from bridge._translate.input_to_events import DISCONNECT, BodyEvents
 from bridge._types import ASGIApp, Environ, Event, Scope, StartResponse
 from bridge.errors import ClientDisconnected
@@ -28,6 +28,7 @@ _log = logging.getLogger("bridge")
 class AsgiResponder(Task):
     """One call of an ASGI application."""
 
+    body: RequestEvents
     # The connection ends with a reset if the process is killed.
     _guarded = False
 
@@ -37,7 +38,7 @@ class AsgiResponder(Task):
         super().__init__(runner, spawn, Connection(environ))
         self._app = app
         self._scope = scope
-        self.events = self.body = RequestEvents(body, self.connection)
+        self.body = RequestEvents(body, self.connection)
         self.response = AsgiResponse(head_only=scope["method"] == "HEAD", extensions=scope["extensions"])
 
     # -- in the server's thread
@@ -49,7 +50,7 @@ class AsgiResponder(Task):
         """
         items = self.output.items
         try:
-            self.events.read_ahead()
+            self.body.read_ahead()
             self.start()
             while type(item := self.next()) is not Head:
                 if type(item) is not EarlyHint:
@@ -158,7 +159,7 @@ class AsgiResponder(Task):
         """ASGI HTTP, "Request" and "Disconnect"."""
         if self.complete or self.disconnected:
             return dict(DISCONNECT)
-        if self.events.received_all:
+        if self.body.received_all:
             await self.wait_until_over()
             return dict(DISCONNECT)
         return await self.next_event() or dict(DISCONNECT)
@@ -178,9 +179,9 @@ class AsgiResponder(Task):
                 self.write(items)
                 if self.output.full and not response.complete:
                     await self.drain()
-            elif self._overdue:
+            elif self.overdue:
                 self.flush_head()
-            if response.state is State.SENT and (self.demand is not Demand.ALL or not items):
+            if response.state is SENT and (self.demand is not Demand.ALL or not items):
                 # Nobody takes it, so that nobody makes it wait: without this it would keep the loop from all others.
                 await anyio.lowlevel.checkpoint()
         except PeerGone:

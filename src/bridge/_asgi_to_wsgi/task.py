@@ -59,7 +59,7 @@ class Task:
     | `demand` | the thread | never | the loop |
     | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
     | `_room_wanted` | the loop, before it looks again | the loop | the thread, after each item that it takes |
-    | `_overdue` | the thread, before it posts | never | the loop, which then flushes the head |
+    | `overdue` | the thread, before it posts | never | the loop, which then flushes the head |
     | `_waiters` | the loop | the loop | the loop: they are futures, which no thread touches |
 
     The thread's own sleep is in `ServerThread`: it takes down `_notified`, looks at all of the above, and sleeps.
@@ -72,7 +72,7 @@ class Task:
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None
     _waiters: list[Awaitable[None]] | None = None
-    _posted = _room_wanted = _expiring = _overdue = False
+    _posted = _room_wanted = _expiring = overdue = False
 
     def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection) -> None:
         self.runner = runner
@@ -83,9 +83,9 @@ class Task:
         self._spawn = spawn
         # Where the thread works for an event loop: the task that waits for it there may give the request up.
         self._outer = None if thread.outer is None else call_of(thread.outer)
-        self._context: Context | None = copy_context()
-        self._inherits = len(self._context) > 0
-        self._context.run(self._enter)
+        self.context: Context | None = copy_context()
+        self._inherits = len(self.context) > 0
+        self.context.run(self._enter)
 
     def _enter(self) -> None:
         request_executor.set(self.thread)
@@ -110,7 +110,7 @@ class Task:
 
         Raises `PeerGone` when the client has left and nothing has to be done in this thread any more.
         """
-        thread, output = self.thread, self.output
+        thread, output, body = self.thread, self.output, self.body
         items = output.items
         while not items:
             if self.serve() or thread.serve_one():
@@ -122,7 +122,7 @@ class Task:
             if self.disconnected and not thread.sensitive:
                 raise PeerGone
             thread.expect_notice()
-            if not (items or self.finished or thread.has_jobs or self._has_to_read):
+            if not (items or self.finished or thread.has_jobs or (body and body.reading is Reading.WANTED)):
                 self._await_item()
         item = items.popleft()
         if isinstance(item, bytes):
@@ -136,15 +136,11 @@ class Task:
         return item
 
     def _await_item(self) -> None:
-        if self._overdue:
+        if self.overdue:
             self.rest(POLL_SECONDS)
         elif not self.rest(_HEAD_DELAY_SECONDS):
-            self._overdue = True
+            self.overdue = True
             self._post()
-
-    @property
-    def _has_to_read(self) -> bool:
-        return self.body is not None and self.body.reading is Reading.WANTED
 
     def serve(self) -> bool:
         """Read what the task wants of the request body; False where there is nothing to do."""
@@ -223,10 +219,10 @@ class Task:
         """Something came from the thread: the start, an event, room for more, or the news that the client left."""
         self._posted = False
         if self.cancel is None and not self.finished:
-            assert self._context is not None
+            assert self.context is not None
             self.runner.live.add(self)
             try:
-                self.cancel = self._spawn(self._run, self._context)
+                self.cancel = self._spawn(self._run, self.context)
             except (RuntimeError, MemoryError) as error:
                 # The group that it would belong to is closed: the request is over, and so is this.
                 self.disconnected = isinstance(error, RuntimeError)
@@ -236,7 +232,7 @@ class Task:
                 self.thread.notify()
                 return
         else:
-            if self._overdue and not self.finished:
+            if self.overdue and not self.finished:
                 self.flush_head()
             self._wake()
         if (self.disconnected or self.demand is Demand.HEAD_ONLY) and not self._expiring and not self.finished:
@@ -246,8 +242,8 @@ class Task:
     async def _run(self) -> None:
         # As asgiref does it: debug pages then leave this frame out, and with it the environ that they would print.
         __traceback_hide__ = True
-        if self._inherits and self._context is not None:
-            interop.restore_context(self._context)
+        if self._inherits and self.context is not None:
+            interop.restore_context(self.context)
         try:
             await self.work()
         except BaseException as error:
@@ -255,7 +251,7 @@ class Task:
         self.finished = True
         self.runner.task_ended(self)
         # They refer back to this task; freed now, they need not be found by the garbage collector.
-        self.cancel = self._context = None
+        self.cancel = self.context = None
         self.thread.notify()
         self._wake()
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bridge._check.findings import Finding, Note, of_error
-from bridge._translate.events_to_response import Response
+from bridge._translate.events_to_response import AsgiResponse
 from bridge._types import ASGIApp, Event, Receive, Scope, Send
 from bridge.errors import ApplicationProtocolError
 
-_START: Final = "ASGI HTTP & WebSocket, Response Start"
-_BODY: Final = "ASGI HTTP & WebSocket, Response Body"
-_DISCONNECT: Final = "ASGI HTTP & WebSocket, Disconnect"
+_START_CLAUSE: Final = "ASGI HTTP & WebSocket, Response Start"
+_BODY_CLAUSE: Final = "ASGI HTTP & WebSocket, Response Body"
+_DISCONNECT_CLAUSE: Final = "ASGI HTTP & WebSocket, Disconnect"
 # How often an application may ask on after it was told that its client has left.
-_PATIENCE: Final = 100
+_CALLS_AFTER_DISCONNECT: Final = 100
 
 
 def asgi_validator(app: ASGIApp, note: Callable[[], Note]) -> ASGIApp:
@@ -25,29 +25,29 @@ def asgi_validator(app: ASGIApp, note: Callable[[], Note]) -> ASGIApp:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        watch = _Watch(note(), scope, receive, send)
+        watch = AsgiWatch(note(), scope, receive, send)
         await app(scope, watch.receive, watch.send)
         watch.returned()
 
     return watched
 
 
-class _Watch:
+class AsgiWatch:
     """One request."""
 
     def __init__(self, note: Note, scope: Scope, receive: Receive, send: Send) -> None:
         self._note = note
         self._receive = receive
         self._send = send
-        self._response = Response(head_only=scope["method"] == "HEAD", extensions=scope.get("extensions") or {})
+        self._response = AsgiResponse(head_only=scope["method"] == "HEAD", extensions=scope.get("extensions") or {})
         self._status: object = None
         self._asked_in_vain = 0
         self._gone = False
 
     async def receive(self) -> Event:
-        if self._asked_in_vain > _PATIENCE:
-            did = f"called receive() {_PATIENCE} times after http.disconnect"
-            self._note(Finding(did, "an end to the request", _DISCONNECT))
+        if self._asked_in_vain > _CALLS_AFTER_DISCONNECT:
+            did = f"called receive() {_CALLS_AFTER_DISCONNECT} times after http.disconnect"
+            self._note(Finding(did, "an end to the request", _DISCONNECT_CLAUSE))
             raise ConnectionResetError("the client has left, as http.disconnect has said")
         event: Event = await self._receive()
         if event["type"] == "http.disconnect":
@@ -69,18 +69,18 @@ class _Watch:
             raise
 
     def _look_closely(self, event: Event) -> None:
-        """At what is legal in this order."""
+        """Check what the order table allows, but another clause forbids."""
         if event["type"] == "http.response.start":
             self._status = event.get("status")
             if isinstance(self._status, int) and self._status < 200:
                 self._note(Finding(f"sent the status {self._status}", "a final response, 2xx to 5xx", "RFC 9110 15.2"))
             for name, _ in event.get("headers", ()):
                 if name != name.lower():
-                    self._note(Finding(f"sent the header name {name!r:.80}", "lower-case names", _START))
+                    self._note(Finding(f"sent the header name {name!r:.80}", "lower-case names", _START_CLAUSE))
         elif event["type"] == "http.response.body":
             body = event.get("body", b"")
             if not isinstance(body, bytes):
-                self._note(Finding(f"sent a body of type {type(body).__name__}", "bytes", _BODY))
+                self._note(Finding(f"sent a body of type {type(body).__name__}", "bytes", _BODY_CLAUSE))
             if body and self._status in (204, 304):
                 did = f"sent a body of {len(body)} bytes or more with the status {self._status}"
                 self._note(Finding(did, "none", "RFC 9110 6.4.1"))

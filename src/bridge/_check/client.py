@@ -4,17 +4,17 @@ import asyncio
 from time import monotonic
 from typing import Any, Final
 
-from bridge._check.requests import Request
+from bridge._check.requests import CheckRequest
 from bridge._types import ASGIApp, Event
 from bridge.errors import ClientDisconnected
 
 # Bytes of a response that are looked at; then the client leaves.
-_ENOUGH: Final = 2**20
+_ENOUGH_BYTES: Final = 2**20
 # How long a response may be awaited, how long one that has begun is watched, and how long an application may go on
-# when its client has left, in seconds.
-PATIENCE: Final = 15.0
-_WATCHED: Final = 0.5
-GRACE: Final = 5.0
+# when its client has left.
+RESPONSE_SECONDS: Final = 15.0
+_WATCH_SECONDS: Final = 0.5
+GRACE_SECONDS: Final = 5.0
 
 
 def was_cancelled(error: BaseException) -> bool:
@@ -23,10 +23,10 @@ def was_cancelled(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-class Exchange:
+class CheckClient:
     """One request as an ASGI server makes it; `error` is what the application raised."""
 
-    def __init__(self, request: Request, state: dict[str, Any] | None) -> None:
+    def __init__(self, request: CheckRequest, state: dict[str, Any] | None) -> None:
         self.status: int | None = None
         self.size = 0
         self.complete = False
@@ -51,7 +51,7 @@ class Exchange:
         if not task.done():
             self.silent = self.status is None and not self.left
             self._leave()
-            await asyncio.wait({task}, timeout=GRACE)
+            await asyncio.wait({task}, timeout=GRACE_SECONDS)
         if not task.done():
             self.stuck = True
             task.cancel()
@@ -69,7 +69,7 @@ class Exchange:
     def _limit(self, started: float) -> float:
         if self.left:
             return 0.0
-        return started + (PATIENCE if self.status is None else _WATCHED)
+        return started + (RESPONSE_SECONDS if self.status is None else _WATCH_SECONDS)
 
     def _body(self) -> list[Event]:
         pieces = self._request.pieces
@@ -102,7 +102,7 @@ class Exchange:
             self.complete = not event.get("more_body", False)
             if self.complete:
                 self._over.set()
-            elif self.size >= _ENOUGH:
+            elif self.size >= _ENOUGH_BYTES:
                 self._leave()
         self._news.set()
         await asyncio.sleep(0)  # as a server does that writes; and whoever sends without end must not block the loop

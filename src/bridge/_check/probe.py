@@ -12,17 +12,17 @@ from typing import Any, Final
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
 from bridge._check.asgi_validator import asgi_validator
-from bridge._check.client import GRACE, PATIENCE, Exchange
+from bridge._check.client import GRACE_SECONDS, RESPONSE_SECONDS, CheckClient
 from bridge._check.findings import Finding, Note, Outcome, of_error
 from bridge._check.lifespan import LifespanCheck
-from bridge._check.requests import Request
+from bridge._check.requests import CheckRequest
 from bridge._check.wsgi_validator import wsgi_validator
 from bridge._types import ASGIApp, WSGIApp
 from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.errors import ProtocolError
 
-# How long one request may block the loop before its code is interrupted, in seconds.
-_BLOCKED: Final = 2 * PATIENCE
+# How long one request may block the loop before its code is interrupted.
+_BLOCKED_SECONDS: Final = 2 * RESPONSE_SECONDS
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 _ERRORS: Final = {
     "wsgi": ("a response for every request", "PEP 3333, Error Handling"),
@@ -36,17 +36,17 @@ def _note() -> Note:
     return _current.get().note
 
 
-def probe_wsgi(app: WSGIApp, requests: Sequence[Request]) -> list[Outcome]:
+def probe_wsgi(app: WSGIApp, requests: Sequence[CheckRequest]) -> list[Outcome]:
     """Ask a WSGI application, behind the adapter that an ASGI server would need."""
-    with WsgiToAsgi(wsgi_validator(app, _note), shutdown_timeout=GRACE, slow_warning=None) as adapter:
+    with WsgiToAsgi(wsgi_validator(app, _note), shutdown_timeout=GRACE_SECONDS, slow_warning=None) as adapter:
         return asyncio.run(_ask_all(asgi_validator(adapter, _note), requests, "wsgi", None))
 
 
-def probe_asgi(app: ASGIApp, requests: Sequence[Request]) -> list[Outcome]:
+def probe_asgi(app: ASGIApp, requests: Sequence[CheckRequest]) -> list[Outcome]:
     """Ask an ASGI application: its lifespan, the requests, and those once more as a WSGI server would."""
     watched = asgi_validator(app, _note)
-    inner = AsgiToWsgi(watched, lifespan="off", disconnect_grace=GRACE / 2, shutdown_timeout=GRACE)
-    outer = WsgiToAsgi(wsgi_validator(inner, _note), slow_warning=None, shutdown_timeout=GRACE)
+    inner = AsgiToWsgi(watched, lifespan="off", disconnect_grace=GRACE_SECONDS / 2, shutdown_timeout=GRACE_SECONDS)
+    outer = WsgiToAsgi(wsgi_validator(inner, _note), slow_warning=None, shutdown_timeout=GRACE_SECONDS)
 
     async def ask() -> list[Outcome]:
         outcomes = [Outcome("lifespan")]
@@ -65,37 +65,37 @@ def probe_asgi(app: ASGIApp, requests: Sequence[Request]) -> list[Outcome]:
 
 
 async def _ask_all(
-    app: ASGIApp, requests: Sequence[Request], interface: str, state: dict[str, Any] | None
+    app: ASGIApp, requests: Sequence[CheckRequest], interface: str, state: dict[str, Any] | None
 ) -> list[Outcome]:
     return [await _ask(app, request, interface, state) for request in requests]
 
 
-async def _ask(app: ASGIApp, request: Request, interface: str, state: dict[str, Any] | None) -> Outcome:
+async def _ask(app: ASGIApp, request: CheckRequest, interface: str, state: dict[str, Any] | None) -> Outcome:
     outcome = Outcome(request.name)
     _current.set(outcome)
-    exchanges = [Exchange(request, state) for _ in range(request.at_once)]
+    clients = [CheckClient(request, state) for _ in range(request.at_once)]
     with _interrupted_when_blocked():
-        await asyncio.gather(*(exchange.run(app) for exchange in exchanges))
-    for exchange in exchanges:
-        _judge(exchange, outcome, interface)
-    outcome.ended = ", ".join(dict.fromkeys(map(_ended, exchanges)))
+        await asyncio.gather(*(client.run(app) for client in clients))
+    for client in clients:
+        _judge(client, outcome, interface)
+    outcome.ended = ", ".join(dict.fromkeys(map(_ended, clients)))
     return outcome
 
 
-def _judge(exchange: Exchange, outcome: Outcome, interface: str) -> None:
-    error = exchange.error
+def _judge(client: CheckClient, outcome: Outcome, interface: str) -> None:
+    error = client.error
     if isinstance(error, ProtocolError):
         outcome.note(of_error(error))
-    elif error is not None and not exchange.left:
+    elif error is not None and not client.left:
         where = _where(error)
-        when = "before its response" if exchange.status is None else "before the end of its response"
+        when = "before its response" if client.status is None else "before the end of its response"
         message = " ".join(str(error).split())
         outcome.note(Finding(f"raised {type(error).__name__}: {message:.200}{where} {when}", *_ERRORS[interface]))
-    if exchange.silent:
-        did = f"has not answered within {PATIENCE:.0f} seconds"
+    if client.silent:
+        did = f"has not answered within {RESPONSE_SECONDS:.0f} seconds"
         outcome.note(Finding(did, *_ERRORS[interface]))
-    if exchange.stuck:
-        did = f"went on for {GRACE:.0f} seconds after its client had left"
+    if client.stuck:
+        did = f"went on for {GRACE_SECONDS:.0f} seconds after its client had left"
         outcome.note(Finding(did, "an end to the request", "ASGI HTTP & WebSocket, Disconnect"))
 
 
@@ -107,11 +107,11 @@ def _where(error: BaseException) -> str:
     return ""
 
 
-def _ended(exchange: Exchange) -> str:
-    if exchange.status is None:
+def _ended(client: CheckClient) -> str:
+    if client.status is None:
         return "no response"
-    size = f"{exchange.status}, {exchange.size} bytes"
-    return f"{size}, then left" if exchange.left else size
+    size = f"{client.status}, {client.size} bytes"
+    return f"{size}, then left" if client.left else size
 
 
 @contextlib.contextmanager
@@ -119,10 +119,10 @@ def _interrupted_when_blocked() -> Iterator[None]:
     """Code that blocks the loop would block its check for ever."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"the event loop was blocked for {_BLOCKED:.0f} seconds")
+        raise TimeoutError(f"the event loop was blocked for {_BLOCKED_SECONDS:.0f} seconds")
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, _BLOCKED)
+    signal.setitimer(signal.ITIMER_REAL, _BLOCKED_SECONDS)
     try:
         yield
     finally:

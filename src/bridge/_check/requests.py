@@ -9,7 +9,7 @@ _PIECES: Final = (b"a=1&", b"b=%C3%BC&", b"c=" + b"x" * 70_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CheckRequest:
     """One request: its body in pieces, with or without Content-Length; where its client leaves; how many at once."""
 
     name: str
@@ -48,17 +48,17 @@ class Request:
         return scope if state is None else {**scope, "state": dict(state)}
 
 
-def requests_for(path: str, *, safe: bool) -> Iterator[Request]:
+def requests_for(path: str, *, safe: bool) -> Iterator[CheckRequest]:
     """What is asked of one path; `safe` asks nothing that may change data (RFC 9110 9.2.1)."""
-    yield Request(f"GET {path}", "GET", path)
-    yield Request(f"HEAD {path}", "HEAD", path)
+    yield CheckRequest(f"GET {path}", "GET", path)
+    yield CheckRequest(f"HEAD {path}", "HEAD", path)
     query = "&" if "?" in path else "?"
-    yield Request(f"GET {path}, a query that is not ASCII", "GET", f"{path}{query}bridge-check=%C3%BC%20+")
+    yield CheckRequest(f"GET {path}, a query that is not ASCII", "GET", f"{path}{query}bridge-check=%C3%BC%20+")
     if not safe:
-        yield Request(f"POST {path}, Content-Length, one piece", "POST", path, (b"a=1&b=2",))
-        yield Request(f"POST {path}, Content-Length, several pieces", "POST", path, _PIECES)
-        yield Request(f"POST {path}, chunked", "POST", path, _PIECES, chunked=True)
-        yield Request(f"POST {path}, no body", "POST", path, (b"",))
-        yield Request(f"POST {path}, client leaves in its body", "POST", path, _PIECES, leaves="in the request")
-    yield Request(f"GET {path}, client leaves in the response", "GET", path, leaves="in the response")
-    yield Request(f"GET {path}, 8 at once", "GET", path, at_once=8)
+        yield CheckRequest(f"POST {path}, Content-Length, one piece", "POST", path, (b"a=1&b=2",))
+        yield CheckRequest(f"POST {path}, Content-Length, several pieces", "POST", path, _PIECES)
+        yield CheckRequest(f"POST {path}, chunked", "POST", path, _PIECES, chunked=True)
+        yield CheckRequest(f"POST {path}, no body", "POST", path, (b"",))
+        yield CheckRequest(f"POST {path}, client leaves in its body", "POST", path, _PIECES, leaves="in the request")
+    yield CheckRequest(f"GET {path}, client leaves in the response", "GET", path, leaves="in the response")
+    yield CheckRequest(f"GET {path}, 8 at once", "GET", path, at_once=8)

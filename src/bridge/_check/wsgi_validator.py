@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from bridge._check.findings import Finding, Note, of_error
-from bridge._translate.response_to_events import ENDED, HELD, IDLE, Response
+from bridge._translate.response_to_events import ENDED, HELD, IDLE, WsgiResponse
 from bridge._types import Environ, StartResponse, Write, WSGIApp
 from bridge.errors import ApplicationProtocolError
 
-_DETAILS: Final = "PEP 3333, Specification Details"
-_START: Final = "PEP 3333, The start_response() Callable"
-_LENGTH: Final = "PEP 3333, Handling the Content-Length Header"
+_DETAILS_CLAUSE: Final = "PEP 3333, Specification Details"
+_CALLABLE_CLAUSE: Final = "PEP 3333, The start_response() Callable"
+_LENGTH_CLAUSE: Final = "PEP 3333, Handling the Content-Length Header"
 
 
 def wsgi_validator(app: WSGIApp, note: Callable[[], Note]) -> WSGIApp:
     """`app`, watched; `note()` is where the findings of the request at hand go."""
 
     def watched(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        watch = _Watch(note(), environ["REQUEST_METHOD"], start_response)
+        watch = WsgiWatch(note(), environ["REQUEST_METHOD"], start_response)
         iterable = app(environ, watch.start_response)
         taken: Iterable[bytes] = watch.take(iterable)
         return taken
@@ -28,14 +28,14 @@ def wsgi_validator(app: WSGIApp, note: Callable[[], Note]) -> WSGIApp:
     return watched
 
 
-class _Watch:
+class WsgiWatch:
     """One request."""
 
     def __init__(self, note: Note, method: str, start_response: StartResponse) -> None:
         self._note = note
         self._start_response = start_response
         self._head_only = method == "HEAD"
-        self._response = Response(head_only=self._head_only, write=_unused)
+        self._response = WsgiResponse(head_only=self._head_only, write=_unused)
         self._code = ""
         self._write: Write = _unused
         self._close: Callable[[], object] | None = None
@@ -59,7 +59,7 @@ class _Watch:
         self._code = status[:3]
         did = f"gave the status {status!r:.80}"
         if len(status) < 5:
-            self._note(Finding(did, "a code, a space and a reason phrase", _START))
+            self._note(Finding(did, "a code, a space and a reason phrase", _CALLABLE_CLAUSE))
         if self._code[:1] == "1":
             self._note(Finding(did, "a final response, 2xx to 5xx", "RFC 9110 15.2"))
 
@@ -71,7 +71,7 @@ class _Watch:
         """What the application returned, as it is to go on to the server."""
         if isinstance(iterable, bytes | str) or not (hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
             did = f"returned {type(iterable).__name__} ({iterable!r:.60})"
-            self._note(Finding(did, "an iterable of bytestrings", _DETAILS))
+            self._note(Finding(did, "an iterable of bytestrings", _DETAILS_CLAUSE))
             return iterable
         self._close = getattr(iterable, "close", None)
         return _Iterable(self._chunks(iterable), self._closed)
@@ -93,7 +93,7 @@ class _Watch:
         if not (self._head_only and self._response.state not in (IDLE, HELD)):
             self._tell(lambda: self._response.chunk(data))
         if self._response.overrun:
-            self._note(Finding("sent more than its Content-Length", "as many bytes as it says", _LENGTH))
+            self._note(Finding("sent more than its Content-Length", "as many bytes as it says", _LENGTH_CLAUSE))
 
     def _tell(self, step: Callable[[], object]) -> None:
         try:
@@ -107,7 +107,7 @@ class _Watch:
         try:
             self._close()
         except Exception as error:
-            self._note(Finding(f"raised {error!r:.100} in close()", "close() to release resources", _DETAILS))
+            self._note(Finding(f"raised {error!r:.100} in close()", "close() to release resources", _DETAILS_CLAUSE))
             raise
 
 

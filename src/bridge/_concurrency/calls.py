@@ -83,7 +83,7 @@ class Call:
 
     def __init__(self, dispatcher: "Dispatcher") -> None:
         self.dispatcher = dispatcher
-        self._context: Context | None = copy_context()
+        self.context: Context | None = copy_context()
 
     def work(self) -> Generator[None] | None:
         """Do the work, in the thread. What takes more than a moment is returned as a generator, which yields wherever
@@ -113,7 +113,7 @@ class Call:
     def start_in(self, thread: JobThread) -> bool:
         """Start the work in `thread`, which this is. Returns whether there is more to do: `step`, or `close`."""
         self.thread = thread
-        dispatcher, context = self.dispatcher, self._context
+        dispatcher, context = self.dispatcher, self.context
         if thread.loop is not dispatcher:
             thread.loop = dispatcher
             thread.tasks = dispatcher.token.enter()
@@ -131,10 +131,10 @@ class Call:
 
     def step(self) -> bool:
         """Work on to where it can be halted next; False at the end."""
-        assert self._context is not None
+        assert self.context is not None
         assert self._steps is not None
         try:
-            self._context.run(next, self._steps)
+            self.context.run(next, self._steps)
         except StopIteration:
             pass
         except BaseException as error:
@@ -146,10 +146,10 @@ class Call:
 
     def close(self) -> None:
         """End the work where it was halted."""
-        assert self._context is not None
+        assert self.context is not None
         assert self._steps is not None
         try:
-            self._context.run(self._steps.close)
+            self.context.run(self._steps.close)
         except BaseException as error:
             self.error = error
         self._finish()
@@ -221,7 +221,7 @@ class Call:
     def _finish(self) -> None:
         self.finished = True
         # They refer back to this call; freed now, they need not be found by the garbage collector.
-        self._steps = self._context = None
+        self._steps = self.context = None
         if self.on_finish is not None:
             self.on_finish()
             self.on_finish = None
@@ -315,7 +315,7 @@ class Call:
         if self.dispatcher.pool.withdraw(self):
             self.dispatcher.forget(self)
             self.finished = True
-            self._context = None
+            self.context = None
         thread = self.thread
         if thread is not None and thread.job is self:
             for task in thread.tasks:

@@ -4,12 +4,30 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from bridge._translate.headers import SCOPE_NAMES, environ_key, is_length
+from bridge._translate.headers import SCOPE_NAMES, is_length
 from bridge._translate.tls import TLS_KEYS, tls_extension
 from bridge._translate.urls import PATH_SAFE, server_address, text_path
 from bridge._types import ASGIHeaders, Environ, Scope
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
+# What is read here as a string, beside the headers; some servers leave some out.
+_STRINGS = frozenset(
+    [
+        "REQUEST_METHOD",
+        "SCRIPT_NAME",
+        "PATH_INFO",
+        "QUERY_STRING",
+        "SERVER_NAME",
+        "SERVER_PROTOCOL",
+        "REMOTE_ADDR",
+        "REQUEST_URI",
+        "RAW_URI",
+        "RAW_PATH_INFO",
+        "SSL_CLIENT_VERIFY",
+        "wsgi.url_scheme",
+        *TLS_KEYS,
+    ]
+)
 _ENVIRON_CLAUSE = 'PEP 3333, "environ Variables"'
 # ASGI knows these four; whatever else a server says speaks for a client of today.
 _VERSIONS = {
@@ -36,7 +54,9 @@ def environ_to_scope(environ: Environ, *, outer: Scope | None = None) -> Scope:
         return _scope(environ, outer)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         # An environ is looked at closely only when it has failed to serve, so that a good one pays nothing.
-        raise _blame(environ, error) from error
+        if (blame := _blame(environ)) is None:
+            raise  # the fault is ours
+        raise blame from error
 
 
 def _scope(environ: Environ, outer: Scope | None) -> Scope:
@@ -138,29 +158,7 @@ def _headers(environ: Environ) -> ASGIHeaders:
         if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
             # RFC 9112 6.3: Transfer-Encoding overrides it, and the server has decoded the body accordingly.
             headers = [header for header in headers if header[0] != b"content-length"]
-    raw = environ.get("headers_raw")
-    return headers if raw is None else _restore(headers, raw, environ)
-
-
-def _restore(headers: ASGIHeaders, raw: Any, environ: Environ) -> ASGIHeaders:
-    """The headers in the order and number in which the client sent them, which Eventlet alone tells.
-
-    A header whose value in the environ is not what the server put there has been changed by middleware, perhaps for
-    safety: then the environ's is taken. And names with "_" that the server mixed up with those with "-" are left out.
-    """
-    if not isinstance(raw, list | tuple) or not all(_is_pair(item) for item in raw):
-        return headers
-    sent: dict[str, list[str]] = {}
-    for name, value in raw:
-        sent.setdefault("HTTP_" + name.upper().replace("-", "_"), []).append(value)
-    unchanged = {key for key, values in sent.items() if environ.get(key) == ",".join(values)}
-    lower = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in raw]
-    restored = [header for header in lower if environ_key(header[0]) in unchanged]
-    return restored + [header for header in headers if environ_key(header[0]) not in unchanged]
-
-
-def _is_pair(item: Any) -> bool:
-    return isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(part, str) for part in item)
+    return headers
 
 
 # --- the connection ---
@@ -223,12 +221,19 @@ def _come_home(scope: Scope, outer: Scope) -> None:
             scope["server"] = server
 
 
-def _blame(environ: Environ, error: Exception) -> ServerProtocolError:
-    did = f"gave an environ that cannot be read ({error})"
-    for key, value in environ.items():
-        wanted = key in ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING") or SCOPE_NAMES[key] is not None
-        if wanted and not (isinstance(value, str) and all(character <= "\xff" for character in value)):
-            did = f"gave an environ whose {key} is no native string"
+def _blame(environ: Environ) -> ServerProtocolError | None:
+    """What is wrong with an environ, where something is."""
     if "REQUEST_METHOD" not in environ:
         did = "gave an environ without REQUEST_METHOD"
+    else:
+        for key, value in environ.items():
+            if (key in _STRINGS or SCOPE_NAMES[key] is not None) and not _is_native(value):
+                did = f"gave an environ whose {key} is no native string"
+                break
+        else:
+            return None
     return ServerProtocolError(did, expected="native strings, as specified", clause=_ENVIRON_CLAUSE)
+
+
+def _is_native(value: object) -> bool:
+    return isinstance(value, str) and (not value or max(value) <= "\xff")

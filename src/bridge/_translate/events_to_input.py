@@ -8,7 +8,7 @@ from bridge._types import Environ, Event
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
 _BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"})
-_BUFFER: Final = 64 * 1024
+_BUFFER_BYTES: Final = 64 * 1024
 
 
 def expects_body(environ: Environ) -> bool:
@@ -123,12 +123,12 @@ def stream_input(pull: Callable[[], bytes]) -> io.BufferedReader:
 
     PEP 3333, "Input and Error Streams": read, readline, readlines and iteration, with the semantics of a file object.
     """
-    return _Input(_Pulled(pull), _BUFFER)
+    return _Input(_Pulled(pull), _BUFFER_BYTES)
 
 
 def file_input(raw: io.RawIOBase) -> io.BufferedReader:
     """A `wsgi.input` that reads the unbuffered file `raw` from where it stands."""
-    return _Input(raw, _BUFFER)
+    return _Input(raw, _BUFFER_BYTES)
 
 
 class _Input(io.BufferedReader):

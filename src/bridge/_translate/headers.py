@@ -92,19 +92,6 @@ ENVIRON_KEYS: Memo[bytes, str | None] = Memo(_work_out_environ_key)
 SCOPE_NAMES: Memo[str, bytes | None] = Memo(_work_out_scope_name)
 
 
-def environ_key(name: bytes) -> str | None:
-    """The environ key of a request header, or None where the header must not reach the app.
-
-    Dropped are names that are no token (RFC 9110 5.6.2), names with "_" and `Proxy`. The case does not matter.
-    """
-    return ENVIRON_KEYS[name]
-
-
-def scope_name(key: str) -> bytes | None:
-    """The lower-case header name that an environ key stands for, or None where it stands for none."""
-    return SCOPE_NAMES[key]
-
-
 def is_length(value: str) -> bool:
     """Whether a Content-Length is what RFC 9110 8.6 says, and no longer than a 64-bit number."""
     return value.isascii() and value.isdigit() and len(value) < 20

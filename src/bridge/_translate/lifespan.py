@@ -1,11 +1,23 @@
 """The order of the lifespan protocol, for the side that asks: a server, towards an ASGI application."""
 
+from enum import StrEnum
 from typing import Final
 
 from bridge._types import Event
 from bridge.errors import ApplicationProtocolError, LifespanFailed, ServerProtocolError
 
-STARTING, RUNNING, STOPPING, STOPPED, FAILED = "starting", "running", "stopping", "stopped", "failed"
+
+class LifespanState(StrEnum):
+    """How far a lifespan has come."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+STARTING, RUNNING, STOPPING, STOPPED, FAILED = LifespanState
 # The server's event; the other one, lifespan.startup, is what STARTING begins with.
 SHUTDOWN: Final = "lifespan.shutdown"
 # State x event -> state (ASGI Lifespan). What a state does not list is illegal there.
@@ -19,13 +31,13 @@ ORDER: Final = {
 _CLAUSE: Final = "ASGI Lifespan"
 
 
-class Lifespan:
+class LifespanOrder:
     """One lifespan conversation; `failure` is set once the application has reported one."""
 
     __slots__ = ("failure", "state")
 
     def __init__(self) -> None:
-        self.state = STARTING
+        self.state: LifespanState = STARTING
         self.failure: LifespanFailed | None = None
 
     def ask_shutdown(self) -> Event:

@@ -4,7 +4,7 @@ The adapter adds what has a life of its own: `wsgi.input`, `wsgi.errors`, `wsgi.
 `bridge.` keys.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -38,7 +38,7 @@ _TEMPLATE: Environ = {
 _PROTOCOLS = {"1": "HTTP/1.0", "1.0": "HTTP/1.0", "2.0": "HTTP/2", "3.0": "HTTP/3"}
 
 # Facts of the request: where the scope no longer has them, those of the outer environ are stale.
-_NOT_CARRIED = frozenset(["CONTENT_TYPE", "CONTENT_LENGTH", "HTTPS", "REMOTE_HOST", "REMOTE_PORT", "headers_raw"])
+_NOT_CARRIED = frozenset(["CONTENT_TYPE", "CONTENT_LENGTH", "HTTPS", "REMOTE_HOST", "REMOTE_PORT"])
 _NOT_CARRIED_PREFIXES = ("HTTP_", "wsgi.", "asgi.", "bridge.")
 
 
@@ -52,7 +52,9 @@ def scope_to_environ(scope: Scope, *, max_repeats: int = 100) -> Environ:
         return _environ(scope, max_repeats)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         # A scope is looked at closely only when it has failed to serve, so that a good one pays nothing.
-        raise _blame(scope, error) from error
+        if (blame := _blame(scope)) is None:
+            raise  # the fault is ours
+        raise blame from error
 
 
 def _environ(scope: Scope, max_repeats: int) -> Environ:
@@ -223,11 +225,59 @@ def _carry_over(environ: Environ, outer: Mapping[Any, Any]) -> None:
 # --- whose fault it was ---
 
 
-def _blame(scope: Scope, error: Exception) -> ServerProtocolError:
-    for key, kind in (("method", str), ("path", str), ("headers", Iterable)):
-        if not isinstance(scope.get(key), kind):
-            did, expected = f"gave a scope whose {key} is of type {type(scope.get(key)).__name__}", kind.__name__
-            break
-    else:
-        did, expected = f"gave a scope that cannot be read ({error})", "keys and values as specified"
-    return ServerProtocolError(did, expected=expected, clause=_SCOPE_CLAUSE)
+def _blame(scope: Scope) -> ServerProtocolError | None:
+    """What is wrong with a scope, where something is."""
+    for key, (fits, expected) in _KEYS.items():
+        value = scope.get(key)
+        if not fits(value):
+            # An address is told as it is; what else there is may be secret.
+            what = repr(value) if key in ("client", "server") else f"of type {type(value).__name__}"
+            did = f"gave a scope whose {key} is {what:.80}"
+            return ServerProtocolError(did, expected=expected, clause=_SCOPE_CLAUSE)
+    return None
+
+
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_bytes(value: object) -> bool:
+    return value is None or isinstance(value, bytes)
+
+
+def _are_headers(value: Any) -> bool:
+    if not isinstance(value, Iterable):
+        return False
+    return all(
+        isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(part, bytes) for part in pair)
+        for pair in value
+    )
+
+
+def _is_address(value: Any) -> bool:
+    """None, or a host and a port; the port of a unix socket is None, that of a client that is not known 0."""
+    if not value:
+        return True
+    if not isinstance(value, Sequence) or len(value) != 2 or not _is_text(value[0]):
+        return False
+    return not value[1] or isinstance(value[1], int) or (isinstance(value[1], str) and value[1].isdecimal())
+
+
+def _are_extensions(value: Any) -> bool:
+    return not value or (isinstance(value, Mapping) and isinstance(value.get("tls") or {}, Mapping))
+
+
+_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "method": (lambda value: isinstance(value, str), "str"),
+    "path": (lambda value: isinstance(value, str), "str"),
+    "headers": (_are_headers, "an iterable of [name, value], two byte strings"),
+    "http_version": (_is_text, "str"),
+    "scheme": (_is_text, "str"),
+    "root_path": (_is_text, "str"),
+    "raw_path": (_is_bytes, "bytes or None"),
+    "query_string": (_is_bytes, "bytes"),
+    "client": (_is_address, "a pair of str and int, or None"),
+    "server": (_is_address, "a pair of str and int, or None"),
+    "extensions": (_are_extensions, "a dict of dicts"),
+    "wsgi_environ": (lambda value: value is None or isinstance(value, Mapping), "the environ of a WSGI server"),
+}

@@ -1,6 +1,7 @@
 """A WSGI application behind an ASGI server. Other packages import from here."""
 
 from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
+from bridge._wsgi_to_asgi.lifespan import answer_lifespan
 from bridge._wsgi_to_asgi.loop_response import AsyncBody, LoopResponse
 from bridge._wsgi_to_asgi.request_body import RequestBody
 from bridge._wsgi_to_asgi.responder import Responder, complete_environ, log_failure
@@ -13,6 +14,7 @@ __all__ = [
     "Responder",
     "ScopeView",
     "WsgiToAsgi",
+    "answer_lifespan",
     "complete_environ",
     "log_failure",
 ]

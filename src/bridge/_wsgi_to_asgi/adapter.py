@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge import _arguments
-from bridge._concurrency.calls import Dispatcher
+from bridge._concurrency.calls import Dispatcher, run_in_thread
 from bridge._stats import ThreadStats
 from bridge._translate.events_to_input import BodyCounter, expects_body, is_framed
 from bridge._translate.response_to_events import body_event
@@ -171,7 +171,24 @@ class WsgiToAsgi(Closable):
             raise unavailable("when all threads were busy and the backlog was full")
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await answer_lifespan(self._dispatchers, self._startup, self._shutdown, scope, receive, send)
+        """ASGI Lifespan; at the end the threads get `shutdown_timeout` seconds to finish."""
+        dispatchers = self._dispatchers
+        dispatcher = dispatchers.here()
+
+        async def stop() -> None:
+            await dispatchers.drain(dispatcher)
+            await dispatcher.shut_down()
+
+        await answer_lifespan(
+            scope,
+            receive,
+            send,
+            startup=self._startup,
+            shutdown=self._shutdown,
+            in_thread=lambda function: run_in_thread(dispatchers.here(), function),
+            stop=stop,
+            end=lambda: dispatchers.drain(dispatchers.here()),
+        )
 
     def stats(self) -> ThreadStats:
         """Counts of threads and requests, for this process."""

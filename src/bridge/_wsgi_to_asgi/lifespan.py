@@ -1,41 +1,63 @@
-import asyncio
-import logging
-from collections.abc import Coroutine
+"""The startup and shutdown hooks of the user's as the lifespan of an ASGI application (ASGI Lifespan)."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 from bridge import _arguments
-from bridge._concurrency.calls import run_in_thread
+from bridge._types import Receive, Scope, Send
 
-_log = logging.getLogger("bridge")
-
-
-async def run_hook(side, hook, arguments):
-    results = hook(*arguments) if asyncio.iscoroutinefunction(hook) else None
-    if results is not None:
-        await results
-        return
-    outcome = await run_in_thread(side, lambda: hook(*arguments))
-    if isinstance(outcome, Coroutine):
-        await outcome
+Hook = Callable[..., Any]
+# Runs a function in a thread; returns what it returns, raises what it raises.
+RunInThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
-async def answer_lifespan(d, startup, shutdown, scope, receive, send):
+async def _nothing() -> None:
+    """There is nothing to do."""
+
+
+async def answer_lifespan(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    startup: Hook | None,
+    shutdown: Hook | None,
+    in_thread: RunInThread,
+    stop: Callable[[], Awaitable[None]] = _nothing,
+    end: Callable[[], Awaitable[None]] = _nothing,
+) -> None:
+    """Answer `lifespan.startup` and `lifespan.shutdown`, each when its hook has run.
+
+    `in_thread` is for hooks that are not async. `stop()` is awaited before the shutdown hook runs: requests that still
+    go on may need what the hook takes away. `end()` is awaited before the last answer, whichever that is: Hypercorn
+    cancels what is not over then, and takes its worker for failed.
+
+    A hook that raises is answered with "failed"; then what it raised is raised here, too.
+    """
     state = scope.get("state", {})
-    side = d.here()
     for phase, hook in (("startup", startup), ("shutdown", shutdown)):
         await receive()
-        answer = {"type": f"lifespan.{phase}.complete"}
         try:
             if phase == "shutdown":
-                await d.drain(side)
-                await side.shut_down()
+                await stop()
             if hook is not None:
-                await run_hook(d.here(), hook, (state,) if _arguments.takes_argument(hook) else ())
+                await run_hook(hook, (state,) if _arguments.takes_argument(hook) else (), in_thread)
         except Exception as error:
-            _log.exception("the %s hook of the application raised", phase)
-            answer = {"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"}
-        last = phase == "shutdown" or "message" in answer
-        if last:
-            await d.drain(d.here())
-        await send(answer)
-        if last:
-            break
+            await end()
+            await send({"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"})
+            raise
+        if phase == "shutdown":
+            await end()
+        await send({"type": f"lifespan.{phase}.complete"})
+
+
+async def run_hook(hook: Hook, arguments: tuple[Any, ...], in_thread: RunInThread) -> None:
+    """Run a hook of the user's: an async one on the loop, another by `in_thread`; what that returns may be awaitable.
+
+    Raises what the hook raises.
+    """
+    returned = hook(*arguments) if _arguments.is_async(hook) else await in_thread(partial(hook, *arguments))
+    if inspect.isawaitable(returned):
+        await returned

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.calls import Call, Dispatcher, PeerGone
 from bridge._concurrency.loops import Spawn
-from bridge._translate.response_to_events import State, WsgiResponse
+from bridge._translate.response_to_events import HELD, WsgiResponse
 from bridge._types import Environ, Event, Scope, WSGIApp
 from bridge._wsgi_to_asgi.file_wrapper import FileWrapper
 from bridge._wsgi_to_asgi.loop_response import AsyncBody, LoopResponse, LoopStream
@@ -139,15 +139,15 @@ class WsgiResponder(Call):
             if body is not None:
                 self.environ["wsgi.input"] = body.open()
             iterable = self._app(self.environ, self._response.start_response)
-            if body is not None and body.refusal is not None and self._response.state is State.HELD:
+            if body is not None and body.refusal is not None and self._response.state is HELD:
                 # A framework has made an error page of it; the refusal says more.
                 _close(iterable)
                 raise body.refusal
             kind = type(iterable)
-            if kind is AsyncBody and self._response.state is State.HELD and self.dispatcher.loop.is_asyncio:
+            if kind is AsyncBody and self._response.state is HELD and self.dispatcher.loop.is_asyncio:
                 self._leave_to_loop(iterable)
                 return None
-            if (kind is not list and kind is not tuple) or self._response.state is not State.HELD:
+            if (kind is not list and kind is not tuple) or self._response.state is not HELD:
                 steps = self._iterate(iterable)
                 next(steps)
                 return steps
@@ -163,7 +163,7 @@ class WsgiResponder(Call):
 
     def _leave_to_loop(self, body: AsyncBody) -> None:
         """The thread leaves; the body is made on the loop."""
-        assert self._context is not None
+        assert self.context is not None
 
         def end() -> None:
             try:
@@ -176,7 +176,7 @@ class WsgiResponder(Call):
         except BaseException:
             body.close()
             raise
-        self.stream = LoopStream(self, self._response, self._context, body, end)
+        self.stream = LoopStream(self, self._response, self.context, body, end)
 
     def _iterate(self, iterable: Iterable[bytes]) -> Generator[None]:
         try:

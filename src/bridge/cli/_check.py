@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from bridge._check.findings import Finding, Outcome
 from bridge._check.probe import probe_asgi, probe_wsgi
 from bridge._check.requests import requests_for
+from bridge._tables import aligned
 from bridge.cli._load import describe, load
-from bridge.cli._mounts import table
 from bridge.interfaces import Interface, as_asgi, as_wsgi
 
 
@@ -49,7 +49,7 @@ def _report(
 ) -> str:
     speaks = "WSGI and ASGI" if interface == "both" else interface.upper()
     rows = [("ok" if not each.findings else "BROKEN", each.asked, each.ended) for each in outcomes]
-    lines = [f"{app} speaks {speaks}", "", table(rows)]
+    lines = [f"{app} speaks {speaks}", "", *aligned(rows), ""]
     for finding, asked in broken.items():
         more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
         lines += [f"the application {finding}", f"    asked for: {asked[0]}{more}"]

@@ -10,7 +10,7 @@ from bridge.cli._check import check
 from bridge.cli._mounts import show_mounts
 from bridge.cli._serve import LOG_LEVELS, SERVERS, serve
 
-_APP = """\
+_APP_HELP = """\
 MODULE:NAME, as in mysite.wsgi:application. NAME may have dots, and "()" at its end calls it: shop:create_app(). The
 module is looked for in the current directory first."""
 
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     serving = commands.add_parser(
         "serve", help="serve an application", description=_SERVE, epilog=_EXIT, formatter_class=raw
     )
-    serving.add_argument("app", help=_APP)
+    serving.add_argument("app", help=_APP_HELP)
     serving.add_argument("--under", choices=SERVERS, default="uvicorn", help="the server (default: %(default)s)")
     serving.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serving.add_argument("--port", type=_port, default=8000, help="TCP port, 0 for any (default: %(default)s)")
@@ -102,14 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="find the clauses that an application breaks", description=_CHECK, epilog=_EXIT,
         formatter_class=raw,
     )  # fmt: skip
-    checking.add_argument("app", help=_APP)
+    checking.add_argument("app", help=_APP_HELP)
     checking.add_argument("--path", action="append", help='ask for this path, may be repeated (default: "/")')
     checking.add_argument("--safe", action="store_true", help="only GET and HEAD")
     checking.add_argument("--json", action="store_true", help="print JSON, for machines")
     mounting = commands.add_parser(
         "mounts", help="show what is mounted where", description=_MOUNTS, epilog=_EXIT, formatter_class=raw
     )
-    mounting.add_argument("app", help=_APP)
+    mounting.add_argument("app", help=_APP_HELP)
     return parser
 
 

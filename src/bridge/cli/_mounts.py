@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from bridge._tables import aligned
 from bridge.cli._load import describe, load
 from bridge.mounts import AsgiMounts, Mount, Mounts, WsgiMounts
 
@@ -15,17 +16,8 @@ def show_mounts(spec: str) -> int:
     site, interface = load(spec)
     if not isinstance(site, Mounts | AsgiMounts | WsgiMounts):
         raise SystemExit(f"bridge: expected a bridge.Mounts, but {spec} is {describe(site)}, which speaks {interface}")
-    sys.stdout.write(table([_HEAD, *_rows(site.mounts, "")]))
+    sys.stdout.writelines(f"{line}\n" for line in aligned([_HEAD, *_rows(site.mounts, "")]))
     return 0
-
-
-def table(rows: Iterable[tuple[str, ...]]) -> str:
-    """Rows of cells as aligned lines."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows
-    )
 
 
 def _rows(mounts: Iterable[Mount], above: str) -> Iterator[tuple[str, ...]]:

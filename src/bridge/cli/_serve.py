@@ -16,7 +16,7 @@ from bridge.interfaces import Interface, asgi_side, wsgi_side
 
 SERVERS: Final = tuple(_servers.SERVERS)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-_APP: Final = "bridge.cli._served:app"
+_SERVED_APP: Final = "bridge.cli._served:app"
 _THREADS: Final = 40
 _SPEAKS: Final[dict[Interface, str]] = {"asgi": "speaks ASGI", "wsgi": "speaks WSGI", "both": "speaks ASGI and WSGI"}
 
@@ -56,7 +56,7 @@ def _runs_in_threads(app: Any, wanted: Wanted) -> bool:
 
 def _become(server: Server, options: argparse.Namespace, wanted: Wanted, threads: int, further: list[str]) -> NoReturn:
     os.environ[_servers.KEY] = json.dumps({"app": options.app, "wanted": wanted, "threads": threads})
-    command = [sys.executable, "-m", *server.command(options, wanted, threads), *further, _APP]
+    command = [sys.executable, "-m", *server.command(options, wanted, threads), *further, _SERVED_APP]
     # In place of this process, so that signals and the exit status are the server's own.
     os.execv(sys.executable, command)  # noqa: S606 - no shell
 

@@ -1,21 +1,20 @@
 """What `asgi.py` and `wsgi.py` export."""
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import django
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from bridge import _arguments
 from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.calls import Dispatcher
-from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
-from bridge._wsgi_to_asgi import Responder, WsgiToAsgi
+from bridge._types import ASGIApp, Environ, Scope, StartResponse
+from bridge._wsgi_to_asgi import Responder, WsgiToAsgi, answer_lifespan
 from bridge.django import _settings
 from bridge.django._handler import Handler
 from bridge.django._isolation import isolated
@@ -90,7 +89,7 @@ def get_wsgi_application(
     _arguments.hook("shutdown", at_end)
     _arguments.seconds("startup_timeout", startup_timeout)
     _arguments.seconds("shutdown_timeout", shutdown_timeout)
-    lifespan = partial(_lifespan, at_start, at_end) if at_start or at_end else None
+    lifespan = _lifespan(at_start, at_end) if at_start or at_end else None
     factory = _settings.read().loop_factory
     return WsgiApplication(
         Portal.of(factory, lifespan, startup_timeout=startup_timeout, shutdown_timeout=shutdown_timeout),
@@ -161,25 +160,10 @@ def _imported(given: Any) -> Any:
         raise ImproperlyConfigured(f"{given!r} cannot be imported: {error}") from error
 
 
-async def _lifespan(startup: Hook | None, shutdown: Hook | None, scope: Scope, receive: Receive, send: Send) -> None:
-    """The hooks as an ASGI application (ASGI Lifespan)."""
-    for phase, hook in (("startup", startup), ("shutdown", shutdown)):
-        await receive()
-        if hook is not None:
-            arguments = (scope["state"],) if _arguments.takes_argument(hook) else ()
-            try:
-                await _run(hook, arguments)
-            except Exception as error:
-                await send({"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"})
-                raise
-        await send({"type": f"lifespan.{phase}.complete"})
+def _lifespan(startup: Hook | None, shutdown: Hook | None) -> ASGIApp:
+    """The hooks as an ASGI application, which the private loop runs; sync ones in threads of asgiref's."""
 
+    def in_thread(function: Callable[[], Any]) -> Awaitable[Any]:
+        return sync_to_async(function, thread_sensitive=False)()
 
-async def _run(hook: Hook, arguments: tuple[Any, ...]) -> None:
-    """An async hook on the loop, another one in a thread; that one may return what is to be awaited."""
-    if iscoroutinefunction(hook):
-        await hook(*arguments)
-        return
-    returned = await sync_to_async(partial(hook, *arguments), thread_sensitive=False)()
-    if inspect.isawaitable(returned):
-        await returned
+    return partial(answer_lifespan, startup=startup, shutdown=shutdown, in_thread=in_thread)

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import anyio
 
-from bridge._translate.lifespan import RUNNING, STARTING, STOPPED, Lifespan
-from bridge._types import ASGIApp, Event, Receive, Scope, Send
+from bridge._lifespan_client import LifespanClient
+from bridge._types import ASGIApp, Receive, Scope, Send
 
-# How long those that have started get to stop where a later one has failed, in seconds.
-_PATIENCE: Final = 30.0
+# How long those that have started get to stop where a later one has failed.
+_STOP_SECONDS: Final = 30.0
 
 _log = logging.getLogger("bridge")
 
@@ -31,14 +31,14 @@ class MountedLifespans:
         """The lifespan call of a server."""
         await receive()
         state = scope.get("state")
-        started: list[_Life] = []
+        started: list[_MountedApp] = []
         async with anyio.create_task_group() as group:
             for name, app in self._apps:
-                life = _Life(name, app, scope)
+                life = _MountedApp(name, app, scope)
                 group.start_soon(life.run)
-                await life.started()
+                await life.start()
                 if life.failure is not None:
-                    with anyio.move_on_after(_PATIENCE):
+                    with anyio.move_on_after(_STOP_SECONDS):
                         await _stop(started)
                     await send({"type": "lifespan.startup.failed", "message": life.failure})
                     group.cancel_scope.cancel()
@@ -64,81 +64,50 @@ class MountedLifespans:
                 state.setdefault(key, value)
 
 
-async def _stop(lives: Sequence["_Life"]) -> list[str]:
+async def _stop(lives: Sequence["_MountedApp"]) -> list[str]:
     """Stop them all, so that one that does not end keeps no other from it; returns what failed."""
-    async with anyio.create_task_group() as group:
-        for life in lives:
-            group.start_soon(life.stop)
+    for life in lives:
+        life.client.ask_shutdown()
+    for life in lives:
+        await life.client.stopped.wait()
     return [life.failure for life in lives if life.failure is not None]
 
 
-class _Life:
+class _MountedApp:
     """The lifespan of one application, in a task of its own."""
 
     def __init__(self, name: str, app: ASGIApp, scope: Scope) -> None:
         self.app = app
         self.state: dict[str, Any] = {}
-        self.failure: str | None = None
+        own = {**scope, "state": self.state} if "state" in scope else dict(scope)
+        self.client = LifespanClient(app, own, name=name)
         self._name = name
-        self._scope = {**scope, "state": self.state} if "state" in scope else dict(scope)
-        self._order = Lifespan()
-        self._received = False
-        self._started = anyio.Event()
-        self._asked = anyio.Event()
-        self._stopped = anyio.Event()
+        self._cancellation = anyio.CancelScope()
 
     async def run(self) -> None:
-        try:
-            await self.app(self._scope, self._receive, self._send)
-        except (Exception, anyio.get_cancelled_exc_class()) as error:
-            # A cancellation ends here too. Raised on, one that is the application's own would cancel all the others.
-            self._ended(error)
-        else:
-            self._ended(None)
-        finally:
-            self._started.set()
-            self._stopped.set()
+        """Run it to its end. Raises what would end the process."""
+        with self._cancellation:
+            await self.client.run()
+        error = self.client.error
+        if error is not None and not isinstance(error, (Exception, anyio.get_cancelled_exc_class())):
+            raise error
 
-    async def started(self) -> None:
-        await self._started.wait()
+    async def start(self) -> None:
+        """Wait until its startup is over, well or not; `run` is in another task."""
+        client = self.client
+        await client.started.wait()
+        error = client.error
+        if not client.unsupported:
+            return
+        # ASGI Lifespan: an exception here means that the application does not support it; go on without.
+        if error is not None and client.received and client.ended.is_set():
+            _log.warning("%s raised in its startup, and is served without lifespan", self._name, exc_info=error)
+        elif error is not None:
+            _log.info("%s does not support lifespan: %s: %s", self._name, type(error).__name__, error)
+        self._cancellation.cancel()
 
-    async def stop(self) -> None:
-        self._asked.set()
-        await self._stopped.wait()
-
-    def _ended(self, error: BaseException | None) -> None:
-        """The application has returned or raised: what does that say?"""
-        state = self._order.state
-        if state is STARTING and error is not None and not isinstance(error, Exception):
-            self.failure = (
-                f"{self._name}: the application ended its lifespan before its startup was complete: {error!r}"
-            )
-        elif state is STARTING:
-            # ASGI Lifespan: an exception here means that the application does not support it; go on without.
-            if error is not None and self._received:
-                _log.warning("%s raised in its startup, and is served without lifespan", self._name, exc_info=error)
-            elif error is not None:
-                _log.info("%s does not support lifespan: %s: %s", self._name, type(error).__name__, error)
-        elif state is RUNNING:
-            _log.error("%s ended its lifespan before it was asked to shut down", self._name, exc_info=error)
-        elif error is not None and state is not STOPPED and self.failure is None:
-            self.failure = f"{self._name}: the application's shutdown raised {type(error).__name__}: {error}"
-            _log.error("%s", self.failure, exc_info=error)
-
-    async def _receive(self) -> Event:
-        if not self._received:
-            self._received = True
-            return {"type": "lifespan.startup"}
-        await self._asked.wait()
-        return self._order.ask_shutdown()
-
-    async def _send(self, event: Event) -> None:
-        self._order.answer(event)
-        if self._order.failure is not None:
-            self.failure = f"{self._name}: {self._order.failure}"
-        if self._order.state is RUNNING:
-            self._started.set()
-        elif self._order.state is STOPPED or self._asked.is_set():
-            self._stopped.set()
-        else:
-            self._started.set()
+    @property
+    def failure(self) -> str | None:
+        """What has failed in its startup or shutdown."""
+        failure = self.client.failure
+        return None if failure is None else f"{self._name}: {failure}"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
-from bridge._translate.events_to_response import text_response as plain_items
-from bridge._translate.response_to_events import text_events as plain_events
+from bridge._translate.events_to_response import text_response
+from bridge._translate.response_to_events import text_events
 from bridge._translate.urls import native_path, split_path
 from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
 from bridge._wsgi_to_asgi import WsgiToAsgi
@@ -122,7 +122,7 @@ class AsgiMounts(TwoSided):
         if scope["type"] != "http":
             await self.adapter(scope, receive, send)  # it denies a websocket as it should be
             return
-        for event in plain_events(404, _NOT_FOUND):
+        for event in text_events(404, _NOT_FOUND):
             await send(event)
 
 
@@ -142,7 +142,7 @@ class WsgiMounts(TwoSided):
         path: str = environ.get("PATH_INFO", "")
         mount = self._prefixes.find(path)
         if mount is None:
-            head, text = plain_items(404, _NOT_FOUND)
+            head, text = text_response(404, _NOT_FOUND)
             start_response(*head)
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
         if prefix := mount.native_prefix:

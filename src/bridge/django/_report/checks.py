@@ -1,6 +1,6 @@
 """The system checks `bridge.E001` and so on; docs/django_report.md has a row on each."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from asgiref.sync import iscoroutinefunction
@@ -15,8 +15,6 @@ from bridge.django import _modes, _settings
 from bridge.django._middleware import BridgeMiddleware
 from bridge.django._report import entry_points, streams
 from bridge.django._report.project import Middleware, Route, middleware, routes
-
-Check = Callable[..., list[CheckMessage]]
 
 _FIRST: Final = "Put 'bridge.django.BridgeMiddleware' first in MIDDLEWARE"
 _HERE: Final = "bridge.django.get_{0}_application in place of django.core.{0}.get_{0}_application"

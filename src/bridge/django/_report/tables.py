@@ -5,6 +5,7 @@ from typing import Any
 
 import django
 
+from bridge._tables import aligned
 from bridge.django._report.cost import HANDLERS, Report
 from bridge.django._report.project import Middleware, Route
 
@@ -96,14 +97,7 @@ def _changes(report: Report) -> Iterator[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int) -> Iterator[str]:
-    """Columns as wide as they need to be; the first `numbers` of them to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        cells = (
-            cell.rjust(width) if index < numbers else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield f"  {'  '.join(cells)}".rstrip()
+    return (f"  {line}" for line in aligned((head, *rows), numbers=numbers))
 
 
 def _kind(one: Middleware) -> str:

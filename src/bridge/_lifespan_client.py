@@ -1,0 +1,155 @@
+"""The client of the lifespan protocol: what a server does towards an ASGI application (ASGI Lifespan)."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import anyio
+
+from bridge._translate.lifespan import FAILED, RUNNING, STARTING, STOPPED, STOPPING, LifespanOrder, LifespanState
+from bridge._types import ASGIApp, Event, Scope
+from bridge.errors import ApplicationProtocolError, LifespanFailed
+
+# What an application is called in the log that is the only one.
+THE_APP: Final = "the application"
+
+_log = logging.getLogger("bridge")
+
+
+def lifespan_scope(state: dict[str, Any]) -> Scope:
+    """The scope of a lifespan; `state` is what the application puts there for its requests (ASGI, "Lifespan State")."""
+    return {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
+
+
+class LifespanClient:
+    """One lifespan of `app`, in the task that awaits `run`; on asyncio and trio. Everything here happens on that loop.
+
+    `started` is set once the startup is over, well or not; `stopped` once the application has said that it has stopped,
+    or can no longer say so; `ended` once its call is over. What there is to know then:
+
+    * `failure`: the application has said that its startup or shutdown failed, has raised in its shutdown, or was
+      cancelled in its startup, which says nothing about what it supports.
+    * `unsupported`: its call was over before it had answered the startup, or it has answered with events that are none
+      of a lifespan: it has none, and is to be served without (ASGI Lifespan, "Scope").
+    * `error`: what its call raised, or what is wrong with such an event.
+    * `broken`: what was wrong with the first event that was out of order; `received`: whether it asked for the startup.
+
+    `name` is for the log. `on_started()` is called when `started` is set.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        scope: Scope,
+        *,
+        name: str = THE_APP,
+        on_started: Callable[[], object] | None = None,
+    ) -> None:
+        self.failure: LifespanFailed | None = None
+        self.error: BaseException | None = None
+        self.broken: ApplicationProtocolError | None = None
+        self.unsupported = self.received = False
+        self.started, self.stopped, self.ended = anyio.Event(), anyio.Event(), anyio.Event()
+        self._app = app
+        self._scope = scope
+        self._name = name
+        self._on_started = on_started
+        self._order = LifespanOrder()
+        self._asked = anyio.Event()
+
+    @property
+    def state(self) -> LifespanState:
+        """How far the lifespan has come."""
+        return self._order.state
+
+    async def run(self) -> None:
+        """Call the application. Raises nothing: what that raised is `error`, also where this task was cancelled."""
+        try:
+            await self._app(self._scope, self._receive, self._send)
+        except BaseException as error:
+            # A cancellation too: raised on, one that is the application's own would cancel whatever surrounds this.
+            self.error = self.error or error
+            self._judge(error, from_outside=_is_from_outside(error))
+        else:
+            self._judge(None, from_outside=False)
+        self.ended.set()
+        self.stopped.set()
+        self._start_is_over()
+
+    def ask_shutdown(self) -> None:
+        """Ask the application to shut down, with what its next `receive()` gives."""
+        self._asked.set()
+
+    def _judge(self, error: BaseException | None, *, from_outside: bool) -> None:
+        """The application has returned or raised: what does that say?"""
+        state = self._order.state
+        if self.unsupported:
+            pass  # it has said so before
+        elif state is STARTING:
+            if from_outside or isinstance(error, asyncio.CancelledError):
+                self._fail(f"the application ended its lifespan before its startup was complete: {error!r}", error)
+            else:
+                self.unsupported = True
+        elif from_outside:
+            pass  # whoever has cancelled it knows why; and a loop that ends is nobody's fault
+        elif state is RUNNING:
+            _log.error("%s ended its lifespan before it was asked to shut down", self._name, exc_info=error)
+        elif state is STOPPING and error is not None:
+            said = f"the application's shutdown raised {type(error).__name__}: {error}"
+            self._fail(said, error)
+            _log.error("%s", said if self._name == THE_APP else f"{self._name}: {said}", exc_info=error)
+
+    def _fail(self, said: str, error: BaseException | None) -> None:
+        self.failure = LifespanFailed(said)
+        self.failure.__cause__ = error
+
+    def _start_is_over(self) -> None:
+        if not self.started.is_set():
+            self.started.set()
+            if self._on_started is not None:
+                self._on_started()
+
+    async def _receive(self) -> Event:
+        if not self.received:
+            self.received = True
+            return {"type": "lifespan.startup"}
+        await self._asked.wait()
+        return self._order.ask_shutdown()
+
+    async def _send(self, event: Event) -> None:
+        try:
+            self._order.answer(event)
+        except ApplicationProtocolError as error:
+            if self._order.state is STARTING and not _is_of_lifespan(event):
+                # It does not look at the type of its scope, and answers as it does to a request.
+                self.error = self.error or error
+                self.unsupported = True
+                self._start_is_over()
+            else:
+                self.broken = self.broken or error
+                if self._order.state is not STARTING:
+                    _log.exception("%s broke the lifespan protocol", self._name)
+            raise
+        self.failure = self._order.failure
+        if self._order.state in (STOPPED, FAILED):
+            self.stopped.set()
+        self._start_is_over()
+
+
+def _is_of_lifespan(event: object) -> bool:
+    return isinstance(event, Mapping) and str(event.get("type")).startswith("lifespan.")
+
+
+def _is_from_outside(error: BaseException) -> bool:
+    """Whether the task was cancelled or its loop has ended, and the application's code has not raised it itself."""
+    if isinstance(error, Exception):
+        return False
+    if isinstance(error, GeneratorExit):
+        return True
+    if not isinstance(error, anyio.get_cancelled_exc_class()):
+        return False
+    if not isinstance(error, asyncio.CancelledError):
+        return True  # nobody can raise trio's but trio
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
