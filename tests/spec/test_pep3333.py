@@ -52,6 +52,7 @@ from spec.harness import (
     wsgi,
     wsgi_environ,
 )
+from support.paths import ROOT
 
 
 def simple(*chunks: bytes, status: str = "200 OK", headers: Any = ()) -> Any:
@@ -108,7 +109,7 @@ class TestConformancePage:
 
     def test_the_page_is_what_the_table_prints(self) -> None:
         """The page is generated; a change of the table without the page is noticed."""
-        page = Path(__file__).parents[2] / "docs" / "conformance.md"
+        page = ROOT / "docs" / "conformance.md"
 
         assert conformance.page() == page.read_text(encoding="utf-8")
 
