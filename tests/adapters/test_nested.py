@@ -24,25 +24,8 @@ from bridge._concurrency.call_thread import CallThread
 from bridge.errors import LifespanFailed
 from support.lenient_asgi_server import Exchange, fetch, living, opened
 from support.plain_servers import Environ, Event, environ_for, scope_for
-from support.scripted_wsgi_server import (
-    PATIENCE,
-    Flag,
-    Input,
-    LogWatch,
-    Served,
-    Work,
-    ask,
-    bounded,
-    chunk,
-    end,
-    hello,
-    log_fixture,  # noqa: F401 - the fixture `log`
-    nothing_waits_by_the_clock_fixture,  # noqa: F401
-    read_body,
-    reply,
-    start,
-    upload,
-)
+from support.scripted_wsgi_server import Input, Served, ask, chunk, end, hello, read_body, reply, start, upload
+from support.waiting import PATIENCE, Flag, LogWatch, Work, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 BOUND = 2**16  # what may be on the way at each of the adapters

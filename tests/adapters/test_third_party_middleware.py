@@ -31,17 +31,8 @@ from support import frameworks
 from support.lenient_asgi_server import Exchange, fetch, opened
 from support.paths import TESTS
 from support.plain_servers import Environ, environ_for, scope_for
-from support.scripted_wsgi_server import (  # noqa: F401
-    Flag,
-    Served,
-    ask,
-    bounded,
-    chunk,
-    end,
-    nothing_waits_by_the_clock_fixture,
-    reply,
-    start,
-)
+from support.scripted_wsgi_server import Served, ask, chunk, end, reply, start
+from support.waiting import Flag, bounded
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_waits_by_the_clock")]
 

@@ -27,17 +27,13 @@ from spec.harness import (
     Environ,
     Event,
     Exchange,
-    Flag,
     Input,
-    LogWatch,
     Request,
     Scope,
     ask,
-    bounded,
     environ_of,
     fetch,
     get,
-    log_fixture,  # noqa: F401  # the fixture `log`
     opened,
     play,
     post,
@@ -48,6 +44,7 @@ from spec.harness import (
     wsgi,
     wsgi_environ,
 )
+from support.waiting import Flag, LogWatch, bounded
 
 START = {"type": "http.response.start", "status": 200}
 END = {"type": "http.response.body"}
@@ -949,7 +946,7 @@ class TestResponseServer:
         )
 
         assert b"abc" == call.body
-        log.wait_for("content-length")
+        log.wait_for("Content-Length", level=30)
 
     @pytest.mark.parametrize("parts", [0, 1])
     def test_less_than_content_length_is_an_error(self, parts: int, log: LogWatch) -> None:
@@ -961,7 +958,7 @@ class TestResponseServer:
 
         assert not call.complete
         assert parts == call.starts
-        log.wait_for("content-length", level=40)
+        log.wait_for("Content-Length", level=40)
 
 
 class TestDisconnectServer:

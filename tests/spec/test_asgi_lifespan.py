@@ -19,20 +19,17 @@ from spec.harness import (
     Environ,
     Event,
     Exchange,
-    Flag,
-    LogWatch,
     Request,
     Scope,
     ask,
-    bounded,
     get,
-    log_fixture,  # noqa: F401  # the fixture `log`
     opened,
     play,
     reply,
     wsgi,
     wsgi_environ,
 )
+from support.waiting import Flag, LogWatch, bounded
 
 
 class AppError(Exception):

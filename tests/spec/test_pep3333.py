@@ -33,16 +33,12 @@ from spec.harness import (
     Environ,
     Event,
     Exchange,
-    Flag,
     Input,
-    LogWatch,
     Request,
     ask,
-    bounded,
     environ_of,
     fetch,
     get,
-    log_fixture,  # noqa: F401  # the fixture `log`
     opened,
     play,
     post,
@@ -53,6 +49,7 @@ from spec.harness import (
     wsgi_environ,
 )
 from support.paths import ROOT
+from support.waiting import Flag, LogWatch, bounded
 
 
 def simple(*chunks: bytes, status: str = "200 OK", headers: Any = ()) -> Any:
@@ -218,7 +215,7 @@ class TestStringsServer:
 
         assert not exchange.started
         assert isinstance(exchange.error, ApplicationProtocolError)
-        log.wait_for("bytes")
+        log.wait_for("bytes", level=30)
 
     @pytest.mark.parametrize(
         ("status", "headers"),
@@ -1143,14 +1140,14 @@ class TestContentLengthServer:
         assert b"abcde" == exchange.body
         assert exchange.complete
         assert (2, 1) == (chunks.pulled, len(chunks.closed))
-        log.wait_for("content-length")
+        log.wait_for("Content-Length", level=30)
 
     def test_a_list_that_is_too_long_is_cut(self, log: LogWatch) -> None:
         """The same for a body that is there as a whole."""
         exchange = serve(simple(b"abcdef", headers=[("Content-Length", "3")]))
 
         assert (b"abc", True) == (exchange.body, exchange.complete)
-        log.wait_for("content-length")
+        log.wait_for("Content-Length", level=30)
 
     def test_iteration_stops_when_enough_was_sent(self) -> None:
         """What follows the last byte is not asked for."""
@@ -1193,14 +1190,14 @@ class TestContentLengthServer:
 
         assert (b"abc", False) == (exchange.body, exchange.complete)
         assert isinstance(exchange.error, ApplicationProtocolError)
-        log.wait_for("content-length", level=40)
+        log.wait_for("Content-Length", level=40)
 
     def test_too_little_at_once_is_not_sent_at_all(self, log: LogWatch) -> None:
         """A list that is too short is an error before its headers leave, so the server can say so."""
         exchange = serve(simple(b"abc", headers=[("Content-Length", "10")]), fails=True)
 
         assert not exchange.started
-        log.wait_for("content-length", level=40)
+        log.wait_for("Content-Length", level=40)
 
     @pytest.mark.parametrize("value", ["abc", "-1", "1.5", "", "1, 2", "+5", "0x10", "\u0663"])
     def test_a_length_that_is_no_number_is_refused(self, value: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from support.plain_servers import Event, scope_for
-from support.scripted_wsgi_server import PATIENCE
+from support.waiting import PATIENCE
 
 
 class Exchange:

@@ -8,7 +8,7 @@ import anyio
 
 from bridge import Mounts
 from support.plain_servers import Seen, body_events, call_asgi, call_wsgi, environ_for, scope_for
-from support.scripted_wsgi_server import bounded
+from support.waiting import bounded
 
 
 @contextlib.contextmanager

@@ -7,66 +7,21 @@ It offers as little as a server may: what `receive` and `send` return is awaitab
 import asyncio
 import contextlib
 import threading
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any
 
 import anyio
 import anyio.to_thread
-import pytest
 import sniffio
 
-from bridge import WsgiToAsgi
-from spec import harness
 from support.plain_servers import scope_for
-
-PATIENCE = harness.PATIENCE
-HOLD = harness.HOLD
+from support.waiting import PATIENCE, Flag
 
 Environ = dict[str, Any]
 Event = dict[str, Any]
 Scope = dict[str, Any]
 DISCONNECT: Event = {"type": "http.disconnect"}
-
-
-class Flag(harness.Flag):
-    """A signal between threads whose wait is bounded, on any kind of loop."""
-
-    async def waited(self) -> None:
-        """`wait()`, for code on a loop."""
-        await anyio.to_thread.run_sync(self.wait)
-
-    async def held(self) -> None:
-        """Fail if it is set within `HOLD` seconds, for what must not happen."""
-        assert not await anyio.to_thread.run_sync(self.comes), "what must not happen has happened"
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds that no signal tells of."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        threading.Event().wait(0.001)
-
-
-async def eventually(holds: Callable[[], object]) -> None:
-    """`until()`, for code on a loop."""
-    with anyio.fail_after(PATIENCE):
-        while not holds():
-            await anyio.sleep(0.001)
-
-
-@pytest.fixture(name="adapt")
-def adapt_fixture() -> Iterator[Callable[..., WsgiToAsgi]]:
-    """Makes adapters, which are closed after the test."""
-    with contextlib.ExitStack() as adapters:
-
-        def adapt(app: Any, **options: Any) -> WsgiToAsgi:
-            options.setdefault("shutdown_timeout", 2.0)
-            return adapters.enter_context(WsgiToAsgi(app, **options))
-
-        yield adapt
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------

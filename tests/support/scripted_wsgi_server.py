@@ -4,196 +4,22 @@ Nothing here waits without a bound: what does not come within `PATIENCE` seconds
 thread was that it waited for.
 """
 
-import asyncio
 import contextlib
 import io
-import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
-
-import anyio
-import pytest
-import sniffio
-import trio
+from typing import Any
 
 from bridge import AsgiToWsgi
 from support.paths import PYTHONPATH
 from support.plain_servers import Environ, Event, environ_for
+from support.waiting import Flag, OneThread, bounded
 
-PATIENCE = 8.0
-FOREVER = 3600.0
-Result = TypeVar("Result")
 Headers = list[tuple[str, str]]
-
-
-# --- waiting --------------------------------------------------------------------------------------------------------
-
-
-class Flag:
-    """A signal between threads and loops; to wait for it is bounded."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._lock = threading.Lock()
-        self._wakers: list[Callable[[], object]] = []
-
-    def set(self) -> None:
-        with self._lock:
-            self._event.set()
-            wakers, self._wakers = self._wakers, []
-        for wake in wakers:
-            wake()
-
-    def is_set(self) -> bool:
-        return self._event.is_set()
-
-    def wait(self) -> None:
-        """Wait in a thread."""
-        assert self._event.wait(PATIENCE), "the signal did not come"
-
-    async def waited(self) -> None:
-        """Wait on a loop, asyncio's or trio's, without a thread."""
-        woken: asyncio.Event | trio.Event
-        if sniffio.current_async_library() == "trio":
-            woken, token = trio.Event(), trio.lowlevel.current_trio_token()
-            wake = lambda: token.run_sync_soon(woken.set)  # noqa: E731
-        else:
-            woken, loop = asyncio.Event(), asyncio.get_running_loop()
-            wake = lambda: loop.call_soon_threadsafe(woken.set)  # type: ignore[assignment,return-value]  # noqa: E731
-        with self._lock:
-            if self._event.is_set():
-                return
-            self._wakers.append(wake)
-        with anyio.fail_after(PATIENCE):
-            await woken.wait()
-
-
-class Work(Generic[Result]):
-    """A function that runs in a thread of its own."""
-
-    def __init__(self, function: Callable[[], Result]) -> None:
-        self._thread = OneThread()
-        self._outcome = self._thread.begin(function)
-
-    def result(self) -> Result:
-        """What it returned or raised; waits for it."""
-        try:
-            return self._outcome()
-        finally:
-            self._thread.end()
-
-
-class OneThread:
-    """A thread that runs one function after another, as a server's does."""
-
-    def __init__(self) -> None:
-        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._main, name="server-thread", daemon=True)
-        self._thread.start()
-
-    @property
-    def ident(self) -> int:
-        return self._thread.ident or 0
-
-    def begin(self, function: Callable[[], Result]) -> Callable[[], Result]:
-        """Start `function` there; what is returned waits for its end, and returns or raises what it did."""
-        outcome: SimpleQueue[tuple[Result, None] | tuple[None, BaseException]] = SimpleQueue()
-
-        def run() -> None:
-            try:
-                outcome.put((function(), None))
-            except BaseException as error:
-                outcome.put((None, error))
-
-        def end() -> Result:
-            try:
-                result, error = outcome.get(timeout=PATIENCE)
-            except Empty:
-                stack = "".join(traceback.format_stack(sys._current_frames()[self.ident]))
-                pytest.fail(f"the server's thread still waits after {PATIENCE} seconds:\n{stack}", pytrace=False)
-            if error is not None:
-                raise error
-            return result  # type: ignore[return-value]
-
-        self._inbox.put(run)
-        return end
-
-    def run(self, function: Callable[[], Result]) -> Result:
-        return self.begin(function)()
-
-    def end(self) -> None:
-        self._inbox.put(None)
-
-    def _main(self) -> None:
-        while (function := self._inbox.get()) is not None:
-            function()
-            del function  # what it refers to must not live until the next one comes
-
-
-def bounded(function: Callable[[], Result]) -> Result:
-    """Run `function` in a thread of its own, and fail instead of waiting for ever."""
-    return Work(function).result()
-
-
-class LogWatch(logging.Handler):
-    """What the logger `bridge` says, with a bounded wait for what is still to come."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with self._news:
-            self.lines.append(self.format(record))
-            self._news.notify_all()
-
-    def having(self, *texts: str) -> list[str]:
-        """The lines so far, each with its traceback, that contain all of `texts`."""
-        return [line for line in self.lines if all(text in line for text in texts)]
-
-    def wait_for(self, *texts: str) -> str:
-        """The first line that contains all of `texts`, once it is there."""
-        with self._news:
-            assert self._news.wait_for(lambda: self.having(*texts), PATIENCE), f"no {texts} in {self.lines}"
-        return self.having(*texts)[0]
-
-    def complaints(self) -> list[str]:
-        """Warnings and worse."""
-        return [line for line in self.lines if not line.startswith(("DEBUG", "INFO"))]
-
-
-@pytest.fixture(name="log")
-def log_fixture() -> Iterator[LogWatch]:
-    """What the package logs while the test runs."""
-    watch, logger = LogWatch(), logging.getLogger("bridge")
-    level = logger.level
-    logger.addHandler(watch)
-    logger.setLevel(logging.DEBUG)
-    yield watch
-    logger.setLevel(level)
-    logger.removeHandler(watch)
-
-
-@pytest.fixture(name="nothing_waits_by_the_clock")
-def nothing_waits_by_the_clock_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads look around now and then; here they must not need to: a wake-up that is lost is a test that hangs."""
-    monkeypatch.setattr("bridge._asgi_to_wsgi.task_thread.POLL", FOREVER)
-    monkeypatch.setattr("bridge._concurrency.call_thread._LOOP_CHECK", FOREVER)
-
-
-@pytest.fixture(name="looks_often")
-def looks_often_fixture(monkeypatch: pytest.MonkeyPatch, nothing_waits_by_the_clock: None) -> None:
-    """Threads look around all the time: for what no signal can tell."""
-    monkeypatch.setattr("bridge._asgi_to_wsgi.task_thread.POLL", 0.02)
 
 
 # --- a WSGI server ----------------------------------------------------------------------------------------------------

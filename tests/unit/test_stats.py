@@ -12,20 +12,8 @@ import pytest
 from bridge import WsgiToAsgi
 from bridge._stats import Counters, LoopStats, ThreadStats
 from support.plain_servers import call_asgi
-from support.scripted_asgi_server import (
-    Environ,
-    Event,
-    Gate,
-    adapt_fixture,  # noqa: F401  # the fixture `adapt`
-    eventually,
-    get,
-    hello,
-    opened,
-    piece_event,
-    post,
-    reply,
-    serve,
-)
+from support.scripted_asgi_server import Environ, Event, Gate, get, hello, opened, piece_event, post, reply, serve
+from support.waiting import eventually
 
 Adapt = Callable[..., WsgiToAsgi]
 

@@ -18,30 +18,21 @@ import servers
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge.errors import ApplicationProtocolError, ClientDisconnected
 from support.plain_servers import environ_for
-from support.scripted_asgi_server import Flag as HeldFlag
-from support.scripted_asgi_server import until
 from support.scripted_wsgi_server import (
-    FOREVER,
-    Flag,
     Input,
-    LogWatch,
     Served,
-    Work,
     adapted,
     ask,
-    bounded,
     chunk,
     end,
     hello,
-    log_fixture,  # noqa: F401 - the fixture `log`
-    looks_often_fixture,  # noqa: F401
-    nothing_waits_by_the_clock_fixture,  # noqa: F401
     read_body,
     reply,
     run_script,
     start,
     upload,
 )
+from support.waiting import FOREVER, Flag, LogWatch, Work, bounded, until
 
 BOUND = 2**16  # bytes on the way that an application has to wait for
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
@@ -1271,7 +1262,7 @@ class TestDisconnect:
     def test_one_that_nobody_closes_after_its_end_is_none(self) -> None:
         """What the application does after a complete response goes on."""
         go_on, done = Flag(), Flag()
-        cancelled = HeldFlag()
+        cancelled = Flag()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await start(send)

@@ -17,7 +17,7 @@ from django.urls import path
 from bridge.django import get_asgi_application, get_wsgi_application
 from support import django_project
 from support.django_clients import Asgi, Wsgi
-from support.scripted_asgi_server import Flag, until
+from support.waiting import Flag, until
 
 Face = Asgi | Wsgi
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("chains", default="unset")

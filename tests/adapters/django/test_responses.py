@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from bridge.django import get_asgi_application, get_wsgi_application
 from support import django_project  # noqa: F401  # sets Django up
 from support.django_clients import Asgi, Wsgi
-from support.scripted_asgi_server import Flag, until
+from support.waiting import Flag, until
 
 Face = Asgi | Wsgi
 Start = Callable[..., Face]

@@ -22,19 +22,14 @@ from hypothesis import strategies as st
 
 from bridge import WsgiToAsgi
 from bridge.errors import ApplicationProtocolError, ClientDisconnected, ServerProtocolError
-from spec.harness import LogWatch, log_fixture  # noqa: F401  # the fixture `log`
 from support.plain_servers import call_asgi
 from support.scripted_asgi_server import (
-    HOLD,
     Chunks,
     Environ,
     Event,
-    Flag,
     Gate,
     Request,
     Scope,
-    adapt_fixture,  # noqa: F401  # the fixture `adapt`
-    eventually,
     get,
     hello,
     lifespan,
@@ -43,8 +38,8 @@ from support.scripted_asgi_server import (
     post,
     reply,
     serve,
-    until,
 )
+from support.waiting import HOLD, Flag, LogWatch, eventually, until
 
 Adapt = Callable[..., WsgiToAsgi]
 KIB = 2**10
@@ -657,7 +652,7 @@ async def test_what_the_app_raises_before_the_headers(
     assert cause is error
     assert request.sent == []
     assert "GET '/'" in log.wait_for("raised", level=logging.ERROR)
-    assert "in app" in log.wait_for("Traceback") or "in chunks" in log.wait_for("Traceback")
+    assert "in app" in log.wait_for("Traceback", level=30) or "in chunks" in log.wait_for("Traceback", level=30)
     assert (await serve(adapter, *get("/next"))).body == b"served"
     assert (adapter.stats().aborted, adapter.stats().served) == (1, 1)
 
@@ -2132,7 +2127,7 @@ async def test_close_names_the_threads_that_did_not_stop(adapt: Adapt, log: LogW
     async with opened(adapter, *get("/held")):
         await app.entered.waited()
         await anyio.to_thread.run_sync(adapter.close)
-        line = log.wait_for("not stopped")
+        line = log.wait_for("not stopped", level=30)
         app.go.set()
 
     assert "bridge-wsgi-1" in line
@@ -2334,7 +2329,7 @@ async def test_a_shutdown_names_the_threads_that_did_not_stop(adapt: Adapt, log:
         await app.entered.waited()
         async with lifespan(adapter) as server:
             pass
-        line = log.wait_for("not stopped")
+        line = log.wait_for("not stopped", level=30)
         app.go.set()
 
     assert types_of(server.sent)[-1] == "lifespan.shutdown.complete"

@@ -12,25 +12,8 @@ from bridge import AsgiToWsgi
 from bridge._concurrency.loops import AsyncioCrossing
 from bridge.errors import ClientDisconnected
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import (
-    FOREVER,
-    Flag,
-    Lifespan,
-    LogWatch,
-    Served,
-    Work,
-    adapted,
-    ask,
-    bounded,
-    chunk,
-    end,
-    hello,
-    log_fixture,  # noqa: F401 - the fixture `log`
-    nothing_waits_by_the_clock_fixture,  # noqa: F401
-    reply,
-    run_script,
-    start,
-)
+from support.scripted_wsgi_server import Lifespan, Served, adapted, ask, chunk, end, hello, reply, run_script, start
+from support.waiting import FOREVER, Flag, LogWatch, Work, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 
@@ -584,7 +567,7 @@ print(app.events)
         """What the parent's threads were at, and held, at that moment is not waited for."""
         script = """
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import Flag
+from support.waiting import Flag
 go_on = Flag()
 async def http(scope, receive, send):
     if scope["path"] == "/slow":

@@ -11,23 +11,8 @@ import uvloop
 
 from bridge import AsgiToWsgi
 from bridge.errors import ApplicationProtocolError, LifespanFailed
-from support.scripted_wsgi_server import (
-    FOREVER,
-    Flag,
-    Lifespan,
-    LogWatch,
-    OneThread,
-    Served,
-    Work,
-    adapted,
-    ask,
-    bounded,
-    chunk,
-    hello,
-    log_fixture,  # noqa: F401 - the fixture `log`
-    nothing_waits_by_the_clock_fixture,  # noqa: F401
-    reply,
-)
+from support.scripted_wsgi_server import Lifespan, Served, adapted, ask, chunk, hello, reply
+from support.waiting import FOREVER, Flag, LogWatch, OneThread, Work, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user")

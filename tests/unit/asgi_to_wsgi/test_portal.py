@@ -12,8 +12,8 @@ from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 
 from bridge import ClientDisconnected, WsgiToAsgi
 from bridge._asgi_to_wsgi.portal import Portal
-from support.scripted_asgi_server import Flag, adapt_fixture, get, opened, reply, serve, until  # noqa: F401  # the fixture `adapt`
-from support.scripted_wsgi_server import OneThread
+from support.scripted_asgi_server import get, opened, reply, serve
+from support.waiting import Flag, OneThread, until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("portal", default="unset")
 

@@ -17,14 +17,7 @@ from bridge._concurrency.loops import LoopGone
 from bridge._servers.connection import Connection
 from bridge._stats import Counters
 from support.plain_servers import Event, environ_for
-from support.scripted_wsgi_server import (
-    FOREVER,
-    Flag,
-    OneThread,
-    bounded,
-    looks_often_fixture,  # noqa: F401
-    nothing_waits_by_the_clock_fixture,  # noqa: F401
-)
+from support.waiting import FOREVER, Flag, OneThread, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user")

@@ -15,8 +15,7 @@ from bridge._concurrency.call_thread import BOUND, ITEM, Gone, Side
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import PoolClosed
 from bridge._wsgi_to_asgi.dispatchers import Calls
-from spec.harness import LogWatch, log_fixture  # noqa: F401  # the fixture `log`
-from support.scripted_asgi_server import Flag, eventually, until
+from support.waiting import Flag, LogWatch, eventually, until
 
 Script = Callable[["Scripted"], Generator[None] | None]
 

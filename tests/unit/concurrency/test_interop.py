@@ -19,17 +19,8 @@ from bridge import WsgiToAsgi
 from bridge._concurrency import interop
 from bridge._concurrency.jobs import lender
 from support.plain_servers import call_asgi
-from support.scripted_asgi_server import (
-    Environ,
-    Flag,
-    Scope,
-    adapt_fixture,  # noqa: F401  # the fixture `adapt`
-    get,
-    opened,
-    reply,
-    serve,
-    until,
-)
+from support.scripted_asgi_server import Environ, Scope, get, opened, reply, serve
+from support.waiting import Flag, until
 
 Adapt = Callable[..., WsgiToAsgi]
 

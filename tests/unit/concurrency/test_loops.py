@@ -12,7 +12,7 @@ import trio
 import uvloop
 
 from bridge._concurrency.loops import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
-from support.scripted_asgi_server import eventually
+from support.waiting import eventually
 
 loop_factories = pytest.mark.parametrize(
     "new_loop",

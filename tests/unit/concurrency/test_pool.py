@@ -12,7 +12,7 @@ import pytest
 from bridge._concurrency import pool, wake_policy
 from bridge._concurrency.jobs import Host, current
 from bridge._concurrency.pool import Threads, Worker
-from support.scripted_asgi_server import Flag, until
+from support.waiting import Flag, until
 
 
 class Job:

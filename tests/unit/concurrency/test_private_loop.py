@@ -14,19 +14,8 @@ from bridge._concurrency import greenlets, private_loop
 from bridge._concurrency.loops import LoopGone
 from bridge._concurrency.private_loop import PrivateLoop
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import (
-    PATIENCE,
-    Flag,
-    LogWatch,
-    Served,
-    adapted,
-    ask,
-    bounded,
-    log_fixture,  # noqa: F401 - the fixture `log`
-    nothing_waits_by_the_clock_fixture,  # noqa: F401
-    reply,
-    run_script,
-)
+from support.scripted_wsgi_server import Served, adapted, ask, reply, run_script
+from support.waiting import PATIENCE, Flag, LogWatch, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 FACTORIES = pytest.mark.parametrize("factory", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

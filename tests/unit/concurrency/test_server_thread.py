@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge._concurrency.server_thread import ServerThread
-from support.scripted_wsgi_server import FOREVER, Flag, OneThread, bounded
+from support.waiting import FOREVER, Flag, OneThread, bounded
 
 SHORT = 0.01
 

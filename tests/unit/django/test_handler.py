@@ -15,7 +15,7 @@ from bridge._concurrency import pool
 from bridge.django import get_asgi_application, get_wsgi_application
 from support import django_project
 from support.django_clients import Asgi, Reply, Wsgi
-from support.scripted_asgi_server import Flag, until
+from support.waiting import Flag, until
 
 Face = Asgi | Wsgi
 Start = Callable[..., Face]

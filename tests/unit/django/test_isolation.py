@@ -10,7 +10,7 @@ from bridge.django import get_wsgi_application
 from bridge.django._applications import WsgiApplication
 from support import django_project
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import OneThread
+from support.waiting import OneThread
 
 BOTH = pytest.mark.parametrize("prefix", ["", "async_"])
 

@@ -20,7 +20,7 @@ from bridge.django import _modes, get_asgi_application, on_loop
 from bridge.django._signals import only_django_listens
 from support import django_project
 from support.django_clients import Asgi
-from support.scripted_asgi_server import until
+from support.waiting import until
 
 
 @contextlib.contextmanager

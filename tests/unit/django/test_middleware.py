@@ -21,7 +21,7 @@ from bridge.django._bridge import Bridge
 from support import django_project
 from support.django_clients import Asgi, Wsgi
 from support.plain_servers import scope_for
-from support.scripted_asgi_server import until
+from support.waiting import until
 
 FIRST = ["bridge.django.BridgeMiddleware", *django_project.MIDDLEWARE]
 

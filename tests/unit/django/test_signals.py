@@ -16,7 +16,7 @@ from django.urls import get_urlconf, set_urlconf
 from bridge.django import _signals
 from bridge.django._handler import headers
 from support import django_project  # noqa: F401  # its settings
-from support.scripted_wsgi_server import OneThread
+from support.waiting import OneThread
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from bridge import LifespanFailed, Mounts, WsgiToAsgi
 from support.lenient_asgi_server import Life, fetch, living
 from support.mounted import closing
 from support.plain_servers import Environ, environ_for, scope_for
-from support.scripted_wsgi_server import PATIENCE, ask, bounded, hello, reply
+from support.scripted_wsgi_server import ask, hello, reply
+from support.waiting import PATIENCE, bounded
 
 pytestmark = pytest.mark.anyio
 

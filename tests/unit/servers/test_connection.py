@@ -13,7 +13,7 @@ from gunicorn.http.parser import RequestParser
 
 from bridge._servers.connection import Connection, call_at_shutdown, complete, why_threads_stand_still
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import OneThread, bounded
+from support.waiting import OneThread, bounded
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -16,8 +16,7 @@ import uvloop
 from bridge._concurrency.pool import Threads
 from bridge._wsgi_to_asgi import dispatchers
 from bridge._wsgi_to_asgi.dispatchers import Calls, run_hook, run_in_thread
-from spec.harness import LogWatch, log_fixture  # noqa: F401  # the fixture `log`
-from support.scripted_asgi_server import Flag, eventually
+from support.waiting import Flag, LogWatch, eventually
 
 loop_factories = pytest.mark.parametrize(
     "new_loop",

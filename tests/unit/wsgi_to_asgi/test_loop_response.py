@@ -15,10 +15,10 @@ from bridge._concurrency.jobs import PoolClosed
 from bridge._concurrency.on_demand_thread import Lease
 from bridge._concurrency.pool import Threads
 from bridge._wsgi_to_asgi.loop_body import LoopBody
-from spec.harness import LogWatch, log_fixture  # noqa: F401  # the fixture `log`
 from support.plain_servers import environ_for
-from support.scripted_asgi_server import Flag, adapt_fixture, eventually, get, opened, serve, until  # noqa: F401  # `adapt`
+from support.scripted_asgi_server import get, opened, serve
 from support.scripted_wsgi_server import ask
+from support.waiting import Flag, LogWatch, eventually, until
 
 Adapt = Callable[..., WsgiToAsgi]
 pytestmark = pytest.mark.anyio
@@ -191,7 +191,7 @@ async def test_it_raises(adapt: Adapt, log: LogWatch) -> None:
     assert isinstance(request.error, LookupError)
     assert (b"half", False) == (request.body, request.complete)
     await site.closed.waited()
-    assert "LookupError: broke" in log.wait_for("asked for GET '/', raised")
+    assert "LookupError: broke" in log.wait_for("asked for GET '/', raised", level=30)
 
 
 @pytest.mark.parametrize(("length", "body"), [(5, b"onetw"), (11, b"onetwothree")])
@@ -382,7 +382,7 @@ class TestLease:
         assert lease.end(ended.set)
         ended.wait()
         until(lambda: not threads.busy)
-        assert "LookupError: planned" in log.wait_for("preparing")
+        assert "LookupError: planned" in log.wait_for("preparing", level=30)
         threads.close(None)
         assert [] == threads.join(5)
 

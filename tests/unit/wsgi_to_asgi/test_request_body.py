@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge._wsgi_to_asgi.request_body import Spool
-from support.scripted_asgi_server import Flag
+from support.waiting import Flag
 
 
 class Made:

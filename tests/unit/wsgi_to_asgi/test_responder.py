@@ -13,21 +13,8 @@ import pytest
 
 from bridge import WsgiToAsgi
 from bridge.errors import ApplicationProtocolError, ClientDisconnected
-from spec.harness import LogWatch, bounded, log_fixture  # noqa: F401  # the fixture `log`
-from support.scripted_asgi_server import (
-    Chunks,
-    Environ,
-    Flag,
-    adapt_fixture,  # noqa: F401  # the fixture `adapt`
-    eventually,
-    get,
-    opened,
-    piece_event,
-    post,
-    reply,
-    serve,
-    until,
-)
+from support.scripted_asgi_server import Chunks, Environ, get, opened, piece_event, post, reply, serve
+from support.waiting import Flag, LogWatch, bounded, eventually, until
 
 Adapt = Callable[..., WsgiToAsgi]
 
