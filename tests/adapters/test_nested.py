@@ -9,7 +9,7 @@ import contextlib
 import contextvars
 import gc
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from asgiref.sync import async_to_sync, sync_to_async
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge._concurrency.call_thread import CallThread
 from bridge.errors import LifespanFailed
+from support.asgi_apps import chunk, end, hello, read_body, reply, start
 from support.lenient_asgi_server import Exchange, fetch, living, opened
 from support.plain_servers import Environ, Event, environ_for, scope_for
-from support.scripted_wsgi_server import Input, Served, ask, chunk, end, hello, read_body, reply, start, upload
+from support.scripted_wsgi_server import Input, Served, ask, upload
 from support.waiting import PATIENCE, Flag, LogWatch, Work, bounded
+from support.wsgi_apps import Chunks
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 BOUND = 2**16  # what may be on the way at each of the adapters
@@ -639,25 +641,6 @@ class Sandwich:
         return Served(self.outer, environ)
 
 
-class Closing:
-    """An iterable that tells in which thread it was closed."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self.closed: list[int] = []
-        self.is_closed = Flag()
-
-    def __iter__(self) -> "Closing":
-        return self
-
-    def __next__(self) -> bytes:
-        return next(self._chunks)
-
-    def close(self) -> None:
-        self.closed.append(threading.get_ident())
-        self.is_closed.set()
-
-
 def wsgi_echo(environ: Environ, start_response: Any) -> Iterator[bytes]:
     """Full duplex: each piece is answered before the next one is read."""
     start_response("200 OK", [])
@@ -671,9 +654,9 @@ class TestWsgiAppOnAWsgiServer:
 
     def test_the_app_runs_in_the_servers_thread(self) -> None:
         threads: list[Any] = []
-        iterable = Closing([b"one", b"two"])
+        iterable = Chunks([b"one", b"two"])
 
-        def app(environ: Environ, start_response: Any) -> Closing:
+        def app(environ: Environ, start_response: Any) -> Chunks:
             threads.append(threading.get_ident())
             start_response("200 OK", [("X-A", "1")])
             return iterable
@@ -681,7 +664,7 @@ class TestWsgiAppOnAWsgiServer:
         with Sandwich(app) as sandwich, sandwich.serve() as served:
             served.run()
             assert (b"onetwo", ["1"]) == (served.body, served.header("x-a"))
-            assert [served.thread.ident] * 2 == threads + iterable.closed
+            assert [served.thread.ident] * 2 == threads + iterable.closings
             assert ["bridge-loop"] == adapters_own_threads()
 
     def test_each_chunk_is_there_before_the_next_is_made(self) -> None:
@@ -862,36 +845,36 @@ class TestWsgiAppOnAWsgiServer:
             assert (b"half" if when == "middle" else b"") == served.body
 
     def test_a_server_that_closes_early_closes_the_iterable_in_its_thread(self) -> None:
-        iterable = Closing(iter(lambda: b"tick" * 10_000, b""))
+        iterable = Chunks(iter(lambda: b"tick" * 10_000, b""))
 
-        def app(environ: Environ, start_response: Any) -> Closing:
+        def app(environ: Environ, start_response: Any) -> Chunks:
             start_response("200 OK", [])
             return iterable
 
         with Sandwich(app) as sandwich, sandwich.serve() as served:
             assert served.call().next()
             served.close()
-            iterable.is_closed.wait()
-            assert [served.thread.ident] == iterable.closed
+            iterable.closed.wait()
+            assert [served.thread.ident] == iterable.closings
 
     def test_a_server_that_closes_at_once_closes_the_iterable(self) -> None:
-        iterable = Closing(iter(lambda: b"tick" * 10_000, b""))
+        iterable = Chunks(iter(lambda: b"tick" * 10_000, b""))
 
-        def app(environ: Environ, start_response: Any) -> Closing:
+        def app(environ: Environ, start_response: Any) -> Chunks:
             start_response("200 OK", [])
             return iterable
 
         with Sandwich(app) as sandwich, sandwich.serve() as served:
             served.call()
             served.close()
-            iterable.is_closed.wait()
-            assert [served.thread.ident] == iterable.closed
+            iterable.closed.wait()
+            assert [served.thread.ident] == iterable.closings
 
     def test_middleware_that_answers_itself_closes_the_iterable(self) -> None:
         """The app is at work in the thread while the response is made on the loop."""
-        iterable = Closing(iter(lambda: b"tick" * 10_000, b""))
+        iterable = Chunks(iter(lambda: b"tick" * 10_000, b""))
 
-        def app(environ: Environ, start_response: Any) -> Closing:
+        def app(environ: Environ, start_response: Any) -> Chunks:
             start_response("200 OK", [])
             return iterable
 
@@ -912,8 +895,8 @@ class TestWsgiAppOnAWsgiServer:
 
         with Sandwich(app, middleware) as sandwich, sandwich.serve() as served:
             assert b"my own" == served.run().body
-            iterable.is_closed.wait()
-            assert [served.thread.ident] == iterable.closed
+            iterable.closed.wait()
+            assert [served.thread.ident] == iterable.closings
 
     def test_two_calls_at_once_within_one_request(self) -> None:
         """The thread can be in one of them only; the other gets a worker thread, and they do meet."""
@@ -1194,17 +1177,17 @@ class TestWsgiAppOnAWsgiServer:
             assert ["bridge-loop"] == adapters_own_threads()
 
     def test_two_layers_more_are_closed_early(self) -> None:
-        iterable = Closing(iter(lambda: b"tick" * 10_000, b""))
+        iterable = Chunks(iter(lambda: b"tick" * 10_000, b""))
 
-        def app(environ: Environ, start_response: Any) -> Closing:
+        def app(environ: Environ, start_response: Any) -> Chunks:
             start_response("200 OK", [])
             return iterable
 
         with Sandwich(app) as deep, Sandwich(deep.outer) as sandwich, sandwich.serve() as served:
             assert served.call().next()
             served.close()
-            iterable.is_closed.wait()
-            assert [served.thread.ident] == iterable.closed
+            iterable.closed.wait()
+            assert [served.thread.ident] == iterable.closings
 
     def test_middleware_and_app_of_several_callers_do_not_mix(self) -> None:
         def app(environ: Environ, start_response: Any) -> Iterator[bytes]:

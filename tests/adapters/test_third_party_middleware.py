@@ -28,10 +28,11 @@ from whitenoise import WhiteNoise
 
 from bridge import AsgiToWsgi, WsgiToAsgi
 from support import frameworks
+from support.asgi_apps import chunk, end, reply, start
 from support.lenient_asgi_server import Exchange, fetch, opened
 from support.paths import TESTS
 from support.plain_servers import Environ, environ_for, scope_for
-from support.scripted_wsgi_server import Served, ask, chunk, end, reply, start
+from support.scripted_wsgi_server import Served, ask
 from support.waiting import Flag, bounded
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_waits_by_the_clock")]

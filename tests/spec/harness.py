@@ -16,6 +16,7 @@ from urllib.parse import quote
 from wsgiref.util import is_hop_by_hop
 
 from bridge import AsgiToWsgi, WsgiToAsgi
+from support.asgi_apps import reply
 from support.waiting import PATIENCE, Flag, bounded
 
 Event = dict[str, Any]
@@ -549,21 +550,3 @@ def scope_of(environ: Environ | None = None, **options: Any) -> Scope:
 
     fetch(app, environ, **options)
     return scopes[0]
-
-
-async def reply(send: Any, body: bytes = b"", status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Send a whole response."""
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def read_body(receive: Any) -> bytes:
-    """The whole request body; a client that leaves first is an error."""
-    body = b""
-    while True:
-        event = await receive()
-        if event["type"] != "http.request":
-            raise ConnectionError(event["type"])
-        body += event.get("body", b"")
-        if not event.get("more_body", False):
-            return body

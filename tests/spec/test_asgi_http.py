@@ -37,37 +37,15 @@ from spec.harness import (
     opened,
     play,
     post,
-    read_body,
-    reply,
     scope_of,
     serve,
     wsgi,
     wsgi_environ,
 )
+from support.asgi_apps import END, START, part, read_body, reply, sending
+from support.failures import AppError
 from support.waiting import Flag, LogWatch, bounded
-
-START = {"type": "http.response.start", "status": 200}
-END = {"type": "http.response.body"}
-
-
-def part(data: bytes) -> Event:
-    """A piece of the response body with more to come."""
-    return {"type": "http.response.body", "body": data, "more_body": True}
-
-
-def sending(*events: Any) -> Any:
-    """An ASGI app that sends these events."""
-
-    async def app(scope: Scope, receive: Any, send: Any) -> None:
-        for event in events:
-            await send(event)
-
-    return app
-
-
-class AppError(Exception):
-    """What the apps here fail with."""
-
+from support.wsgi_apps import simple
 
 # --- AsgiToWsgi as the server: the main specification ---------------------------------------------------------------
 
@@ -1383,16 +1361,6 @@ class TestTrailersServer:
 
 
 # --- WsgiToAsgi as the application ----------------------------------------------------------------------------------
-
-
-def simple(*chunks: bytes, status: str = "200 OK", headers: Any = ()) -> Any:
-    """A WSGI app that answers with a list."""
-
-    def app(environ: Environ, start_response: Any) -> list[bytes]:
-        start_response(status, list(headers))
-        return list(chunks)
-
-    return app
 
 
 class TestApplicationsApplication:

@@ -25,15 +25,12 @@ from spec.harness import (
     get,
     opened,
     play,
-    reply,
     wsgi,
     wsgi_environ,
 )
+from support.asgi_apps import reply
+from support.failures import AppError
 from support.waiting import Flag, LogWatch, bounded
-
-
-class AppError(Exception):
-    """What the apps here fail with."""
 
 
 class Site:

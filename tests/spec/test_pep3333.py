@@ -42,52 +42,15 @@ from spec.harness import (
     opened,
     play,
     post,
-    read_body,
-    reply,
     serve,
     wsgi,
     wsgi_environ,
 )
+from support.asgi_apps import asgi, read_body, reply
+from support.failures import AppError
 from support.paths import ROOT
 from support.waiting import Flag, LogWatch, bounded
-
-
-def simple(*chunks: bytes, status: str = "200 OK", headers: Any = ()) -> Any:
-    """A WSGI app that answers with a list."""
-
-    def app(environ: Environ, start_response: Any) -> list[bytes]:
-        start_response(status, list(headers))
-        return list(chunks)
-
-    return app
-
-
-class Chunks:
-    """An iterable with a `close()` that notes in which thread it ran; a chunk that is an exception is raised."""
-
-    def __init__(self, *chunks: Any) -> None:
-        self._chunks = iter(chunks)
-        self.pulled = 0
-        self.closed: list[int] = []
-        self.done = Flag()
-
-    def __iter__(self) -> "Chunks":
-        return self
-
-    def __next__(self) -> bytes:
-        chunk = next(self._chunks)
-        self.pulled += 1
-        if isinstance(chunk, BaseException):
-            raise chunk
-        return chunk
-
-    def close(self) -> None:
-        self.closed.append(threading.get_ident())
-        self.done.set()
-
-
-class AppError(Exception):
-    """What the apps here fail with."""
+from support.wsgi_apps import Chunks, simple
 
 
 class TestConformancePage:
@@ -370,7 +333,7 @@ class TestDetailsServer:
 
     def test_close_is_called_after_a_whole_response(self) -> None:
         """`close()` runs once, in the thread that ran the application, before the request is over."""
-        chunks = Chunks(b"a", b"b")
+        chunks = Chunks([b"a", b"b"])
         threads: list[int] = []
 
         def app(environ: Environ, start_response: Any) -> Chunks:
@@ -380,11 +343,11 @@ class TestDetailsServer:
 
         serve(app)
 
-        assert threads == chunks.closed
+        assert threads == chunks.closings
 
     def test_close_is_called_after_an_error_of_the_iteration(self, log: LogWatch) -> None:
         """`close()` runs once when the iteration raises."""
-        chunks = Chunks(b"a", AppError("broken"))
+        chunks = Chunks([b"a", AppError("broken")])
         threads: list[int] = []
 
         def app(environ: Environ, start_response: Any) -> Chunks:
@@ -394,7 +357,7 @@ class TestDetailsServer:
 
         exchange = serve(app, fails=True)
 
-        assert threads == chunks.closed
+        assert threads == chunks.closings
         assert isinstance(exchange.error, AppError)
 
     def test_close_is_called_when_the_client_leaves(self) -> None:
@@ -405,7 +368,7 @@ class TestDetailsServer:
             def __next__(self) -> bytes:
                 return b"tick" * 1000
 
-        chunks = Endless()
+        chunks = Endless([])
 
         def app(environ: Environ, start_response: Any) -> Chunks:
             threads.append(threading.get_ident())
@@ -416,27 +379,27 @@ class TestDetailsServer:
             async with opened(adapter, get()) as exchange:
                 await exchange.until(lambda: exchange.body)
                 exchange.disconnect()
-                await chunks.done.waited()
+                await chunks.closed.waited()
             return exchange
 
         exchange = play(app, story)
 
-        assert threads == chunks.closed
+        assert threads == chunks.closings
         assert not exchange.complete
 
     def test_close_is_called_when_start_response_never_was(self) -> None:
         """`close()` runs for an iterable whose application forgot `start_response`."""
-        chunks = Chunks(b"a")
+        chunks = Chunks([b"a"])
 
         exchange = serve(lambda environ, start_response: chunks, fails=True)
 
-        assert 1 == len(chunks.closed)
+        assert 1 == len(chunks.closings)
         assert isinstance(exchange.error, ApplicationProtocolError)
         assert not exchange.started
 
     def test_close_is_called_when_nothing_may_be_sent(self) -> None:
         """`close()` runs for a response to HEAD as for any other."""
-        chunks = Chunks(b"a", b"b")
+        chunks = Chunks([b"a", b"b"])
 
         def app(environ: Environ, start_response: Any) -> Chunks:
             start_response("200 OK", [])
@@ -444,7 +407,7 @@ class TestDetailsServer:
 
         serve(app, get(method="HEAD"))
 
-        assert 1 == len(chunks.closed)
+        assert 1 == len(chunks.closings)
 
     def test_an_error_of_close_is_logged(self, log: LogWatch) -> None:
         """What `close()` raises is logged with its traceback, and the next request is served."""
@@ -454,7 +417,7 @@ class TestDetailsServer:
                 super().close()
                 raise AppError("close failed")
 
-        chunks = Broken(b"a", b"b")
+        chunks = Broken([b"a", b"b"])
 
         def app(environ: Environ, start_response: Any) -> Any:
             start_response("200 OK", [])
@@ -469,7 +432,7 @@ class TestDetailsServer:
             return exchange
 
         assert b"fine" == play(app, story).body
-        assert 1 == len(chunks.closed)
+        assert 1 == len(chunks.closings)
         assert "AppError" in log.wait_for("close failed", level=40)
 
     def test_start_response_may_wait_for_the_first_iteration(self) -> None:
@@ -1129,7 +1092,7 @@ class TestContentLengthServer:
     @pytest.mark.parametrize("name", ["Content-Length", "content-length", "CONTENT-LENGTH"])
     def test_no_more_than_it_says_is_sent(self, name: str, log: LogWatch) -> None:
         """The surplus is cut and logged, and the application is asked for no more; header names have no case."""
-        chunks = Chunks(b"abc", b"def", b"ghi", b"jkl")
+        chunks = Chunks([b"abc", b"def", b"ghi", b"jkl"])
 
         def app(environ: Environ, start_response: Any) -> Chunks:
             start_response("200 OK", [(name, "5")])
@@ -1139,7 +1102,7 @@ class TestContentLengthServer:
 
         assert b"abcde" == exchange.body
         assert exchange.complete
-        assert (2, 1) == (chunks.pulled, len(chunks.closed))
+        assert (2, 1) == (chunks.pulled, len(chunks.closings))
         log.wait_for("Content-Length", level=30)
 
     def test_a_list_that_is_too_long_is_cut(self, log: LogWatch) -> None:
@@ -1151,7 +1114,7 @@ class TestContentLengthServer:
 
     def test_iteration_stops_when_enough_was_sent(self) -> None:
         """What follows the last byte is not asked for."""
-        chunks = Chunks(b"abc", b"def", AppError("never reached"))
+        chunks = Chunks([b"abc", b"def", AppError("never reached")])
 
         def app(environ: Environ, start_response: Any) -> Chunks:
             start_response("200 OK", [("Content-Length", "6")])
@@ -1406,7 +1369,7 @@ class TestErrorsServer:
             start_response("200 OK", [("Content-Length", "5")])
             if when == "after start_response":
                 raise AppError("early")
-            return Chunks(AppError("early"))
+            return Chunks([AppError("early")])
 
         exchange = serve(app, fails=True)
 
@@ -1416,7 +1379,7 @@ class TestErrorsServer:
 
     def test_an_error_after_the_headers_is_logged_and_aborts(self, log: LogWatch) -> None:
         """Half a response is never ended as if it were whole."""
-        exchange = serve(lambda environ, start: start("200 OK", []) and Chunks(b"half", AppError("late")), fails=True)
+        exchange = serve(lambda environ, start: start("200 OK", []) and Chunks([b"half", AppError("late")]), fails=True)
 
         assert isinstance(exchange.error, AppError)
         assert (b"half", False) == (exchange.body, exchange.complete)
@@ -1576,7 +1539,7 @@ class TestOtherHttpServer:
                 threads.add(threading.get_ident())
                 return super().__next__()
 
-        chunks = Body(*[b"x"] * 20)
+        chunks = Body([b"x"] * 20)
 
         def app(environ: Environ, start_response: Any) -> Body:
             threads.add(threading.get_ident())
@@ -1585,7 +1548,7 @@ class TestOtherHttpServer:
 
         serve(app)
 
-        assert threads == set(chunks.closed)
+        assert threads == set(chunks.closings)
         assert 1 == len(threads)
 
     def test_requests_run_side_by_side(self) -> None:
@@ -1754,18 +1717,6 @@ class TestFileWrapperServer:
 
 
 # --- AsgiToWsgi as the application ----------------------------------------------------------------------------------
-
-
-def asgi(*chunks: bytes, status: int = 200, headers: Any = ()) -> Any:
-    """An ASGI app that answers with these chunks, each an event of its own."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-        for chunk in chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body"})
-
-    return app
 
 
 class TestDetailsApplication:

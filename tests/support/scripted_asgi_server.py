@@ -6,7 +6,6 @@ It offers as little as a server may: what `receive` and `send` return is awaitab
 
 import asyncio
 import contextlib
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any
@@ -15,12 +14,15 @@ import anyio
 import anyio.to_thread
 import sniffio
 
+from bridge import WsgiToAsgi
 from support.plain_servers import scope_for
-from support.waiting import PATIENCE, Flag
+from support.waiting import PATIENCE
 
 Environ = dict[str, Any]
 Event = dict[str, Any]
 Scope = dict[str, Any]
+# What the fixture `adapt` is: it makes adapters, which are closed after the test.
+Adapt = Callable[..., WsgiToAsgi]
 DISCONNECT: Event = {"type": "http.disconnect"}
 
 
@@ -287,56 +289,3 @@ async def lifespan(app: Any, state: dict[str, Any] | None = None) -> AsyncIterat
         await server.until(lambda _: server.sent)
         yield server
         server.feed({"type": "lifespan.shutdown"})
-
-
-# --- WSGI apps --------------------------------------------------------------------------------------------------------
-
-
-def reply(start_response: Any, body: bytes = b"served", status: str = "200 OK") -> list[bytes]:
-    """Answer with a body that is known as a whole."""
-    start_response(status, [("Content-Type", "text/plain")])
-    return [body]
-
-
-def hello(environ: Environ, start_response: Any) -> list[bytes]:
-    """The smallest app."""
-    return reply(start_response)
-
-
-class Chunks:
-    """The iterable of an app; notes what was taken from it, and the thread of each `close()`."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self.taken = 0
-        self.closings: list[int] = []
-        self.closed = Flag()
-
-    def __iter__(self) -> "Chunks":
-        return self
-
-    def __next__(self) -> bytes:
-        chunk = next(self._chunks)
-        self.taken += len(chunk)
-        return chunk
-
-    def close(self) -> None:
-        self.closings.append(threading.get_ident())
-        self.closed.set()
-
-
-class Gate:
-    """An app that waits for `go` where the path says so; any other request it serves at once."""
-
-    def __init__(self, path: str = "/held") -> None:
-        self.entered = Flag()
-        self.go = Flag()
-        self.paths: list[str] = []
-        self._path = path
-
-    def __call__(self, environ: Environ, start_response: Any) -> list[bytes]:
-        self.paths.append(environ["PATH_INFO"])
-        if environ["PATH_INFO"].startswith(self._path):
-            self.entered.set()
-            self.go.wait()
-        return reply(start_response)

@@ -6,17 +6,12 @@ thread was that it waited for.
 
 import contextlib
 import io
-import os
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bridge import AsgiToWsgi
-from support.paths import PYTHONPATH
-from support.plain_servers import Environ, Event, environ_for
+from support.plain_servers import Environ, environ_for
 from support.waiting import Flag, OneThread, bounded
 
 Headers = list[tuple[str, str]]
@@ -166,94 +161,3 @@ def upload(body: Any, length: int | None, **changed: Any) -> Environ:
     """The environ of a POST; `length` None is a body that ends by itself (`wsgi.input_terminated`)."""
     length_or_end = {"wsgi__input_terminated": True} if length is None else {"CONTENT_LENGTH": str(length)}
     return environ_for("POST", "/", wsgi__input=body, **length_or_end, **changed)
-
-
-# --- ASGI apps --------------------------------------------------------------------------------------------------------
-
-
-async def start(send: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-
-
-async def chunk(send: Any, body: bytes, more: bool = True) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": more})
-
-
-async def end(send: Any) -> None:
-    await send({"type": "http.response.body"})
-
-
-async def reply(send: Any, body: bytes = b"", status: int = 200) -> None:
-    await start(send, status)
-    await chunk(send, body, more=False)
-
-
-async def hello(scope: Any, receive: Any, send: Any) -> None:
-    await reply(send, b"hello")
-
-
-async def read_body(receive: Callable[[], Awaitable[Event]]) -> bytes:
-    """The whole request body; a client that left is a `ConnectionError`."""
-    pieces = []
-    while True:
-        event = await receive()
-        if event["type"] != "http.request":
-            raise ConnectionError(event["type"])
-        pieces.append(event["body"])
-        if not event["more_body"]:
-            return b"".join(pieces)
-
-
-class Lifespan:
-    """An ASGI app that supports lifespan around `http`; tells in `events` what happened, in order."""
-
-    def __init__(self, http: Any = hello, state: dict[str, Any] | None = None) -> None:
-        self._http = http
-        self._state = state or {}
-        self.events: list[str] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await self._http(scope, receive, send)
-            return
-        assert (await receive())["type"] == "lifespan.startup"
-        scope["state"].update(self._state)
-        self.events.append("startup")
-        await send({"type": "lifespan.startup.complete"})
-        assert (await receive())["type"] == "lifespan.shutdown"
-        self.events.append("shutdown")
-        await send({"type": "lifespan.shutdown.complete"})
-
-
-# --- processes of our own ---------------------------------------------------------------------------------------------
-
-
-def run_script(script: str, *, code: int = 0, quiet: bool = True) -> list[str]:
-    """Run Python code in a process of its own, with warnings as errors; returns the lines that it printed.
-
-    Fails unless it exits with `code`, in time, and (with `quiet`) says nothing on stderr.
-    """
-    environment = {
-        **os.environ,
-        "PYTHONPATH": PYTHONPATH,
-        "PYTHONWARNINGS": "error",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        printed, complaints = process.communicate(timeout=15)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGABRT)  # it says where its threads are, and so do its children
-        printed, complaints = process.communicate()
-    assert process.returncode == code, f"{printed}\n{complaints}"
-    assert not (quiet and complaints), f"{printed}\n{complaints}"
-    return printed.splitlines()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge import AsgiToWsgi, WsgiToAsgi, _arguments
-from support.scripted_asgi_server import hello
+from support.wsgi_apps import hello
 
 # --- applications ---
 

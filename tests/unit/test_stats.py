@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -12,10 +12,9 @@ import pytest
 from bridge import WsgiToAsgi
 from bridge._stats import Counters, LoopStats, ThreadStats
 from support.plain_servers import call_asgi
-from support.scripted_asgi_server import Environ, Event, Gate, get, hello, opened, piece_event, post, reply, serve
+from support.scripted_asgi_server import Adapt, Environ, Event, get, opened, piece_event, post, serve
 from support.waiting import eventually
-
-Adapt = Callable[..., WsgiToAsgi]
+from support.wsgi_apps import Gate, hello, reply
 
 
 def counts(adapter: WsgiToAsgi) -> dict[str, int]:

@@ -17,21 +17,10 @@ import uvloop
 import servers
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge.errors import ApplicationProtocolError, ClientDisconnected
+from support.asgi_apps import chunk, end, hello, read_body, reply, start
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import (
-    Input,
-    Served,
-    adapted,
-    ask,
-    chunk,
-    end,
-    hello,
-    read_body,
-    reply,
-    run_script,
-    start,
-    upload,
-)
+from support.python_process import run_script
+from support.scripted_wsgi_server import Input, Served, adapted, ask, upload
 from support.waiting import FOREVER, Flag, LogWatch, Work, bounded, until
 
 BOUND = 2**16  # bytes on the way that an application has to wait for
@@ -2008,7 +1997,8 @@ class TestManyAtOnce:
         script = """
 from bridge import AsgiToWsgi, WsgiToAsgi
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import ask, reply
+from support.asgi_apps import reply
+from support.scripted_wsgi_server import ask
 
 async def app(scope, receive, send):
     if scope["path"] == "/":

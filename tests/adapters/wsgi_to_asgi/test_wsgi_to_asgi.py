@@ -22,52 +22,29 @@ from hypothesis import strategies as st
 
 from bridge import WsgiToAsgi
 from bridge.errors import ApplicationProtocolError, ClientDisconnected, ServerProtocolError
+from support.event_loops import loop_factories, on_asyncio
+from support.failures import AppError
 from support.plain_servers import call_asgi
 from support.scripted_asgi_server import (
-    Chunks,
+    Adapt,
     Environ,
     Event,
-    Gate,
     Request,
     Scope,
     get,
-    hello,
     lifespan,
     opened,
     piece_event,
     post,
-    reply,
     serve,
 )
 from support.waiting import HOLD, Flag, LogWatch, eventually, until
+from support.wsgi_apps import Chunks, Gate, endless, hello, reply
 
-Adapt = Callable[..., WsgiToAsgi]
 KIB = 2**10
 MIB = 2**20
 # What may be on its way to or from a thread before somebody has to wait, in bytes.
 BOUND = 64 * KIB
-
-on_asyncio = pytest.mark.parametrize(
-    "anyio_backend",
-    [
-        pytest.param(("asyncio", {"debug": True}), id="asyncio-debug"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    ],
-    indirect=True,
-)
-loop_factories = pytest.mark.parametrize(
-    "new_loop",
-    [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")],
-)
-
-
-class AppError(Exception):
-    """What the apps here fail with."""
-
-
-def endless() -> Iterator[bytes]:
-    while True:
-        yield b"x" * KIB
 
 
 # --- the request ends early, wherever it is ---------------------------------------------------------------------------

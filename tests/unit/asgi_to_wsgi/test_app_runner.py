@@ -11,8 +11,10 @@ import uvloop
 from bridge import AsgiToWsgi
 from bridge._concurrency.loops import AsyncioCrossing
 from bridge.errors import ClientDisconnected
+from support.asgi_apps import Lifespan, chunk, end, hello, reply, start
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import Lifespan, Served, adapted, ask, chunk, end, hello, reply, run_script, start
+from support.python_process import run_script
+from support.scripted_wsgi_server import Served, adapted, ask
 from support.waiting import FOREVER, Flag, LogWatch, Work, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
@@ -497,7 +499,8 @@ FORK = """
 import os, sys, threading, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of os.fork in a process with threads, which is what is tested
 from bridge import AsgiToWsgi
-from support.scripted_wsgi_server import Lifespan, Served, ask, chunk, end, reply, start
+from support.asgi_apps import Lifespan, chunk, end, reply, start
+from support.scripted_wsgi_server import Served, ask
 
 async def http(scope, receive, send):
     await reply(send, f"{os.getpid()} {scope['state']['pid']}".encode())

@@ -11,7 +11,8 @@ import uvloop
 
 from bridge import AsgiToWsgi
 from bridge.errors import ApplicationProtocolError, LifespanFailed
-from support.scripted_wsgi_server import Lifespan, Served, adapted, ask, chunk, hello, reply
+from support.asgi_apps import Lifespan, chunk, hello, reply
+from support.scripted_wsgi_server import Served, adapted, ask
 from support.waiting import FOREVER, Flag, LogWatch, OneThread, Work, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")

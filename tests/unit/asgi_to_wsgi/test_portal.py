@@ -12,8 +12,9 @@ from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 
 from bridge import ClientDisconnected, WsgiToAsgi
 from bridge._asgi_to_wsgi.portal import Portal
-from support.scripted_asgi_server import get, opened, reply, serve
+from support.scripted_asgi_server import get, opened, serve
 from support.waiting import Flag, OneThread, until
+from support.wsgi_apps import reply
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("portal", default="unset")
 

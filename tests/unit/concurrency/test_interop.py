@@ -15,23 +15,13 @@ import uvloop
 from asgiref.local import Local
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
-from bridge import WsgiToAsgi
 from bridge._concurrency import interop
 from bridge._concurrency.jobs import lender
+from support.event_loops import on_asyncio
 from support.plain_servers import call_asgi
-from support.scripted_asgi_server import Environ, Scope, get, opened, reply, serve
+from support.scripted_asgi_server import Adapt, Environ, Scope, get, opened, serve
 from support.waiting import Flag, until
-
-Adapt = Callable[..., WsgiToAsgi]
-
-on_asyncio = pytest.mark.parametrize(
-    "anyio_backend",
-    [
-        pytest.param(("asyncio", {"debug": True}), id="asyncio-debug"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    ],
-    indirect=True,
-)
+from support.wsgi_apps import reply
 
 
 class AsyncError(Exception):

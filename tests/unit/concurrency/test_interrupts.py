@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge._concurrency.interrupts import is_interrupt
-from support.scripted_wsgi_server import run_script
+from support.python_process import run_script
 
 
 class Worker:
@@ -79,7 +79,8 @@ import asyncio, logging, signal, sys
 from asgiref.sync import sync_to_async
 from bridge import AsgiToWsgi, WsgiToAsgi
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import ask, reply
+from support.asgi_apps import reply
+from support.scripted_wsgi_server import ask
 
 def end(number, frame):
     sys.exit("the server ends")

@@ -9,15 +9,10 @@ from typing import Any
 import anyio
 import pytest
 import trio
-import uvloop
 
 from bridge._concurrency.loops import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
+from support.event_loops import loop_factories
 from support.waiting import eventually
-
-loop_factories = pytest.mark.parametrize(
-    "new_loop",
-    [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")],
-)
 
 
 class Parcel:

@@ -13,8 +13,10 @@ import uvloop
 from bridge._concurrency import greenlets, private_loop
 from bridge._concurrency.loops import LoopGone
 from bridge._concurrency.private_loop import PrivateLoop
+from support.asgi_apps import reply
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import Served, adapted, ask, reply, run_script
+from support.python_process import run_script
+from support.scripted_wsgi_server import Served, adapted, ask
 from support.waiting import PATIENCE, Flag, LogWatch, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")

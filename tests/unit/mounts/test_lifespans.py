@@ -12,10 +12,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from bridge import LifespanFailed, Mounts, WsgiToAsgi
+from support.asgi_apps import hello, reply
 from support.lenient_asgi_server import Life, fetch, living
 from support.mounted import closing
 from support.plain_servers import Environ, environ_for, scope_for
-from support.scripted_wsgi_server import ask, hello, reply
+from support.scripted_wsgi_server import ask
 from support.waiting import PATIENCE, bounded
 
 pytestmark = pytest.mark.anyio

@@ -14,11 +14,12 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from bridge import AsgiToWsgi, Mounts, WsgiToAsgi
 from support import frameworks
+from support.asgi_apps import reply
 from support.lenient_asgi_server import fetch, living
 from support.mounted import by_asgi, by_wsgi, closing
 from support.paths import TESTS
 from support.plain_servers import Environ, environ_for, scope_for
-from support.scripted_wsgi_server import ask, reply
+from support.scripted_wsgi_server import ask
 from support.waiting import bounded
 
 pytestmark = pytest.mark.anyio

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from bridge._servers import process
-from support.scripted_wsgi_server import run_script
+from support.python_process import run_script
 
 APP = """
 import asyncio, atexit, sys, threading
 from bridge import AsgiToWsgi
 from support.plain_servers import environ_for
-from support.scripted_wsgi_server import ask, chunk, reply, start
+from support.asgi_apps import chunk, reply, start
+from support.scripted_wsgi_server import ask
 
 def app_with(shutdown, http=None):
     async def app(scope, receive, send):

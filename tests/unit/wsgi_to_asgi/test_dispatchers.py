@@ -11,17 +11,12 @@ from typing import Any
 
 import anyio
 import pytest
-import uvloop
 
 from bridge._concurrency.pool import Threads
 from bridge._wsgi_to_asgi import dispatchers
 from bridge._wsgi_to_asgi.dispatchers import Calls, run_hook, run_in_thread
+from support.event_loops import loop_factories
 from support.waiting import Flag, LogWatch, eventually
-
-loop_factories = pytest.mark.parametrize(
-    "new_loop",
-    [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")],
-)
 
 
 class HookError(Exception):

@@ -15,10 +15,9 @@ import pytest
 
 from bridge import WsgiToAsgi
 from bridge._wsgi_to_asgi.file_wrapper import FileWrapper
-from support.scripted_asgi_server import Environ, Event, Request, get, opened
+from support.scripted_asgi_server import Adapt, Environ, Event, Request, get, opened
 from support.waiting import HOLD, Flag, eventually
 
-Adapt = Callable[..., WsgiToAsgi]
 CONTENT = bytes(range(256)) * 1000
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from bridge import ApplicationProtocolError, WsgiToAsgi
+from bridge import ApplicationProtocolError
 from bridge._asgi_to_wsgi.portal import Portal
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import PoolClosed
@@ -16,11 +16,10 @@ from bridge._concurrency.on_demand_thread import Lease
 from bridge._concurrency.pool import Threads
 from bridge._wsgi_to_asgi.loop_body import LoopBody
 from support.plain_servers import environ_for
-from support.scripted_asgi_server import get, opened, serve
+from support.scripted_asgi_server import Adapt, get, opened, serve
 from support.scripted_wsgi_server import ask
 from support.waiting import Flag, LogWatch, eventually, until
 
-Adapt = Callable[..., WsgiToAsgi]
 pytestmark = pytest.mark.anyio
 
 

@@ -5,22 +5,17 @@ import logging
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from wsgiref.validate import validator
 
 import pytest
 
-from bridge import WsgiToAsgi
 from bridge.errors import ApplicationProtocolError, ClientDisconnected
-from support.scripted_asgi_server import Chunks, Environ, get, opened, piece_event, post, reply, serve
+from support.failures import AppError
+from support.scripted_asgi_server import Adapt, Environ, get, opened, piece_event, post, serve
 from support.waiting import Flag, LogWatch, bounded, eventually, until
-
-Adapt = Callable[..., WsgiToAsgi]
-
-
-class AppError(Exception):
-    """What the apps here fail with."""
+from support.wsgi_apps import Chunks, reply
 
 
 async def environ_of(adapt: Adapt, *request: Any, **options: Any) -> Environ:

@@ -15,7 +15,8 @@ import pytest
 
 from bridge import WsgiToAsgi
 from bridge._wsgi_to_asgi.scope_view import ScopeView
-from support.scripted_asgi_server import Environ, get, post, reply, serve
+from support.scripted_asgi_server import Environ, get, post, serve
+from support.wsgi_apps import reply
 
 SECRET = b"s3cr3t-value"
 HEADERS = [(b"cookie", b"session=" + SECRET), (b"authorization", b"Bearer " + SECRET), (b"x-csrftoken", SECRET)]
