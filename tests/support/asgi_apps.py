@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from support.plain_servers import Event
+from support.waiting import Flag
 
 START = {"type": "http.response.start", "status": 200}
 END = {"type": "http.response.body"}
@@ -89,3 +90,36 @@ class Lifespan:
         assert (await receive())["type"] == "lifespan.shutdown"
         self.events.append("shutdown")
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, await read_body(receive))
+
+
+class Recorder:
+    """An app that keeps what it received, and asks again after a disconnect."""
+
+    def __init__(self, asks: int = 100) -> None:
+        self.events: list[Any] = []
+        self.over = Flag()
+        self._asks = asks
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(self._asks):
+            event = await receive()
+            self.events.append(event)
+            if event["type"] == "http.disconnect":
+                self.events.append(await receive())
+                break
+            if not event["more_body"]:
+                break
+        self.over.set()
+        await reply(send)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+
+async def returns_nothing(scope: Any, receive: Any, send: Any) -> None:
+    pass

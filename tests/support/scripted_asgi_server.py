@@ -289,3 +289,7 @@ async def lifespan(app: Any, state: dict[str, Any] | None = None) -> AsyncIterat
         await server.until(lambda _: server.sent)
         yield server
         server.feed({"type": "lifespan.shutdown"})
+
+
+def types_of(events: list[Event]) -> list[str]:
+    return [event["type"] for event in events]

@@ -192,3 +192,8 @@ class LogWatch(logging.Handler):
     def complaints(self) -> list[str]:
         """Warnings and worse."""
         return self.at(logging.WARNING)
+
+
+def adapters_own_threads() -> list[str]:
+    """The names of the threads that the adapters have started."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("bridge-")]

@@ -1,7 +1,7 @@
 """Small WSGI apps, and what they are made of."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from support.plain_servers import Environ
@@ -78,3 +78,14 @@ class Gate:
             self.entered.set()
             self.go.wait()
         return reply(start_response)
+
+
+def reader(seen: list[Any], step: int = -1) -> Callable[..., list[bytes]]:
+    """An app that keeps what it reads, and the environ."""
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        seen.append(b"".join(iter(lambda: environ["wsgi.input"].read(step), b"")))
+        seen.append(dict(environ))
+        return reply(start_response)
+
+    return app
