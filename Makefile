@@ -12,38 +12,38 @@ ARGS ?=
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
 	@scripts/setup.sh "$(PYTHON)" example
-	@exec .venv/bin/python scripts/run_example.py --host "$(HOST)" --port "$(PORT)"
+	@exec .venv/bin/python examples/django_sync/serve.py --host "$(HOST)" --port "$(PORT)"
 
 run-async:  ## The example of an async Django project on Uvicorn.
 	@scripts/setup.sh "$(PYTHON)" example-async
-	@exec .venv/bin/python scripts/run_async_example.py uvicorn --host "$(HOST)" --port "$(PORT)"
+	@exec .venv/bin/python examples/django_async/serve.py uvicorn --host "$(HOST)" --port "$(PORT)"
 
 run-gunicorn:  ## The same under Gunicorn.
 	@scripts/setup.sh "$(PYTHON)" example-async
-	@exec .venv/bin/python scripts/run_async_example.py gunicorn --host "$(HOST)" --port "$(PORT)"
+	@exec .venv/bin/python examples/django_async/serve.py gunicorn --host "$(HOST)" --port "$(PORT)"
 
 run-mod-wsgi:  ## The same under Apache with mod_wsgi, in a virtual environment that Apache's user can read.
-	@exec "$(PYTHON)" scripts/run_async_example.py mod_wsgi --host "$(HOST)" --port "$(PORT)"
+	@exec "$(PYTHON)" examples/django_async/serve.py mod_wsgi --host "$(HOST)" --port "$(PORT)"
 
 run-mixed:  ## The other example: Flask and FastAPI in one process. make run-mixed UNDER=gunicorn
 	@scripts/setup.sh "$(PYTHON)" mixed
-	@exec .venv/bin/python scripts/run_mixed.py --host "$(HOST)" --port "$(PORT)" --under "$(UNDER)"
+	@exec .venv/bin/python examples/mixed/serve.py --host "$(HOST)" --port "$(PORT)" --under "$(UNDER)"
 
 test:  ## All tests. make test ARGS="-k upload"
-	@command -v chromium-headless-shell >/dev/null || scripts/install-debian.sh chromium-headless-shell
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install-debian.sh postgresql
+	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m pytest -n 2 $(ARGS)
 
 test-django:  ## Django's own tests, through bridge.django. make test-django ARGS="--mode on_loop handlers"
 	@scripts/setup.sh "$(PYTHON)" test
-	.venv/bin/python scripts/test_django.py $(ARGS)
+	PYTHONPATH=tests .venv/bin/python -m django_suite $(ARGS)
 
-test-django-6:  ## tests/django and Django's own tests with the newest Django 6, on Python 3.12 or newer; or DJANGO="==6.0.*".
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install-debian.sh postgresql
-	@python=$$(scripts/find-python.sh 3.12 "$(PYTHON)") && DJANGO="$(DJANGO)" scripts/setup.sh "$$python" django6
-	.venv-django6/bin/python -m pytest -n 2 tests/django
-	.venv-django6/bin/python scripts/test_django.py $(ARGS)
+test-django-6:  ## the tests of bridge.django and Django's own tests with the newest Django 6, on Python 3.12 or newer; or DJANGO="==6.0.*".
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
+	@python=$$(scripts/find_python.sh 3.12 "$(PYTHON)") && DJANGO="$(DJANGO)" scripts/setup.sh "$$python" django6
+	.venv-django6/bin/python -m pytest -n 2 tests/unit/django tests/adapters/django
+	PYTHONPATH=tests .venv-django6/bin/python -m django_suite $(ARGS)
 
 test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make test-servers ARGS="-k uwsgi"
 	@scripts/setup.sh "$(PYTHON)" servers
@@ -54,7 +54,7 @@ soak:  ## Mixed traffic on three servers, each byte checked. make soak MINUTES=3
 	BRIDGE_SOAK_MINUTES="$(MINUTES)" .venv/bin/python -m pytest -s tests/soak -m soak $(ARGS)
 
 chaos:  ## Faults in the app, the server and on the wire.
-	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || scripts/install-debian.sh libfaketime
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || scripts/install_debian.sh libfaketime
 	@scripts/setup.sh "$(PYTHON)" servers
 	.venv/bin/python -m pytest -n 2 tests/chaos -m chaos $(ARGS)
 
@@ -66,7 +66,7 @@ check:  ## Lint, format and types.
 	.venv/bin/python -m pyright
 
 bench:  ## Side by side with the peers: a table, and JSON.
-	@command -v wrk >/dev/null || scripts/install-debian.sh wrk
+	@command -v wrk >/dev/null || scripts/install_debian.sh wrk
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m benchmarks $(ARGS)
 

@@ -51,7 +51,7 @@ if [ "$python" = /usr/bin/python3 ]; then
 fi
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086  # words
-    scripts/install-debian.sh $missing >&2
+    scripts/install_debian.sh $missing >&2
 fi
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "\"$python\" is not Python 3.11 or newer; name one with BRIDGE_APACHE_PYTHON."

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from bridge._translate import events_to_response, lifespan, response_to_events  # noqa: E402  # needs the path
 from bridge.errors import ProtocolError  # noqa: E402

@@ -32,7 +32,7 @@ servers)
     command -v openssl >/dev/null || missing="$missing openssl"
     command -v gcc >/dev/null || missing="$missing gcc"
     # shellcheck disable=SC2086  # words
-    [ -z "$missing" ] || scripts/install-debian.sh $missing
+    [ -z "$missing" ] || scripts/install_debian.sh $missing
     scripts/apache.sh >/dev/null
     ;;
 *)
@@ -65,7 +65,7 @@ if [ ! -d $venv ]; then
     echo "== making $venv with Python ${wanted%% *}"
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         version=${wanted%% *}
-        scripts/install-debian.sh "python${version%.*}-venv"
+        scripts/install_debian.sh "python${version%.*}-venv"
     fi
     "$python" -m venv $venv || {
         rm -rf $venv

@@ -1,20 +1,25 @@
 """Fixtures that every test gets, and the event loops that a test can ask for."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio  # noqa: F401 - imported here, and so not first by a test: it registers with Hypothesis
 import uvloop
 from hypothesis import given
 from hypothesis.strategies import none
+
+from bridge import WsgiToAsgi
+from support.waiting import FOREVER, LogWatch
 
 pytest.register_assert_rewrite("real_servers.cases", "real_servers.hard_cases")
 
@@ -31,6 +36,43 @@ LEFTOVER_PATIENCE = 3.0  # seconds that a test's threads have for their way out
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     """Run a test marked `anyio` on each kind of event loop; a test that is for one kind only parametrizes this."""
     return request.param
+
+
+@pytest.fixture
+def adapt() -> Iterator[Callable[..., WsgiToAsgi]]:
+    """Makes adapters, which are closed after the test."""
+    with contextlib.ExitStack() as adapters:
+
+        def adapt(app: Any, **options: Any) -> WsgiToAsgi:
+            options.setdefault("shutdown_timeout", 2.0)
+            return adapters.enter_context(WsgiToAsgi(app, **options))
+
+        yield adapt
+
+
+@pytest.fixture
+def log() -> Iterator[LogWatch]:
+    """What the package logs while the test runs."""
+    watch, logger = LogWatch(), logging.getLogger("bridge")
+    level = logger.level
+    logger.addHandler(watch)
+    logger.setLevel(logging.DEBUG)
+    yield watch
+    logger.setLevel(level)
+    logger.removeHandler(watch)
+
+
+@pytest.fixture
+def nothing_waits_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads look around now and then; here they must not need to: a wake-up that is lost is a test that hangs."""
+    monkeypatch.setattr("bridge._asgi_to_wsgi.task_thread.POLL", FOREVER)
+    monkeypatch.setattr("bridge._concurrency.call_thread._LOOP_CHECK", FOREVER)
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch, nothing_waits_by_the_clock: None) -> None:
+    """Threads look around all the time: for what no signal can tell."""
+    monkeypatch.setattr("bridge._asgi_to_wsgi.task_thread.POLL", 0.02)
 
 
 @pytest.fixture(scope="session", autouse=True)

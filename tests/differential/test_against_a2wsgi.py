@@ -14,9 +14,9 @@ from typing import Any, cast
 import a2wsgi
 import pytest
 
-import apps
 from bridge import AsgiToWsgi, WsgiToAsgi
-from callers import Seen, body_events, call_asgi, call_wsgi, environ_for, scope_for
+from support import apps
+from support.plain_servers import Seen, body_events, call_asgi, call_wsgi, environ_for, scope_for
 
 BODY = b"first line\nsecond line\n" * 5000
 

@@ -18,7 +18,7 @@ THREADS, BACKLOG = 2, 6
 CAPACITY = THREADS + BACKLOG
 WSGI = f"apps.with_stats(bridge.WsgiToAsgi(apps.wsgi_site, threads={THREADS}, backlog={BACKLOG}))"
 DJANGO = (
-    "apps.with_stats(__import__('django_site') and __import__('bridge.django').django"
+    "apps.with_stats(__import__('support.django_project') and __import__('bridge.django').django"
     f".get_asgi_application(threads={THREADS}, backlog={BACKLOG}))"
 )
 KINDS: list[tuple[Callable[[Path, str], servers.Running], str, str]] = [

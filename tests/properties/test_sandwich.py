@@ -23,9 +23,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from asgi_validator import asgi_validator
 from bridge import AsgiToWsgi, WsgiToAsgi
-from callers import PiecemealInput, Seen, body_events, call_asgi, call_wsgi, environ_for, scope_for, status_line
+from support.asgi_validate import asgi_validator
+from support.plain_servers import (
+    PiecemealInput,
+    Seen,
+    body_events,
+    call_asgi,
+    call_wsgi,
+    environ_for,
+    scope_for,
+    status_line,
+)
 
 BODYLESS = (204, 304)
 pytestmark = pytest.mark.timeout(60)

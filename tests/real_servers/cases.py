@@ -18,10 +18,10 @@ from signal import SIGINT, SIGTERM, Signals
 
 import pytest
 
-import apps
 import servers
 from real_servers.kinds import HELLO, Kind
 from servers import MIB, Server
+from support import apps
 
 MEMORY_BOUND = 48  # MiB over idle, for 64 MiB in either direction
 

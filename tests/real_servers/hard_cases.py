@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-import apps
 from real_servers.kinds import HELLO, Kind
 from servers import Connection, Server
+from support import apps
 
 long = pytest.mark.servers
 SLOW = 50  # slow clients of each kind, where the server can have so many

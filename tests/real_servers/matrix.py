@@ -5,12 +5,13 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from real_servers.http2_kinds import HTTP2_ASGI, HTTP2_WSGI
 from real_servers.kinds import ASGI, WSGI, Kind
+from support.paths import ROOT
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "servers" / "matrix.md"
+PAGE = ROOT / "docs" / "servers" / "matrix.md"
+
 # What the first word of a kind's name is installed as; the programs say their version themselves.
 PACKAGES = {
     "uvicorn": "uvicorn",

@@ -9,11 +9,11 @@ from signal import SIGINT, SIGTERM, Signals
 
 import pytest
 
-import apps
 import servers
 from real_servers.kinds import Kind
 from servers import MIB, Connection, Server
 from servers.process import grace
+from support import apps
 
 long = pytest.mark.servers
 both_signals = pytest.mark.parametrize("how", [SIGTERM, SIGINT], ids=lambda how: how.name)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import apps
 import servers
 from real_servers.cases import MEMORY_BOUND, seen, settled
 from real_servers.http2_kinds import HTTP2_ASGI, HTTP2_WSGI, Http2Kind
 from real_servers.kinds import ASGI_APP, HELLO
 from servers import MIB, Http2Connection, Server, Stream, StreamReset
+from support import apps
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-import apps
 import servers
 from real_servers.kinds import ASGI_APP, HELLO, WSGI_APP
 from real_servers.processes import GRACEFUL, MERCY, patiently
 from servers.process import serve
+from support import apps
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 RESPAWN = ["--respawn-failed-workers", "--respawn-interval", "0.1"]

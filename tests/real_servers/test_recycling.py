@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import apps
 import servers
 from real_servers.kinds import ASGI_APP, HELLO, WSGI_APP
 from real_servers.processes import GRACEFUL, MERCY, lifespans, patiently
 from servers.process import GRACE, serve
+from support import apps
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 WHOLE = ["startup", "shutdown"]

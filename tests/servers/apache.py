@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from servers.pages import read_pages
-from servers.process import ROOT, Running, Server, free_port, grace, placed, start, threads, write_site
+from servers.process import Running, Server, free_port, grace, placed, start, threads, write_site
+from support.paths import ROOT
 
 USER = "www-data"
 # What a distribution's configuration has around the part that is on the page.
@@ -50,7 +51,8 @@ def _apache(name: str, app: str, most: int, daemon: str = "", alias: str = "/") 
     try:
         directory.chmod(0o755)
         write_site(directory, app)
-        shutil.copy(ROOT / "tests" / "apps.py", directory)
+        (directory / "support").mkdir()
+        shutil.copy(ROOT / "tests" / "support" / "apps.py", directory / "support")
         for writable in ("run", "signals", "tmp"):
             (directory / writable).chmod(0o777)
         address = ("127.0.0.1", free_port())

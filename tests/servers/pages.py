@@ -12,9 +12,11 @@ A page speaks of `mysite.wsgi:application` or `mysite.asgi:application`, listens
 import re
 import shlex
 from dataclasses import dataclass, field
-from pathlib import Path
 
-PAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "servers"
+from support.paths import ROOT
+
+PAGES = ROOT / "docs" / "servers"
+
 _BLOCK = re.compile(r"^```(\w+) server=([\w,]+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

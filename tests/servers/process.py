@@ -18,12 +18,12 @@ from pathlib import Path
 
 import psutil
 
-from apps import Signals
 from servers import connection
 from servers.connection import Address, Connection, open_socket
 from servers.pages import read_pages
+from support.apps import Signals
+from support.paths import PYTHONPATH
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 START_PATIENCE = 30.0  # seconds until a server that does not answer has failed to start
 GRACE = 2  # seconds that a server is told to wait for live requests when it stops, unless BRIDGE_TEST_GRACE says other
 THREADS = 6  # requests at once, unless BRIDGE_TEST_THREADS says other; the cases have twelve clients leave
@@ -204,7 +204,7 @@ def write_site(directory: Path, app: str) -> None:
         (directory / name).mkdir(exist_ok=True)
     (directory / "mysite" / "__init__.py").touch()
     for name in ("asgi", "wsgi"):
-        text = f"import apps\nimport bridge\n\napplication = {app}\n"
+        text = f"from support import apps\nimport bridge\n\napplication = {app}\n"
         (directory / "mysite" / f"{name}.py").write_text(text)
 
 
@@ -262,7 +262,7 @@ def start(
     log_path, temporary = directory / "server.log", directory / "tmp"
     inherited = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), str(directory)]),
+        "PYTHONPATH": os.pathsep.join([PYTHONPATH, str(directory)]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
         "BRIDGE_TEST_SIGNALS": str(directory / "signals"),

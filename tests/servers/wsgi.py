@@ -5,7 +5,8 @@ import textwrap
 from pathlib import Path
 
 from servers.certificates import certified
-from servers.process import ROOT, Running, grace, serve, threads
+from servers.process import Running, grace, serve, threads
+from support.paths import ROOT
 
 
 def _gunicorn(name: str, directory: Path, app: str, *more: str) -> Running:

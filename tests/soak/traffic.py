@@ -6,10 +6,10 @@ import http.client
 import secrets
 from collections.abc import Callable
 
-import apps
 from real_servers.cases import one_of_many
 from real_servers.kinds import HELLO
 from servers import MIB, Server
+from support import apps
 
 AT_ONCE = 16
 # Of those that hold a thread while they do something else; fewer than the threads of any of the servers.

@@ -7,121 +7,23 @@ PEP 3333 and nothing else. Every wait is bounded by `PATIENCE` seconds.
 
 import asyncio
 import contextlib
-import logging
 import re
 import sys
 import threading
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 from wsgiref.util import is_hop_by_hop
 
-import pytest
-
 from bridge import AsgiToWsgi, WsgiToAsgi
-
-PATIENCE = 5.0
-HOLD = 0.15  # how long something that must not happen is given to happen
+from support.asgi_apps import reply
+from support.waiting import PATIENCE, Flag, bounded
 
 Event = dict[str, Any]
 Scope = dict[str, Any]
 Environ = dict[str, Any]
 Result = TypeVar("Result")
 MISSING: Any = object()
-
-
-# --- both directions ----------------------------------------------------------------------------------------------
-
-
-class Flag:
-    """A signal between threads whose wait is bounded: it fails the test instead of hanging it."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    def is_set(self) -> bool:
-        return self._event.is_set()
-
-    def wait(self) -> None:
-        """Wait for the signal; it fails when it does not come."""
-        assert self._event.wait(PATIENCE), "the signal did not come"
-
-    def comes(self) -> bool:
-        """Whether something that must not happen happens within `HOLD` seconds."""
-        return self._event.wait(HOLD)
-
-    async def waited(self) -> None:
-        """`wait()`, for code on a loop."""
-        await asyncio.to_thread(self.wait)
-
-
-def bounded(work: Callable[[], Result], seconds: float = PATIENCE) -> Result:
-    """Run `work` in a thread of its own, hand on what it returns or raises, and fail with its stack if it hangs."""
-    outcome: list[Result] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="scripted-server", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        stack = "".join(traceback.format_stack(sys._current_frames()[thread.ident or 0]))
-        pytest.fail(f"still waiting after {seconds} s:\n{stack}", pytrace=False)
-    if failure:
-        raise failure[0]
-    return outcome[0]
-
-
-class LogWatch(logging.Handler):
-    """What the logger `bridge` says, with a bounded wait for a line that is still to come."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-        self.lines: list[tuple[int, str]] = []
-        self._news = threading.Condition()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record)
-        with self._news:
-            self.lines.append((record.levelno, line))
-            self._news.notify_all()
-
-    def at(self, level: int) -> list[str]:
-        """The lines of at least `level` so far, each with its traceback."""
-        return [line for number, line in self.lines if number >= level]
-
-    def wait_for(self, text: str, *, level: int = logging.WARNING) -> str:
-        """The first line of at least `level` that contains `text`, once it is there."""
-
-        def found() -> list[str]:
-            return [line for line in self.at(level) if text.lower() in line.lower()]
-
-        with self._news:
-            assert self._news.wait_for(found, PATIENCE), f"no {text!r} in {self.lines}"
-            return found()[0]
-
-
-@pytest.fixture(name="log")
-def log_fixture() -> Iterator[LogWatch]:
-    """What the package logs while the test runs."""
-    watch = LogWatch()
-    logger = logging.getLogger("bridge")
-    level = logger.level
-    logger.addHandler(watch)
-    logger.setLevel(logging.DEBUG)
-    yield watch
-    logger.setLevel(level)
-    logger.removeHandler(watch)
 
 
 # --- the ASGI server, for WsgiToAsgi ------------------------------------------------------------------------------
@@ -648,21 +550,3 @@ def scope_of(environ: Environ | None = None, **options: Any) -> Scope:
 
     fetch(app, environ, **options)
     return scopes[0]
-
-
-async def reply(send: Any, body: bytes = b"", status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Send a whole response."""
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def read_body(receive: Any) -> bytes:
-    """The whole request body; a client that leaves first is an error."""
-    body = b""
-    while True:
-        event = await receive()
-        if event["type"] != "http.request":
-            raise ConnectionError(event["type"])
-        body += event.get("body", b"")
-        if not event.get("more_body", False):
-            return body

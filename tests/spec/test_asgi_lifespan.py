@@ -19,24 +19,18 @@ from spec.harness import (
     Environ,
     Event,
     Exchange,
-    Flag,
-    LogWatch,
     Request,
     Scope,
     ask,
-    bounded,
     get,
-    log_fixture,  # noqa: F401  # the fixture `log`
     opened,
     play,
-    reply,
     wsgi,
     wsgi_environ,
 )
-
-
-class AppError(Exception):
-    """What the apps here fail with."""
+from support.asgi_apps import reply
+from support.failures import AppError
+from support.waiting import Flag, LogWatch, bounded
 
 
 class Site:

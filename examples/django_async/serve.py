@@ -1,0 +1,145 @@
+"""Serves this project with Uvicorn, Gunicorn or Apache: migrates, seeds, says what to look at, and serves.
+
+What `make run-async`, `make run-gunicorn` and `make run-mod-wsgi` do.
+"""
+
+import argparse
+import grp
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+PROJECT = Path(__file__).resolve().parent
+ROOT = PROJECT.parent.parent  # the repository
+
+LOOK_AT = """
+An async Django project, {on}: the same code for each.
+
+  http://{address}/               sites that are watched; what happens to them appears by itself
+  http://{address}/feed/          the same as server-sent events; see them come with curl -N
+  http://{address}/history.csv    all of it, streamed by an async generator
+
+Ctrl-C stops the server.
+"""
+
+
+def main() -> NoReturn:
+    """Runs the example under the server that the command line names."""
+    parser = argparse.ArgumentParser(description="Serve examples/django_async.")
+    parser.add_argument("server", choices=("uvicorn", "gunicorn", "mod_wsgi"))
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", default="8000", help="TCP port (default: %(default)s)")
+    options = parser.parse_args()
+    address = f"[{options.host}]:{options.port}" if ":" in options.host else f"{options.host}:{options.port}"
+    if options.server == "mod_wsgi":
+        sys.exit(serve_with_apache(address))
+    os.chdir(PROJECT)
+    for command in (["migrate", "--verbosity", "1"], ["seed", "--url", f"http://{address}"]):
+        manage = [sys.executable, "manage.py", *command]
+        _show(manage)
+        _run(manage)
+    if options.server == "gunicorn":
+        print(LOOK_AT.format(on="on a WSGI server", address=address))
+        # With what gunicorn.conf.py says. The control socket would have one path for all Gunicorns of a user.
+        serve = ["-m", "gunicorn", "--bind", address, "--no-control-socket"]
+    else:
+        print(LOOK_AT.format(on="on an ASGI server", address=address))
+        serve = ["-m", "bridge", "serve", "lookout.asgi:application", "--host", options.host, "--port", options.port]
+        # An open feed must not keep Ctrl-C waiting.
+        serve += ["--", "--loop", "uvloop", "--http", "httptools", "--timeout-graceful-shutdown", "5"]
+    _show([sys.executable, *serve])
+    # Replaces this process, so that Ctrl-C and the exit status are the server's own.
+    os.execv(sys.executable, [sys.executable, *serve])
+
+
+def serve_with_apache(address: str) -> int:
+    """Serves a copy of the project, which Apache's user can read, until Ctrl-C; Apache's exit status.
+
+    The copy, the database and Apache's own files are in `lookout` in Apache's virtual environment, or in the directory
+    that LOOKOUT_SITE names, which that user has to be able to reach.
+    """
+    preparing = [ROOT / "scripts" / "apache.sh", "-r", "examples/django_async/requirements.txt"]
+    venv = Path(_run(preparing, stdout=subprocess.PIPE).strip())
+    site = Path(os.environ.get("LOOKOUT_SITE", venv / "lookout"))
+    user, group = _apaches_user()
+    copy, var, run = _lay_out(site, user, group)
+    environment = os.environ | {"LOOKOUT_VAR": str(var)}
+    as_user: dict[str, Any] = {"user": user, "group": group, "extra_groups": []} if user else {}
+    for command in (["migrate"], ["seed", "--url", f"http://{address}"]):
+        manage = [venv / "bin" / "python", "manage.py", *command]
+        _show(manage)
+        _run(manage, cwd=copy, env=environment, **as_user)
+    module = _run([venv / "bin" / "mod_wsgi-express", "module-location"], stdout=subprocess.PIPE).strip()
+    defined = {"ADDRESS": address, "PROJECT": copy, "VENV": venv, "MOD_WSGI": module, "RUN": run}
+    if user:
+        defined |= {"USER": user, "GROUP": group}
+    apache: list[str | Path] = ["/usr/sbin/apache2", "-f", copy / "apache.conf", "-DFOREGROUND"]
+    for name, value in defined.items():
+        apache += ["-C", f'Define {name} "{value}"']
+    print(LOOK_AT.format(on="on a WSGI server", address=address))
+    _show(apache)
+    return _supervise(apache, environment)
+
+
+def _lay_out(site: Path, user: str, group: str) -> tuple[Path, Path, Path]:
+    """A fresh copy of the project, and directories for its database and for Apache, which belong to Apache's user."""
+    copy, var, run = site / "project", site / "var", site / "run"
+    if copy.exists():
+        shutil.rmtree(copy)
+    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns("var", "__pycache__"))
+    for directory in (var, run):
+        directory.mkdir(exist_ok=True)
+        if user:
+            shutil.chown(directory, user, group)
+    return copy, var, run
+
+
+def _show(command: Sequence[str | Path]) -> None:
+    print("$ " + shlex.join(map(str, command)), flush=True)
+
+
+def _run(command: Sequence[str | Path], **options: Any) -> str:
+    """What a command prints, where that is asked for; ends where it fails, which it has said why."""
+    done = subprocess.run(command, text=True, check=False, **options)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+def _apaches_user() -> tuple[str, str]:
+    """Whom Apache serves as and that user's group, where root starts it; else nobody else than who starts it."""
+    if os.geteuid():
+        return "", ""
+    user = os.environ.get("BRIDGE_APACHE_USER", "www-data")
+    return user, grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+
+
+def _supervise(command: Sequence[str | Path], environment: Mapping[str, str]) -> int:
+    """Run Apache, and hand SIGINT and SIGTERM on to it as SIGTERM; its exit status."""
+    # In a group of its own, for Apache takes it for a wish to stop when the terminal is resized (SIGWINCH). And its log
+    # through a pipe, which it can open again as /dev/stderr whoever owns what is behind ours; that ends when all its
+    # processes have.
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
+    ) as server:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: server.terminate())
+        assert server.stderr
+        for line in server.stderr:
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+    return server.returncode
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

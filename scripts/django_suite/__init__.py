@@ -1,1 +1,0 @@
-"""Django's own tests of its request handling, run through `bridge.django`: see `scripts/test_django.py`."""

@@ -1,0 +1,83 @@
+"""What is logged and counted."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from support.asgi_apps import chunk, end, hello, reply, start
+from support.plain_servers import environ_for
+from support.scripted_wsgi_server import Served, adapted, ask
+from support.waiting import Flag, LogWatch
+
+pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
+
+
+class TestObservability:
+    """What the adapter tells of itself."""
+
+    @pytest.mark.usefixtures("looks_often")
+    def test_a_blocked_loop_is_logged_with_its_stack(self, log: LogWatch) -> None:
+        go_on = Flag()
+
+        def the_culprit() -> None:
+            go_on.wait()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            the_culprit()
+            await reply(send)
+
+        with adapted(app, slow_warning=0.01) as adapter, Served(adapter) as served:
+            ended = served.begin()
+            log.wait_for("WARNING", "the event loop has been blocked", "the_culprit")
+            assert adapter.stats().longest_block > 0.01
+            go_on.set()
+            ended()
+            served.close()
+
+        assert 1 == len(log.having("has been blocked"))
+        assert adapter.stats().longest_block > 0.01
+
+    @pytest.mark.usefixtures("looks_often")
+    def test_slow_requests_on_a_free_loop_are_no_warning(self, log: LogWatch) -> None:
+        looked = Flag()
+
+        def client_disconnected() -> bool:
+            looked.set()  # the thread looks after the client and after the loop in one go
+            return False
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await looked.waited()
+            await asyncio.sleep(0.05)
+            await reply(send)
+
+        with adapted(app, slow_warning=0.01) as adapter:
+            ask(adapter, environ_for("GET", "/", waitress__client_disconnected=client_disconnected))
+
+        assert [] == log.complaints()
+
+    def test_stats_are_a_frozen_record_of_counts(self) -> None:
+        with adapted(hello) as adapter:
+            stats = adapter.stats()
+            assert (0, 0, 0) == (stats.tasks, stats.busy, stats.served)
+            ask(adapter)
+            with pytest.raises(AttributeError):
+                stats.served = 7  # type: ignore[misc]
+            assert (1, 0) == (adapter.stats().served, adapter.stats().busy)
+        assert (1, 0) == (adapter.stats().served, adapter.stats().tasks)
+
+    def test_tasks_and_busy_requests_are_counted(self) -> None:
+        go_on = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await chunk(send, b"x")
+            await go_on.waited()
+            await end(send)
+
+        with adapted(app) as adapter, Served(adapter) as served:
+            served.call().next()
+            assert (1, 1, 0) == (adapter.stats().tasks, adapter.stats().busy, adapter.stats().served)
+            go_on.set()
+            assert served.next() is None
+            served.close()

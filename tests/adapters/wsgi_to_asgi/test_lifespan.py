@@ -1,0 +1,227 @@
+"""The lifespan of the server: hooks, the state, and the end of all threads."""
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+import anyio
+import pytest
+
+from bridge import WsgiToAsgi
+from support.failures import AppError
+from support.scripted_asgi_server import Adapt, Environ, Event, get, lifespan, opened, serve, types_of
+from support.waiting import LogWatch, eventually
+from support.wsgi_apps import Gate, hello, reply
+
+
+async def no_thread_is_left(before: list[threading.Thread]) -> None:
+    """All threads of the adapter have ended, without its `close()`."""
+    await eventually(
+        lambda: (
+            not [thread for thread in threading.enumerate() if thread.name[:7] == "bridge-" and thread not in before]
+        )
+    )
+
+
+@pytest.mark.anyio
+async def test_the_lifespan_without_hooks(adapt: Adapt) -> None:
+    """It is answered, and its end leaves no thread."""
+    adapter = adapt(hello)
+    before = threading.enumerate()
+    async with lifespan(adapter) as server:
+        await serve(adapter, *get())
+
+    assert types_of(server.sent) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    await no_thread_is_left(before)
+
+
+def test_nothing_is_left_to_wait_for_behind_the_shutdown() -> None:
+    """Hypercorn cancels the lifespan once it is complete, and takes a worker that is not through with it for failed."""
+    calls: list[str] = []
+    adapter = WsgiToAsgi(hello, shutdown=lambda: calls.append("shutdown"))
+    events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive() -> Event:
+        return events.pop(0)
+
+    async def server() -> None:
+        async def send(event: Event) -> None:
+            if event["type"] == "lifespan.shutdown.complete":
+                calls.append("complete")
+                asyncio.get_running_loop().call_soon(task.cancel)
+
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
+        task = asyncio.ensure_future(adapter(scope, receive, send))
+        await asyncio.wait([task])
+        assert not task.cancelled()
+
+    asyncio.run(server())
+    assert ["shutdown", "complete"] == calls
+
+
+def hooks(kind: str, calls: list[Any]) -> dict[str, Any]:
+    """A pair of hooks of some kind; each notes what it is called with."""
+
+    class Callable0:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def __call__(self) -> None:
+            calls.append((self.name, None))
+
+    def make(name: str) -> Any:
+        def plain() -> None:
+            calls.append((name, None))
+
+        def with_state(state: Any) -> None:
+            calls.append((name, state))
+
+        async def coroutine() -> None:
+            await anyio.sleep(0)
+            calls.append((name, None))
+
+        async def coroutine_with_state(state: Any) -> None:
+            await anyio.sleep(0)
+            calls.append((name, state))
+
+        kinds = {
+            "plain": plain,
+            "plain with state": with_state,
+            "async": coroutine,
+            "async with state": coroutine_with_state,
+            "async object": Callable0(name),
+            "lambda": lambda state: coroutine_with_state(state),
+        }
+        return kinds[kind]
+
+    return {"startup": make("startup"), "shutdown": make("shutdown")}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["plain", "plain with state", "async", "async with state", "async object", "lambda"])
+async def test_lifespan_hooks(adapt: Adapt, kind: str) -> None:
+    """Each is called once, in its phase, with the state where it takes one."""
+    calls: list[Any] = []
+    state = {"pool": 1}
+    adapter = adapt(hello, **hooks(kind, calls))
+    before = threading.enumerate()
+    async with lifespan(adapter, state) as server:
+        assert [name for name, _ in calls] == ["startup"]
+        await serve(adapter, *get())
+
+    assert types_of(server.sent) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert [name for name, _ in calls] == ["startup", "shutdown"]
+    if "state" in kind or kind == "lambda":
+        assert all(given is state for _, given in calls)
+    await no_thread_is_left(before)
+
+
+@pytest.mark.anyio
+async def test_the_state_reaches_the_requests(adapt: Adapt) -> None:
+    """What `startup` puts into the state is in `environ["bridge.state"]`, in the copy that the server makes."""
+    seen: list[Any] = []
+
+    def startup(state: dict[str, Any]) -> None:
+        state["pool"] = "a pool"
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        seen.append(environ["bridge.state"])
+        return reply(start_response)
+
+    adapter = adapt(app, startup=startup)
+    state: dict[str, Any] = {}
+    async with lifespan(adapter, state):
+        copied = state.copy()
+        await serve(adapter, *get(state=copied))
+
+    assert seen == [{"pool": "a pool"}]
+    assert seen[0] is copied
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("phase", ["startup", "shutdown"])
+async def test_a_hook_that_fails(adapt: Adapt, log: LogWatch, phase: str, is_async: bool) -> None:
+    """The server is told that the phase failed and why, the log has the traceback, no thread is left."""
+
+    def fail() -> None:
+        raise AppError("no database")
+
+    async def fail_async() -> None:
+        raise AppError("no database")
+
+    adapter = adapt(hello, **{phase: fail_async if is_async else fail})
+    before = threading.enumerate()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
+    server = await serve(adapter, scope, [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    assert server.sent[-1] == {"type": f"lifespan.{phase}.failed", "message": "AppError: no database"}
+    assert "in fail" in log.wait_for(f"the {phase} hook", level=logging.ERROR)
+    await no_thread_is_left(before)
+
+
+@pytest.mark.anyio
+async def test_a_shutdown_waits_for_running_requests(adapt: Adapt, log: LogWatch) -> None:
+    """Running requests end before the hook is called, for they may need what it takes away."""
+    app = Gate()
+    order: list[str] = []
+
+    def site(environ: Environ, start_response: Any) -> list[bytes]:
+        body = app(environ, start_response)
+        order.append("request")
+        return body
+
+    adapter = adapt(site, shutdown=lambda: order.append("hook"))
+    async with opened(adapter, *get("/held")) as request:
+        await app.entered.waited()
+        async with lifespan(adapter) as server:
+            server.feed({"type": "lifespan.shutdown"})
+            await eventually(lambda: adapter.stats().alive == 0)  # it has begun: those threads are no longer ours
+            app.go.set()
+
+    assert request.status == 200
+    assert order == ["request", "hook"]
+    assert log.at(logging.WARNING) == []
+
+
+@pytest.mark.anyio
+async def test_a_shutdown_names_the_threads_that_did_not_stop(adapt: Adapt, log: LogWatch) -> None:
+    """After `shutdown_timeout` seconds the server is answered all the same, and the log says what held it up."""
+    app = Gate()
+    adapter = adapt(app, shutdown_timeout=0.05)
+    async with opened(adapter, *get("/held")):
+        await app.entered.waited()
+        async with lifespan(adapter) as server:
+            pass
+        line = log.wait_for("not stopped", level=30)
+        app.go.set()
+
+    assert types_of(server.sent)[-1] == "lifespan.shutdown.complete"
+    assert "bridge-wsgi-1" in line
+    assert "scripted_asgi_server.py" in line
+
+
+@pytest.mark.anyio
+async def test_requests_after_a_shutdown(adapt: Adapt) -> None:
+    """They are served, by new threads; a server may be restarted in the same process."""
+    adapter = adapt(hello)
+    for _ in range(2):
+        async with lifespan(adapter):
+            assert (await serve(adapter, *get())).body == b"served"
+    assert (await serve(adapter, *get())).body == b"served"
+    assert adapter.stats().served == 3
+
+
+@pytest.mark.anyio
+async def test_a_lifespan_that_the_server_cancels(adapt: Adapt) -> None:
+    """The cancellation is handed on, and requests are served as before."""
+    adapter = adapt(hello)
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
+    async with opened(adapter, scope, [{"type": "lifespan.startup"}]) as server:
+        await server.until(lambda _: server.sent)
+        server.cancel()
+        await server.ended()
+
+    assert server.cancelled
+    assert (await serve(adapter, *get())).body == b"served"

@@ -1,0 +1,39 @@
+"""Code in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from support.paths import PYTHONPATH
+
+
+def run_script(script: str, *, code: int = 0, quiet: bool = True) -> list[str]:
+    """Run Python code in a process of its own, with warnings as errors; returns the lines that it printed.
+
+    Fails unless it exits with `code`, in time, and (with `quiet`) says nothing on stderr.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": PYTHONPATH,
+        "PYTHONWARNINGS": "error",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, complaints = process.communicate(timeout=15)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGABRT)  # it says where its threads are, and so do its children
+        printed, complaints = process.communicate()
+    assert process.returncode == code, f"{printed}\n{complaints}"
+    assert not (quiet and complaints), f"{printed}\n{complaints}"
+    return printed.splitlines()

@@ -1,0 +1,185 @@
+"""`bridge check` against each app of tests/support/apps.py: it finds the sinful ones and nothing in the others."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge._check import client, probe
+from bridge._check.client import Exchange
+from bridge._check.findings import Finding, of_error
+from bridge._check.probe import probe_asgi, probe_wsgi
+from bridge._check.requests import Request, requests_for
+from bridge.errors import ApplicationProtocolError, ServerProtocolError
+from support import apps
+
+SINS = ("no_content_with_body", "raises", "raises_after_start", "raises_in_the_middle", "raises_before_content_length")
+# What others ask of their query is the tests' own, and not there in a request of a check.
+FAULTLESS = (
+    "hello", "not_found", "counters", "echo", "echo_in_pieces", "upload", "endless", "idle", "no_content",
+    "not_modified", "site", "clock", "cookies", "census",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def signals_go_to_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apps, "signals", apps.Signals(tmp_path))
+    monkeypatch.setattr(client, "_WATCHED", 0.05)
+
+
+def findings(outcomes: Any) -> dict[str, list[Finding]]:
+    return {outcome.asked: outcome.findings for outcome in outcomes if outcome.findings}
+
+
+@pytest.mark.parametrize("name", SINS)
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_it_finds_every_sinful_app(kind: str, name: str) -> None:
+    ask: Any = probe_wsgi if kind == "wsgi" else probe_asgi
+
+    assert "GET /" in findings(ask(getattr(apps, f"{kind}_{name}"), list(requests_for("/", safe=False))))
+
+
+@pytest.mark.parametrize("name", FAULTLESS)
+def test_it_finds_nothing_in_a_faultless_wsgi_app(name: str) -> None:
+    assert {} == findings(probe_wsgi(getattr(apps, f"wsgi_{name}"), list(requests_for("/", safe=False))))
+
+
+@pytest.mark.parametrize("name", [*FAULTLESS, "answers_early"])
+def test_it_finds_nothing_in_a_faultless_asgi_app(name: str) -> None:
+    assert {} == findings(probe_asgi(getattr(apps, f"asgi_{name}"), list(requests_for("/", safe=False))))
+
+
+def test_the_table_of_apps_is_whole() -> None:
+    """An app that is added there is found here."""
+    known = {
+        *SINS,
+        *FAULTLESS,
+        "answers_early",
+        "download",
+        "steps",
+        "tagged",
+        "waits",
+        "held",
+        "background",
+        "lifespan",
+        "facts",
+        "fault",
+        "early_hint",
+    }
+    for kind in ("wsgi", "asgi"):
+        found = {name.removeprefix(f"{kind}_") for name in vars(apps) if name.startswith(f"{kind}_")}
+        assert found <= known
+
+
+GET = Request("GET", "GET", "/")
+
+
+def test_an_app_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PATIENCE", 0.05)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    assert ["has not answered within 15 seconds"] == [each.did for each in findings(probe_asgi(app, [GET]))["GET"]]
+
+
+def test_an_app_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PATIENCE", 0.05)
+    monkeypatch.setattr(client, "GRACE", 0.05)
+    monkeypatch.setattr(probe, "GRACE", 0.1)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(3600)
+
+    found = findings(probe_asgi(app, [GET]))["GET"]
+    assert "went on for 0 seconds after its client had left" in [each.did for each in found]
+
+
+def test_an_app_that_blocks_the_loop_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_BLOCKED", 0.1)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and "wsgi_environ" not in scope:
+            time.sleep(3600)
+        raise LookupError
+
+    found = findings(probe_asgi(app, [GET]))["GET"]
+    assert "raised TimeoutError: the event loop was blocked" in found[0].did
+
+
+def test_it_asks_many_at_once() -> None:
+    barrier = threading.Barrier(8, timeout=10)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        barrier.wait()
+        return apps.wsgi_hello(environ, start_response)
+
+    (outcome,) = probe_wsgi(app, [Request("many", "GET", "/", at_once=8)])
+    assert ([], "200, 14 bytes") == (outcome.findings, outcome.ended)
+
+
+def test_an_error_is_told_with_its_place() -> None:
+    (outcome,) = probe_wsgi(apps.wsgi_raises, [GET])
+
+    assert "raised LookupError: raised before the headers (apps.py:" in outcome.findings[0].did
+    assert outcome.findings[0].did.endswith(") before its response")
+
+
+class TestRequests:
+    def test_they_are_what_they_say(self) -> None:
+        seen: list[Any] = []
+
+        def app(environ: Any, start_response: Any) -> Any:
+            body = None
+            with contextlib.suppress(OSError):
+                body = environ["wsgi.input"].read()
+            seen.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"], body))
+            return apps.wsgi_hello(environ, start_response)
+
+        probe_wsgi(app, list(requests_for("/a b?x=1", safe=False)))
+
+        assert {"GET", "HEAD", "POST"} == {method for method, *_ in seen}
+        assert {"/a b"} == {path for _, path, *_ in seen}
+        assert {"x=1", "x=1&bridge-check=%C3%BC%20+"} == {query for *_, query, _ in seen}
+        assert {0, 7, 70_015} == {len(body) for *_, body in seen if body is not None}
+
+    def test_safe_ones_change_nothing(self) -> None:
+        """RFC 9110 9.2.1."""
+        assert {"GET", "HEAD"} == {request.method for request in requests_for("/", safe=True)}
+
+    @pytest.mark.parametrize("chunked", [True, False])
+    def test_how_a_body_is_framed(self, chunked: bool) -> None:
+        headers = dict(Request("x", "POST", "/", (b"ab", b"c"), chunked=chunked).scope(None)["headers"])
+
+        framing = {b"transfer-encoding": b"chunked"} if chunked else {b"content-length": b"3"}
+        assert framing == {name: value for name, value in headers.items() if name in framing or b"length" in name}
+
+    def test_a_response_that_is_enough(self) -> None:
+        """Not more than a MiB of an endless one is looked at."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 2**18, "more_body": True})
+
+        async def ask() -> Exchange:
+            exchange = Exchange(GET, None)
+            await exchange.run(app)
+            return exchange
+
+        exchange = asyncio.run(ask())
+        assert (True, 2**20, False) == (exchange.left, exchange.size, exchange.stuck)
+
+
+def test_a_finding_says_whose_fault_it_is() -> None:
+    facts = {"did": "did this", "expected": "that", "clause": "PEP 3333, X", "state": "then"}
+
+    assert "did this then; expected that (PEP 3333, X)" == str(of_error(ApplicationProtocolError(**facts)))
+    assert "the server did this then; expected that (PEP 3333, X)" == str(of_error(ServerProtocolError(**facts)))

@@ -1,0 +1,139 @@
+"""What a signal raises in the server's thread goes to the server, whatever that thread does for a request."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bridge._concurrency.interrupts import is_interrupt
+from support.python_process import run_script
+
+
+class Worker:
+    """A server's worker whose method is the handler, as Gunicorn's is."""
+
+    def end(self, number: int, frame: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        sys.exit(1)
+
+
+def end(number: int, frame: object) -> None:
+    sys.exit(1)
+
+
+def complain(number: int, frame: object) -> None:
+    raise TimeoutError("the alarm of the application itself")
+
+
+def raised(function: Callable[[], object]) -> BaseException:
+    try:
+        function()
+    except BaseException as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+@pytest.fixture(name="handle")
+def handle_fixture() -> Any:
+    """Sets the handler of SIGUSR1; returns what raises what that raises."""
+    before = signal.getsignal(signal.SIGUSR1)
+
+    def handle(handler: Any) -> Callable[[], None]:
+        signal.signal(signal.SIGUSR1, handler)
+        return lambda: signal.raise_signal(signal.SIGUSR1)
+
+    yield handle
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("handler", [end, Worker().end, signal.default_int_handler])
+def test_what_a_handler_raises_is_one(handle: Any, handler: Any) -> None:
+    """A function's, a method's, and that of Python for Ctrl-C."""
+    assert is_interrupt(raised(handle(handler)))
+
+
+def test_what_the_application_raises_is_none(handle: Any) -> None:
+    """Its own exit is not the server's; and an alarm that raises an error is for whoever has set it."""
+    handle(end)
+    assert not is_interrupt(raised(sys.exit))
+    assert not is_interrupt(raised(handle(complain)))
+
+
+def test_there_is_none_in_another_thread(handle: Any) -> None:
+    """Handlers run in the main thread."""
+    error = raised(handle(end))
+    said: list[bool] = []
+    thread = threading.Thread(target=lambda: said.append(is_interrupt(error)))
+    thread.start()
+    thread.join()
+    assert [False] == said
+
+
+SERVER = """
+import asyncio, logging, signal, sys
+from asgiref.sync import sync_to_async
+from bridge import AsgiToWsgi, WsgiToAsgi
+from support.plain_servers import environ_for
+from support.asgi_apps import reply
+from support.scripted_wsgi_server import ask
+
+def end(number, frame):
+    sys.exit("the server ends")
+
+signal.signal(signal.SIGTERM, end)
+logging.getLogger("bridge").addHandler(logging.NullHandler())
+seen = []
+
+def sync(number):
+    if number:
+        signal.raise_signal(number)
+    else:
+        sys.exit("the app ends")
+
+async def sensitive(scope, receive, send):
+    if scope["path"] == "/":
+        await reply(send, b"next")
+        return
+    try:
+        await sync_to_async(sync)(int(scope["path"][1:]))
+    except BaseException as error:
+        seen.append(type(error).__name__)
+        raise
+
+def wsgi(environ, start_response):
+    if environ["PATH_INFO"] == "/":
+        start_response("200 OK", [])
+        return [b"next"]
+    try:
+        sync(int(environ["PATH_INFO"][1:]))
+    except BaseException as error:
+        seen.append(type(error).__name__)
+        raise
+
+with AsgiToWsgi({app}, lifespan="off", disconnect_grace=0.1) as adapter:
+    for number in (signal.SIGTERM, signal.SIGINT, 0):
+        try:
+            adapter(environ_for("GET", f"/{{int(number)}}"), lambda *_: None)
+        except BaseException as error:
+            print(type(error).__name__)
+    print(ask(adapter).body)
+    print(*seen)
+"""
+
+
+@pytest.mark.parametrize(
+    ("app", "seen"),
+    [
+        ("sensitive", "CancelledError CancelledError SystemExit"),
+        ("WsgiToAsgi(wsgi)", "SystemExit KeyboardInterrupt SystemExit"),
+    ],
+)
+def test_the_server_gets_it(app: str, seen: str) -> None:
+    """Out of thread-sensitive work, and out of a WSGI app further in; what the app raises stays the app's."""
+    printed = run_script(SERVER.format(app=app))
+    assert ["SystemExit", "KeyboardInterrupt", "RuntimeError", "b'next'", seen] == printed

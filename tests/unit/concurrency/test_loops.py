@@ -1,0 +1,255 @@
+"""The way from threads to a loop: what is posted arrives, soon, in order, in batches."""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+from bridge._concurrency.loops import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
+from support.event_loops import loop_factories
+from support.waiting import eventually
+
+
+class Parcel:
+    """What is posted; notes when it arrives, and in which thread."""
+
+    def __init__(self, arrived: list[Any], then: Callable[[], object] = lambda: None) -> None:
+        self._arrived = arrived
+        self._then = then
+
+    def arrived(self) -> None:
+        self._arrived.append((self, threading.get_ident()))
+        self._then()
+
+
+def here() -> Crossing:
+    """The crossing of the running loop."""
+    try:
+        return AsyncioCrossing(asyncio.get_running_loop())
+    except RuntimeError:
+        return TrioCrossing()
+
+
+@pytest.mark.anyio
+async def test_what_is_posted_arrives_on_the_loop() -> None:
+    """In the order in which it was posted, in the thread of the loop."""
+    crossing = here()
+    arrived: list[Any] = []
+    parcels = [Parcel(arrived) for _ in range(100)]
+
+    def post() -> None:
+        for parcel in parcels:
+            crossing.post(parcel)
+
+    await anyio.to_thread.run_sync(post)
+    await eventually(lambda: len(arrived) == 100)
+
+    assert arrived == [(parcel, threading.get_ident()) for parcel in parcels]
+
+
+@pytest.mark.anyio
+async def test_nothing_is_lost_between_threads() -> None:
+    """All that several threads post at once arrives, and what is posted on arrival too."""
+    crossing = here()
+    arrived: list[Any] = []
+
+    def post() -> None:
+        for _ in range(200):
+            crossing.post(Parcel(arrived, lambda: crossing.post(Parcel(arrived))))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(anyio.to_thread.run_sync, post)
+    await eventually(lambda: len(arrived) == 1600)
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """A loop that counts how often it is woken."""
+
+    woken = 0
+
+    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> asyncio.Handle:
+        self.woken += 1
+        return super().call_soon_threadsafe(*args, **kwargs)
+
+
+def test_one_wake_up_serves_all_that_is_there() -> None:
+    """Results come back in batches: waking a loop costs more than handing over."""
+    arrived: list[Any] = []
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, CountingLoop)
+        crossing = AsyncioCrossing(loop)
+        before = loop.woken
+        for _ in range(100):
+            crossing.post(Parcel(arrived))
+        await asyncio.sleep(0)
+        assert len(arrived) == 100
+        crossing.post(Parcel(arrived))
+        await asyncio.sleep(0)
+        assert len(arrived) == 101
+        return loop.woken - before
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        assert runner.run(main()) == 2
+
+
+@pytest.mark.anyio
+async def test_a_wait_is_ended() -> None:
+    """By `wake`, once or twice, before the wait or within it."""
+    crossing = here()
+    waiter = crossing.waiter()
+    over: list[bool] = []
+
+    async def wait() -> None:
+        await waiter
+        over.append(True)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert over == []
+        crossing.wake(waiter)
+        crossing.wake(waiter)
+    early = crossing.waiter()
+    crossing.wake(early)
+    with anyio.fail_after(5):
+        await early
+
+    assert over == [True]
+
+
+@pytest.mark.anyio
+async def test_the_wake_of_a_wait_that_was_cancelled() -> None:
+    """It is harmless."""
+    crossing = here()
+    waiter = crossing.waiter()
+
+    async def wait() -> None:
+        await waiter
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+
+    crossing.wake(waiter)
+
+
+@loop_factories
+def test_a_loop_that_is_closed(new_loop: Any) -> None:
+    """Whoever posts to it is told, each time."""
+    loop = new_loop()
+    crossing = AsyncioCrossing(loop)
+    assert crossing.gone is False
+    loop.close()
+
+    for _ in range(3):
+        with pytest.raises(LoopGone):
+            crossing.post(Parcel([]))
+    assert crossing.gone is True
+
+
+@loop_factories
+def test_a_post_that_finds_no_memory(new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails; the next one wakes the loop for both."""
+    loop = new_loop()
+    crossing = AsyncioCrossing(loop)
+    arrived: list[str] = []
+
+    class Refusing:
+        @staticmethod
+        def call_soon_threadsafe(function: Any) -> None:
+            raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crossing, "loop", Refusing)
+        with pytest.raises(MemoryError):
+            crossing.post(Named("first", arrived))
+    crossing.post(Named("second", arrived))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    assert ["first", "second"] == arrived
+
+
+@loop_factories
+def test_what_cannot_be_taken_keeps_nobody_waiting(new_loop: Any) -> None:
+    """One that raises when it arrives; those behind it arrive all the same."""
+    loop = new_loop()
+    crossing = AsyncioCrossing(loop)
+    arrived: list[str] = []
+    complaints: list[str] = []
+    loop.set_exception_handler(lambda _loop, context: complaints.append(type(context["exception"]).__name__))
+    broken = Named("", arrived)
+    broken.arrived = lambda: arrived[7]
+    for parcel in (Named("first", arrived), broken, Named("second", arrived)):
+        crossing.post(parcel)
+    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.close()
+
+    assert (["first", "second"], ["IndexError"]) == (arrived, complaints)
+
+
+class Named:
+    """A parcel that tells its name when it arrives."""
+
+    def __init__(self, name: str, arrived: list[str]) -> None:
+        self.arrived = lambda: arrived.append(name)
+
+
+def test_a_trio_run_that_is_over() -> None:
+    """Whoever posts to it is told, each time."""
+
+    async def main() -> TrioCrossing:
+        crossing = TrioCrossing()
+        assert crossing.gone is False
+        return crossing
+
+    crossing = trio.run(main)
+
+    for _ in range(3):
+        with pytest.raises(LoopGone):
+            crossing.post(Parcel([]))
+    assert crossing.gone is True
+
+
+@loop_factories
+def test_what_is_posted_to_a_loop_that_does_not_run(new_loop: Any) -> None:
+    """It arrives when the loop runs again."""
+    loop = new_loop()
+    crossing = AsyncioCrossing(loop)
+    arrived: list[Any] = []
+    crossing.post(Parcel(arrived))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    assert len(arrived) == 1
+
+
+@loop_factories
+def test_a_task_in_a_context(new_loop: Any) -> None:
+    """A task can be started in a context of one's own."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    context = contextvars.copy_context()
+    context.run(variable.set, "set")
+    seen: list[str] = []
+
+    async def note() -> None:
+        seen.append(variable.get())
+
+    async def main() -> None:
+        crossing = AsyncioCrossing(asyncio.get_running_loop())
+        await crossing.spawn(note(), context)
+        await crossing.spawn(note())
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+    assert seen == ["set", "unset"]

@@ -1,0 +1,867 @@
+"""The pool of worker threads: what it promises to those who give it jobs."""
+
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bridge._concurrency import pool, wake_policy
+from bridge._concurrency.jobs import Host, current
+from bridge._concurrency.pool import Threads, Worker
+from support.waiting import Flag, until
+
+
+class Job:
+    """A job that tells when it has begun, and then waits for `go` unless it has been set before."""
+
+    def __init__(self, work: Callable[[Host], object] = lambda _host: None, *, go: bool = False) -> None:
+        self.begun = Flag()
+        self.go = Flag()
+        self.done = Flag()
+        self.was_dropped = Flag()
+        self.thread = ""
+        self._work = work
+        if go:
+            self.go.set()
+
+    def run(self, host: Host) -> None:
+        self.thread = threading.current_thread().name
+        self.begun.set()
+        self.go.wait()
+        self._work(host)
+        self.done.set()
+
+    def dropped(self) -> None:
+        self.was_dropped.set()
+
+
+class Pools:
+    """Makes pools whose threads end with the test."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[Threads, list[Job]]] = []
+
+    def __call__(self, limit: int = 40, name: str = "test") -> Threads:
+        threads = Threads(limit, name=name)
+        # How busy the test's own process is does not matter here; TestSaturation is about that.
+        threads._saturation.look = lambda now: None  # type: ignore[method-assign]
+        self.made.append((threads, []))
+        return threads
+
+    def held(self, threads: Threads, number: int, *, eager: bool = True) -> list[Job]:
+        """Submit jobs that wait; `eager` ones are waited for until they run."""
+        jobs = [Job() for _ in range(number)]
+        next(mine for pool, mine in self.made if pool is threads).extend(jobs)
+        for job in jobs:
+            threads.submit(job, eager=eager)
+            if eager:
+                job.begun.wait()
+        return jobs
+
+    def idle(self, threads: Threads, number: int) -> list[str]:
+        """Have this many idle threads; returns their names in the order in which they became idle."""
+        jobs = self.held(threads, number)
+        for job in jobs:
+            finish(threads, job)
+        return [job.thread for job in jobs]
+
+
+def finish(threads: Threads, job: Job) -> None:
+    """Let a job end, and wait until its thread is idle."""
+    busy = threads.busy
+    job.go.set()
+    job.done.wait()
+    until(lambda: threads.busy < busy)
+
+
+@pytest.fixture
+def pools() -> Iterator[Pools]:
+    made = Pools()
+    yield made
+    for threads, jobs in made.made:
+        for job in jobs:
+            job.go.set()
+        threads.close(None)
+        assert threads.join(5) == []
+
+
+def test_no_thread_exists_before_the_first_job(pools: Pools) -> None:
+    """A pool is plain data until it gets a job, so that it may be made before a fork."""
+    threads = pools()
+
+    assert (threads.alive, threads.busy, threads.waiting, threads.usable) == (0, 0, 0, True)
+
+
+def test_a_job_runs_in_a_daemon_thread_of_that_name(pools: Pools) -> None:
+    """The threads are told apart by the name of the pool and a number, and do not hold up the exit."""
+    daemons: list[bool] = []
+    job = Job(lambda _host: daemons.append(threading.current_thread().daemon), go=True)
+
+    pools(name="some").submit(job, eager=False)
+    job.done.wait()
+
+    assert job.thread == "bridge-some-1"
+    assert daemons == [True]
+
+
+def test_threads_are_bounded(pools: Pools) -> None:
+    """No more jobs run at once than the limit says; the others wait."""
+    threads = pools(3)
+    pools.held(threads, 3)
+    waiting = pools.held(threads, 4, eager=False)
+    for _ in range(10):
+        threads.push()
+
+    assert (threads.alive, threads.busy, threads.waiting, threads.surplus) == (3, 3, 4, 4)
+    assert not any(job.begun.is_set() for job in waiting)
+
+
+def test_waiting_jobs_run_in_their_order(pools: Pools) -> None:
+    """The queue is first in, first out."""
+    threads = pools(1)
+    [first] = pools.held(threads, 1)
+    order: list[int] = []
+    jobs = [Job(lambda _host, at=at: order.append(at), go=True) for at in range(20)]
+    for job in jobs:
+        threads.submit(job, eager=False)
+    first.go.set()
+    jobs[-1].done.wait()
+
+    assert order == list(range(20))
+
+
+def test_surplus_is_negative_while_threads_are_free(pools: Pools) -> None:
+    """It is what would have to wait, were all the threads awake that may exist."""
+    threads = pools(5)
+    pools.held(threads, 2)
+
+    assert threads.surplus == -3
+
+
+def test_one_awake_thread_gets_the_jobs(pools: Pools) -> None:
+    """While a thread is awake no other one is woken, and the caller is told to push."""
+    threads = pools()
+    pools.held(threads, 1)
+    job = Job(go=True)
+
+    assert threads.submit(job, eager=False) is True
+    assert (threads.alive, threads.waiting) == (1, 1)
+
+
+def test_the_first_job_wakes_a_thread(pools: Pools) -> None:
+    """Where no thread is awake one is woken at once, and there is no need to push."""
+    threads = pools()
+    pools.idle(threads, 1)
+    job = Job(go=True)
+
+    assert threads.submit(job, eager=False) is False
+    job.done.wait()
+    assert threads.alive == 1
+
+
+def test_an_eager_job_wakes_a_thread_in_any_case(pools: Pools) -> None:
+    """An eager job does not wait for the thread that is awake."""
+    threads = pools()
+    pools.held(threads, 1)
+    job = Job(go=True)
+
+    assert threads.submit(job, eager=True) is False
+    job.done.wait()
+    assert threads.alive == 2
+
+
+def test_the_thread_that_has_slept_least_is_woken(pools: Pools) -> None:
+    """Idle threads are used last in, first out, so that those not needed can end."""
+    threads = pools()
+    names = pools.idle(threads, 3)
+    jobs = pools.held(threads, 3)
+
+    assert [job.thread for job in jobs] == names[::-1]
+
+
+def test_a_blocked_pool_is_pushed_in_growing_numbers(pools: Pools) -> None:
+    """While the queue stands still, each push wakes twice as many threads as the one before."""
+    threads = pools(limit=40)
+    pools.held(threads, 1)
+    pools.held(threads, 30, eager=False)
+    alive = []
+    for _ in range(5):
+        assert threads.push() is True
+        alive.append(threads.alive)
+        until(lambda: threads.busy == threads.alive)
+
+    assert alive == [2, 4, 8, 16, 31]
+    assert threads.push() is False
+
+
+def test_progress_ends_the_growth(pools: Pools) -> None:
+    """A queue that moves wakes no further thread, and the next standstill begins with one again."""
+    threads = pools()
+    [first] = pools.held(threads, 1)
+    pools.held(threads, 30, eager=False)
+    for _ in range(3):
+        threads.push()
+        until(lambda: threads.busy == threads.alive)
+    first.go.set()
+    first.done.wait()
+    until(lambda: threads.waiting == 22)  # its thread has taken the next one
+    threads.push()
+    alive = [threads.alive]
+    threads.push()
+    alive.append(threads.alive)
+
+    assert alive == [8, 9]
+
+
+def test_a_pool_at_its_limit_is_not_pushed(pools: Pools) -> None:
+    """Where every thread is awake that may exist, there is nothing to call again for."""
+    threads = pools(2)
+    pools.held(threads, 2)
+    pools.held(threads, 5, eager=False)
+
+    assert threads.push() is False
+    assert threads.alive == 2
+
+
+def test_an_empty_queue_is_not_pushed(pools: Pools) -> None:
+    """Pushing ends with the queue."""
+    threads = pools()
+    pools.held(threads, 1)
+
+    assert threads.push() is False
+    assert threads.alive == 1
+
+
+def test_idle_threads_are_woken_before_new_ones_are_made(pools: Pools) -> None:
+    """Pushing takes the threads that are there."""
+    threads = pools()
+    pools.idle(threads, 3)
+    pools.held(threads, 1)
+    pools.held(threads, 2, eager=False)
+    for busy in (2, 3):
+        threads.push()
+        until(lambda busy=busy: threads.busy == busy)
+
+    assert threads.alive == 3
+
+
+class Clock:
+    """A clock that stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_long_jobs_are_not_kept_waiting(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once most jobs take over a millisecond, each further one wakes a thread; short ones end that."""
+    clock = Clock()
+    monkeypatch.setattr(pool, "monotonic", clock)
+    monkeypatch.setattr("bridge._concurrency.pool.monotonic", clock)
+    threads = pools()
+
+    def run_some(seconds: float) -> None:
+        for _ in range(12):
+            job = Job(lambda _host: setattr(clock, "now", clock.now + seconds), go=True)
+            threads.submit(job, eager=False)
+            job.done.wait()
+            until(lambda: not threads.busy)
+
+    def waits() -> bool:
+        [held] = pools.held(threads, 1)
+        job = Job(go=True)
+        waited = threads.submit(job, eager=False)
+        finish(threads, held)
+        job.done.wait()
+        until(lambda: not threads.busy)
+        return waited
+
+    run_some(0.0)
+    before = waits()
+    run_some(0.002)
+    during = waits()
+    run_some(0.0)
+    after = waits()
+
+    assert (before, during, after) == (True, False, True)
+
+
+def test_idle_threads_end_after_a_while(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has had nothing to do ends, and its place is free for a new one."""
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.001)
+    threads = pools(1)
+    for number in (1, 2, 3):
+        job = Job(go=True)
+        threads.submit(job, eager=False)
+        job.done.wait()
+        until(lambda: threads.alive == 0)
+        assert job.thread == f"bridge-test-{number}"
+
+
+def test_what_belongs_to_a_thread_is_closed_there_at_its_end(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has asked for that is called; one that raises does not keep the others from it."""
+    closed: list[str] = []
+    ended = Flag()
+
+    def fails() -> None:
+        closed.append(threading.current_thread().name)
+        if len(closed) == 2:
+            ended.set()
+        raise OSError("planned")
+
+    monkeypatch.setattr(pool, "at_end", {fails, lambda: fails()})
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.001)
+    threads = pools(1)
+    threads.submit(Job(go=True), eager=False)
+    ended.wait()
+
+    assert ["bridge-test-1"] * 2 == closed
+    assert "the end of bridge-test-1 raised" in caplog.text
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_no_job_is_lost_to_a_thread_that_is_about_to_end(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, eager: bool
+) -> None:
+    """A job that comes just when the idle time is over is run, by that thread or by another one."""
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 1e-5)
+    threads = pools(2)
+    for _ in range(300):
+        job = Job(go=True)
+        threads.submit(job, eager=eager)
+        job.done.wait()
+
+
+def test_a_nudge_too_many_is_harmless(pools: Pools) -> None:
+    """A nudge that comes after its job was over neither ends the thread nor keeps it from the next job."""
+    threads = pools(1)
+    hosts: list[Host] = []
+    job = Job(hosts.append, go=True)
+    threads.submit(job, eager=False)
+    job.done.wait()
+    for _ in range(3):
+        hosts[0].nudge()
+    until(lambda: not threads.busy)
+    for _ in range(3):
+        hosts[0].nudge()
+        job = Job(go=True)
+        threads.submit(job, eager=False)
+        job.done.wait()
+
+    assert (job.thread, threads.alive) == ("bridge-test-1", 1)
+
+
+def test_a_job_waits_for_a_nudge(pools: Pools) -> None:
+    """In its host, a job can wait until it is nudged, or for some seconds."""
+    outcomes: list[bool] = []
+
+    def work(host: Host) -> None:
+        outcomes.append(host.wait(0.001))
+        host.nudge()
+        outcomes.append(host.wait(5))
+
+    job = Job(work, go=True)
+    pools().submit(job, eager=False)
+    job.done.wait()
+
+    assert outcomes == [False, True]
+
+
+def test_a_thread_knows_its_host(pools: Pools) -> None:
+    """`current.host` is the host of the thread that one is in, and None in other threads."""
+    seen: list[Any] = []
+    job = Job(lambda host: seen.append(current.host is host and host.job is job), go=True)
+    pools().submit(job, eager=False)
+    job.done.wait()
+
+    assert seen == [True]
+    assert current.host is None
+
+
+def test_a_job_that_breaks_off_does_not_end_its_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
+    """It must not raise; where it does, the pool is not one thread short ever after."""
+
+    def break_off(_host: Host) -> None:
+        raise MemoryError("no memory to end")
+
+    threads = pools(1)
+    broken, following = Job(break_off, go=True), Job(go=True)
+    threads.submit(broken, eager=True)
+    threads.submit(following, eager=False)
+    following.done.wait()
+
+    assert following.thread == broken.thread
+    assert "bridge-test-1 goes on after a job that has broken off" in caplog.text
+
+
+def test_an_idle_thread_keeps_nothing_of_its_last_job(pools: Pools) -> None:
+    """A job and what it refers to are freed when it is over, and not when the next one comes."""
+    threads = pools()
+    job = Job(go=True)
+    threads.submit(job, eager=False)
+    job.done.wait()
+    until(lambda: not threads.busy)
+    reference = weakref.ref(job)
+    del job
+
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_job_that_raises_costs_no_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
+    """It must not; where it does, that is logged, and its thread takes the next one."""
+
+    def fails(_host: Host) -> None:
+        raise LookupError("planned")
+
+    threads = pools(1)
+    threads.submit(Job(fails, go=True), eager=False)
+    until(lambda: not threads.busy)
+    following = Job(go=True)
+    threads.submit(following, eager=False)
+    following.done.wait()
+
+    assert following.thread == "bridge-test-1"
+    assert "LookupError: planned" in caplog.text
+
+
+def test_a_withdrawn_job_is_never_run(pools: Pools) -> None:
+    """A job can be taken back as long as it waits."""
+    threads = pools(1)
+    [first] = pools.held(threads, 1)
+    job, last = Job(go=True), Job(go=True)
+    threads.submit(job, eager=False)
+    threads.submit(last, eager=False)
+
+    assert threads.withdraw(job) is True
+    assert threads.withdraw(job) is False
+    assert threads.withdraw(first) is False
+    first.go.set()
+    last.done.wait()
+    assert not job.begun.is_set()
+
+
+def stuck_here(_host: Host, released: Flag) -> None:
+    """Where the thread of a test is stuck."""
+    released.wait()
+
+
+def test_where_a_thread_is_can_be_told(pools: Pools) -> None:
+    """A description has the name of the thread and its stack."""
+    released = Flag()
+    hosts: list[Host] = []
+
+    def work(host: Host) -> None:
+        hosts.append(host)
+        stuck_here(host, released)
+
+    job = Job(work, go=True)
+    threads = pools()
+    threads.submit(job, eager=False)
+    until(lambda: hosts)
+    until(lambda: "in stuck_here" in hosts[0].describe())
+    description = hosts[0].describe()
+    released.set()
+    job.done.wait()
+
+    assert "bridge-test-1" in description
+    assert __file__ in description
+
+
+# --- the end ---
+
+
+def test_close_ends_idle_threads(pools: Pools) -> None:
+    """Threads that wait for jobs end at once, and the last one says so."""
+    threads = pools()
+    pools.idle(threads, 3)
+    drained = Flag()
+    threads.close(drained.set)
+    drained.wait()
+
+    assert threads.join(0) == []
+    assert (threads.alive, threads.usable) == (0, False)
+
+
+def test_close_without_threads_is_over_at_once(pools: Pools) -> None:
+    """A pool that was never used has nothing to wait for."""
+    threads = pools()
+    drained = Flag()
+    threads.close(drained.set)
+
+    assert drained.is_set()
+    assert threads.join(0) == []
+
+
+def test_close_lets_running_and_waiting_jobs_finish(pools: Pools) -> None:
+    """All that was submitted before is run, and only then is the pool drained."""
+    threads = pools(2)
+    running = pools.held(threads, 2)
+    waiting = pools.held(threads, 5, eager=False)
+    drained = Flag()
+    threads.close(drained.set)
+    assert not drained.is_set()
+    for job in [*running, *waiting]:
+        job.go.set()
+    drained.wait()
+
+    assert all(job.done.is_set() for job in waiting)
+    assert threads.join(0) == []
+
+
+def test_a_thread_that_finishes_after_close_ends_at_once(pools: Pools) -> None:
+    """It does not wait for a job that cannot come any more."""
+    threads = pools(1)
+    [job] = pools.held(threads, 1)
+    threads.close(None)
+    job.go.set()
+
+    assert threads.join(5) == []
+
+
+def test_a_closed_pool_takes_no_jobs(pools: Pools) -> None:
+    """A job that comes too late is refused, and not forgotten."""
+    threads = pools()
+    threads.close(None)
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        threads.submit(Job(), eager=False)
+
+
+def test_join_names_the_threads_that_do_not_stop(pools: Pools) -> None:
+    """Who waits for the end gets to know what holds it up."""
+    threads = pools()
+    pools.idle(threads, 2)
+    [job] = pools.held(threads, 1)
+    threads.close(None)
+    until(lambda: threads.alive == 1)
+    [description] = threads.join(0)
+
+    assert job.thread in description
+    assert "in run" in description
+
+
+def test_join_drops_the_jobs_that_nobody_has_come_to(pools: Pools) -> None:
+    """Whoever waits for such a job is told that it will not be run."""
+    threads = pools(1)
+    pools.held(threads, 1)
+    jobs = pools.held(threads, 3, eager=False)
+    threads.close(None)
+    threads.join(0)
+
+    assert [job.was_dropped.is_set() for job in jobs] == [True] * 3
+    assert [job.begun.is_set() for job in jobs] == [False] * 3
+
+
+def test_a_pool_is_of_one_process(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads of the process that this one was forked from are not here."""
+    threads = pools()
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+
+    assert threads.usable is False
+
+
+# --- no thread to be had ---
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The operating system refuses to start threads, until the patch is undone."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("bridge-"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield patch
+
+
+def test_a_job_without_any_thread_is_refused(pools: Pools, no_threads: pytest.MonkeyPatch) -> None:
+    """Where nobody would ever come to it, the job is given back with an error; the pool recovers."""
+    threads = pools()
+    job = Job(go=True)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        threads.submit(job, eager=False)
+    assert (threads.alive, threads.waiting, threads.busy) == (0, 0, 0)
+    no_threads.undo()
+    following = Job(go=True)
+    assert threads.submit(following, eager=False) is False
+    following.done.wait()
+
+    assert not job.begun.is_set()
+
+
+def test_a_job_without_a_thread_of_its_own_waits_for_another_one(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Where there are threads, not getting one more is no error."""
+    threads = pools()
+    [held] = pools.held(threads, 1)
+    request.getfixturevalue("no_threads")
+    jobs = [Job(go=True), Job(go=True)]
+    threads.submit(jobs[0], eager=True)
+    threads.submit(jobs[1], eager=False)
+    threads.push()
+    held.go.set()
+    for job in jobs:
+        job.done.wait()
+
+    assert [job.thread for job in jobs] == [held.thread] * 2
+    assert threads.alive == 1
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_a_job_that_got_no_thread_is_pushed_until_it_has_one(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, eager: bool
+) -> None:
+    """Where the only thread is blocked and no other can be started now, one is as soon as that can be done."""
+    threads = pools(2)
+    pools.held(threads, 1)
+    refusing = request.getfixturevalue("no_threads")
+    job = Job(go=True)
+    assert threads.submit(job, eager=eager) is True
+    for _ in range(5):
+        assert threads.push() is True
+    refusing.undo()
+    threads.push()
+    job.done.wait()
+
+    assert threads.alive == 2
+
+
+def test_a_thread_that_is_to_start_others_and_cannot_is_no_end_of_the_pushing(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool seems to be at its limit while threads are being started; it is not, once that has failed."""
+    starts = threading.Thread.start
+    refused: list[str] = []
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "bridge-test-4" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        starts(thread)
+
+    threads = pools(4)
+    pools.held(threads, 1)
+    jobs = pools.held(threads, 3, eager=False)
+    assert threads.push() is True
+    jobs[0].begun.wait()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert threads.push() is True  # wakes two, of which the one is to start the other
+    jobs[1].begun.wait()
+    until(lambda: refused)
+    until(lambda: threads.alive == 3)
+    threads.push()
+    jobs[2].begun.wait()
+
+
+def test_a_failure_to_start_threads_is_logged_once(
+    pools: Pools, no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not each millisecond; once more after it has gone well."""
+    threads = pools()
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            threads.submit(Job(go=True), eager=False)
+    assert caplog.text.count("cannot be started") == 1
+
+
+def test_a_system_without_threads_is_not_asked_each_millisecond(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As often as the queue is pushed, it would fill the log; after a pause it is asked again."""
+    clock = Clock()
+    monkeypatch.setattr(pool, "monotonic", clock)
+    threads = pools(limit=2)
+    [held] = pools.held(threads, 1)
+    request.getfixturevalue("no_threads")
+    job = Job(go=True)
+    threads.submit(job, eager=True)
+    for _ in range(20):
+        assert threads.push(), "the last thread that there may be has not been started, so that it has to go on"
+    assert 1 == caplog.text.count("a worker thread cannot be started")
+    request.getfixturevalue("no_threads").undo()
+    clock.now += 2.0
+    threads.push()
+    job.done.wait()
+
+    assert job.thread != held.thread
+    held.go.set()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError("no memory for a thread")])
+def test_jobs_that_no_thread_is_left_for_are_dropped(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Those of other loops too, that have come while the only thread was about to start, and never did."""
+    threads = pools()
+    other, following = Job(), Job(go=True)
+
+    def refuse(thread: threading.Thread) -> None:
+        assert threads.submit(other, eager=False), "a thread is on its way for this one, too"
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match=str(error)):
+            threads.submit(Job(), eager=False)
+    assert (True, 0, 0) == (other.was_dropped.is_set(), threads.alive, threads.waiting)
+    threads.submit(following, eager=False)
+    following.done.wait()
+
+
+def test_a_close_is_not_held_up_by_a_thread_that_could_not_be_started(
+    pools: Pools, no_threads: pytest.MonkeyPatch
+) -> None:
+    """A thread that never was is not waited for."""
+    threads = pools()
+    with pytest.raises(RuntimeError):
+        threads.submit(Job(), eager=False)
+    threads.close(None)
+
+    assert threads.join(5) == []
+
+
+# --- all at once ---
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7])
+@pytest.mark.parametrize("eager", [True, False])
+def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, limit: int, eager: bool) -> None:
+    """Jobs from several threads at once are run, each once, by no more threads than the limit."""
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 1e-4)
+    threads = pools(limit)
+    ran: list[int] = []
+    names: set[str] = set()
+    last = [Job(go=True) for _ in range(4)]
+
+    def submit(at: int) -> None:
+        for number in range(100):
+            job = Job(lambda _host, number=number: ran.append(at * 100 + number), go=True)
+            threads.submit(job, eager=eager)
+            names.add(f"{threads.alive <= limit}")
+        threads.submit(last[at], eager=eager)
+
+    submitters = [threading.Thread(target=submit, args=(at,)) for at in range(4)]
+    for submitter in submitters:
+        submitter.start()
+    for submitter in submitters:
+        submitter.join()
+    while threads.push():
+        pass
+    for job in last:
+        job.done.wait()
+    until(lambda: len(ran) == 400)
+
+    assert sorted(ran) == list(range(400))
+    assert names == {"True"}
+
+
+class TestSaturation:
+    """Where the process computes all the time, another thread would only wait for the lock."""
+
+    def test_the_process_is_looked_at(self, clock: "Clocks") -> None:
+        """By what it has used since the last look, which is some milliseconds ago."""
+        saturation = wake_policy.Saturation()
+        saturation.share = 1.0
+        for now, used, reached in (
+            (0.004, 0.004, False),
+            (0.010, 0.009, True),
+            (0.011, 0.009, True),
+            (0.1, 0.02, False),
+        ):
+            clock.now, clock.used = now, used
+            saturation.look(now)
+            assert reached is saturation.reached
+
+    @pytest.mark.parametrize(
+        ("awake", "computed", "reached"),
+        [
+            (1, 0.010, True),  # all the time
+            (1, 0.001, False),  # most of the time it waits; it is somebody else who computes
+            (4, 0.0025, True),  # four take turns with the lock
+            (4, 0.0002, False),
+            (2, 0.010, False),  # without the lock, each on a processor of its own
+        ],
+    )
+    def test_the_threads_are_looked_at(self, clock: "Clocks", awake: int, computed: float, reached: bool) -> None:
+        """By what each has used of its time, and how many there are."""
+        saturation, worker = wake_policy.Saturation(), Worker(Threads(1, name="none"))
+        saturation.began(worker, 0.0)
+        for step in range(1, 41):
+            clock.now = clock.used = 0.010 * step
+            clock.thread = computed * step
+            saturation.ended(worker, clock.now, awake)
+
+        assert reached is saturation.reached
+
+    def test_short_jobs_are_not_looked_at_one_by_one(self, clock: "Clocks") -> None:
+        """What they took together counts, and a thread that has slept begins anew."""
+        saturation, worker = wake_policy.Saturation(), Worker(Threads(1, name="none"))
+        saturation.began(worker, 0.0)
+        for step in range(1, 401):
+            clock.now = clock.used = clock.thread = 0.001 * step
+            saturation.ended(worker, clock.now, 1)
+        assert clock.asked < 80
+        share = saturation.share
+        clock.now = 1000.0
+        saturation.began(worker, clock.now)
+        clock.now, clock.thread = 1000.01, clock.thread + 0.01
+        saturation.ended(worker, clock.now, 1)
+
+        assert 0.9 < share < saturation.share <= 1.0
+
+    def test_fewer_threads_are_woken_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not before eight pushes without progress, and not for the length of the jobs."""
+        monkeypatch.setattr(wake_policy.Saturation, "reached", True)
+        monkeypatch.setattr(wake_policy.Saturation, "long", True)
+        threads = Threads(8, name="saturated")
+        jobs = [Job() for _ in range(6)]
+        threads.submit(jobs[0], eager=False)
+        jobs[0].begun.wait()
+        threads._completed = 1
+        assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
+        alive = []
+        for _ in range(10):
+            threads.push()
+            alive.append(threads.alive)
+        for job in jobs:
+            job.go.set()
+        threads.close(None)
+
+        assert [] == threads.join(5)
+        assert [1] * 8 + [2, 4] == alive
+
+
+class Clocks:
+    """The three clocks, each moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = self.used = self.thread = 0.0
+        self.asked = 0
+
+    def thread_time(self) -> float:
+        self.asked += 1
+        return self.thread
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    clocks = Clocks()
+    monkeypatch.setattr(wake_policy, "monotonic", lambda: clocks.now)
+    monkeypatch.setattr(wake_policy, "process_time", lambda: clocks.used)
+    monkeypatch.setattr(wake_policy, "thread_time", clocks.thread_time)
+    return clocks

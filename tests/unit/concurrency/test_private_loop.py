@@ -1,0 +1,534 @@
+"""The private event loop: rented and given up, native under monkey patching, and not the application's to end."""
+
+import asyncio
+import concurrent.futures
+import queue
+import threading
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+
+from bridge._concurrency import greenlets, private_loop
+from bridge._concurrency.loops import LoopGone
+from bridge._concurrency.private_loop import PrivateLoop
+from support.asgi_apps import reply
+from support.plain_servers import environ_for
+from support.python_process import run_script
+from support.scripted_wsgi_server import Served, adapted, ask
+from support.waiting import PATIENCE, Flag, LogWatch, bounded
+
+pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
+FACTORIES = pytest.mark.parametrize("factory", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+
+
+def thread_of_the_loop() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "bridge-loop"]
+
+
+def run_on(loop: PrivateLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine on the loop, from this thread."""
+    done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    async def run() -> None:
+        try:
+            done.set_result(await coroutine)
+        except BaseException as error:
+            done.set_exception(error)
+
+    class Arriving:
+        def arrived(self) -> None:
+            loop.crossing.spawn(run())
+
+    loop.crossing.post(Arriving())
+    return done.result(PATIENCE)
+
+
+class TasklessLoop(asyncio.SelectorEventLoop):
+    def create_task(self, coroutine: Any, **options: Any) -> Any:
+        coroutine.close()
+        return 1 // 0
+
+
+async def running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+@pytest.fixture(name="loop")
+def loop_fixture() -> Iterator[PrivateLoop]:
+    """A loop that the test has rented."""
+    tenant = object()
+    loop = bounded(lambda: private_loop.rent(None, tenant))
+    yield loop
+    bounded(lambda: private_loop.give_up(loop, tenant))
+
+
+class TestRent:
+    """Kept running until every tenant has given it up."""
+
+    def test_nothing_is_there_before(self) -> None:
+        assert [] == thread_of_the_loop()
+
+    def test_one_loop_for_all_tenants_of_a_factory(self) -> None:
+        first, second = object(), object()
+        loop = private_loop.rent(None, first)
+
+        assert loop is private_loop.rent(None, second)
+        assert loop is private_loop.rent(None, second)
+        assert ["bridge-loop"] == thread_of_the_loop()
+        bounded(lambda: private_loop.give_up(loop, second))
+        assert loop.usable
+        bounded(lambda: private_loop.give_up(loop, first))
+        assert not loop.usable
+        assert [] == thread_of_the_loop()
+
+    def test_after_the_last_there_is_another_one(self, loop: PrivateLoop) -> None:
+        tenant = object()
+        bounded(lambda: private_loop.give_up(loop, tenant))  # it never was one: nothing happens to the others
+        assert loop.usable
+
+        other = private_loop.rent(uvloop.new_event_loop, tenant)
+        assert other is not loop
+        bounded(lambda: private_loop.give_up(other, tenant))
+        again = private_loop.rent(uvloop.new_event_loop, tenant)
+        assert again is not other
+        bounded(lambda: private_loop.give_up(again, tenant))
+
+    def test_its_thread_is_a_daemon(self, loop: PrivateLoop) -> None:
+        """A server that exits without our knowledge is not kept from it."""
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "bridge-loop"]
+
+        assert thread.daemon
+        assert thread is not threading.current_thread()
+
+    @pytest.mark.parametrize(
+        "factory", [lambda: 1 // 0, lambda: object(), lambda: TasklessLoop()], ids=["raises", "is none", "is broken"]
+    )
+    def test_a_factory_that_fails_is_an_error_and_may_succeed_later(self, factory: Any) -> None:
+        tenant = object()
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="could not be started") as raised:
+                bounded(lambda: private_loop.rent(factory, tenant))
+            assert isinstance(raised.value.__cause__, (ZeroDivisionError, AttributeError))
+        assert [] == thread_of_the_loop()
+
+    def test_a_factory_whose_loop_cannot_run_is_an_error(self) -> None:
+        """Whoever waits for the start of the loop hears of it; a loop of somebody else's is left alone."""
+        closed = asyncio.new_event_loop()
+        closed.close()
+        with pytest.raises(RuntimeError, match="could not be started"):
+            bounded(lambda: private_loop.rent(lambda: closed, object()))
+
+        async def main() -> asyncio.AbstractEventLoop:
+            running = asyncio.get_running_loop()
+            with pytest.raises(RuntimeError, match="could not be started") as raised:
+                await asyncio.to_thread(lambda: bounded(lambda: private_loop.rent(lambda: running, object())))
+            assert "runs in another thread" in str(raised.value.__cause__)
+            return running
+
+        assert asyncio.run(main()).is_closed()
+
+    def test_a_factory_that_fails_fails_the_requests(self) -> None:
+        good = False
+
+        def factory() -> asyncio.AbstractEventLoop:
+            if not good:
+                raise OSError("no more file descriptors")
+            return asyncio.new_event_loop()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await reply(send, b"ok")
+
+        with adapted(app, loop_factory=factory) as adapter:
+            with Served(adapter) as served, pytest.raises(RuntimeError, match="could not be started"):
+                served.call()
+            good = True
+            assert b"ok" == ask(adapter).body
+
+
+class TestRunning:
+    """What runs on it cannot end it."""
+
+    @FACTORIES
+    def test_it_runs_what_is_posted(self, factory: Any) -> None:
+        tenant = object()
+        loop = private_loop.rent(factory, tenant)
+        running = run_on(loop, running_loop())
+
+        assert isinstance(running, uvloop.Loop) == (factory is not None)
+        assert running is run_on(loop, running_loop())
+        bounded(lambda: private_loop.give_up(loop, tenant))
+        assert running.is_closed()
+        with pytest.raises(LoopGone):
+            loop.crossing.post(Nothing())
+
+    def test_it_counts_its_tasks(self, loop: PrivateLoop) -> None:
+        async def start_two() -> list[asyncio.Task[None]]:
+            return [asyncio.create_task(asyncio.sleep(3600)) for _ in range(2)]
+
+        async def cancel(tasks: list[asyncio.Task[None]]) -> None:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+        tasks = run_on(loop, start_two())
+        run_on(loop, asyncio.sleep(0))
+        assert loop.tasks() in (2, 3), "the one that ran last may not have ended yet"
+        run_on(loop, cancel(tasks))
+
+    def test_it_says_where_it_is(self, loop: PrivateLoop) -> None:
+        async def ask_from_within() -> str:
+            return loop.describe()
+
+        description = run_on(loop, ask_from_within())
+
+        assert "bridge-loop" in description
+        assert "ask_from_within" in description
+
+    def test_when_it_has_ended_no_thread_is_its_own(self, loop: PrivateLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The system gives the identity of a thread that has ended to another one."""
+        monkeypatch.setattr(loop, "_ident", threading.get_ident())
+        assert loop.is_here
+        bounded(loop.stop)
+        assert not loop.is_here
+
+    def test_it_measures_how_long_it_was_blocked(self, loop: PrivateLoop) -> None:
+        blocked, posted = Flag(), Flag()
+
+        async def block() -> None:
+            blocked.set()
+            posted.wait()
+
+        class Arriving:
+            def arrived(self) -> None:
+                loop.crossing.spawn(block())
+
+        loop.crossing.post(Arriving())
+        blocked.wait()
+        loop.crossing.post(Nothing())
+        waited = loop.crossing.blocked_for
+        while loop.crossing.blocked_for == waited:
+            pass
+        assert loop.crossing.blocked_for > waited
+        posted.set()
+        run_on(loop, asyncio.sleep(0))
+        assert loop.crossing.longest_block > waited
+        assert 0.0 == loop.crossing.blocked_for
+
+    @FACTORIES
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+    def test_an_exit_out_of_a_callback_is_contained(
+        self, kind: type[BaseException], factory: Any, log: LogWatch
+    ) -> None:
+        def exits() -> None:
+            raise kind("of a callback")
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            asyncio.get_running_loop().call_soon(exits)
+            await asyncio.sleep(0.001)
+            await reply(send, b"went on")
+
+        with adapted(app, loop_factory=factory) as adapter:
+            assert [b"went on"] * 2 == [ask(adapter).body for _ in range(2)]
+
+        assert 2 == len(log.having("ERROR", "of a callback"))
+
+    def test_an_app_that_cancels_all_tasks_does_not_end_it(self) -> None:
+        """As some do when they shut themselves down; the requests among them fail, and the next ones are served."""
+        loops: list[asyncio.AbstractEventLoop] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            loops.append(asyncio.get_running_loop())
+            if scope["path"] == "/sin":
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
+                await asyncio.sleep(0.001)
+            await reply(send, b"ok")
+
+        with adapted(app) as adapter:
+            ask(adapter)
+            assert b"ok" == ask(adapter, environ_for("GET", "/sin")).body
+            assert b"ok" == ask(adapter).body
+
+        assert 1 == len(set(loops))
+
+
+class Nothing:
+    def arrived(self) -> None:
+        pass
+
+
+class TestStop:
+    """Cancels, waits, closes; and not for ever."""
+
+    @FACTORIES
+    def test_tasks_are_cancelled_and_their_cleanup_is_awaited(self, factory: Any) -> None:
+        events: list[str] = []
+
+        async def work() -> None:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(0.005)
+                events.append("cleaned")
+
+        async def start_two() -> list[asyncio.Task[None]]:
+            tasks = [asyncio.create_task(work()) for _ in range(2)]
+            await asyncio.sleep(0)
+            return tasks
+
+        tenant = object()
+        loop = private_loop.rent(factory, tenant)
+        tasks = run_on(loop, start_two())
+        bounded(lambda: private_loop.give_up(loop, tenant))
+
+        assert ["cleaned"] * 2 == events
+        assert all(task.cancelled() for task in tasks)
+
+    def test_threads_of_the_default_executor_end(self) -> None:
+        tenant = object()
+        loop = private_loop.rent(None, tenant)
+        ident = run_on(loop, asyncio.to_thread(threading.get_ident))
+        assert ident in {thread.ident for thread in threading.enumerate()}
+        bounded(lambda: private_loop.give_up(loop, tenant))
+
+        assert ident not in {thread.ident for thread in threading.enumerate()}
+
+    def test_a_task_that_does_not_end_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is the application that hangs then; the server's exit must not."""
+        monkeypatch.setattr(private_loop, "_CANCEL_GRACE", 0.05)
+        ended = Flag()
+
+        async def stubborn() -> None:
+            while not ended.is_set():
+                try:
+                    await asyncio.sleep(3600)
+                except asyncio.CancelledError:
+                    if asyncio.current_task().cancelling() > 1:  # type: ignore[union-attr]
+                        ended.set()
+
+        async def begin() -> asyncio.Task[None]:
+            task = asyncio.create_task(stubborn())
+            await asyncio.sleep(0)
+            return task
+
+        tenant = object()
+        loop = private_loop.rent(None, tenant)
+        task = run_on(loop, begin())
+        bounded(lambda: private_loop.give_up(loop, tenant))
+
+        assert not task.done()
+        # Let it go, on no loop any more.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task.get_coro().close()
+
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import asyncio, threading
+import gevent
+import gevent.hub
+from gevent.threadpool import ThreadPool
+import bridge._asgi_to_wsgi.task_thread
+from bridge import AsgiToWsgi
+from support.plain_servers import environ_for
+
+bridge._asgi_to_wsgi.task_thread.POLL = 3600.0  # nothing may wait by the clock: a wake-up that is lost is a hang
+main_thread = monkey.get_original("threading", "get_ident")()
+threads, loops = set(), set()
+
+async def app(scope, receive, send):
+    threads.add(monkey.get_original("threading", "get_ident")())
+    loops.add(asyncio.get_running_loop())
+    more = True
+    body = b""
+    while more:
+        event = await receive()
+        body += event["body"]
+        more = event["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"].startswith("/meet"):
+        global waiting
+        waiting += 1
+        if waiting == 10:
+            everybody.set()
+        await everybody.wait()
+    if scope["path"].startswith("/stream"):
+        for _ in range(40):
+            await send({"type": "http.response.body", "body": b"x" * 5000, "more_body": True})
+            await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": body})
+
+def no_loop_here():
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
+
+def request(path="/", body=b""):
+    iterable = adapter(environ_for("POST", path, body), lambda *_: None)
+    try:
+        assert no_loop_here()
+        return b"".join(iterable)
+    finally:
+        if hasattr(iterable, "close"):
+            iterable.close()
+"""
+
+
+class TestNativeThread:
+    """Under monkey patching too: the loop in a thread of the operating system, the requests in greenlets."""
+
+    def test_greenlets_are_served_and_none_is_lost(self) -> None:
+        """A wake-up has to come from another thread of the operating system, also where the hub has nothing to do."""
+        script = """
+async def patient(scope, receive, send):
+    if scope["path"] == "/later":
+        await asyncio.sleep(0.01)
+    await app(scope, receive, send)
+
+adapter = AsgiToWsgi(patient, lifespan="off")
+everybody, waiting = asyncio.Event(), 0
+
+assert request(body=b"first") == b"first"
+assert main_thread not in threads and len(threads) == 1
+
+print(sum(request("/", b"%d" % n) == b"%d" % n for n in range(300)), "one after the other")
+print(sum(request("/later", b"%d" % n) == b"%d" % n for n in range(30)), "to an idle hub")
+
+jobs = [gevent.spawn(request, f"/meet/{n}", b"%d" % n) for n in range(10)]
+gevent.joinall(jobs, timeout=8, raise_error=True)
+print(sum(job.value == b"%d" % n for n, job in enumerate(jobs)), "met on the loop")
+
+jobs = [gevent.spawn(request, f"/stream/{n}", b"end") for n in range(20)]
+gevent.joinall(jobs, timeout=8, raise_error=True)
+print(sum(job.value == b"x" * 200_000 + b"end" for job in jobs), "streams at once")
+
+jobs = [gevent.spawn(request, "/", b"y" * 300_000) for n in range(20)]
+gevent.joinall(jobs, timeout=8, raise_error=True)
+print(sum(job.value == b"y" * 300_000 for job in jobs), "uploads at once")
+
+print(len(loops), "loop")
+assert no_loop_here()
+adapter.close()
+print("closed", len(loops), all(loop.is_closed() for loop in loops))
+"""
+        assert [
+            "300 one after the other",
+            "30 to an idle hub",
+            "10 met on the loop",
+            "20 streams at once",
+            "20 uploads at once",
+            "1 loop",
+            "closed 1 True",
+        ] == run_script(GEVENT + script)
+
+    def test_the_hub_goes_on_while_a_greenlet_waits(self) -> None:
+        """And so does the loop while a greenlet computes."""
+        script = """
+ticks = 0
+def tick():
+    global ticks
+    while True:
+        ticks += 1
+        gevent.sleep(0.001)
+
+async def slow(scope, receive, send):
+    await asyncio.sleep(0.1)
+    await app(scope, receive, send)
+
+adapter = AsgiToWsgi(slow)
+ticker = gevent.spawn(tick)
+assert gevent.spawn(request, "/", b"slow").get(timeout=8) == b"slow"
+print(ticks > 10)
+ticker.kill()
+adapter.close()
+"""
+        assert ["True"] == run_script(GEVENT + script)
+
+    @pytest.mark.parametrize("factory", ["None", "__import__('uvloop').new_event_loop"])
+    def test_thread_sensitive_work_and_lifespan(self, factory: str) -> None:
+        """In the greenlet of the request; Django's ORM looks there for a running loop."""
+        script = f"""
+from asgiref.sync import sync_to_async
+events = []
+async def both(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        events.append("startup")
+        await send({{"type": "lifespan.startup.complete"}})
+        await receive()
+        events.append("shutdown")
+        await send({{"type": "lifespan.shutdown.complete"}})
+        return
+    def work():
+        assert no_loop_here()
+        return gevent.getcurrent()
+    greenlet = await sync_to_async(work)()
+    events.append(greenlet)
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": b"ok"}})
+
+adapter = AsgiToWsgi(both, lifespan="on", loop_factory={factory})
+jobs = [gevent.spawn(request) for _ in range(5)]
+gevent.joinall(jobs, timeout=8, raise_error=True)
+print([job.value for job in jobs])
+gevent.spawn(adapter.close).get(timeout=8)
+print(events[0], events[-1], set(events[1:-1]) == set(jobs))
+"""
+        assert [repr([b"ok"] * 5), "startup shutdown True"] == run_script(GEVENT + script)
+
+    def test_greenlets_that_leave_a_stream_end_it(self) -> None:
+        script = """
+ended = []
+async def endless(scope, receive, send):
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"tick", "more_body": True})
+            await asyncio.sleep(0.001)
+    finally:
+        ended.append(1)
+        if len(ended) == 12:
+            all_ended.set()
+
+all_ended = threading.Event()
+adapter = AsgiToWsgi(endless, lifespan="off")
+def leave():
+    iterable = adapter(environ_for("GET", "/"), lambda *_: None)
+    first = next(iter(iterable))
+    iterable.close()
+    return first[:4]
+jobs = [gevent.spawn(leave) for _ in range(12)]
+gevent.joinall(jobs, timeout=8, raise_error=True)
+print(sum(job.value == b"tick" for job in jobs), all_ended.wait(8))
+adapter.close()
+"""
+        assert ["12 True"] == run_script(GEVENT + script)
+
+
+class TestPipeInbox:
+    """What greenlets of eventlet wait in: a descriptor, which is all that reaches their hub from another thread."""
+
+    def test_a_token_ends_the_wait(self) -> None:
+        """From another thread; one token too many is one token."""
+        inbox = greenlets._PipeInbox()
+        thread = threading.Thread(target=lambda: [inbox.put(None), inbox.put(None)])
+        thread.start()
+        inbox.get(timeout=10)
+        thread.join()
+        while not inbox.empty():
+            inbox.get(timeout=0)
+        with pytest.raises(queue.Empty):
+            inbox.get(timeout=0)
+        inbox.close()
+
+    def test_a_token_after_the_end_is_lost(self) -> None:
+        """It must not be written to a descriptor that is somebody else's by then."""
+        inbox = greenlets._PipeInbox()
+        inbox.close()
+        inbox.put(None)
+        assert inbox.empty()

@@ -1,0 +1,82 @@
+"""`manage.py bridge_report`, as it is typed."""
+
+import json
+import re
+
+import pytest
+
+from support import django_report
+
+# Each starts processes that import Django.
+pytestmark = pytest.mark.timeout(240)
+
+
+class TestOutput:
+    def test_tables(self) -> None:
+        """For people, with what to change first."""
+        ran = django_report.manage("bridge_report")
+        assert (ran.returncode, ran.stderr) == (0, "")
+        titles = re.findall(r"^[A-Z][A-Z ]{9,}", ran.stdout, re.MULTILINE)
+        assert titles == ["MIDDLEWARE", "URL PATTERNS", "WHAT TO CHANGE FIRST"]
+
+    def test_json_and_nothing_else(self) -> None:
+        """Also where the limit is exceeded: what is wrong goes to stderr."""
+        ran = django_report.manage("bridge_report", "--json", "--max-hops", "0")
+        assert ran.returncode == 1
+        assert json.loads(ran.stdout)["entry_points"] == {"asgi": "django", "wsgi": "django"}
+        assert ran.stderr.startswith("CommandError: more hops a request than 0:")
+
+    def test_an_entry_point_of_ours(self) -> None:
+        """Is seen, and no longer advised."""
+        ran = django_report.report(
+            WSGI_APPLICATION="report_project.bridge_wsgi.application",
+            ASGI_APPLICATION="report_project.bridge_asgi.application",
+        )
+        assert ran["entry_points"] == {"asgi": "bridge", "wsgi": "bridge"}
+        assert not any(change["change"].startswith("asgi.py") for change in ran["changes"])
+
+
+class TestMaxHops:
+    @pytest.mark.parametrize(
+        ("arguments", "code"),
+        [
+            (("--max-hops", "2"), 0),
+            (("--max-hops", "1"), 1),
+            (("--max-hops", "0", "--handler", "bridge-wsgi"), 0),
+            (("--max-hops", "31", "--handler", "django-asgi"), 1),
+            (("--max-hops", "32", "--handler", "django-asgi", "--handler", "bridge-asgi"), 0),
+        ],
+    )
+    def test_exit_code(self, arguments: tuple[str, ...], code: int) -> None:
+        """1 above the limit, under the handlers asked for; those of bridge if none are."""
+        ran = django_report.manage("bridge_report", *arguments, ROOT_URLCONF="report_project.sync_urls")
+        assert (ran.returncode, bool(ran.stderr)) == (code, bool(code))
+
+    def test_it_says_which(self) -> None:
+        """The URL pattern, the view, the handler and the count."""
+        ran = django_report.manage("bridge_report", "--max-hops", "4")
+        assert ran.stderr.splitlines()[1:] == ["  28 under bridge-asgi: report_project.views.marked, 'marked/'"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("--max-hops", "-1"), "a number of hops, 0 or more, not '-1'"),
+            (("--max-hops", "few"), "a number of hops, 0 or more, not 'few'"),
+            (("--handler", "bridge-asgi"), "give --max-hops N as well"),
+            (("--max-hops", "1", "--handler", "asgi"), "invalid choice: 'asgi'"),
+        ],
+    )
+    def test_wrong_options(self, arguments: tuple[str, ...], said: str) -> None:
+        """What was seen and what is expected; no report."""
+        ran = django_report.manage("bridge_report", *arguments)
+        assert ran.returncode
+        assert ran.stdout == ""
+        assert said in ran.stderr
+
+
+class TestBadSettings:
+    def test_bridge(self) -> None:
+        """A wrong BRIDGE is one line."""
+        ran = django_report.manage("bridge_report", BRIDGE={"ON_LOOPS": []})
+        assert ran.returncode == 1
+        assert ran.stderr.startswith("CommandError: BRIDGE has no key 'ON_LOOPS'; was 'ON_LOOP' meant?")

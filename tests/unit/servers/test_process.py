@@ -1,0 +1,306 @@
+"""What is open is closed when the interpreter exits: while executors still work, within its deadline, once."""
+
+import os
+from typing import Any
+
+import pytest
+
+from bridge._servers import process
+from support.python_process import run_script
+
+APP = """
+import asyncio, atexit, sys, threading
+from bridge import AsgiToWsgi
+from support.plain_servers import environ_for
+from support.asgi_apps import chunk, reply, start
+from support.scripted_wsgi_server import ask
+
+def app_with(shutdown, http=None):
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await shutdown()
+            await send({"type": "lifespan.shutdown.complete"})
+        elif http is not None:
+            await http(scope, receive, send)
+        else:
+            await reply(send, b"ok")
+    return app
+
+def say(words):
+    sys.stdout.write(f"{words}\\n")  # in one piece, whichever thread it comes from
+
+async def tell():
+    say("shutdown")
+
+def request(adapter):
+    return b"".join(adapter(environ_for("GET", "/"), lambda *_: None))
+"""
+
+
+class Closable:
+    """Notes when it was closed."""
+
+    def __init__(self, name: str, closed: list[str]) -> None:
+        self.name = name
+        self.closed = closed
+
+    def exit(self, timeout: float | None = None) -> None:
+        self.closed.append(self.name)
+        process.unregister(self)
+
+
+class TestRegister:
+    """The register itself."""
+
+    def test_what_is_registered_is_closed_once(self) -> None:
+        closed: list[str] = []
+        first, second = Closable("first", closed), Closable("second", closed)
+        for closable in (first, second, first):
+            process.register(closable)
+        process.close_all()
+        assert ["first", "second"] == sorted(closed)
+        process.close_all()
+        assert 2 == len(closed)
+
+    def test_what_is_unregistered_is_not_closed(self) -> None:
+        closed: list[str] = []
+        closable = Closable("it", closed)
+        process.register(closable)
+        process.unregister(closable)
+        process.unregister(closable)
+        process.close_all()
+        assert [] == closed
+
+    def test_they_share_the_time_that_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many there are, a server that waits for so long does not kill the last of them."""
+        now = [100.0]
+        given: list[float | None] = []
+
+        class Takes(Closable):
+            def exit(self, timeout: float | None = None) -> None:
+                super().exit(timeout)
+                given.append(timeout)
+                now[0] += (timeout or 0.0) * float(self.name)
+
+        monkeypatch.setattr(process, "monotonic", lambda: now[0])
+        for share in ("1.0", "0.0", "1.5", "1.0"):  # the third one takes longer than it may
+            process.register(Takes(share, []))
+        process.close_all(12.0)
+
+        assert [3.0, 3.0, 4.5, 2.25] == given
+
+    def test_without_a_limit_each_has_its_own(self) -> None:
+        given: list[float | None] = []
+
+        class Notes(Closable):
+            def exit(self, timeout: float | None = None) -> None:
+                super().exit(timeout)
+                given.append(timeout)
+
+        process.register(Notes("it", []))
+        process.close_all()
+        assert [None] == given
+
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+    def test_a_child_does_not_close_what_its_parent_had_open(self) -> None:
+        closed: list[str] = []
+        closable = Closable("of the parent", closed)
+        process.register(closable)
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                process.close_all()
+                mine = Closable("of the child", closed)
+                process.register(mine)
+                process.close_all()
+                code = 0 if closed == ["of the child"] else 2
+            finally:
+                os._exit(code)
+        assert (child, 0) == os.waitpid(child, 0)
+        process.close_all()
+        assert ["of the parent"] == closed
+
+
+class TestExit:
+    """The whole interpreter."""
+
+    def test_the_application_is_shut_down(self) -> None:
+        assert ["shutdown"] == run_script(APP + "adapter = AsgiToWsgi(app_with(tell))\nask(adapter)\n")
+
+    def test_it_is_shut_down_once_where_it_was_closed_before(self) -> None:
+        script = "adapter = AsgiToWsgi(app_with(tell))\nask(adapter)\nadapter.close()\nprint('closed')\n"
+        assert ["shutdown", "closed"] == run_script(APP + script)
+
+    def test_without_a_request_there_is_nothing_to_do(self) -> None:
+        assert [] == run_script(APP + "adapter = AsgiToWsgi(app_with(tell))\n")
+
+    @pytest.mark.parametrize("uses", ["asyncio.to_thread", "sync_to_async", "executor"])
+    def test_its_shutdown_may_use_threads_of_executors(self, uses: str) -> None:
+        """Python ends those before it calls what atexit knows."""
+        script = f"""
+import concurrent.futures
+from asgiref.sync import sync_to_async
+executor = concurrent.futures.ThreadPoolExecutor(1)
+async def shutdown():
+    use = {uses!r}
+    if use == "asyncio.to_thread":
+        print(await asyncio.to_thread(lambda: "from a thread"))
+    elif use == "sync_to_async":
+        print(await sync_to_async(lambda: "from a thread")())
+    else:
+        print(await asyncio.get_running_loop().run_in_executor(executor, lambda: "from a thread"))
+adapter = AsgiToWsgi(app_with(shutdown))
+ask(adapter)
+"""
+        assert ["from a thread"] == run_script(APP + script)
+
+    def test_it_is_shut_down_before_what_atexit_knows(self) -> None:
+        """The application may need that, and was there after it."""
+        script = """
+atexit.register(print, "atexit of the application")
+adapter = AsgiToWsgi(app_with(tell))
+ask(adapter)
+"""
+        assert ["shutdown", "atexit of the application"] == run_script(APP + script)
+
+    @pytest.mark.parametrize(
+        ("how", "code"), [("sys.exit(3)", 3), ("raise SystemExit(4)", 4), ("raise LookupError('of the script')", 1)]
+    )
+    def test_the_exit_code_stays(self, how: str, code: int) -> None:
+        script = f"adapter = AsgiToWsgi(app_with(tell))\nask(adapter)\n{how}\n"
+        assert ["shutdown"] == run_script(APP + script, code=code, quiet=False)
+
+    def test_background_tasks_are_ended_first(self) -> None:
+        script = """
+async def http(scope, receive, send):
+    await reply(send)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0.01)
+        say("cleaned")
+adapter = AsgiToWsgi(app_with(tell, http), shutdown_timeout=0.1)
+ask(adapter)
+"""
+        assert ["cleaned", "shutdown"] == run_script(APP + script, quiet=False)
+
+    def test_a_live_stream_in_a_daemon_thread_does_not_keep_it(self) -> None:
+        """A server's threads may still be in requests; those hear of the end."""
+        script = """
+async def http(scope, receive, send):
+    try:
+        await start(send)
+        await chunk(send, b"first")
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        say("request over")
+adapter = AsgiToWsgi(app_with(tell, http))
+first = threading.Event()
+def serve():
+    try:
+        for chunk in adapter(environ_for("GET", "/"), lambda *_: None):
+            first.set()
+    except OSError:
+        pass
+threading.Thread(target=serve, daemon=True).start()
+assert first.wait(8)
+"""
+        assert ["request over", "shutdown"] == run_script(APP + script)
+
+    def test_a_live_stream_in_a_thread_that_is_waited_for_ends_too(self) -> None:
+        """Python waits for such a thread after it has told us."""
+        script = """
+async def http(scope, receive, send):
+    await start(send)
+    await chunk(send, b"first")
+    while (await receive())["type"] != "http.disconnect":
+        pass
+adapter = AsgiToWsgi(app_with(tell, http))
+first = threading.Event()
+def serve():
+    try:
+        for chunk in adapter(environ_for("GET", "/"), lambda *_: None):
+            first.set()
+    except OSError as error:
+        say(type(error).__name__)
+threading.Thread(target=serve).start()
+assert first.wait(8)
+"""
+        assert ["ClientDisconnected", "shutdown"] == sorted(run_script(APP + script))
+
+    def test_a_shutdown_that_hangs_does_not_keep_it(self) -> None:
+        script = """
+async def hangs():
+    say("hangs")
+    await asyncio.Event().wait()
+adapter = AsgiToWsgi(app_with(hangs), shutdown_timeout=0.1)
+ask(adapter)
+"""
+        assert ["hangs"] == run_script(APP + script, quiet=False)
+
+    def test_several_adapters_are_all_shut_down(self) -> None:
+        script = """
+adapters = [AsgiToWsgi(app_with(tell)) for _ in range(3)]
+for adapter in adapters:
+    ask(adapter)
+"""
+        assert ["shutdown"] * 3 == run_script(APP + script)
+
+    def test_one_that_nobody_refers_to_any_more_is_shut_down_too(self) -> None:
+        """Its application has been started, whoever still knows the adapter."""
+        script = """
+import gc
+adapter = AsgiToWsgi(app_with(tell))
+ask(adapter)
+del adapter
+gc.collect()
+"""
+        assert ["shutdown"] == run_script(APP + script)
+
+    def test_a_server_that_is_stopped_by_ctrl_c(self) -> None:
+        """The signal reaches the main thread, which waits for the app: the request ends, and then the application."""
+        script = """
+import os, signal
+async def http(scope, receive, send):
+    os.kill(os.getpid(), signal.SIGINT)
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        say("request over")
+adapter = AsgiToWsgi(app_with(tell, http))
+try:
+    request(adapter)
+except KeyboardInterrupt:
+    say("interrupted")
+"""
+        lines = run_script(APP + script)
+        assert "shutdown" == lines[-1]
+        assert ["interrupted", "request over"] == sorted(lines[:-1])
+
+    def test_with_uvloop(self) -> None:
+        script = """
+import uvloop
+adapter = AsgiToWsgi(app_with(tell), loop_factory=uvloop.new_event_loop)
+ask(adapter)
+"""
+        assert ["shutdown"] == run_script(APP + script)
+
+
+def test_the_first_registration_hooks_into_the_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Early where the interpreter can do that, and by atexit in any case."""
+    hooked: list[Any] = []
+    monkeypatch.setattr(process, "_pid", 0)
+    monkeypatch.setattr("threading._register_atexit", hooked.append)
+    monkeypatch.setattr("atexit.register", hooked.append)
+    closable = Closable("it", [])
+    process.register(closable)
+    process.register(closable)
+    process.unregister(closable)
+
+    assert [process.close_all] * 2 == hooked

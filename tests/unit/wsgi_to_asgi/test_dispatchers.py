@@ -1,0 +1,345 @@
+"""What one adapter has in one process: its threads, and its side of each loop."""
+
+import asyncio
+import functools
+import gc
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from bridge._concurrency.pool import Threads
+from bridge._wsgi_to_asgi import dispatchers
+from bridge._wsgi_to_asgi.dispatchers import Calls, run_hook, run_in_thread
+from support.event_loops import loop_factories
+from support.waiting import Flag, LogWatch, eventually
+
+
+class HookError(Exception):
+    """What the hooks here fail with."""
+
+
+@pytest.fixture
+def calls() -> Iterator[Calls]:
+    """The calls of one adapter."""
+    calls = Calls(2, 2.0, None)
+    yield calls
+    calls.close()
+
+
+def run(new_loop: Callable[[], asyncio.AbstractEventLoop], function: Callable[[], Any]) -> Any:
+    """Call a function on a loop of its own."""
+
+    async def main() -> Any:
+        return function()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main())
+
+
+@pytest.mark.anyio
+async def test_a_loop_has_one_side(calls: Calls) -> None:
+    """Each request of a loop finds the same."""
+    assert calls.here() is calls.here()
+    assert calls.stats().alive == 0
+
+
+@loop_factories
+def test_loops_share_the_threads(calls: Calls, new_loop: Any) -> None:
+    """Each loop has a side of its own, and all have the same threads."""
+    first, second = run(new_loop, calls.here), run(new_loop, calls.here)
+
+    assert first is not second
+    assert first.threads is second.threads
+
+
+@loop_factories
+def test_loops_that_are_gone_are_forgotten(calls: Calls, new_loop: Any) -> None:
+    """Their sides and loops are freed, what they counted is kept."""
+
+    def served() -> None:
+        calls.here().counters.served += 1
+
+    for _ in range(20):
+        run(new_loop, served)
+    gc.collect()
+    loops = [thing for thing in gc.get_objects() if isinstance(thing, asyncio.AbstractEventLoop)]
+
+    assert calls.stats().served == 20
+    assert len(loops) <= 2
+
+
+@pytest.mark.anyio
+async def test_new_threads_after_close(calls: Calls) -> None:
+    """A closed adapter serves again, on the same loop too."""
+    before = calls.here()
+    await run_in_thread(before, lambda: None)
+    await anyio.to_thread.run_sync(calls.close)
+    after = calls.here()
+
+    assert await run_in_thread(after, lambda: 5) == 5
+    assert before.threads is not after.threads
+
+
+@pytest.mark.anyio
+async def test_a_close_before_the_first_call(calls: Calls) -> None:
+    """It has nothing to do."""
+    calls.close()
+    calls.close()
+
+    assert calls.stats().alive == 0
+
+
+@loop_factories
+def test_a_fork_has_nothing_of_its_parent(calls: Calls, new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads, sides and counts are those of a process."""
+    parent = run(new_loop, calls.here)
+    parent.counters.served += 1
+    with monkeypatch.context() as patch:
+        pid = os.getpid()
+        patch.setattr(os, "getpid", lambda: pid + 1)
+        child = run(new_loop, calls.here)
+        counted = calls.stats().served
+        calls.close()
+
+    assert child.threads is not parent.threads
+    assert counted == 0
+    assert calls.stats().served == 1
+
+
+@loop_factories
+def test_a_fork_while_a_lock_is_held(calls: Calls, new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that another thread held when this process was forked is never waited for."""
+    run(new_loop, calls.here)
+    pid = os.getpid()
+    process = calls._processes[pid]
+    with process.lock, monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: pid + 1)
+        run(new_loop, calls.here)
+        assert calls.stats().alive == 0
+        calls.close()
+
+
+def test_one_process_whoever_comes_first(calls: Calls) -> None:
+    """Loops that come at the same moment get the same threads."""
+    start = threading.Barrier(8)
+    found: list[Any] = []
+
+    def find() -> None:
+        async def main() -> None:
+            found.append(calls.here().threads)
+
+        start.wait(5)
+        asyncio.run(main())
+
+    finders = [threading.Thread(target=find) for _ in range(8)]
+    for finder in finders:
+        finder.start()
+    for finder in finders:
+        finder.join()
+
+    assert len(set(found)) == 1
+
+
+# --- a function in a thread ---
+
+
+@pytest.mark.anyio
+async def test_a_function_in_a_thread_returns(calls: Calls) -> None:
+    """Its result comes back."""
+    assert await run_in_thread(calls.here(), threading.get_ident) != threading.get_ident()
+
+
+@pytest.mark.anyio
+async def test_a_function_in_a_thread_raises(calls: Calls) -> None:
+    """What it raises is raised."""
+
+    def fail() -> None:
+        raise HookError("no")
+
+    with pytest.raises(HookError, match="no"):
+        await run_in_thread(calls.here(), fail)
+
+
+@pytest.mark.anyio
+async def test_a_function_in_a_thread_is_given_up(calls: Calls) -> None:
+    """Who is cancelled does not wait for it."""
+    entered, go = Flag(), Flag()
+
+    def hold() -> None:
+        entered.set()
+        go.wait()
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_in_thread, calls.here(), hold)
+            await entered.waited()
+            scope.cancel()
+    assert not go.is_set()
+    go.set()
+
+    assert await run_in_thread(calls.here(), lambda: 5) == 5
+
+
+# --- hooks ---
+
+
+async def coroutine_hook(*given: Any) -> None:
+    await anyio.sleep(0)
+    given[-1].append(threading.get_ident())
+
+
+class AsyncHook:
+    async def __call__(self, *given: Any) -> None:
+        await coroutine_hook(*given)
+
+
+def plain_hook(*given: Any) -> None:
+    given[-1].append(threading.get_ident())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "hook",
+    [
+        coroutine_hook,
+        functools.partial(coroutine_hook, 1),
+        AsyncHook(),
+        AsyncHook().__call__,
+        lambda given: coroutine_hook(given),
+    ],
+    ids=["coroutine function", "partial", "object", "method", "lambda"],
+)
+async def test_an_async_hook_runs_on_the_loop(calls: Calls, hook: Any) -> None:
+    """However it is written: what it makes there (pools, locks) belongs to the loop."""
+    threads: list[int] = []
+    await run_hook(calls.here(), hook, (threads,))
+
+    assert threads == [threading.get_ident()]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("hook", [plain_hook, functools.partial(plain_hook, 1)], ids=["function", "partial"])
+async def test_another_hook_runs_in_a_thread(calls: Calls, hook: Any) -> None:
+    """It may block."""
+    threads: list[int] = []
+    await run_hook(calls.here(), hook, (threads,))
+
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
+
+
+# --- the end ---
+
+
+@pytest.mark.anyio
+async def test_drain_waits_on_the_loop(calls: Calls, log: LogWatch) -> None:
+    """The loop goes on while running calls finish, and then no thread is left."""
+    entered, go = Flag(), Flag()
+    side = calls.here()
+    before = threading.enumerate()
+
+    def hold() -> None:
+        entered.set()
+        go.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_in_thread, side, hold)
+        await entered.waited()
+        group.start_soon(calls.drain, side)
+        await eventually(lambda: not side.threads.usable)
+        go.set()
+    await eventually(lambda: not [t for t in threading.enumerate() if t not in before and "bridge-" in t.name])
+
+    assert log.at(logging.WARNING) == []
+
+
+@pytest.mark.anyio
+async def test_drain_of_nothing(calls: Calls) -> None:
+    """It is over at once, twice too."""
+    side = calls.here()
+    with anyio.fail_after(5):
+        await calls.drain(side)
+        await calls.drain(side)
+
+
+@pytest.mark.anyio
+async def test_drain_has_a_deadline(log: LogWatch) -> None:
+    """What does not stop is named, with its stack, and left alone; its end later does no harm."""
+    calls = Calls(2, 0.05, None)
+    entered, go = Flag(), Flag()
+    side = calls.here()
+
+    def hold() -> None:
+        entered.set()
+        go.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_in_thread, side, hold)
+        await entered.waited()
+        await calls.drain(side)
+        [line] = log.at(logging.WARNING)
+        go.set()
+
+    assert "not stopped within" in line
+    assert "bridge-wsgi-1" in line
+    assert "in hold" in line
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["drain", "close", "exit"])
+async def test_all_threads_share_the_deadline(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Those of the calls, and those of responses that go on without one: together they get as long as was said."""
+    now = [100.0]
+    waited: list[float] = []
+
+    def wait(_threads: object, timeout: float) -> list[str]:
+        waited.append(timeout)
+        now[0] += timeout
+        return []
+
+    async def wait_on_the_loop(_signal: object, timeout: float) -> None:
+        wait(None, timeout)
+
+    calls = Calls(2, 3.0, None)
+    side = calls.here()
+    both = [side.threads, side.spare()]
+    monkeypatch.setattr(dispatchers, "monotonic", lambda: now[0])
+    monkeypatch.setattr(dispatchers._Signal, "wait", wait_on_the_loop)
+    monkeypatch.setattr(Threads, "join", (lambda *_: []) if how == "drain" else wait)
+    if how == "drain":
+        await calls.drain(side)
+    elif how == "close":
+        calls.close()
+    else:
+        calls.exit(2.0)
+
+    assert [2.0 if how == "exit" else 3.0, 0.0] == waited
+    assert [True, True] == [threads.closing for threads in both]
+
+
+@loop_factories
+def test_a_thread_that_ends_after_its_loop(new_loop: Any) -> None:
+    """Threads that end when the loop that waited for them is closed have nobody to tell, and say nothing."""
+    calls = Calls(2, 0.05, None)
+    entered, go = Flag(), Flag()
+
+    def hold() -> None:
+        entered.set()
+        go.wait()
+
+    async def main() -> None:
+        side = calls.here()
+        task = asyncio.create_task(run_in_thread(side, hold))
+        await asyncio.to_thread(entered.wait)
+        await calls.drain(side)
+        task.cancel()
+        await asyncio.wait([task])
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+    go.set()

@@ -1,0 +1,390 @@
+"""Responses that go on without a thread, on the loop that the request came from."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from bridge import ApplicationProtocolError
+from bridge._asgi_to_wsgi.portal import Portal
+from bridge._concurrency.calls import Call
+from bridge._concurrency.jobs import PoolClosed
+from bridge._concurrency.on_demand_thread import Lease
+from bridge._concurrency.pool import Threads
+from bridge._wsgi_to_asgi.loop_body import LoopBody
+from support.plain_servers import environ_for
+from support.scripted_asgi_server import Adapt, get, opened, serve
+from support.scripted_wsgi_server import ask
+from support.waiting import Flag, LogWatch, eventually, until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {"debug": True}), id="asyncio-debug"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    ]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return request.param
+
+
+class Site:
+    """A WSGI app whose body is made on a loop; tells where what happened."""
+
+    def __init__(self, chunks: Callable[[], AsyncIterator[bytes]], headers: Any = ()) -> None:
+        self.chunks = chunks
+        self.headers = list(headers)
+        self.portal = Portal.of(None)
+        self.threads: dict[str, int] = {}
+        self.between = 0
+        self.closed = Flag()
+
+    def __call__(self, environ: Any, start_response: Any) -> LoopBody:
+        self.threads["app"] = threading.get_ident()
+        start_response("200 OK", self.headers)
+        return LoopBody(self.portal, environ, self.chunks, self._close, self._between)
+
+    def _close(self) -> None:
+        self.threads["close"] = threading.get_ident()
+        self.closed.set()
+
+    def _between(self) -> None:
+        self.between += 1
+
+
+async def three() -> AsyncIterator[bytes]:
+    for chunk in (b"one", b"", b"two", b"three"):
+        yield chunk
+
+
+async def test_a_whole_body(adapt: Adapt) -> None:
+    """Its chunks, in order, and close() in a thread."""
+    site = Site(three)
+    request = await serve(adapt(site), *get())
+
+    assert b"onetwothree" == request.body
+    assert request.complete
+    assert site.closed.is_set()
+    assert site.threads["close"] != threading.get_ident()
+    assert 1 == site.between
+
+
+async def test_the_thread_is_free_meanwhile(adapt: Adapt) -> None:
+    """Each chunk is there when it is made."""
+    go = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+        await go.wait()
+        yield b"two"
+
+    adapter = adapt(Site(chunks), threads=1)
+    async with opened(adapter, *get()) as request:
+        await request.until(lambda request: request.body == b"one")
+        await eventually(lambda: adapter.stats().busy == 0)
+        go.set()
+    assert b"onetwo" == request.body
+    assert 1 == adapter.stats().served
+
+
+async def test_the_head_does_not_wait_for_a_first_chunk(adapt: Adapt) -> None:
+    """A client is to know that its feed is open; what comes then is the body alone."""
+    go = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        await go.wait()
+        yield b"one"
+
+    async with opened(adapt(Site(chunks)), *get()) as request:
+        await request.until(lambda request: bool(request.sent))
+        assert ["http.response.start"] == [event["type"] for event in request.sent]
+        go.set()
+    assert b"one" == request.body
+    assert 1 == [event["type"] for event in request.sent].count("http.response.start")
+
+
+async def test_backpressure(adapt: Adapt) -> None:
+    """A slow client holds it up."""
+    made = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal made
+        for _ in range(100):
+            made += 1
+            yield b"x" * 8192
+
+    async def slow(event: Any) -> None:
+        await request.gate.wait()
+
+    async with opened(adapt(Site(chunks)), *get(), on_send=slow) as request:
+        await eventually(lambda: made >= 8)
+        assert made < 40
+        request.gate.set()
+    assert 100 * 8192 == len(request.body)
+
+
+async def test_the_client_leaves(adapt: Adapt) -> None:
+    """The iterator is closed with its cleanup, then close() is called; nothing is logged as a failure."""
+    ended = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"one"
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.set()
+
+    site = Site(chunks)
+    adapter = adapt(site)
+    async with opened(adapter, *get()) as request:
+        await request.until(lambda request: request.body)
+        request.leave()
+    await site.closed.waited()
+    assert ended.is_set()
+    assert 1 == adapter.stats().client_disconnects
+
+
+async def test_the_server_cancels(adapt: Adapt) -> None:
+    """The same."""
+    site = Site(_endless)
+    async with opened(adapt(site), *get()) as request:
+        await request.until(lambda request: request.body)
+        request.cancel()
+    await site.closed.waited()
+    assert request.cancelled
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    yield b"one"
+    await asyncio.Event().wait()
+
+
+async def test_send_raises(adapt: Adapt) -> None:
+    """The same."""
+
+    async def refuse(event: Any) -> None:
+        raise OSError("gone")
+
+    site = Site(_endless)
+    async with opened(adapt(site), *get(), on_send=refuse, fails=True) as request:
+        pass
+    await site.closed.waited()
+    assert isinstance(request.error, OSError)
+
+
+async def test_it_raises(adapt: Adapt, log: LogWatch) -> None:
+    """The response is aborted, with the app's own error, which is logged."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise LookupError("broke")
+
+    site = Site(chunks)
+    request = await serve(adapt(site), *get(), fails=True)
+    assert isinstance(request.error, LookupError)
+    assert (b"half", False) == (request.body, request.complete)
+    await site.closed.waited()
+    assert "LookupError: broke" in log.wait_for("asked for GET '/', raised", level=30)
+
+
+@pytest.mark.parametrize(("length", "body"), [(5, b"onetw"), (11, b"onetwothree")])
+async def test_content_length_is_kept(adapt: Adapt, length: int, body: bytes) -> None:
+    """What is too much is cut."""
+    site = Site(three, [("Content-Length", str(length))])
+    request = await serve(adapt(site), *get())
+    assert (body, True) == (request.body, request.complete)
+    await site.closed.waited()
+
+
+async def test_too_short(adapt: Adapt) -> None:
+    """Is never ended as if it were whole."""
+    request = await serve(adapt(Site(three, [("Content-Length", "50")])), *get(), fails=True)
+    assert isinstance(request.error, ApplicationProtocolError)
+
+
+async def test_head(adapt: Adapt) -> None:
+    """Asks for nothing."""
+    site = Site(_endless)
+    scope, events = get()
+    request = await serve(adapt(site), {**scope, "method": "HEAD"}, events)
+    assert (b"", True) == (request.body, request.complete)
+    await site.closed.waited()
+
+
+async def test_the_client_leaves_just_when_the_thread_does(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks at the call, its thread may end it: then too nothing is left open."""
+    stays, left = Flag(), Flag()
+
+    class Stays(Site):
+        def _between(self) -> None:
+            stays.set()
+            left.wait()
+
+    abandon = Call.abandon
+
+    def abandon_late(call: Call) -> None:
+        left.set()
+        until(lambda: call.finished)
+        abandon(call)
+
+    monkeypatch.setattr(Call, "abandon", abandon_late)
+    site = Stays(_endless)
+    async with opened(adapt(site), *get()) as request:
+        await stays.waited()
+        request.cancel()
+        await request.ended()
+    await site.closed.waited()
+
+
+async def test_sensitive_work_has_one_thread_until_the_end(adapt: Adapt) -> None:
+    """Taken at the first of it, prepared, and that of close() too."""
+    seen: list[int] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            seen.append(await sync_to_async(threading.get_ident)())
+            yield b"x"
+
+    site = Site(chunks)
+    assert b"xxx" == (await serve(adapt(site), *get())).body
+    await site.closed.waited()
+    assert {site.threads["close"]} == set(seen)
+    assert 2 == site.between
+
+
+async def test_async_code_called_from_there_runs_on_the_same_loop(adapt: Adapt) -> None:
+    """And not on a private one, for which the objects of this one are none."""
+    found: list[object] = []
+
+    async def loop() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        found.append(await sync_to_async(lambda: site.portal.call({}, loop))())
+        yield b"x"
+
+    site = Site(chunks)
+    assert b"x" == (await serve(adapt(site), *get())).body
+    assert [asyncio.get_running_loop()] == found
+    await site.closed.waited()
+
+
+async def test_two_streams_share_no_thread(adapt: Adapt) -> None:
+    """What the one has in its thread is not the other's."""
+    both = asyncio.Barrier(2)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        ident = await sync_to_async(threading.get_ident)()
+        await both.wait()
+        yield b"%d" % ident
+
+    adapter = adapt(Site(chunks))
+    one, other = await asyncio.gather(serve(adapter, *get()), serve(adapter, *get()))
+    assert one.body != other.body
+
+
+async def test_after_the_threads_were_stopped(adapt: Adapt) -> None:
+    """A stream that outlives them ends all the same."""
+    go = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+        await go.wait()
+
+    site = Site(chunks)
+    adapter = adapt(site)
+    async with opened(adapter, *get()) as request:
+        await request.until(lambda request: request.body)
+        await asyncio.to_thread(adapter.close)
+        go.set()
+    await site.closed.waited()
+    assert request.complete
+
+
+def test_on_a_wsgi_server() -> None:
+    """The thread iterates, and waits for the private loop."""
+    site = Site(three)
+    served = ask(site, environ_for("GET", "/"))
+
+    assert b"onetwothree" == served.body
+    assert served.thread.ident == site.threads["app"] == site.threads["close"]
+    site.portal.close()
+
+
+class TestLease:
+    def test_work_is_done_in_order_in_one_thread(self) -> None:
+        """From the first to the last."""
+        threads = Threads(10, name="lease-test")
+        done: list[tuple[str, int]] = []
+        lease = Lease(lambda: threads, lambda: done.append(("enter", threading.get_ident())))
+        for name in ("one", "two"):
+            assert lease.run_here(lambda name=name: done.append((name, threading.get_ident())))  # type: ignore[misc]
+        assert lease.end(lambda: done.append(("end", threading.get_ident())))
+        until(lambda: len(done) == 4)
+        assert ["enter", "one", "two", "end"] == [name for name, _ in done]
+        assert 1 == len({ident for _, ident in done})
+        assert not lease.run_here(lambda: None)
+        threads.close(None)
+        assert [] == threads.join(5)
+
+    def test_none_was_needed(self) -> None:
+        """Then none is taken for the end."""
+        lease = Lease(_no_threads)
+        assert not lease.taken
+        assert not lease.end(lambda: None)
+        assert not lease.run_here(lambda: None)
+
+    def test_no_thread_can_be_had(self) -> None:
+        """The work is done elsewhere; who asks later is told, and has to find another way."""
+        threads = Threads(1, name="lease-test")
+        threads.close(None)
+        lease = Lease(lambda: threads)
+        done = Flag()
+        assert lease.run_here(done.set)
+        done.wait()
+        assert not lease.run_here(lambda: None)
+        assert not lease.end(lambda: None)
+
+    def test_work_that_comes_while_no_thread_can_be_had_is_done(self) -> None:
+        """From another thread, say: who has been told that it will be done waits for that."""
+        late = Flag()
+        outcomes: list[bool] = []
+
+        def refuse() -> Threads:
+            outcomes.append(lease.run_here(late.set))
+            raise PoolClosed("the threads are being stopped")
+
+        lease = Lease(refuse)
+        first = Flag()
+        assert lease.run_here(first.set)
+        assert [True] == outcomes
+        first.wait()
+        late.wait()
+        assert not lease.end(lambda: None)
+
+    def test_work_is_done_though_its_preparation_fails(self, log: LogWatch) -> None:
+        """Closing a database connection of the thread may."""
+
+        def fails() -> None:
+            raise LookupError("planned")
+
+        threads = Threads(1, name="lease-test")
+        lease = Lease(lambda: threads, fails)
+        ended = Flag()
+        assert lease.run_here(lambda: None)
+        assert lease.end(ended.set)
+        ended.wait()
+        until(lambda: not threads.busy)
+        assert "LookupError: planned" in log.wait_for("preparing", level=30)
+        threads.close(None)
+        assert [] == threads.join(5)
+
+
+def _no_threads() -> Threads:
+    raise AssertionError("no thread is needed")
