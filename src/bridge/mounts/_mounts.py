@@ -148,7 +148,7 @@ class WsgiMounts(TwoSided):
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """One request of a WSGI server (PEP 3333).
 
-        Raises what the application raises; `LifespanFailed` where it is an ASGI application, and one has failed to start.
+        Raises what the application raises; and `LifespanFailed` for an ASGI application, where one has failed to start.
         """
         path: str = environ.get("PATH_INFO", "")
         mount = self._prefixes.find(path)
