@@ -157,6 +157,14 @@ async def test_a_shutdown_that_fails() -> None:
         assert (FAILED, "the application's shutdown failed: lost a write") == (client.state, str(client.failure))
 
 
+@pytest.mark.parametrize("answer", [STOPPED_WELL, NO_STOP])
+async def test_one_that_says_that_it_has_stopped_and_stays(answer: Any) -> None:
+    """Its answer counts, and not its end."""
+    async with running(None, STARTED, None, answer, anyio.sleep_forever) as client:
+        await shut_down(client)
+        assert not client.ended.is_set()
+
+
 async def test_a_shutdown_that_raises_has_failed(caplog: pytest.LogCaptureFixture) -> None:
     error = LookupError("at the stop")
     async with running(None, STARTED, None, error, name="the shop") as client:

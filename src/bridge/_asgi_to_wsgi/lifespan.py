@@ -102,8 +102,9 @@ class LifespanRun:
         elif client.unsupported:
             self._go_without(client.error)
             self._end_unsupported()
-        else:
+        elif client.failure is not None:
             self.failure = client.failure
+            _log.error("%s", self.failure)
         self._started.set()
 
     def _end_unsupported(self) -> None:

@@ -34,7 +34,7 @@ _HOP_BY_HOP = frozenset(
 )
 _HEADERS_CLAUSE = 'PEP 3333, "The start_response() Callable"'
 _HOP_CLAUSE = 'PEP 3333, "Other HTTP Features"'
-_START_CLAUSE = 'ASGI HTTP, "Response Start"'
+_RESPONSE_START_CLAUSE = 'ASGI HTTP, "Response Start"'
 _LENGTH_CLAUSE = "RFC 9110 8.6"
 
 
@@ -113,7 +113,7 @@ def _work_out_response_name(name: str) -> bytes:
 def _work_out_native_name(name: bytes) -> str | None:
     text = name.decode("latin-1")
     if not text or not _TOKEN.issuperset(text):
-        _fault(f"sent the header name {name!r:.80}", "an RFC 9110 token", _START_CLAUSE)
+        _fault(f"sent the header name {name!r:.80}", "an RFC 9110 token", _RESPONSE_START_CLAUSE)
     return None if text.lower() in _HOP_BY_HOP else text
 
 
@@ -180,20 +180,20 @@ def wsgi_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[WSGIHeaders, i
     try:
         pairs = [(name, value) for name, value in headers]
     except (TypeError, ValueError):
-        _fault("sent headers that are no iterable of pairs", "an iterable of [name, value]", _START_CLAUSE)
+        _fault("sent headers that are no iterable of pairs", "an iterable of [name, value]", _RESPONSE_START_CLAUSE)
     for name, value in pairs:
         if not (isinstance(name, bytes) and isinstance(value, bytes)):
             kinds = f"[{type(name).__name__}, {type(value).__name__}]"
-            _fault(f"sent a header of types {kinds}", "[bytes, bytes]", _START_CLAUSE)
+            _fault(f"sent a header of types {kinds}", "[bytes, bytes]", _RESPONSE_START_CLAUSE)
         native = _NATIVE_NAMES[name]
         text = value.decode("latin-1")
         if not text.isprintable():
-            _refuse_controls(name.decode("latin-1"), text, _START_CLAUSE)
+            _refuse_controls(name.decode("latin-1"), text, _RESPONSE_START_CLAUSE)
         if native is None:
             continue
         if len(name) == 14 and name.lower() == b"content-length":
             repeated = length is not None
-            length = _length(text, length, _START_CLAUSE)
+            length = _length(text, length, _RESPONSE_START_CLAUSE)
             if repeated:
                 continue
         result.append((native, text))
@@ -231,5 +231,5 @@ def status_line(code: object) -> str:
     Raises `ApplicationProtocolError` where it is no such code.
     """
     if not isinstance(code, int) or isinstance(code, bool) or not 100 <= code <= 999:
-        _fault(f"sent the status {code!r:.80}", "an integer of 100 to 999", _START_CLAUSE)
+        _fault(f"sent the status {code!r:.80}", "an integer of 100 to 999", _RESPONSE_START_CLAUSE)
     return _STATUS_LINES.get(code) or f"{code:d} Unknown"

@@ -65,6 +65,8 @@ _EXPECTED: Final = {
     LAST: _ONE_FIRST,
     CLOSE: ("start_response before the iterable ends", _DETAILS_CLAUSE),
 }
+# After all of a body at once; looked up here, since most responses go this way.
+_COMPLETE: Final = ORDER[HELD][CLOSE]
 _NOTHING: Final = ("nothing more", "PEP 3333, The write() Callable")
 
 
@@ -182,10 +184,10 @@ class WsgiResponse:
             if not isinstance(chunk, bytes):
                 raise _not_bytes(chunk)
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        following = self._after(CLOSE)
         if self.state is not HELD:
+            self._after(CLOSE)  # raises where there are no headers
             raise ValueError("the headers have left")
-        self.state = following
+        self.state = _COMPLETE
         length = self._length
         if self._bodyless:
             data = b""
@@ -206,7 +208,7 @@ class WsgiResponse:
         """
         if self.state is not HELD or self._bodyless or self._length not in (None, size):
             return None
-        self.state = ORDER[HELD][CLOSE]
+        self.state = _COMPLETE
         if self._length is None:
             self._head["headers"].append((b"content-length", b"%d" % size))
         return (self._head, {"type": "http.response.pathsend", "path": path}, END)

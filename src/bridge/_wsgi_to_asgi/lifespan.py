@@ -1,6 +1,7 @@
 """The startup and shutdown hooks of the user's as the lifespan of an ASGI application (ASGI Lifespan)."""
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -11,6 +12,8 @@ from bridge._types import Receive, Scope, Send
 Hook = Callable[..., Any]
 # Runs a function in a thread; returns what it returns, raises what it raises.
 RunInThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+_log = logging.getLogger("bridge")
 
 
 async def _nothing() -> None:
@@ -34,7 +37,7 @@ async def answer_lifespan(
     go on may need what the hook takes away. `end()` is awaited before the last answer, whichever that is: Hypercorn
     cancels what is not over then, and takes its worker for failed.
 
-    A hook that raises is answered with "failed"; then what it raised is raised here, too.
+    A hook that raises is logged, and answered with "failed".
     """
     state = scope.get("state", {})
     for phase, hook in (("startup", startup), ("shutdown", shutdown)):
@@ -45,9 +48,10 @@ async def answer_lifespan(
             if hook is not None:
                 await run_hook(hook, (state,) if _arguments.takes_argument(hook) else (), in_thread)
         except Exception as error:
+            _log.exception("the %s hook of the application raised", phase)
             await end()
             await send({"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"})
-            raise
+            return
         if phase == "shutdown":
             await end()
         await send({"type": f"lifespan.{phase}.complete"})

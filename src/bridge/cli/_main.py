@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from bridge.cli._check import check
 from bridge.cli._mounts import show_mounts
-from bridge.cli._serve import LOG_LEVELS, SERVERS, serve
+from bridge.cli._serve import LOG_LEVELS, SERVER_NAMES, serve
 
 _APP_HELP = """\
 MODULE:NAME, as in mysite.wsgi:application. NAME may have dots, and "()" at its end calls it: shop:create_app(). The
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "serve", help="serve an application", description=_SERVE, epilog=_EXIT, formatter_class=raw
     )
     serving.add_argument("app", help=_APP_HELP)
-    serving.add_argument("--under", choices=SERVERS, default="uvicorn", help="the server (default: %(default)s)")
+    serving.add_argument("--under", choices=SERVER_NAMES, default="uvicorn", help="the server (default: %(default)s)")
     serving.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serving.add_argument("--port", type=_port, default=8000, help="TCP port, 0 for any (default: %(default)s)")
     serving.add_argument("--uds", metavar="PATH", help="listen on a unix socket instead")

@@ -14,10 +14,10 @@ from bridge.cli._load import describe, load
 from bridge.cli._servers import Server, Wanted
 from bridge.interfaces import Interface, asgi_side, wsgi_side
 
-SERVERS: Final = tuple(_servers.SERVERS)
+SERVER_NAMES: Final = tuple(_servers.SERVERS)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _SERVED_APP: Final = "bridge.cli._served:app"
-_THREADS: Final = 40
+_DEFAULT_THREADS: Final = 40
 _SPEAKS: Final[dict[Interface, str]] = {"asgi": "speaks ASGI", "wsgi": "speaks WSGI", "both": "speaks ASGI and WSGI"}
 
 
@@ -30,7 +30,7 @@ def serve(options: argparse.Namespace, further: list[str]) -> NoReturn:
     if importlib.util.find_spec(options.under) is None:
         _refuse(f"{server.title} is not installed: pip install '{server.install}'")
     app, interface = load(options.app)
-    threads = options.threads or _THREADS
+    threads = options.threads or _DEFAULT_THREADS
     wanted = server.wants(interface)
     if options.threads and not server.own_threads(wanted) and not _runs_in_threads(app, wanted):
         _refuse(f"{options.app} runs on the loop of {server.title}: --threads is for WSGI code", status=2)

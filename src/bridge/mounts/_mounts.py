@@ -48,8 +48,13 @@ class Mounts(TwoSided):
     is the prefix, without a slash, is its own to answer. Where nothing is mounted, the answer is 404.
 
     The lifespan of every ASGI application is run: under an ASGI server within that of the server, under a WSGI server
-    before the first request to any of them. Each has a lifespan state of its own. Raises `TypeError` or `ValueError`
-    for a prefix that is none or an application that is neither.
+    before the first request to any of them. Each has a lifespan state of its own.
+
+    * `asgi` (an `AsgiMounts`): what an ASGI server is to be given.
+    * `wsgi` (a `WsgiMounts`): what a WSGI server is to be given.
+    * `mounts` (a tuple of `Mount`): the rows, in the order in which they were given.
+
+    Raises `TypeError` or `ValueError` for a prefix that is none or an application that is neither.
     """
 
     def __init__(self, mounts: Mapping[str, Any]) -> None:
@@ -62,7 +67,10 @@ class Mounts(TwoSided):
         self._adapters = (asgi.adapter, wsgi.adapter)
 
     def close(self) -> None:
-        """Close the adapters that were made here, as `WsgiToAsgi.close` and `AsgiToWsgi.close` do."""
+        """Close the adapters that were made here, as `WsgiToAsgi.close` and `AsgiToWsgi.close` do.
+
+        Raises `RuntimeError` on the private event loop, which it would wait for.
+        """
         for adapter in self._adapters:
             adapter.close()
 
@@ -77,7 +85,7 @@ class Mounts(TwoSided):
 
 
 class AsgiMounts(TwoSided):
-    """The side for ASGI servers."""
+    """The side for ASGI servers; `mounts` are the rows, `adapter` is the one that all its WSGI applications share."""
 
     speaks = "asgi"
 
@@ -91,7 +99,7 @@ class AsgiMounts(TwoSided):
         self._lifespans = MountedLifespans(apps)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One connection of an ASGI server (ASGI, "Applications")."""
+        """One connection of an ASGI server (ASGI, "Applications"). Raises what the application raises."""
         if scope["type"] == "lifespan":
             await self._lifespans(scope, receive, send)
             return
@@ -127,7 +135,7 @@ class AsgiMounts(TwoSided):
 
 
 class WsgiMounts(TwoSided):
-    """The side for WSGI servers."""
+    """The side for WSGI servers; `mounts` are the rows, `adapter` is the one that all its ASGI applications share."""
 
     speaks = "wsgi"
 
@@ -138,7 +146,10 @@ class WsgiMounts(TwoSided):
         self.adapter = AsgiToWsgi(self._run_on_loop)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """One request of a WSGI server (PEP 3333)."""
+        """One request of a WSGI server (PEP 3333).
+
+        Raises what the application raises; and `LifespanFailed` for an ASGI application, where one has failed to start.
+        """
         path: str = environ.get("PATH_INFO", "")
         mount = self._prefixes.find(path)
         if mount is None:

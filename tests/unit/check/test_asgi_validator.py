@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge._check.probe import probe_asgi
-from bridge._check.requests import Request
+from bridge._check.requests import CheckRequest
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 END = {"type": "http.response.body"}
@@ -124,12 +124,12 @@ async def sends_after_the_end(scope: Any, receive: Any, send: Any) -> None:
 
 GOOD = (echoes, stops_at_the_disconnect, goes_on_after_a_send_that_raised, sends_after_the_end)
 REQUESTS = [
-    Request("GET", "GET", "/"),
-    Request("HEAD", "HEAD", "/"),
-    Request("POST", "POST", "/", (b"a", b"b"), chunked=True),
-    Request("left", "POST", "/", (b"a", b"b"), leaves="in the request"),
-    Request("gone", "GET", "/", leaves="in the response"),
-    Request("many", "GET", "/", at_once=8),
+    CheckRequest("GET", "GET", "/"),
+    CheckRequest("HEAD", "HEAD", "/"),
+    CheckRequest("POST", "POST", "/", (b"a", b"b"), chunked=True),
+    CheckRequest("left", "POST", "/", (b"a", b"b"), leaves="in the request"),
+    CheckRequest("gone", "GET", "/", leaves="in the response"),
+    CheckRequest("many", "GET", "/", at_once=8),
 ]
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from bridge._check.findings import Finding, Outcome
 from bridge._check.probe import probe_asgi
-from bridge._check.requests import Request
+from bridge._check.requests import CheckRequest
 
-REQUEST = Request("GET", "GET", "/")
+REQUEST = CheckRequest("GET", "GET", "/")
 STARTED, STOPPED = {"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}
 
 

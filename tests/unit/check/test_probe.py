@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bridge._check import client, probe
-from bridge._check.client import Exchange
+from bridge._check.client import CheckClient
 from bridge._check.findings import Finding, of_error
 from bridge._check.probe import probe_asgi, probe_wsgi
-from bridge._check.requests import Request, requests_for
+from bridge._check.requests import CheckRequest, requests_for
 from bridge.errors import ApplicationProtocolError, ServerProtocolError
 from support import apps
 
@@ -28,7 +28,7 @@ FAULTLESS = (
 @pytest.fixture(autouse=True)
 def signals_go_to_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apps, "signals", apps.Signals(tmp_path))
-    monkeypatch.setattr(client, "_WATCHED", 0.05)
+    monkeypatch.setattr(client, "_WATCH_SECONDS", 0.05)
 
 
 def findings(outcomes: Any) -> dict[str, list[Finding]]:
@@ -75,11 +75,11 @@ def test_the_table_of_apps_is_whole() -> None:
         assert found <= known
 
 
-GET = Request("GET", "GET", "/")
+GET = CheckRequest("GET", "GET", "/")
 
 
 def test_an_app_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PATIENCE", 0.05)
+    monkeypatch.setattr(client, "RESPONSE_SECONDS", 0.05)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -90,9 +90,9 @@ def test_an_app_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_app_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PATIENCE", 0.05)
-    monkeypatch.setattr(client, "GRACE", 0.05)
-    monkeypatch.setattr(probe, "GRACE", 0.1)
+    monkeypatch.setattr(client, "RESPONSE_SECONDS", 0.05)
+    monkeypatch.setattr(client, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(probe, "GRACE_SECONDS", 0.1)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -103,7 +103,7 @@ def test_an_app_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_app_that_blocks_the_loop_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "_BLOCKED", 0.1)
+    monkeypatch.setattr(probe, "_BLOCKED_SECONDS", 0.1)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and "wsgi_environ" not in scope:
@@ -121,7 +121,7 @@ def test_it_asks_many_at_once() -> None:
         barrier.wait()
         return apps.wsgi_hello(environ, start_response)
 
-    (outcome,) = probe_wsgi(app, [Request("many", "GET", "/", at_once=8)])
+    (outcome,) = probe_wsgi(app, [CheckRequest("many", "GET", "/", at_once=8)])
     assert ([], "200, 14 bytes") == (outcome.findings, outcome.ended)
 
 
@@ -156,7 +156,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("chunked", [True, False])
     def test_how_a_body_is_framed(self, chunked: bool) -> None:
-        headers = dict(Request("x", "POST", "/", (b"ab", b"c"), chunked=chunked).scope(None)["headers"])
+        headers = dict(CheckRequest("x", "POST", "/", (b"ab", b"c"), chunked=chunked).scope(None)["headers"])
 
         framing = {b"transfer-encoding": b"chunked"} if chunked else {b"content-length": b"3"}
         assert framing == {name: value for name, value in headers.items() if name in framing or b"length" in name}
@@ -169,8 +169,8 @@ class TestRequests:
             while True:
                 await send({"type": "http.response.body", "body": b"x" * 2**18, "more_body": True})
 
-        async def ask() -> Exchange:
-            exchange = Exchange(GET, None)
+        async def ask() -> CheckClient:
+            exchange = CheckClient(GET, None)
             await exchange.run(app)
             return exchange
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge._check.probe import probe_wsgi
-from bridge._check.requests import Request
+from bridge._check.requests import CheckRequest
 from bridge._check.wsgi_validator import wsgi_validator
 
 PLAIN = [("Content-Type", "text/plain")]
@@ -171,12 +171,12 @@ GOOD = (
     answers_404,
 )  # fmt: skip
 REQUESTS = [
-    Request("GET", "GET", "/"),
-    Request("HEAD", "HEAD", "/"),
-    Request("POST", "POST", "/", (b"a\n", b"b\n"), chunked=True),
-    Request("left", "POST", "/", (b"a", b"b"), leaves="in the request"),
-    Request("gone", "GET", "/", leaves="in the response"),
-    Request("many", "GET", "/", at_once=8),
+    CheckRequest("GET", "GET", "/"),
+    CheckRequest("HEAD", "HEAD", "/"),
+    CheckRequest("POST", "POST", "/", (b"a\n", b"b\n"), chunked=True),
+    CheckRequest("left", "POST", "/", (b"a", b"b"), leaves="in the request"),
+    CheckRequest("gone", "GET", "/", leaves="in the response"),
+    CheckRequest("many", "GET", "/", at_once=8),
 ]
 
 

@@ -202,52 +202,6 @@ class TestHeaders:
         assert (caught.value.status, caught.value.clause) == (400, "RFC 9110 5.5")
 
 
-class TestHeadersRaw:
-    @pytest.mark.parametrize("kind", [tuple, list])
-    def test_order_and_number_come_back(self, kind: type) -> None:
-        """Eventlet joins repeats, and tells here what it joined."""
-        raw = kind([("X-A", "1"), ("Host", "h"), ("x-a", "2"), ("Cookie", "c"), ("Content-Length", "3")])
-        environ = an_environ(
-            HTTP_HOST="h", HTTP_COOKIE="c", HTTP_X_A="1,2", HTTP_X_MORE="m", CONTENT_LENGTH="3", headers_raw=raw
-        )
-        assert environ_to_scope(environ)["headers"] == [
-            (b"x-a", b"1"),
-            (b"host", b"h"),
-            (b"x-a", b"2"),
-            (b"cookie", b"c"),
-            (b"x-more", b"m"),
-            (b"content-length", b"3"),
-        ]
-
-    @pytest.mark.parametrize(
-        ("changes", "headers"),
-        [
-            ({"HTTP_X_A": "changed"}, [(b"x-a", b"changed")]),
-            ({"HTTP_X_A": "1"}, [(b"x-a", b"1")]),
-            ({}, []),
-        ],
-    )
-    def test_what_middleware_changed_wins(self, changes: dict[str, str], headers: list[tuple[bytes, bytes]]) -> None:
-        """Perhaps it took a header out for safety."""
-        assert scope_of(headers_raw=(("X-A", "1"), ("X-A", "2")), **changes)["headers"] == headers
-
-    @pytest.mark.parametrize(
-        ("raw", "value", "headers"),
-        [
-            ([("X-User", "me"), ("X_User", "root")], "me,root", [(b"x-user", b"me")]),
-            ([("X_User", "root")], "root", []),
-        ],
-    )
-    def test_a_name_with_an_underscore_is_left_out(self, raw: Any, value: str, headers: list[Any]) -> None:
-        """The server could not tell it from the name with "-"; this list can."""
-        assert scope_of(HTTP_X_USER=value, headers_raw=raw)["headers"] == headers
-
-    @pytest.mark.parametrize("raw", [5, "ab", ["ab"], [("a",)], [("a", 1)], [(b"x-a", b"1")], {"X-A": "1"}])
-    def test_another_thing_of_that_name_is_not_read(self, raw: Any) -> None:
-        """It is no key of PEP 3333, so that it may be anything."""
-        assert scope_of(HTTP_X_A="1", headers_raw=raw)["headers"] == [(b"x-a", b"1")]
-
-
 class TestConnection:
     @pytest.mark.parametrize(
         ("address", "port", "client"),
@@ -410,13 +364,13 @@ class TestServerAtFault:
             ({"REQUEST_METHOD": None}, "REQUEST_METHOD"),
             ({"PATH_INFO": "/\u20ac"}, "PATH_INFO"),
             ({"PATH_INFO": b"/"}, "PATH_INFO"),
-            ({"SCRIPT_NAME": None, "PATH_INFO": None}, "PATH_INFO"),
+            ({"SCRIPT_NAME": None, "PATH_INFO": None}, "SCRIPT_NAME"),
             ({"QUERY_STRING": "\u20ac"}, "QUERY_STRING"),
             ({"HTTP_X_A": None}, "HTTP_X_A"),
             ({"HTTP_X_A": b"b"}, "HTTP_X_A"),
             ({"HTTP_X_A": "\u20ac"}, "HTTP_X_A"),
             ({"CONTENT_LENGTH": 3}, "CONTENT_LENGTH"),
-            ({"SERVER_PROTOCOL": 5}, "upper"),
+            ({"SERVER_PROTOCOL": 5}, "SERVER_PROTOCOL"),
         ],
     )
     def test_an_environ_that_pep_3333_forbids_is_the_servers_fault(self, changes: dict[str, Any], named: str) -> None:
@@ -424,6 +378,18 @@ class TestServerAtFault:
         with pytest.raises(ServerProtocolError, match="PEP 3333") as caught:
             scope_of(**changes)
         assert named in str(caught.value)
+
+    def test_a_fault_of_ours_is_not_the_servers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Blamed on the server, it would never be looked for here."""
+        error = TypeError("of ours")
+
+        def fail(*_arguments: object) -> None:
+            raise error
+
+        monkeypatch.setattr("bridge._translate.environ_to_scope._extensions", fail)
+        with pytest.raises(TypeError) as caught:
+            scope_of()
+        assert caught.value is error
 
     def test_keys_may_be_anything(self) -> None:
         """PEP 3333 forbids no other keys, so they are passed over."""

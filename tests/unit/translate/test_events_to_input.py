@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge._translate.events_to_input import Body, expects_body, file_input, stream_input, too_large
+from bridge._translate.events_to_input import BodyCounter, expects_body, file_input, stream_input, too_large
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
 few = settings(max_examples=40, deadline=None)
@@ -107,7 +107,7 @@ class TestBody:
         self, length: int | None, events: list[Any], taken: bytes, ended: bool, truncated: bool, final: bool
     ) -> None:
         """What is handed on, whether it is the end, whether that came too early, and whether the server said so."""
-        body = Body(length, None)
+        body = BodyCounter(length, None)
         data = [body.take(event) for event in events]
         assert (taken, len(taken)) == (b"".join(data), body.received)
         assert all(type(chunk) is bytes for chunk in data)
@@ -135,7 +135,7 @@ class TestBody:
         self, length: int | None, events: list[Any], whole: bool, ended: bool
     ) -> None:
         """RFC 9113 8.1: not with its last byte."""
-        body = Body(length, None, framed=True)
+        body = BodyCounter(length, None, framed=True)
         for event in events:
             body.take(event)
         assert (whole, ended) == (body.whole, body.ended)
@@ -153,14 +153,14 @@ class TestBody:
     )
     def test_a_body_as_large_as_the_limit_passes(self, length: int | None, limit: int, events: list[Any]) -> None:
         """The limit is the largest body that is accepted."""
-        body = Body(length, limit)
+        body = BodyCounter(length, limit)
         assert [event["body"][:3] for event in events] == [body.take(event) for event in events]
 
     @pytest.mark.parametrize(("length", "limit"), [(4, 3), (1, 0)])
     def test_what_announces_more_is_refused_before_it_is_received(self, length: int, limit: int) -> None:
         """RFC 9110 15.5.14."""
         with pytest.raises(ClientProtocolError) as caught:
-            Body(length, limit)
+            BodyCounter(length, limit)
         assert (413, "RFC 9110 15.5.14") == (caught.value.status, caught.value.clause)
 
     @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ class TestBody:
     )
     def test_what_turns_out_to_be_larger_is_refused_at_once(self, limit: int, events: list[Any]) -> None:
         """RFC 9110 15.5.14; without waiting for the rest."""
-        body = Body(None, limit)
+        body = BodyCounter(None, limit)
         for event in events[:-1]:
             body.take(event)
         with pytest.raises(ClientProtocolError) as caught:
@@ -190,7 +190,7 @@ class TestBody:
     def test_another_event_is_the_servers_fault(self, event: dict[str, Any], did: str, expected: str) -> None:
         """ASGI HTTP, Request: the message says what came, and what should have."""
         with pytest.raises(ServerProtocolError) as caught:
-            Body(None, None).take(event)
+            BodyCounter(None, None).take(event)
         assert f"the server {did}; expected {expected} (ASGI HTTP & WebSocket, Request)" == str(caught.value)
 
     def test_a_refusal_names_the_size_and_the_limit(self) -> None:
@@ -205,7 +205,7 @@ class TestBody:
     ) -> None:
         """The concatenation up to Content-Length; whole if, and only if, all of it came."""
         sent = b"".join(chunks)
-        body = Body(length, None)
+        body = BodyCounter(length, None)
         data = []
         for event in [*map(more, chunks), DISCONNECT] if leaves else events_of(chunks):
             data.append(body.take(event))
@@ -225,7 +225,7 @@ class TestBody:
         larger = len(sent) > limit or (length is not None and length > limit)
         data = []
         try:
-            body = Body(length, limit)
+            body = BodyCounter(length, limit)
             for event in events_of(chunks):
                 data.append(body.take(event))
                 if body.ended:

@@ -21,11 +21,11 @@ from bridge._translate.events_to_response import (
     PATHSEND,
     SENT,
     START,
+    AsgiResponse,
     EarlyHint,
     File,
     Head,
-    Response,
-    plain_response,
+    text_response,
 )
 from bridge.errors import ApplicationProtocolError
 
@@ -52,8 +52,8 @@ def last(body: Any = b"") -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": False}
 
 
-def a_response(*, head_only: bool = False, extensions: dict[str, Any] = EXTENSIONS) -> Response:
-    return Response(head_only=head_only, extensions=extensions)
+def a_response(*, head_only: bool = False, extensions: dict[str, Any] = EXTENSIONS) -> AsgiResponse:
+    return AsgiResponse(head_only=head_only, extensions=extensions)
 
 
 def fed(*events: Any, head_only: bool = False) -> list[Any]:
@@ -77,7 +77,7 @@ WAYS: dict[str, list[Any]] = {
 EVENTS = {START: start(), MORE: more(b"b"), LAST: last(b"b"), PATHSEND: FILE, EARLY_HINT: HINT}
 
 
-def in_state(state: str, **changes: Any) -> Response:
+def in_state(state: str, **changes: Any) -> AsgiResponse:
     response = a_response(**changes)
     for event in WAYS[state]:
         if event == "flush":
@@ -460,7 +460,7 @@ class TestAnySequence:
             assert response.complete
 
 
-def test_a_plain_response() -> None:
+def test_a_text_response() -> None:
     """A sentence in UTF-8 that ends with a line break, and its length."""
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "4")]
-    assert (Head("400 Bad Request", headers), "né\n".encode()) == plain_response(400, "né")
+    assert (Head("400 Bad Request", headers), "né\n".encode()) == text_response(400, "né")

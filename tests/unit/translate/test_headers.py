@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from bridge._translate import headers
 from bridge._translate.headers import (
+    ENVIRON_KEYS,
+    SCOPE_NAMES,
     asgi_headers,
-    environ_key,
-    scope_name,
     status_code,
     status_line,
     wsgi_headers,
@@ -50,28 +50,28 @@ class TestEnvironKey:
     )
     def test_a_header_has_the_key_of_cgi(self, name: bytes, key: str) -> None:
         """RFC 3875 4.1.18: upper case, "-" as "_", HTTP_ in front, but for the two that have keys of their own."""
-        assert environ_key(name) == key
+        assert ENVIRON_KEYS[name] == key
 
     @pytest.mark.parametrize("name", [b"x_user", b"X_Forwarded_For", b"content_type", b"_", b"x-a_b"])
     def test_a_name_with_an_underscore_is_dropped(self, name: bytes) -> None:
         """It would become the key of the name with "-", which perhaps only a proxy may set."""
-        assert environ_key(name) is None
+        assert ENVIRON_KEYS[name] is None
 
     @pytest.mark.parametrize("name", [b"proxy", b"Proxy", b"PROXY"])
     def test_proxy_is_dropped(self, name: bytes) -> None:
         """HTTP_PROXY configures HTTP clients."""
-        assert environ_key(name) is None
+        assert ENVIRON_KEYS[name] is None
 
     @pytest.mark.parametrize("name", [b"", b":authority", b"a b", b"a\nb", b"a:", b"\xe9", b"a\0", b"(a)", b"a,b"])
     def test_what_is_no_token_is_dropped(self, name: bytes) -> None:
         """RFC 9110 5.6.2; HTTP/2 pseudo-headers are among them."""
-        assert environ_key(name) is None
+        assert ENVIRON_KEYS[name] is None
 
     @pytest.mark.parametrize("name", ["host", None, 5])
     def test_a_name_that_is_no_bytes_is_a_type_error(self, name: object) -> None:
         """The caller knows whose fault it is."""
         with pytest.raises(TypeError):
-            environ_key(name)  # type: ignore[arg-type]
+            ENVIRON_KEYS[name]  # type: ignore[arg-type]
 
 
 class TestScopeName:
@@ -86,7 +86,7 @@ class TestScopeName:
     )
     def test_a_key_has_a_lower_case_name(self, key: str, name: bytes) -> None:
         """ASGI HTTP, "HTTP Connection Scope": header names are lower-case byte strings."""
-        assert scope_name(key) == name
+        assert SCOPE_NAMES[key] == name
 
     @pytest.mark.parametrize(
         "key",
@@ -107,34 +107,34 @@ class TestScopeName:
     )
     def test_other_keys_have_none(self, key: str) -> None:
         """Neither do the keys that would make a second Content-Type or Content-Length."""
-        assert scope_name(key) is None
+        assert SCOPE_NAMES[key] is None
 
     @few
     @given(st.binary(max_size=20))
     def test_it_is_the_inverse_of_environ_key(self, name: bytes) -> None:
         """A name that has a key comes back from it in lower case."""
-        key = environ_key(name)
-        assert key is None or scope_name(key) == name.lower()
+        key = ENVIRON_KEYS[name]
+        assert key is None or SCOPE_NAMES[key] == name.lower()
 
 
 class TestMemo:
     def test_a_flood_of_names_does_not_grow_it(self) -> None:
         """Names are the client's choice, memory is ours."""
         for number in range(3 * headers.ENVIRON_KEYS.LIMIT):
-            environ_key(b"x-%d" % number)
-            scope_name(f"HTTP_X_{number}")
+            ENVIRON_KEYS[b"x-%d" % number]
+            SCOPE_NAMES[f"HTTP_X_{number}"]
         assert len(headers.ENVIRON_KEYS) <= headers.ENVIRON_KEYS.LIMIT
         assert len(headers.SCOPE_NAMES) <= headers.SCOPE_NAMES.LIMIT
 
     def test_a_long_name_is_not_remembered(self) -> None:
         """A thousand names of a megabyte each would be a gigabyte."""
         name = b"x" * (headers.ENVIRON_KEYS.LONGEST + 1)
-        assert environ_key(name) == "HTTP_" + "X" * len(name)
+        assert ENVIRON_KEYS[name] == "HTTP_" + "X" * len(name)
         assert name not in headers.ENVIRON_KEYS
 
     def test_a_name_is_worked_out_once(self) -> None:
         """The second request of a server pays a dict look-up."""
-        environ_key(b"x-once")
+        ENVIRON_KEYS[b"x-once"]
         assert headers.ENVIRON_KEYS.get(b"x-once") == "HTTP_X_ONCE"
 
 

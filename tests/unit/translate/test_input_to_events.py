@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge._translate.input_to_events import DISCONNECT, EMPTY, Body, body_length
+from bridge._translate.input_to_events import DISCONNECT, EMPTY, BodyEvents, body_length
 from bridge.errors import ClientProtocolError
 
 few = settings(max_examples=40, deadline=None)
@@ -91,25 +91,25 @@ class TestBody:
     )
     def test_each_read_becomes_an_event(self, left: int | None, reads: list[bytes], events: list[Any]) -> None:
         """The rule is in the comment above each group."""
-        body = Body(left)
+        body = BodyEvents(left)
         assert events == [body.event(data) for data in reads]
 
     def test_what_an_app_changes_in_an_event_does_not_reach_the_next(self) -> None:
         """An event belongs to the application; the one that stands for a disconnect is known by its identity."""
-        Body(0).event(b"")["body"] = b"changed"
+        BodyEvents(0).event(b"")["body"] = b"changed"
         assert {"type": "http.request", "body": b"", "more_body": False} == EMPTY
-        assert DISCONNECT is Body(1).event(b"")
+        assert DISCONNECT is BodyEvents(1).event(b"")
 
     def test_after_a_surplus_there_is_nothing_left(self) -> None:
         """And no read of a negative size, which would be a read of everything."""
-        body = Body(3)
+        body = BodyEvents(3)
         body.event(b"abcd")
         assert (0, 0) == (body.left, body.size(5))
 
     @pytest.mark.parametrize(("left", "step", "size"), [(3, 2, 2), (3, 3, 3), (3, 5, 3), (0, 5, 0), (None, 5, 5)])
     def test_no_read_asks_for_more_than_is_left(self, left: int | None, step: int, size: int) -> None:
         """PEP 3333, Input and Error Streams: the application should not read past Content-Length."""
-        assert size == Body(left).size(step)
+        assert size == BodyEvents(left).size(step)
 
     @few
     @given(
@@ -123,7 +123,7 @@ class TestBody:
     ) -> None:
         """The concatenation up to Content-Length; whole if, and only if, all of it came."""
         source = io.BytesIO(sent)
-        body = Body(length)
+        body = BodyEvents(length)
         data = b""
         more = length != 0
         event = EMPTY

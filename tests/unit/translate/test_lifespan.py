@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bridge._translate.lifespan import FAILED, ORDER, RUNNING, SHUTDOWN, STARTING, STOPPED, STOPPING, Lifespan
+from bridge._translate.lifespan import FAILED, ORDER, RUNNING, SHUTDOWN, STARTING, STOPPED, STOPPING, LifespanOrder
 from bridge.errors import ApplicationProtocolError, LifespanFailed, ServerProtocolError
 
 ANSWERS = [f"lifespan.{phase}.{outcome}" for phase in ("startup", "shutdown") for outcome in ("complete", "failed")]
@@ -18,15 +18,15 @@ WAYS = {
 }
 
 
-def take(lifespan: Lifespan, event: str) -> None:
+def take(lifespan: LifespanOrder, event: str) -> None:
     if event == SHUTDOWN:
         lifespan.ask_shutdown()
     else:
         lifespan.answer({"type": event})
 
 
-def in_state(state: str) -> Lifespan:
-    lifespan = Lifespan()
+def in_state(state: str) -> LifespanOrder:
+    lifespan = LifespanOrder()
     for event in WAYS[state]:
         take(lifespan, event)
     assert state == lifespan.state

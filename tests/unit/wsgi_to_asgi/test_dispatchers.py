@@ -14,7 +14,8 @@ import pytest
 
 from bridge._concurrency.pool import Threads
 from bridge._wsgi_to_asgi import dispatchers
-from bridge._wsgi_to_asgi.dispatchers import Calls, run_hook, run_in_thread
+from bridge._wsgi_to_asgi.dispatchers import Calls, run_in_thread
+from bridge._wsgi_to_asgi.lifespan import run_hook
 from support.event_loops import loop_factories
 from support.waiting import Flag, LogWatch, eventually
 
@@ -217,7 +218,7 @@ def plain_hook(*given: Any) -> None:
 async def test_an_async_hook_runs_on_the_loop(calls: Calls, hook: Any) -> None:
     """However it is written: what it makes there (pools, locks) belongs to the loop."""
     threads: list[int] = []
-    await run_hook(calls.here(), hook, (threads,))
+    await run_hook(hook, (threads,), lambda function: run_in_thread(calls.here(), function))
 
     assert threads == [threading.get_ident()]
 
@@ -227,7 +228,7 @@ async def test_an_async_hook_runs_on_the_loop(calls: Calls, hook: Any) -> None:
 async def test_another_hook_runs_in_a_thread(calls: Calls, hook: Any) -> None:
     """It may block."""
     threads: list[int] = []
-    await run_hook(calls.here(), hook, (threads,))
+    await run_hook(hook, (threads,), lambda function: run_in_thread(calls.here(), function))
 
     assert len(threads) == 1
     assert threads != [threading.get_ident()]

@@ -16,7 +16,7 @@ Handler = Literal["django-wsgi", "django-asgi", "bridge-wsgi", "bridge-asgi"]
 HANDLERS: Final[tuple[Handler, ...]] = ("django-wsgi", "django-asgi", "bridge-wsgi", "bridge-asgi")
 Hops = dict[Handler, int]
 # Out and back.
-TRIP: Final = 2
+TRIP_HOPS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,8 @@ def report(project: Project) -> Report:
         loop=chain(project.middleware, is_async=True),
         hops=tuple(hops(project, is_async=route.is_async, on_loop=route.on_loop) for route in project.routes),
         template=(
-            TRIP * sum(one.template_hook is True for one in used),
-            TRIP * (1 + sum(one.template_hook is False for one in used)),
+            TRIP_HOPS * sum(one.template_hook is True for one in used),
+            TRIP_HOPS * (1 + sum(one.template_hook is False for one in used)),
         ),
         changes=tuple(_changes(project)),
     )
@@ -78,35 +78,35 @@ def chain(middleware: Sequence[Middleware], *, is_async: bool) -> tuple[int, ...
         own = one.can_async and (mode or not one.can_sync)
         if own != mode:
             first = index if mode == is_async else first
-            charged[first] += TRIP
+            charged[first] += TRIP_HOPS
         if own:
-            charged[index] += TRIP * len(one.mixin_hooks)
+            charged[index] += TRIP_HOPS * len(one.mixin_hooks)
         if one.view_hook not in (None, is_async):
-            charged[index] += TRIP
+            charged[index] += TRIP_HOPS
         mode = own
     if mode != is_async:
-        charged[first] += TRIP
+        charged[first] += TRIP_HOPS
     return tuple(charged)
 
 
 def hops(project: Project, *, is_async: bool, on_loop: bool) -> Hops:
     """What one request to such a view costs under each handler."""
-    sync = sum(chain(project.middleware, is_async=False)) + (TRIP if is_async else 0)
-    through = sum(chain(project.middleware, is_async=True)) + (0 if is_async else TRIP)
+    sync = sum(chain(project.middleware, is_async=False)) + (TRIP_HOPS if is_async else 0)
+    through = sum(chain(project.middleware, is_async=True)) + (0 if is_async else TRIP_HOPS)
     started, finished = project.started, project.finished
     # Signals are sent by sync code, for which an async receiver is a trip; but request_started is sent by async code on
     # the loop, for which the sync receivers are one, and some of Django's own are always there.
-    finish = TRIP if finished.is_async else 0
-    in_thread = sync + (TRIP if started.is_async else 0) + finish
+    finish = TRIP_HOPS if finished.is_async else 0
+    in_thread = sync + (TRIP_HOPS if started.is_async else 0) + finish
     if is_async and (on_loop or project.native):
-        begin = TRIP if started.project else 0
-        close = TRIP if through or started.project or finished.project else 0
+        begin = TRIP_HOPS if started.project else 0
+        close = TRIP_HOPS if through or started.project or finished.project else 0
         bridge_asgi = begin + through + close + finish
     else:
-        bridge_asgi = TRIP + in_thread
+        bridge_asgi = TRIP_HOPS + in_thread
     return {
         "django-wsgi": in_thread,
-        "django-asgi": TRIP + through + TRIP + finish,
+        "django-asgi": TRIP_HOPS + through + TRIP_HOPS + finish,
         "bridge-wsgi": in_thread,
         "bridge-asgi": bridge_asgi,
     }

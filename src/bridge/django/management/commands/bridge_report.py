@@ -12,7 +12,7 @@ from bridge.django._report.project import survey
 from bridge.django._report.tables import as_json, as_text
 
 _SERVED = ("bridge-wsgi", "bridge-asgi")
-_SHOWN = 10
+_SHOWN_LINES = 10
 
 
 class Command(BaseCommand):
@@ -62,5 +62,5 @@ def _judge(made: Report, most: int, handlers: Any) -> None:
     found = above(made, most, handlers)
     if found:
         lines = [f"  {hops} under {handler}: {route.path}, {route.route!r}" for route, handler, hops in found]
-        more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-        raise CommandError("\n".join([f"more hops a request than {most}:", *lines[:_SHOWN], *more]))
+        more = [f"  and {len(lines) - _SHOWN_LINES} more"] if len(lines) > _SHOWN_LINES else []
+        raise CommandError("\n".join([f"more hops a request than {most}:", *lines[:_SHOWN_LINES], *more]))
