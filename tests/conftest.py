@@ -65,14 +65,14 @@ def log() -> Iterator[LogWatch]:
 @pytest.fixture
 def nothing_waits_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads look around now and then; here they must not need to: a wake-up that is lost is a test that hangs."""
-    monkeypatch.setattr("bridge._asgi_to_wsgi.task_thread.POLL", FOREVER)
-    monkeypatch.setattr("bridge._concurrency.call_thread._LOOP_CHECK", FOREVER)
+    monkeypatch.setattr("bridge._asgi_to_wsgi.task.POLL_SECONDS", FOREVER)
+    monkeypatch.setattr("bridge._concurrency.calls._LOOP_CHECK_SECONDS", FOREVER)
 
 
 @pytest.fixture
 def looks_often(monkeypatch: pytest.MonkeyPatch, nothing_waits_by_the_clock: None) -> None:
     """Threads look around all the time: for what no signal can tell."""
-    monkeypatch.setattr("bridge._asgi_to_wsgi.task_thread.POLL", 0.02)
+    monkeypatch.setattr("bridge._asgi_to_wsgi.task.POLL_SECONDS", 0.02)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -86,7 +86,7 @@ CALL_LINES = 30
 TYPE_IGNORES = 5
 
 # Signals between our own threads and loops; what an application or server may catch is in bridge.errors.
-SIGNALS = {"Gone", "LoopGone", "NoSuchApp", "PoolClosed"}
+SIGNALS = {"Gone", "LoopClosed", "NoSuchApp", "PoolClosed"}
 
 DOCUMENTED = (
     "ApplicationProtocolError",

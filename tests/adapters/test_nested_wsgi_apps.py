@@ -17,7 +17,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from bridge import AsgiToWsgi, WsgiToAsgi
-from bridge._concurrency.call_thread import CallThread
+from bridge._concurrency.calls import Call
 from support.asgi_apps import reply
 from support.lenient_asgi_server import Exchange, fetch, opened
 from support.plain_servers import Environ, Event, environ_for, scope_for
@@ -356,7 +356,7 @@ class TestWsgiAppOnAWsgiServer:
     def test_the_thread_is_free_before_the_loop_hears_of_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The loop may make the next call at once, and would else look for another thread."""
         states: list[Any] = []
-        post = CallThread._post
+        post = Call._post
 
         def watched(call: Any) -> None:
             if call.finished:
@@ -367,7 +367,7 @@ class TestWsgiAppOnAWsgiServer:
             start_response("200 OK", [])
             yield b"x"
 
-        monkeypatch.setattr(CallThread, "_post", watched)
+        monkeypatch.setattr(Call, "_post", watched)
         with Sandwich(app) as sandwich, sandwich.serve() as served:
             assert b"x" == served.run().body
 

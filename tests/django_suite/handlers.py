@@ -10,7 +10,7 @@ import django.core.handlers.asgi
 import django.core.handlers.wsgi
 import django.core.wsgi
 
-import bridge._concurrency.call_side
+import bridge._concurrency.calls
 import bridge._concurrency.calls
 import bridge.django
 from bridge._asgi_to_wsgi.portal import Portal
@@ -142,4 +142,4 @@ def put_in_place() -> None:
 
 def watch_after(seconds: float) -> None:
     """Have bridge look for a client that leaves when its request has taken so long (or twice as long)."""
-    bridge._concurrency.calls.TICK = bridge._concurrency.call_side.TICK = seconds  # type: ignore[misc]
+    bridge._concurrency.calls.TICK = bridge._concurrency.calls.TICK = seconds  # type: ignore[misc]

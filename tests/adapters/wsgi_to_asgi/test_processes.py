@@ -85,7 +85,7 @@ def test_a_loop_that_is_closed_under_a_request(
     adapt: Adapt, new_loop: Any, monkeypatch: pytest.MonkeyPatch, streams: bool
 ) -> None:
     """The thread of a request whose loop is gone ends, and the adapter goes on with other loops."""
-    monkeypatch.setattr("bridge._concurrency.call_thread._LOOP_CHECK", 0.01)
+    monkeypatch.setattr("bridge._concurrency.calls._LOOP_CHECK_SECONDS", 0.01)
     stage = Blocked() if streams else ReadingFirst()
     adapter = adapt(stage, threads=1, collect=0)
     loop = new_loop()

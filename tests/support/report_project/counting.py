@@ -25,8 +25,8 @@ from django.test.utils import override_settings
 from django.urls import clear_url_caches
 
 from bridge._asgi_to_wsgi.portal import Portal
-from bridge._concurrency.loops import AsyncioCrossing
-from bridge._concurrency.pool import Threads
+from bridge._concurrency.loops import AsyncioLoop
+from bridge._concurrency.pool import ThreadPool
 from bridge.django import _signals
 
 SEEN = (str(Path(django.__file__).parent), str(Path(__file__).parent))
@@ -70,7 +70,7 @@ class Posts:
 
     def __init__(self):
         self.count = 0
-        for kind, name in ((AsyncioCrossing, "post"), (Threads, "submit")):
+        for kind, name in ((AsyncioLoop, "post"), (ThreadPool, "submit")):
             setattr(kind, name, self._counted(getattr(kind, name)))
 
     def _counted(self, original):

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from bridge import AsgiToWsgi
-from bridge._concurrency.loops import AsyncioCrossing
+from bridge._concurrency.loops import AsyncioLoop
 from bridge.errors import ClientDisconnected
 from support.asgi_apps import Lifespan, chunk, end, hello, reply, start
 from support.plain_servers import environ_for
@@ -422,17 +422,17 @@ class TestClose:
 
 def test_a_task_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """No memory for it: the thread that waits for it is told, and the next request is served."""
-    genuine = AsyncioCrossing.spawn
+    genuine = AsyncioLoop.spawn
     failed = Flag()
 
-    def spawn(crossing: AsyncioCrossing, coroutine: Any, context: Any = None) -> Any:
+    def spawn(crossing: AsyncioLoop, coroutine: Any, context: Any = None) -> Any:
         if not failed.is_set():
             failed.set()
             coroutine.close()
             raise MemoryError("no memory for a task")
         return genuine(crossing, coroutine, context)
 
-    monkeypatch.setattr(AsyncioCrossing, "spawn", spawn)
+    monkeypatch.setattr(AsyncioLoop, "spawn", spawn)
     with adapted(hello, lifespan="off") as adapter:
         with Served(adapter) as served, pytest.raises(MemoryError, match="no memory for a task"):
             served.call()

@@ -49,9 +49,9 @@ class TestCall:
             return asyncio.get_running_loop()
 
         def sync() -> asyncio.AbstractEventLoop:
-            assert portal.be_found()
+            assert portal.install()
             found: asyncio.AbstractEventLoop = async_to_sync(loop)()
-            portal.no_longer()
+            portal.uninstall()
             return found
 
         other = OneThread()
@@ -65,18 +65,18 @@ class TestCall:
         async def loop() -> asyncio.AbstractEventLoop:
             return asyncio.get_running_loop()
 
-        assert portal.be_found()
+        assert portal.install()
         ours = async_to_sync(loop)()
-        assert not portal.be_found()
-        portal.no_longer()
+        assert not portal.install()
+        portal.uninstall()
         assert ours is not async_to_sync(loop)()
 
     def test_a_loop_that_has_ended_is_none(self, portal: Portal) -> None:
         """asgiref leaves it in a thread that has worked for it."""
         async_to_sync(sync_to_async(int))()  # type: ignore[arg-type]
         assert getattr(SyncToAsync.threadlocal, "main_event_loop", None) is not None
-        assert portal.be_found()
-        portal.no_longer()
+        assert portal.install()
+        portal.uninstall()
 
     def test_sensitive_work_is_done_in_the_thread_that_waits(self, portal: Portal) -> None:
         """Also from tasks, and nested."""

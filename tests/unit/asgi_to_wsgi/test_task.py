@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from bridge._asgi_to_wsgi.task import Task
-from bridge._asgi_to_wsgi.task_thread import BOUND, ENDED
+from bridge._asgi_to_wsgi.task import HIGH_WATER_BYTES, ENDED
 from bridge._concurrency import private_loop
-from bridge._concurrency.call_thread import Gone
+from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.jobs import current
-from bridge._concurrency.loops import LoopGone
+from bridge._concurrency.loops import LoopClosed
 from bridge._servers.connection import Connection
 from bridge._stats import Counters
 from support.plain_servers import Event, environ_for
@@ -70,9 +70,9 @@ class Probe(Task):
 def side_fixture() -> Iterator[Side]:
     """A side on a private loop."""
     tenant = object()
-    loop = private_loop.rent(None, tenant)
+    loop = private_loop.acquire(None, tenant)
     yield Side(loop)
-    bounded(lambda: private_loop.give_up(loop, tenant))
+    bounded(lambda: private_loop.release(loop, tenant))
 
 
 @pytest.fixture(name="thread")
@@ -129,7 +129,7 @@ class TestTelling:
         eased, taken_before = Flag(), []
 
         async def work(task: Probe) -> None:
-            task.tell([b"x" * BOUND])
+            task.tell([b"x" * HIGH_WATER_BYTES])
             assert task.stalled
             waiting = asyncio.ensure_future(task.ease())
             await asyncio.sleep(0)
@@ -145,18 +145,18 @@ class TestTelling:
         stalled.wait()
         assert not eased.is_set()
         taken.append(1)
-        assert b"x" * BOUND == thread.run(probe.next)
+        assert b"x" * HIGH_WATER_BYTES == thread.run(probe.next)
         eased.wait()
         assert [[1]] == taken_before
         assert [] == told(probe, thread)
 
     def test_up_to_the_bound_it_does_not_wait(self, side: Side, thread: OneThread) -> None:
         async def work(task: Probe) -> None:
-            task.tell([b"x" * (BOUND - 1000)])
+            task.tell([b"x" * (HIGH_WATER_BYTES - 1000)])
             await task.ease()
 
         probe = started(side, thread, work)
-        assert [b"x" * (BOUND - 1000)] == told(probe, thread)
+        assert [b"x" * (HIGH_WATER_BYTES - 1000)] == told(probe, thread)
 
     def test_to_nobody_it_is_an_error(self, side: Side, thread: OneThread) -> None:
         go_on, over = Flag(), Flag()
@@ -164,9 +164,9 @@ class TestTelling:
         async def work(task: Probe) -> None:
             await go_on.waited()
             for hand_over in (lambda: task.tell([b"x"]), lambda: task.tell([])):
-                with pytest.raises(Gone):
+                with pytest.raises(PeerGone):
                     hand_over()
-            with pytest.raises(Gone):
+            with pytest.raises(PeerGone):
                 await task.ease()
             over.set()
 
@@ -253,7 +253,7 @@ class TestDisconnecting:
 
         probe = started(side, thread, work)
         thread.run(probe.disconnect)
-        with pytest.raises(Gone):
+        with pytest.raises(PeerGone):
             thread.run(probe.next)
         thread.run(probe.release)
         go_on.set()
@@ -270,7 +270,7 @@ class TestDisconnecting:
         told_it.wait()
         thread.run(probe.disconnect)
         assert b"told" == thread.run(probe.next)
-        with pytest.raises(Gone):
+        with pytest.raises(PeerGone):
             thread.run(probe.next)
         thread.run(probe.release)
         go_on.set()
@@ -424,7 +424,7 @@ class TestThread:
     def test_a_loop_that_is_closed_ends_its_wait(self, thread: OneThread) -> None:
         """Somebody has closed it all the same; the server's thread must not wait for ever."""
         tenant = object()
-        loop = private_loop.rent(None, tenant)
+        loop = private_loop.acquire(None, tenant)
         side = Side(loop)
 
         class Stubborn(Probe):
@@ -439,9 +439,9 @@ class TestThread:
         probe = thread.run(lambda: Stubborn(side, lambda task: task.end()))
         thread.run(probe.start)
         began.wait()
-        bounded(lambda: private_loop.give_up(loop, tenant))
+        bounded(lambda: private_loop.release(loop, tenant))
         probe.finished = False
-        with pytest.raises(LoopGone):
+        with pytest.raises(LoopClosed):
             thread.run(probe.next)
         thread.run(probe.release)
 
@@ -470,4 +470,4 @@ class TestContext:
 
         told(started(side, thread, work), thread)
 
-        assert thread.run(lambda: current.host) is None
+        assert thread.run(lambda: current.thread) is None

@@ -11,10 +11,10 @@ import anyio
 import pytest
 import uvloop
 
-from bridge._concurrency.call_thread import BOUND, ITEM, Gone, Side
+from bridge._concurrency.calls import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, PeerGone, Side
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import PoolClosed
-from bridge._wsgi_to_asgi.dispatchers import Calls
+from bridge._wsgi_to_asgi.dispatchers import Dispatchers
 from support.waiting import Flag, LogWatch, eventually, until
 
 Script = Callable[["Scripted"], Generator[None] | None]
@@ -34,9 +34,9 @@ class Scripted(Call):
 
 
 @pytest.fixture
-def calls() -> Iterator[Calls]:
+def calls() -> Iterator[Dispatchers]:
     """The calls of one adapter, with two threads."""
-    calls = Calls(2, 2.0, None)
+    calls = Dispatchers(2, 2.0, None)
     yield calls
     calls.close()
 
@@ -57,7 +57,7 @@ async def told(call: Call, number: int) -> list[Any]:
 
 
 @pytest.mark.anyio
-async def test_work_runs_in_a_thread(calls: Calls) -> None:
+async def test_work_runs_in_a_thread(calls: Dispatchers) -> None:
     """It is done elsewhere, and its end arrives on the loop."""
     call = Scripted(calls.here(), lambda _call: None)
     call.side.submit(call)
@@ -70,7 +70,7 @@ async def test_work_runs_in_a_thread(calls: Calls) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), KeyboardInterrupt(), GeneratorExit()], ids=repr)
 @pytest.mark.parametrize("later", [False, True])
-async def test_what_the_work_raises_is_kept(calls: Calls, error: BaseException, later: bool) -> None:
+async def test_what_the_work_raises_is_kept(calls: Dispatchers, error: BaseException, later: bool) -> None:
     """Whatever it is, it ends the call and not the thread."""
 
     def steps() -> Generator[None]:
@@ -95,7 +95,7 @@ async def test_what_the_work_raises_is_kept(calls: Calls, error: BaseException, 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("streams", [False, True])
-async def test_a_call_that_cannot_tell_is_ended(calls: Calls, monkeypatch: pytest.MonkeyPatch, streams: bool) -> None:
+async def test_a_call_that_cannot_tell_is_ended(calls: Dispatchers, monkeypatch: pytest.MonkeyPatch, streams: bool) -> None:
     """No memory to reach the loop, once: the loop hears of the end all the same, and what was begun is closed."""
     side = calls.here()
     genuine, closed, failed = side.crossing.post, Flag(), Flag()
@@ -127,7 +127,7 @@ async def test_a_call_that_cannot_tell_is_ended(calls: Calls, monkeypatch: pytes
 
 
 @pytest.mark.anyio
-async def test_items_arrive_in_their_order(calls: Calls) -> None:
+async def test_items_arrive_in_their_order(calls: Dispatchers) -> None:
     """What is told is in `out`, and wakes the task."""
     go = Flag()
 
@@ -148,10 +148,10 @@ async def test_items_arrive_in_their_order(calls: Calls) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("size", [1, 100, 10_000])
-async def test_who_tells_too_much_waits(calls: Calls, size: int) -> None:
+async def test_who_tells_too_much_waits(calls: Dispatchers, size: int) -> None:
     """No more than a bounded number of bytes is on its way, however small the items are."""
     item = b"x" * size
-    count = 3 * BOUND // (size + ITEM)
+    count = 3 * HIGH_WATER_BYTES // (size + ITEM_OVERHEAD_BYTES)
     over = Flag()
 
     def script(call: Scripted) -> Generator[None]:
@@ -175,13 +175,13 @@ async def test_who_tells_too_much_waits(calls: Calls, size: int) -> None:
             call.out.clear()
             call.took(size_so_far)
 
-    assert waiting * size <= BOUND + size
-    assert waiting <= BOUND // 16
+    assert waiting * size <= HIGH_WATER_BYTES + size
+    assert waiting <= HIGH_WATER_BYTES // 16
     assert total == count
 
 
 @pytest.mark.anyio
-async def test_the_thread_hears_what_the_loop_gives(calls: Calls) -> None:
+async def test_the_thread_hears_what_the_loop_gives(calls: Dispatchers) -> None:
     """In order, and it waits where there is nothing."""
     heard: list[bytes] = []
 
@@ -201,7 +201,7 @@ async def test_the_thread_hears_what_the_loop_gives(calls: Calls) -> None:
 
 
 @pytest.mark.anyio
-async def test_who_gives_too_much_waits(calls: Calls) -> None:
+async def test_who_gives_too_much_waits(calls: Dispatchers) -> None:
     """The loop waits for room until the thread has taken most of what it was given."""
     go = Flag()
     heard: list[bytes] = []
@@ -233,16 +233,16 @@ async def test_who_gives_too_much_waits(calls: Calls) -> None:
         go.set()
         await finished(call)
 
-    assert before == BOUND // 10_000 + 1
+    assert before == HIGH_WATER_BYTES // 10_000 + 1
     assert heard == [b"x" * 10_000] * 100
 
 
 @pytest.mark.anyio
-async def test_room_does_not_wait_for_a_call_that_is_over(calls: Calls) -> None:
+async def test_room_does_not_wait_for_a_call_that_is_over(calls: Dispatchers) -> None:
     """What nobody will take any more holds nobody up."""
     call = Scripted(calls.here(), lambda _call: None)
     call.side.submit(call)
-    call.give(b"x" * 2 * BOUND)
+    call.give(b"x" * 2 * HIGH_WATER_BYTES)
     with anyio.fail_after(5):
         await call.room()
 
@@ -250,7 +250,7 @@ async def test_room_does_not_wait_for_a_call_that_is_over(calls: Calls) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_abandoned_call_that_waits_for_a_thread_is_never_run(calls: Calls) -> None:
+async def test_an_abandoned_call_that_waits_for_a_thread_is_never_run(calls: Dispatchers) -> None:
     """It is over at once."""
     go = Flag()
     side = calls.here()
@@ -271,8 +271,8 @@ async def test_an_abandoned_call_that_waits_for_a_thread_is_never_run(calls: Cal
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("where", ["telling too much", "listening", "at its next step", "telling"])
-async def test_an_abandoned_call_is_told_when_it_next_asks(calls: Calls, where: str) -> None:
-    """Its thread leaves every wait with `Gone`, and what it has begun is ended there."""
+async def test_an_abandoned_call_is_told_when_it_next_asks(calls: Dispatchers, where: str) -> None:
+    """Its thread leaves every wait with `PeerGone`, and what it has begun is ended there."""
     go, cleaned = Flag(), Flag()
     raised: list[type[BaseException]] = []
     threads: list[int] = []
@@ -307,12 +307,12 @@ async def test_an_abandoned_call_is_told_when_it_next_asks(calls: Calls, where: 
     await cleaned.waited()
     await finished(call)
 
-    assert raised == [GeneratorExit if where in ("telling too much", "at its next step") else Gone]
+    assert raised == [GeneratorExit if where in ("telling too much", "at its next step") else PeerGone]
     assert threads == [call.thread]
 
 
 @pytest.mark.anyio
-async def test_what_the_clean_up_of_an_abandoned_call_raises_is_kept(calls: Calls) -> None:
+async def test_what_the_clean_up_of_an_abandoned_call_raises_is_kept(calls: Dispatchers) -> None:
     """It ends neither the thread nor the silence: whoever asks finds it."""
     error = ValueError("while cleaning up")
 
@@ -334,7 +334,7 @@ async def test_what_the_clean_up_of_an_abandoned_call_raises_is_kept(calls: Call
 
 
 @pytest.mark.anyio
-async def test_a_call_that_is_over_cannot_be_abandoned(calls: Calls) -> None:
+async def test_a_call_that_is_over_cannot_be_abandoned(calls: Dispatchers) -> None:
     """It stays what it is."""
     call = Scripted(calls.here(), lambda _call: None)
     call.side.submit(call)
@@ -348,7 +348,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 @pytest.mark.anyio
-async def test_the_work_has_the_context_in_which_the_call_was_made(calls: Calls) -> None:
+async def test_the_work_has_the_context_in_which_the_call_was_made(calls: Dispatchers) -> None:
     """A copy, which all steps share and nobody else sees."""
     seen: list[str] = []
 
@@ -369,7 +369,7 @@ async def test_the_work_has_the_context_in_which_the_call_was_made(calls: Calls)
 
 
 @pytest.mark.anyio
-async def test_a_slow_call_says_so_once(calls: Calls) -> None:
+async def test_a_slow_call_says_so_once(calls: Dispatchers) -> None:
     """`on_slow` is called on the loop when a call has taken longer than a tick or two."""
     go = Flag()
     threads: list[int] = []
@@ -387,7 +387,7 @@ async def test_a_slow_call_says_so_once(calls: Calls) -> None:
 
 
 @pytest.mark.anyio
-async def test_no_tick_goes_on_for_ever(calls: Calls) -> None:
+async def test_no_tick_goes_on_for_ever(calls: Dispatchers) -> None:
     """The side does not tick for calls that are over."""
     side = calls.here()
     for _ in range(3):
@@ -399,7 +399,7 @@ async def test_no_tick_goes_on_for_ever(calls: Calls) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_end_of_the_pool_ends_its_waiting_calls(calls: Calls) -> None:
+async def test_the_end_of_the_pool_ends_its_waiting_calls(calls: Dispatchers) -> None:
     """Who waits for a call that was dropped is told."""
     go = Flag()
     side = calls.here()
@@ -428,7 +428,7 @@ async def test_a_stack_is_logged_once(log: LogWatch) -> None:
         entered.set()
         go.wait()
 
-    calls = Calls(1, 2.0, 0.0001)
+    calls = Dispatchers(1, 2.0, 0.0001)
     call = Scripted(calls.here(), stuck_here)
     call.side.submit(call)
     await entered.waited()
@@ -449,9 +449,9 @@ async def test_a_stack_is_logged_once(log: LogWatch) -> None:
     [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")],
 )
 @pytest.mark.parametrize("where", ["telling too much", "listening", "telling for ever"])
-def test_a_loop_that_is_closed(calls: Calls, monkeypatch: pytest.MonkeyPatch, new_loop: Any, where: str) -> None:
+def test_a_loop_that_is_closed(calls: Dispatchers, monkeypatch: pytest.MonkeyPatch, new_loop: Any, where: str) -> None:
     """The thread finds out by itself that nobody is there any more, also where nothing wakes it."""
-    monkeypatch.setattr("bridge._concurrency.call_thread._LOOP_CHECK", 0.01)
+    monkeypatch.setattr("bridge._concurrency.calls._LOOP_CHECK_SECONDS", 0.01)
     go, cleaned = Flag(), Flag()
 
     def steps(call: Scripted) -> Generator[None]:

@@ -16,7 +16,7 @@ from asgiref.local import Local
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from bridge._concurrency import interop
-from bridge._concurrency.jobs import lender
+from bridge._concurrency.jobs import request_executor
 from support.event_loops import on_asyncio
 from support.plain_servers import call_asgi
 from support.scripted_asgi_server import Adapt, Environ, Scope, get, opened, serve
@@ -417,7 +417,7 @@ def test_thread_sensitive_work_goes_to_the_thread_that_is_lent(lends: bool) -> N
             return lends
 
     async def main() -> str:
-        lender.set(Lending())
+        request_executor.set(Lending())
         interop.serve_sensitive(inherits=False)
         with pytest.raises(AsyncError):
             await sync_to_async(fail)()

@@ -10,7 +10,7 @@ import anyio
 import pytest
 import trio
 
-from bridge._concurrency.loops import AsyncioCrossing, Crossing, LoopGone, TrioCrossing
+from bridge._concurrency.loops import AsyncioLoop, LoopHandle, LoopClosed, TrioLoop
 from support.event_loops import loop_factories
 from support.waiting import eventually
 
@@ -22,17 +22,17 @@ class Parcel:
         self._arrived = arrived
         self._then = then
 
-    def arrived(self) -> None:
+    def run_on_loop(self) -> None:
         self._arrived.append((self, threading.get_ident()))
         self._then()
 
 
-def here() -> Crossing:
+def here() -> LoopHandle:
     """The crossing of the running loop."""
     try:
-        return AsyncioCrossing(asyncio.get_running_loop())
+        return AsyncioLoop(asyncio.get_running_loop())
     except RuntimeError:
-        return TrioCrossing()
+        return TrioLoop()
 
 
 @pytest.mark.anyio
@@ -85,7 +85,7 @@ def test_one_wake_up_serves_all_that_is_there() -> None:
     async def main() -> int:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, CountingLoop)
-        crossing = AsyncioCrossing(loop)
+        crossing = AsyncioLoop(loop)
         before = loop.woken
         for _ in range(100):
             crossing.post(Parcel(arrived))
@@ -146,21 +146,21 @@ async def test_the_wake_of_a_wait_that_was_cancelled() -> None:
 def test_a_loop_that_is_closed(new_loop: Any) -> None:
     """Whoever posts to it is told, each time."""
     loop = new_loop()
-    crossing = AsyncioCrossing(loop)
-    assert crossing.gone is False
+    crossing = AsyncioLoop(loop)
+    assert crossing.closed is False
     loop.close()
 
     for _ in range(3):
-        with pytest.raises(LoopGone):
+        with pytest.raises(LoopClosed):
             crossing.post(Parcel([]))
-    assert crossing.gone is True
+    assert crossing.closed is True
 
 
 @loop_factories
 def test_a_post_that_finds_no_memory(new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails; the next one wakes the loop for both."""
     loop = new_loop()
-    crossing = AsyncioCrossing(loop)
+    crossing = AsyncioLoop(loop)
     arrived: list[str] = []
 
     class Refusing:
@@ -183,12 +183,12 @@ def test_a_post_that_finds_no_memory(new_loop: Any, monkeypatch: pytest.MonkeyPa
 def test_what_cannot_be_taken_keeps_nobody_waiting(new_loop: Any) -> None:
     """One that raises when it arrives; those behind it arrive all the same."""
     loop = new_loop()
-    crossing = AsyncioCrossing(loop)
+    crossing = AsyncioLoop(loop)
     arrived: list[str] = []
     complaints: list[str] = []
     loop.set_exception_handler(lambda _loop, context: complaints.append(type(context["exception"]).__name__))
     broken = Named("", arrived)
-    broken.arrived = lambda: arrived[7]
+    broken.run_on_loop = lambda: arrived[7]
     for parcel in (Named("first", arrived), broken, Named("second", arrived)):
         crossing.post(parcel)
     loop.run_until_complete(asyncio.sleep(0.001))
@@ -201,30 +201,30 @@ class Named:
     """A parcel that tells its name when it arrives."""
 
     def __init__(self, name: str, arrived: list[str]) -> None:
-        self.arrived = lambda: arrived.append(name)
+        self.run_on_loop = lambda: arrived.append(name)
 
 
 def test_a_trio_run_that_is_over() -> None:
     """Whoever posts to it is told, each time."""
 
-    async def main() -> TrioCrossing:
-        crossing = TrioCrossing()
-        assert crossing.gone is False
+    async def main() -> TrioLoop:
+        crossing = TrioLoop()
+        assert crossing.closed is False
         return crossing
 
     crossing = trio.run(main)
 
     for _ in range(3):
-        with pytest.raises(LoopGone):
+        with pytest.raises(LoopClosed):
             crossing.post(Parcel([]))
-    assert crossing.gone is True
+    assert crossing.closed is True
 
 
 @loop_factories
 def test_what_is_posted_to_a_loop_that_does_not_run(new_loop: Any) -> None:
     """It arrives when the loop runs again."""
     loop = new_loop()
-    crossing = AsyncioCrossing(loop)
+    crossing = AsyncioLoop(loop)
     arrived: list[Any] = []
     crossing.post(Parcel(arrived))
     loop.run_until_complete(asyncio.sleep(0))
@@ -245,7 +245,7 @@ def test_a_task_in_a_context(new_loop: Any) -> None:
         seen.append(variable.get())
 
     async def main() -> None:
-        crossing = AsyncioCrossing(asyncio.get_running_loop())
+        crossing = AsyncioLoop(asyncio.get_running_loop())
         await crossing.spawn(note(), context)
         await crossing.spawn(note())
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from bridge._concurrency import pool, wake_policy
-from bridge._concurrency.jobs import Host, current
-from bridge._concurrency.pool import Threads, Worker
+from bridge._concurrency.jobs import JobThread, current
+from bridge._concurrency.pool import ThreadPool, Worker
 from support.waiting import Flag, until
 
 
 class Job:
     """A job that tells when it has begun, and then waits for `go` unless it has been set before."""
 
-    def __init__(self, work: Callable[[Host], object] = lambda _host: None, *, go: bool = False) -> None:
+    def __init__(self, work: Callable[[JobThread], object] = lambda _host: None, *, go: bool = False) -> None:
         self.begun = Flag()
         self.go = Flag()
         self.done = Flag()
@@ -28,11 +28,11 @@ class Job:
         if go:
             self.go.set()
 
-    def run(self, host: Host) -> None:
+    def run(self, thread: JobThread) -> None:
         self.thread = threading.current_thread().name
         self.begun.set()
         self.go.wait()
-        self._work(host)
+        self._work(thread)
         self.done.set()
 
     def dropped(self) -> None:
@@ -43,16 +43,16 @@ class Pools:
     """Makes pools whose threads end with the test."""
 
     def __init__(self) -> None:
-        self.made: list[tuple[Threads, list[Job]]] = []
+        self.made: list[tuple[ThreadPool, list[Job]]] = []
 
-    def __call__(self, limit: int = 40, name: str = "test") -> Threads:
-        threads = Threads(limit, name=name)
+    def __call__(self, limit: int = 40, name: str = "test") -> ThreadPool:
+        threads = ThreadPool(limit, name=name)
         # How busy the test's own process is does not matter here; TestSaturation is about that.
-        threads._saturation.look = lambda now: None  # type: ignore[method-assign]
+        threads._usage.look = lambda now: None  # type: ignore[method-assign]
         self.made.append((threads, []))
         return threads
 
-    def held(self, threads: Threads, number: int, *, eager: bool = True) -> list[Job]:
+    def held(self, threads: ThreadPool, number: int, *, eager: bool = True) -> list[Job]:
         """Submit jobs that wait; `eager` ones are waited for until they run."""
         jobs = [Job() for _ in range(number)]
         next(mine for pool, mine in self.made if pool is threads).extend(jobs)
@@ -62,7 +62,7 @@ class Pools:
                 job.begun.wait()
         return jobs
 
-    def idle(self, threads: Threads, number: int) -> list[str]:
+    def idle(self, threads: ThreadPool, number: int) -> list[str]:
         """Have this many idle threads; returns their names in the order in which they became idle."""
         jobs = self.held(threads, number)
         for job in jobs:
@@ -70,7 +70,7 @@ class Pools:
         return [job.thread for job in jobs]
 
 
-def finish(threads: Threads, job: Job) -> None:
+def finish(threads: ThreadPool, job: Job) -> None:
     """Let a job end, and wait until its thread is idle."""
     busy = threads.busy
     job.go.set()
@@ -114,9 +114,9 @@ def test_threads_are_bounded(pools: Pools) -> None:
     pools.held(threads, 3)
     waiting = pools.held(threads, 4, eager=False)
     for _ in range(10):
-        threads.push()
+        threads.grow()
 
-    assert (threads.alive, threads.busy, threads.waiting, threads.surplus) == (3, 3, 4, 4)
+    assert (threads.alive, threads.busy, threads.waiting, threads.over_limit) == (3, 3, 4, 4)
     assert not any(job.begun.is_set() for job in waiting)
 
 
@@ -139,7 +139,7 @@ def test_surplus_is_negative_while_threads_are_free(pools: Pools) -> None:
     threads = pools(5)
     pools.held(threads, 2)
 
-    assert threads.surplus == -3
+    assert threads.over_limit == -3
 
 
 def test_one_awake_thread_gets_the_jobs(pools: Pools) -> None:
@@ -190,12 +190,12 @@ def test_a_blocked_pool_is_pushed_in_growing_numbers(pools: Pools) -> None:
     pools.held(threads, 30, eager=False)
     alive = []
     for _ in range(5):
-        assert threads.push() is True
+        assert threads.grow() is True
         alive.append(threads.alive)
         until(lambda: threads.busy == threads.alive)
 
     assert alive == [2, 4, 8, 16, 31]
-    assert threads.push() is False
+    assert threads.grow() is False
 
 
 def test_progress_ends_the_growth(pools: Pools) -> None:
@@ -204,14 +204,14 @@ def test_progress_ends_the_growth(pools: Pools) -> None:
     [first] = pools.held(threads, 1)
     pools.held(threads, 30, eager=False)
     for _ in range(3):
-        threads.push()
+        threads.grow()
         until(lambda: threads.busy == threads.alive)
     first.go.set()
     first.done.wait()
     until(lambda: threads.waiting == 22)  # its thread has taken the next one
-    threads.push()
+    threads.grow()
     alive = [threads.alive]
-    threads.push()
+    threads.grow()
     alive.append(threads.alive)
 
     assert alive == [8, 9]
@@ -223,7 +223,7 @@ def test_a_pool_at_its_limit_is_not_pushed(pools: Pools) -> None:
     pools.held(threads, 2)
     pools.held(threads, 5, eager=False)
 
-    assert threads.push() is False
+    assert threads.grow() is False
     assert threads.alive == 2
 
 
@@ -232,7 +232,7 @@ def test_an_empty_queue_is_not_pushed(pools: Pools) -> None:
     threads = pools()
     pools.held(threads, 1)
 
-    assert threads.push() is False
+    assert threads.grow() is False
     assert threads.alive == 1
 
 
@@ -243,7 +243,7 @@ def test_idle_threads_are_woken_before_new_ones_are_made(pools: Pools) -> None:
     pools.held(threads, 1)
     pools.held(threads, 2, eager=False)
     for busy in (2, 3):
-        threads.push()
+        threads.grow()
         until(lambda busy=busy: threads.busy == busy)
 
     assert threads.alive == 3
@@ -343,15 +343,15 @@ def test_no_job_is_lost_to_a_thread_that_is_about_to_end(
 def test_a_nudge_too_many_is_harmless(pools: Pools) -> None:
     """A nudge that comes after its job was over neither ends the thread nor keeps it from the next job."""
     threads = pools(1)
-    hosts: list[Host] = []
+    hosts: list[JobThread] = []
     job = Job(hosts.append, go=True)
     threads.submit(job, eager=False)
     job.done.wait()
     for _ in range(3):
-        hosts[0].nudge()
+        hosts[0].wake()
     until(lambda: not threads.busy)
     for _ in range(3):
-        hosts[0].nudge()
+        hosts[0].wake()
         job = Job(go=True)
         threads.submit(job, eager=False)
         job.done.wait()
@@ -360,13 +360,13 @@ def test_a_nudge_too_many_is_harmless(pools: Pools) -> None:
 
 
 def test_a_job_waits_for_a_nudge(pools: Pools) -> None:
-    """In its host, a job can wait until it is nudged, or for some seconds."""
+    """In its thread, a job can wait until it is nudged, or for some seconds."""
     outcomes: list[bool] = []
 
-    def work(host: Host) -> None:
-        outcomes.append(host.wait(0.001))
-        host.nudge()
-        outcomes.append(host.wait(5))
+    def work(thread: JobThread) -> None:
+        outcomes.append(thread.wait(0.001))
+        thread.wake()
+        outcomes.append(thread.wait(5))
 
     job = Job(work, go=True)
     pools().submit(job, eager=False)
@@ -376,20 +376,20 @@ def test_a_job_waits_for_a_nudge(pools: Pools) -> None:
 
 
 def test_a_thread_knows_its_host(pools: Pools) -> None:
-    """`current.host` is the host of the thread that one is in, and None in other threads."""
+    """`current.thread` is the thread of the thread that one is in, and None in other threads."""
     seen: list[Any] = []
-    job = Job(lambda host: seen.append(current.host is host and host.job is job), go=True)
+    job = Job(lambda thread: seen.append(current.thread is thread and thread.job is job), go=True)
     pools().submit(job, eager=False)
     job.done.wait()
 
     assert seen == [True]
-    assert current.host is None
+    assert current.thread is None
 
 
 def test_a_job_that_breaks_off_does_not_end_its_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
     """It must not raise; where it does, the pool is not one thread short ever after."""
 
-    def break_off(_host: Host) -> None:
+    def break_off(_thread: JobThread) -> None:
         raise MemoryError("no memory to end")
 
     threads = pools(1)
@@ -419,7 +419,7 @@ def test_an_idle_thread_keeps_nothing_of_its_last_job(pools: Pools) -> None:
 def test_a_job_that_raises_costs_no_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
     """It must not; where it does, that is logged, and its thread takes the next one."""
 
-    def fails(_host: Host) -> None:
+    def fails(_thread: JobThread) -> None:
         raise LookupError("planned")
 
     threads = pools(1)
@@ -449,7 +449,7 @@ def test_a_withdrawn_job_is_never_run(pools: Pools) -> None:
     assert not job.begun.is_set()
 
 
-def stuck_here(_host: Host, released: Flag) -> None:
+def stuck_here(_thread: JobThread, released: Flag) -> None:
     """Where the thread of a test is stuck."""
     released.wait()
 
@@ -457,11 +457,11 @@ def stuck_here(_host: Host, released: Flag) -> None:
 def test_where_a_thread_is_can_be_told(pools: Pools) -> None:
     """A description has the name of the thread and its stack."""
     released = Flag()
-    hosts: list[Host] = []
+    hosts: list[JobThread] = []
 
-    def work(host: Host) -> None:
-        hosts.append(host)
-        stuck_here(host, released)
+    def work(thread: JobThread) -> None:
+        hosts.append(thread)
+        stuck_here(thread, released)
 
     job = Job(work, go=True)
     threads = pools()
@@ -480,7 +480,7 @@ def test_where_a_thread_is_can_be_told(pools: Pools) -> None:
 
 
 def test_close_ends_idle_threads(pools: Pools) -> None:
-    """Threads that wait for jobs end at once, and the last one says so."""
+    """ThreadPool that wait for jobs end at once, and the last one says so."""
     threads = pools()
     pools.idle(threads, 3)
     drained = Flag()
@@ -613,7 +613,7 @@ def test_a_job_without_a_thread_of_its_own_waits_for_another_one(
     jobs = [Job(go=True), Job(go=True)]
     threads.submit(jobs[0], eager=True)
     threads.submit(jobs[1], eager=False)
-    threads.push()
+    threads.grow()
     held.go.set()
     for job in jobs:
         job.done.wait()
@@ -633,9 +633,9 @@ def test_a_job_that_got_no_thread_is_pushed_until_it_has_one(
     job = Job(go=True)
     assert threads.submit(job, eager=eager) is True
     for _ in range(5):
-        assert threads.push() is True
+        assert threads.grow() is True
     refusing.undo()
-    threads.push()
+    threads.grow()
     job.done.wait()
 
     assert threads.alive == 2
@@ -657,14 +657,14 @@ def test_a_thread_that_is_to_start_others_and_cannot_is_no_end_of_the_pushing(
     threads = pools(4)
     pools.held(threads, 1)
     jobs = pools.held(threads, 3, eager=False)
-    assert threads.push() is True
+    assert threads.grow() is True
     jobs[0].begun.wait()
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert threads.push() is True  # wakes two, of which the one is to start the other
+    assert threads.grow() is True  # wakes two, of which the one is to start the other
     jobs[1].begun.wait()
     until(lambda: refused)
     until(lambda: threads.alive == 3)
-    threads.push()
+    threads.grow()
     jobs[2].begun.wait()
 
 
@@ -691,11 +691,11 @@ def test_a_system_without_threads_is_not_asked_each_millisecond(
     job = Job(go=True)
     threads.submit(job, eager=True)
     for _ in range(20):
-        assert threads.push(), "the last thread that there may be has not been started, so that it has to go on"
+        assert threads.grow(), "the last thread that there may be has not been started, so that it has to go on"
     assert 1 == caplog.text.count("a worker thread cannot be started")
     request.getfixturevalue("no_threads").undo()
     clock.now += 2.0
-    threads.push()
+    threads.grow()
     job.done.wait()
 
     assert job.thread != held.thread
@@ -760,7 +760,7 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
         submitter.start()
     for submitter in submitters:
         submitter.join()
-    while threads.push():
+    while threads.grow():
         pass
     for job in last:
         job.done.wait()
@@ -775,7 +775,7 @@ class TestSaturation:
 
     def test_the_process_is_looked_at(self, clock: "Clocks") -> None:
         """By what it has used since the last look, which is some milliseconds ago."""
-        saturation = wake_policy.Saturation()
+        saturation = wake_policy.GilUsage()
         saturation.share = 1.0
         for now, used, reached in (
             (0.004, 0.004, False),
@@ -799,7 +799,7 @@ class TestSaturation:
     )
     def test_the_threads_are_looked_at(self, clock: "Clocks", awake: int, computed: float, reached: bool) -> None:
         """By what each has used of its time, and how many there are."""
-        saturation, worker = wake_policy.Saturation(), Worker(Threads(1, name="none"))
+        saturation, worker = wake_policy.GilUsage(), Worker(ThreadPool(1, name="none"))
         saturation.began(worker, 0.0)
         for step in range(1, 41):
             clock.now = clock.used = 0.010 * step
@@ -810,7 +810,7 @@ class TestSaturation:
 
     def test_short_jobs_are_not_looked_at_one_by_one(self, clock: "Clocks") -> None:
         """What they took together counts, and a thread that has slept begins anew."""
-        saturation, worker = wake_policy.Saturation(), Worker(Threads(1, name="none"))
+        saturation, worker = wake_policy.GilUsage(), Worker(ThreadPool(1, name="none"))
         saturation.began(worker, 0.0)
         for step in range(1, 401):
             clock.now = clock.used = clock.thread = 0.001 * step
@@ -826,9 +826,9 @@ class TestSaturation:
 
     def test_fewer_threads_are_woken_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Not before eight pushes without progress, and not for the length of the jobs."""
-        monkeypatch.setattr(wake_policy.Saturation, "reached", True)
-        monkeypatch.setattr(wake_policy.Saturation, "long", True)
-        threads = Threads(8, name="saturated")
+        monkeypatch.setattr(wake_policy.GilUsage, "reached", True)
+        monkeypatch.setattr(wake_policy.GilUsage, "long", True)
+        threads = ThreadPool(8, name="saturated")
         jobs = [Job() for _ in range(6)]
         threads.submit(jobs[0], eager=False)
         jobs[0].begun.wait()
@@ -836,7 +836,7 @@ class TestSaturation:
         assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
         alive = []
         for _ in range(10):
-            threads.push()
+            threads.grow()
             alive.append(threads.alive)
         for job in jobs:
             job.go.set()

@@ -1,4 +1,4 @@
-"""`ServerThread`: waits for nudges, and for the client's connection beside them; no nudge is lost."""
+"""`ServerThread`: waits for nudges, and for the client's connection beside them; no wake is lost."""
 
 import contextlib
 import os
@@ -26,38 +26,38 @@ class TestWait:
     """Nudges alone."""
 
     def test_a_nudge_ends_it(self) -> None:
-        thread, host = OneThread(), ServerThread()
-        waited = thread.begin(lambda: host.wait(FOREVER))
-        host.nudge()
+        thread, host = OneThread(), ServerThread(threading.Lock())
+        waited = thread.begin(lambda: host.await_wake(FOREVER))
+        host.wake()
         assert waited() is True
         thread.end()
 
     def test_a_nudge_before_it_is_not_lost(self) -> None:
-        host = ServerThread()
-        host.nudge()
-        assert bounded(lambda: host.wait(FOREVER)) is True
+        host = ServerThread(threading.Lock())
+        host.wake()
+        assert bounded(lambda: host.await_wake(FOREVER)) is True
 
     def test_without_a_nudge_it_ends_in_time(self) -> None:
-        host = ServerThread()
-        assert host.wait(SHORT) is False
-        host.nudge()
-        assert host.wait(SHORT) is True
-        assert host.wait(SHORT) is False
+        host = ServerThread(threading.Lock())
+        assert host.await_wake(SHORT) is False
+        host.wake()
+        assert host.await_wake(SHORT) is True
+        assert host.await_wake(SHORT) is False
 
     def test_none_of_many_is_lost(self) -> None:
-        """A thread that looks after each nudge sees what was there before it."""
-        thread, host = OneThread(), ServerThread()
+        """A thread that looks after each wake sees what was there before it."""
+        thread, host = OneThread(), ServerThread(threading.Lock())
         handed = 0
 
         def take() -> int:
             while handed < 2000:
-                host.wait(FOREVER)
+                host.await_wake(FOREVER)
             return handed
 
         taken = thread.begin(take)
         for _ in range(2000):
             handed += 1
-            host.nudge()
+            host.wake()
         assert 2000 == taken()
         thread.end()
 
@@ -67,49 +67,49 @@ class TestWaitReadable:
 
     def test_data_ends_it(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
-        thread, host = OneThread(), ServerThread()
-        waited = thread.begin(lambda: host.wait_readable(server.fileno(), FOREVER))
+        thread, host = OneThread(), ServerThread(threading.Lock())
+        waited = thread.begin(lambda: host.await_readable(server.fileno(), FOREVER))
         client.sendall(b"x")
         assert waited() is True
         assert b"x" == server.recv(1)
-        host.release()
+        host.leave()
         thread.end()
 
     @pytest.mark.parametrize("how", ["close", "half"])
     def test_the_end_of_the_connection_ends_it(self, how: str, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
-        thread, host = OneThread(), ServerThread()
-        waited = thread.begin(lambda: host.wait_readable(server.fileno(), FOREVER))
+        thread, host = OneThread(), ServerThread(threading.Lock())
+        waited = thread.begin(lambda: host.await_readable(server.fileno(), FOREVER))
         client.close() if how == "close" else client.shutdown(socket.SHUT_WR)
         assert waited() is True
-        host.release()
+        host.leave()
         thread.end()
 
     def test_a_nudge_ends_it(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        thread, host = OneThread(), ServerThread()
-        waited = thread.begin(lambda: host.wait_readable(pair[1].fileno(), FOREVER))
-        host.nudge()
+        thread, host = OneThread(), ServerThread(threading.Lock())
+        waited = thread.begin(lambda: host.await_readable(pair[1].fileno(), FOREVER))
+        host.wake()
         assert waited() is True
-        host.release()
+        host.leave()
         thread.end()
 
     def test_a_nudge_before_it_is_not_lost(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        host = ServerThread()
-        host.nudge()
-        assert bounded(lambda: host.wait_readable(pair[1].fileno(), FOREVER)) is True
-        host.release()
+        host = ServerThread(threading.Lock())
+        host.wake()
+        assert bounded(lambda: host.await_readable(pair[1].fileno(), FOREVER)) is True
+        host.leave()
 
     def test_without_either_it_ends_in_time(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        host = ServerThread()
-        assert host.wait_readable(pair[1].fileno(), SHORT) is False
-        host.nudge()
-        assert host.wait_readable(pair[1].fileno(), SHORT) is True
-        assert host.wait_readable(pair[1].fileno(), SHORT) is False
-        host.release()
+        host = ServerThread(threading.Lock())
+        assert host.await_readable(pair[1].fileno(), SHORT) is False
+        host.wake()
+        assert host.await_readable(pair[1].fileno(), SHORT) is True
+        assert host.await_readable(pair[1].fileno(), SHORT) is False
+        host.leave()
 
     def test_nudges_in_turn_with_data_are_all_noticed(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
-        thread, host = OneThread(), ServerThread()
+        thread, host = OneThread(), ServerThread(threading.Lock())
         handed = taken = read = 0
         turn = threading.Semaphore(0)
 
@@ -117,15 +117,15 @@ class TestWaitReadable:
             nonlocal taken, read
             while taken < 300 or read < 300:
                 if read < 300:
-                    host.wait_readable(server.fileno(), FOREVER)
+                    host.await_readable(server.fileno(), FOREVER)
                 else:
-                    host.wait(FOREVER)
+                    host.await_wake(FOREVER)
                 server.setblocking(False)
                 with contextlib.suppress(BlockingIOError):
                     read += len(server.recv(100))
                 if handed > taken:
                     taken = handed
-                    turn.release()
+                    turn.leave()
             return taken, read
 
         served = thread.begin(serve)
@@ -133,31 +133,31 @@ class TestWaitReadable:
             if number % 2:
                 client.sendall(b"x")
             handed += 1
-            host.nudge()
-            assert turn.acquire(timeout=8), f"nudge {number} was lost"
+            host.wake()
+            assert turn.acquire(timeout=8), f"wake {number} was lost"
             if not number % 2:
                 client.sendall(b"x")
         assert (300, 300) == served()
-        host.release()
+        host.leave()
         thread.end()
 
     def test_release_closes_what_it_needed(self, pair: tuple[socket.socket, socket.socket]) -> None:
         before = set(os.listdir("/proc/self/fd"))
-        host = ServerThread()
-        host.wait_readable(pair[1].fileno(), SHORT)
-        host.release()
-        host.release()
+        host = ServerThread(threading.Lock())
+        host.await_readable(pair[1].fileno(), SHORT)
+        host.leave()
+        host.leave()
         assert before == set(os.listdir("/proc/self/fd"))
 
     def test_nudges_after_release_write_nowhere(self, pair: tuple[socket.socket, socket.socket]) -> None:
         """The number of a closed descriptor may be that of somebody's file by then."""
-        host = ServerThread()
-        host.wait_readable(pair[1].fileno(), SHORT)
-        host.release()
+        host = ServerThread(threading.Lock())
+        host.await_readable(pair[1].fileno(), SHORT)
+        host.leave()
         ends = os.pipe()
         try:
             for _ in range(10):
-                host.nudge()
+                host.wake()
             os.set_blocking(ends[0], False)
             with pytest.raises(BlockingIOError):
                 os.read(ends[0], 1)
@@ -168,18 +168,18 @@ class TestWaitReadable:
     def test_nudges_while_the_thread_leaves_are_harmless(self, pair: tuple[socket.socket, socket.socket]) -> None:
         thread = OneThread()
         for _ in range(20):
-            host = ServerThread()
+            host = ServerThread(threading.Lock())
             stop = Flag()
 
             def nudge_on(host: ServerThread = host, stop: Flag = stop) -> None:
                 while not stop.is_set():
-                    host.nudge()
+                    host.wake()
 
             nudging = threading.Thread(target=nudge_on)
             nudging.start()
             try:
                 for _ in range(3):
-                    thread.run(lambda host=host: host.wait_readable(pair[1].fileno(), FOREVER))  # type: ignore[misc]
+                    thread.run(lambda host=host: host.await_readable(pair[1].fileno(), FOREVER))  # type: ignore[misc]
                 thread.run(host.release)
             finally:
                 stop.set()
@@ -197,10 +197,10 @@ class TestDescribe:
 
         def busy_with_this() -> None:
             at_work.set()
-            go_on.wait()
+            go_on.await_wake()
 
         ended = thread.begin(busy_with_this)
-        at_work.wait()
+        at_work.await_wake()
         description = host.describe()
         go_on.set()
         ended()
@@ -210,7 +210,7 @@ class TestDescribe:
         assert "busy_with_this" in description
 
     def test_a_thread_that_has_ended_is_no_error(self) -> None:
-        thread = threading.Thread(target=lambda: hosts.append(ServerThread()))
+        thread = threading.Thread(target=lambda: hosts.append(ServerThread(threading.Lock())))
         hosts: list[ServerThread] = []
         thread.start()
         thread.join()

@@ -2,16 +2,16 @@
 
 import pytest
 
-from bridge._concurrency.wake_policy import Saturation, Standstill
+from bridge._concurrency.wake_policy import GilUsage, WakePolicy
 
 
 class Threads:
     """A pool in which jobs come and end as the test says."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, saturated: bool, long: bool = False) -> None:
-        monkeypatch.setattr(Saturation, "reached", saturated)
-        monkeypatch.setattr(Saturation, "long", long)
-        self.standstill = Standstill(Saturation())
+        monkeypatch.setattr(GilUsage, "reached", saturated)
+        monkeypatch.setattr(GilUsage, "long", long)
+        self.standstill = WakePolicy(GilUsage())
         self.completed = 5
         self.awake = 1
         self.standstill.begin(self.completed)

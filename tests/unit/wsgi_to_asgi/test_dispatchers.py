@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 import pytest
 
-from bridge._concurrency.pool import Threads
+from bridge._concurrency.pool import ThreadPool
 from bridge._wsgi_to_asgi import dispatchers
-from bridge._wsgi_to_asgi.dispatchers import Calls, run_in_thread
+from bridge._wsgi_to_asgi.dispatchers import Dispatchers, run_in_thread
 from bridge._wsgi_to_asgi.lifespan import run_hook
 from support.event_loops import loop_factories
 from support.waiting import Flag, LogWatch, eventually
@@ -25,9 +25,9 @@ class HookError(Exception):
 
 
 @pytest.fixture
-def calls() -> Iterator[Calls]:
+def calls() -> Iterator[Dispatchers]:
     """The calls of one adapter."""
-    calls = Calls(2, 2.0, None)
+    calls = Dispatchers(2, 2.0, None)
     yield calls
     calls.close()
 
@@ -43,14 +43,14 @@ def run(new_loop: Callable[[], asyncio.AbstractEventLoop], function: Callable[[]
 
 
 @pytest.mark.anyio
-async def test_a_loop_has_one_side(calls: Calls) -> None:
+async def test_a_loop_has_one_side(calls: Dispatchers) -> None:
     """Each request of a loop finds the same."""
     assert calls.here() is calls.here()
     assert calls.stats().alive == 0
 
 
 @loop_factories
-def test_loops_share_the_threads(calls: Calls, new_loop: Any) -> None:
+def test_loops_share_the_threads(calls: Dispatchers, new_loop: Any) -> None:
     """Each loop has a side of its own, and all have the same threads."""
     first, second = run(new_loop, calls.here), run(new_loop, calls.here)
 
@@ -59,7 +59,7 @@ def test_loops_share_the_threads(calls: Calls, new_loop: Any) -> None:
 
 
 @loop_factories
-def test_loops_that_are_gone_are_forgotten(calls: Calls, new_loop: Any) -> None:
+def test_loops_that_are_gone_are_forgotten(calls: Dispatchers, new_loop: Any) -> None:
     """Their sides and loops are freed, what they counted is kept."""
 
     def served() -> None:
@@ -75,7 +75,7 @@ def test_loops_that_are_gone_are_forgotten(calls: Calls, new_loop: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_new_threads_after_close(calls: Calls) -> None:
+async def test_new_threads_after_close(calls: Dispatchers) -> None:
     """A closed adapter serves again, on the same loop too."""
     before = calls.here()
     await run_in_thread(before, lambda: None)
@@ -87,7 +87,7 @@ async def test_new_threads_after_close(calls: Calls) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_close_before_the_first_call(calls: Calls) -> None:
+async def test_a_close_before_the_first_call(calls: Dispatchers) -> None:
     """It has nothing to do."""
     calls.close()
     calls.close()
@@ -96,8 +96,8 @@ async def test_a_close_before_the_first_call(calls: Calls) -> None:
 
 
 @loop_factories
-def test_a_fork_has_nothing_of_its_parent(calls: Calls, new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads, sides and counts are those of a process."""
+def test_a_fork_has_nothing_of_its_parent(calls: Dispatchers, new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ThreadPool, sides and counts are those of a process."""
     parent = run(new_loop, calls.here)
     parent.counters.served += 1
     with monkeypatch.context() as patch:
@@ -113,7 +113,7 @@ def test_a_fork_has_nothing_of_its_parent(calls: Calls, new_loop: Any, monkeypat
 
 
 @loop_factories
-def test_a_fork_while_a_lock_is_held(calls: Calls, new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_while_a_lock_is_held(calls: Dispatchers, new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that another thread held when this process was forked is never waited for."""
     run(new_loop, calls.here)
     pid = os.getpid()
@@ -125,7 +125,7 @@ def test_a_fork_while_a_lock_is_held(calls: Calls, new_loop: Any, monkeypatch: p
         calls.close()
 
 
-def test_one_process_whoever_comes_first(calls: Calls) -> None:
+def test_one_process_whoever_comes_first(calls: Dispatchers) -> None:
     """Loops that come at the same moment get the same threads."""
     start = threading.Barrier(8)
     found: list[Any] = []
@@ -150,13 +150,13 @@ def test_one_process_whoever_comes_first(calls: Calls) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_function_in_a_thread_returns(calls: Calls) -> None:
+async def test_a_function_in_a_thread_returns(calls: Dispatchers) -> None:
     """Its result comes back."""
     assert await run_in_thread(calls.here(), threading.get_ident) != threading.get_ident()
 
 
 @pytest.mark.anyio
-async def test_a_function_in_a_thread_raises(calls: Calls) -> None:
+async def test_a_function_in_a_thread_raises(calls: Dispatchers) -> None:
     """What it raises is raised."""
 
     def fail() -> None:
@@ -167,7 +167,7 @@ async def test_a_function_in_a_thread_raises(calls: Calls) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_function_in_a_thread_is_given_up(calls: Calls) -> None:
+async def test_a_function_in_a_thread_is_given_up(calls: Dispatchers) -> None:
     """Who is cancelled does not wait for it."""
     entered, go = Flag(), Flag()
 
@@ -215,7 +215,7 @@ def plain_hook(*given: Any) -> None:
     ],
     ids=["coroutine function", "partial", "object", "method", "lambda"],
 )
-async def test_an_async_hook_runs_on_the_loop(calls: Calls, hook: Any) -> None:
+async def test_an_async_hook_runs_on_the_loop(calls: Dispatchers, hook: Any) -> None:
     """However it is written: what it makes there (pools, locks) belongs to the loop."""
     threads: list[int] = []
     await run_hook(hook, (threads,), lambda function: run_in_thread(calls.here(), function))
@@ -225,7 +225,7 @@ async def test_an_async_hook_runs_on_the_loop(calls: Calls, hook: Any) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("hook", [plain_hook, functools.partial(plain_hook, 1)], ids=["function", "partial"])
-async def test_another_hook_runs_in_a_thread(calls: Calls, hook: Any) -> None:
+async def test_another_hook_runs_in_a_thread(calls: Dispatchers, hook: Any) -> None:
     """It may block."""
     threads: list[int] = []
     await run_hook(hook, (threads,), lambda function: run_in_thread(calls.here(), function))
@@ -238,7 +238,7 @@ async def test_another_hook_runs_in_a_thread(calls: Calls, hook: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_drain_waits_on_the_loop(calls: Calls, log: LogWatch) -> None:
+async def test_drain_waits_on_the_loop(calls: Dispatchers, log: LogWatch) -> None:
     """The loop goes on while running calls finish, and then no thread is left."""
     entered, go = Flag(), Flag()
     side = calls.here()
@@ -260,7 +260,7 @@ async def test_drain_waits_on_the_loop(calls: Calls, log: LogWatch) -> None:
 
 
 @pytest.mark.anyio
-async def test_drain_of_nothing(calls: Calls) -> None:
+async def test_drain_of_nothing(calls: Dispatchers) -> None:
     """It is over at once, twice too."""
     side = calls.here()
     with anyio.fail_after(5):
@@ -271,7 +271,7 @@ async def test_drain_of_nothing(calls: Calls) -> None:
 @pytest.mark.anyio
 async def test_drain_has_a_deadline(log: LogWatch) -> None:
     """What does not stop is named, with its stack, and left alone; its end later does no harm."""
-    calls = Calls(2, 0.05, None)
+    calls = Dispatchers(2, 0.05, None)
     entered, go = Flag(), Flag()
     side = calls.here()
 
@@ -306,12 +306,12 @@ async def test_all_threads_share_the_deadline(monkeypatch: pytest.MonkeyPatch, h
     async def wait_on_the_loop(_signal: object, timeout: float) -> None:
         wait(None, timeout)
 
-    calls = Calls(2, 3.0, None)
+    calls = Dispatchers(2, 3.0, None)
     side = calls.here()
     both = [side.threads, side.spare()]
     monkeypatch.setattr(dispatchers, "monotonic", lambda: now[0])
     monkeypatch.setattr(dispatchers._Signal, "wait", wait_on_the_loop)
-    monkeypatch.setattr(Threads, "join", (lambda *_: []) if how == "drain" else wait)
+    monkeypatch.setattr(ThreadPool, "join", (lambda *_: []) if how == "drain" else wait)
     if how == "drain":
         await calls.drain(side)
     elif how == "close":
@@ -325,8 +325,8 @@ async def test_all_threads_share_the_deadline(monkeypatch: pytest.MonkeyPatch, h
 
 @loop_factories
 def test_a_thread_that_ends_after_its_loop(new_loop: Any) -> None:
-    """Threads that end when the loop that waited for them is closed have nobody to tell, and say nothing."""
-    calls = Calls(2, 0.05, None)
+    """ThreadPool that end when the loop that waited for them is closed have nobody to tell, and say nothing."""
+    calls = Dispatchers(2, 0.05, None)
     entered, go = Flag(), Flag()
 
     def hold() -> None:

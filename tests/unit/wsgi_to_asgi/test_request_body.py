@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge._wsgi_to_asgi.request_body import Spool
+from bridge._wsgi_to_asgi.request_body import SpoolFile
 from support.waiting import Flag
 
 
@@ -38,7 +38,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 
 def test_what_was_written_can_be_read(made: Made) -> None:
     """From its start, in the order in which it was written."""
-    spool = Spool()
+    spool = SpoolFile()
     spool.write([b"one\n", b"", b"two\n"])
     spool.write([])
     spool.write([b"three"])
@@ -51,7 +51,7 @@ def test_what_was_written_can_be_read(made: Made) -> None:
 
 def test_much_can_be_written() -> None:
     """More than any buffer holds."""
-    spool = Spool()
+    spool = SpoolFile()
     block = bytes(range(256)) * 1024
     for _ in range(8):
         spool.write([block])
@@ -66,14 +66,14 @@ def test_much_can_be_written() -> None:
 
 def test_nothing_is_made_before_the_first_write(made: Made) -> None:
     """A body that was never written has no file."""
-    Spool().close()
+    SpoolFile().close()
 
     assert made.files == []
 
 
 def test_nothing_is_written_after_close(made: Made) -> None:
     """A writer that comes too late makes no file, and is told nothing: nobody waits for its bytes."""
-    spool = Spool()
+    spool = SpoolFile()
     spool.close()
     spool.write([b"late"])
 
@@ -82,7 +82,7 @@ def test_nothing_is_written_after_close(made: Made) -> None:
 
 def test_close_once_more(made: Made) -> None:
     """It may come from two sides."""
-    spool = Spool()
+    spool = SpoolFile()
     spool.write([b"some"])
     spool.close()
     spool.close()
@@ -93,7 +93,7 @@ def test_close_once_more(made: Made) -> None:
 
 def test_close_after_rewind(made: Made) -> None:
     """Who still reads gets an error, and no bytes of another file."""
-    spool = Spool()
+    spool = SpoolFile()
     spool.write([b"some"])
     body = spool.rewind()
     spool.close()
@@ -105,7 +105,7 @@ def test_close_after_rewind(made: Made) -> None:
 
 def test_close_while_it_is_written(made: Made) -> None:
     """The writer finishes first, and then the file is gone."""
-    spool = Spool()
+    spool = SpoolFile()
     made.go = Flag()
     writer = threading.Thread(target=spool.write, args=([b"some"],))
     closer = threading.Thread(target=spool.close)
@@ -129,7 +129,7 @@ def test_a_disk_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
         return files[-1]
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    spool = Spool()
+    spool = SpoolFile()
 
     def fill() -> None:
         spool.write([b"some"])
@@ -146,7 +146,7 @@ def test_it_reads_as_bytesio_does() -> None:
     """An app cannot tell from its lines where its body was kept."""
     body = b"aa\nbb\ncccc\nd"
     for hint in (None, -1, 0, 1, 2, 3, 4, 6, 100):
-        spool = Spool()
+        spool = SpoolFile()
         spool.write([body])
         lines = spool.rewind().readlines(hint)
         spool.close()
