@@ -14,7 +14,7 @@ from bridge._concurrency import private_loop
 from bridge._concurrency.calls import OuterCall, call_of
 from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.jobs import current
-from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Posted, Spawn
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Posted, Spawn, refuse_on_loop
 from bridge._concurrency.per_process import PerProcess
 from bridge._concurrency.private_loop import LoopFactory, MeasuredLoop, PrivateLoop
 from bridge._servers.process import register, unregister, why_threads_stand_still
@@ -203,23 +203,20 @@ class AppRunners:
         there.
 
         In a thread that works for an event loop, that one; else the private loop of the process. Raises
-        `LifespanFailed`, and `RuntimeError` in the thread of the private loop itself.
+        `LifespanFailed`, and `RuntimeError` on an event loop.
         """
+        refuse_on_loop("AsgiToWsgi was called", "call it in a thread (asyncio.to_thread)")
         call = call_of(current.thread)
         if call is not None and not call.dispatcher.loop.closed:
             runner = self._for_server_loop(call)
             return runner, call.spawn or runner.spawn
         runners = self._runners.here()
-        runner_here = runners.private
-        if runner_here is None or runner_here.private is None or runner_here.private.ended:
-            if private_loop.is_here(self._options.loop_factory):
-                raise _would_wait_for_itself("AsgiToWsgi was called")
-            runner_here = self._for_private_loop(runners)
-        if runner_here.private is not None and runner_here.private.is_here:
-            raise _would_wait_for_itself("AsgiToWsgi was called")
-        if not runner_here.started:
-            runner_here.start(self._options.startup_timeout)
-        return runner_here, runner_here.spawn
+        private = runners.private
+        if private is None or private.private is None or private.private.ended:
+            private = self._for_private_loop(runners)
+        if not private.started:
+            private.start(self._options.startup_timeout)
+        return private, private.spawn
 
     def _for_private_loop(self, runners: _Runners) -> AppRunner:
         with runners.lock:
@@ -263,15 +260,14 @@ class AppRunners:
     def close(self, *, at_exit: bool = False, timeout: float | None = None) -> None:
         """End the requests, the lifespan, and the private loop if nobody else needs it; from a thread.
 
-        Raises `RuntimeError` in the thread of that loop.
+        Raises `RuntimeError` on an event loop.
         """
+        refuse_on_loop("AsgiToWsgi.close() was called", "call it in a thread (asyncio.to_thread)")
         seconds = self._options.shutdown_timeout if timeout is None else min(timeout, self._options.shutdown_timeout)
         runners = self._runners.here()
         with runners.lock:
             # The runners on servers' loops end with those.
             ours = [runner for runner in runners.all if runner.private is not None]
-            if any(runner.private.is_here for runner in ours if runner.private is not None):
-                raise _would_wait_for_itself("AsgiToWsgi.close() was called")
             runners.private = None
             unregister(self)
             first = [runner for runner in ours if runner.closed is None]
@@ -310,7 +306,3 @@ class AppRunners:
             aborted=total.aborted,
             served=total.served,
         )
-
-
-def _would_wait_for_itself(what: str) -> RuntimeError:
-    return RuntimeError(f"{what} in a callback of its own event loop, which would wait for itself")

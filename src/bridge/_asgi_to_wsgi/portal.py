@@ -63,6 +63,7 @@ class Portal:
         When the client leaves, it is cancelled, and `asyncio.CancelledError` raised here.
         """
         __traceback_hide__ = True
+        interop.prepare_async()
         runner, spawn = self._runners.here()
         return _AsyncCall(runner, spawn, Connection(environ), lambda: function(*args, **kw)).result()
 
@@ -77,6 +78,12 @@ class Portal:
         Returns whether `uninstall` has to be called when that is to end.
         """
         return current.thread is None and interop.enter_lazily(self.loop)
+
+    def prepare(self, prepare: Callable[[], None] | None) -> None:
+        """Have `prepare` called in this thread before async code runs for it: all must be there that the code may want
+        of the thread. Not in a thread of a dispatcher, whose calls prepare themselves.
+        """
+        current.prepare = prepare
 
     def uninstall(self) -> None:
         """The thread belongs to no loop again."""
@@ -105,6 +112,11 @@ class LazyLoop:
     def is_running(self) -> bool:
         """Whether it can be used: always."""
         return True
+
+    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+        """As the loop's own, which is the way from a thread to it."""
+        interop.prepare_async()
+        return self.__getattr__("call_soon_threadsafe")(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         handle: Any = self._portal.runner().loop  # of asyncio: it is for threads of WSGI servers

@@ -3,6 +3,7 @@
 Only this file calls `start_response`.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
@@ -118,6 +119,8 @@ class AsgiResponder(Task):
         """As `failure`, of a response that has begun: it breaks off, and must not look complete."""
         self._guarded = False
         self.connection.end_with_reset(True)
+        if self.disconnected:
+            return self.connection.departure("the client left in the middle of the response")
         return self.failure()
 
     def release(self) -> None:
@@ -138,6 +141,7 @@ class AsgiResponder(Task):
     async def work(self) -> None:
         """Call the application."""
         counters, response = self.runner.counters, self.response
+        unfinished = None
         try:
             await self._app(self._scope, self._receive, self._send)
             unfinished = response.unfinished()
@@ -145,7 +149,8 @@ class AsgiResponder(Task):
                 raise unfinished
         except BaseException as error:
             if self.disconnected:
-                _log.info("%s ended after its client had left", self.request(), exc_info=error)
+                expected = error is unfinished or isinstance(error, (ClientDisconnected, asyncio.CancelledError))
+                _log.info("%s ended after its client had left", self.request(), exc_info=None if expected else error)
             else:
                 after = " after its response was complete" if response.complete else ""
                 _log.error("%s raised%s", self.request(), after, exc_info=error)
@@ -179,6 +184,8 @@ class AsgiResponder(Task):
                 self.write(items)
                 if self.output.full and not response.complete:
                     await self.drain()
+            elif self.disconnected:
+                raise PeerGone  # who polls, and sends empty pieces, hears here that nobody listens
             elif self.overdue:
                 self.flush_head()
             if response.state is SENT and (self.demand is not Demand.ALL or not items):
@@ -224,7 +231,7 @@ class ResponseIterator:
                     return data
             self._linger()
         except PeerGone:
-            raise ClientDisconnected("the client left in the middle of the response") from None
+            raise self._responder.broken() from None
         raise StopIteration
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ import anyio.lowlevel
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.jobs import JobThread, PoolClosed, request_executor
-from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Spawn, spawner
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Spawn, refuse_on_loop, spawner
 from bridge._concurrency.pool import ThreadPool
 from bridge._stats import Counters
 
@@ -154,6 +154,9 @@ class Call:
             self.error = error
         self._finish()
 
+    def prepare_async(self) -> None:
+        """Have all here, in the thread, that async code on the loop may want of it, and could not wait for there."""
+
     def dropped(self) -> None:
         """No thread came to it before the pool was closed, or none could be started."""
         self.error = PoolClosed("no thread could be had for it")
@@ -213,6 +216,10 @@ class Call:
     def _wait(self) -> None:
         if self.abandoned:
             raise PeerGone
+        refuse_on_loop(
+            "a request body was read, or a response written,",
+            "do it before the async code begins, or in the thread of the request (asgiref's sync_to_async)",
+        )
         assert self.thread is not None  # only its own thread waits
         if not self.thread.wait(_LOOP_CHECK_SECONDS) and self.dispatcher.loop.closed:
             self.abandoned = True

@@ -6,6 +6,7 @@ them.
 """
 
 import asyncio
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from asgiref.local import _rehome, _Storage
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context
 
 from bridge._concurrency.interrupts import is_interrupt
-from bridge._concurrency.jobs import JobThread, request_executor
+from bridge._concurrency.jobs import JobThread, current, request_executor
 from bridge._concurrency.loops import AsyncioLoop, LoopHandle
 from bridge._concurrency.per_process import PerProcess
 from bridge._concurrency.pool import ThreadPool
@@ -30,12 +31,42 @@ except ImportError:  # optional for anyio too
     current_async_library_cvar = None  # type: ignore[assignment]
 
 
+def prepare_async() -> None:
+    """Do in this thread what has to be done before async code runs for the request that it works for.
+
+    What the loop would have to wait for has to be there by then: the rest of the request body.
+    """
+    thread = current.thread
+    prepare = current.prepare if thread is None else getattr(thread.job, "prepare_async", None)
+    if prepare is not None:
+        prepare()
+
+
+class _PreparingLoop:
+    """Stands for a loop where asgiref and anyio look for it, so that they call `prepare_async` on their way there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+        """As the loop's own, which is the way from a thread to it."""
+        prepare_async()
+        return self._loop.call_soon_threadsafe(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
 class LoopToken:
     """What has to be found in a thread that works for one loop; made on that loop."""
 
     def __init__(self, loop: LoopHandle) -> None:
-        self._anyio = anyio.lowlevel.current_token()
-        self._loop = loop.loop if isinstance(loop, AsyncioLoop) else None
+        token = anyio.lowlevel.current_token()
+        self._loop: Any = None
+        if isinstance(loop, AsyncioLoop):
+            self._loop = _PreparingLoop(loop.loop)
+            token = dataclasses.replace(token, native_token=self._loop)
+        self._anyio = token
 
     def enter(self) -> list["asyncio.Task[Any]"]:
         """Make this thread one that works for the loop, until it enters another one's.
@@ -51,6 +82,26 @@ class LoopToken:
         _anyio_threadlocals.current_token = self._anyio
         _anyio_threadlocals.current_cancel_scope = None
         return tasks
+
+
+def _handle_and_restore(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Asgiref's `SyncToAsync.thread_handler`, which leaves its loop and its list of tasks in the thread.
+
+    In a thread of ours, what async_to_sync runs there later could then no longer be cancelled.
+    """
+    __traceback_hide__ = True
+    if current.thread is None:
+        return _thread_handler(self, *args, **kwargs)
+    saved = save()
+    try:
+        return _thread_handler(self, *args, **kwargs)
+    finally:
+        restore(saved)
+
+
+_thread_handler: Final[Any] = SyncToAsync.thread_handler
+_sync_to_async: Any = SyncToAsync
+_sync_to_async.thread_handler = _handle_and_restore
 
 
 def enter_lazily(loop: object) -> bool:

@@ -57,9 +57,11 @@ request_executor: ContextVar[RequestExecutor | None] = ContextVar("bridge_reques
 
 class _Current(threading.local):
     thread: JobThread | None = None
+    prepare: Callable[[], None] | None = None
 
 
-# `current.thread`: the job thread that this thread is, where it is one.
+# `thread`: the job thread that this thread is, where it is one. `prepare`: what has to be done in a thread that is none
+# before async code runs for it (see interop.prepare_async).
 current = _Current()
 
 

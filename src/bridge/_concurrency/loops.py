@@ -5,6 +5,7 @@ On asyncio and uvloop it is an `AsyncioLoop`, on trio a `TrioLoop`. Whatever is 
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
@@ -18,6 +19,17 @@ from anyio.abc import TaskGroup
 
 class LoopClosed(RuntimeError):
     """The event loop is closed."""
+
+
+def refuse_on_loop(what: str, instead: str) -> None:
+    """Raise `RuntimeError` where an event loop runs in this thread: `what` waits, and the loop would stand still.
+
+    Whatever of ours waits in a thread asks this first.
+    """
+    trio: Any = sys.modules.get("trio")
+    # None of asyncio in this thread is the common case; this is what asks for it without an exception.
+    if asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run()):
+        raise RuntimeError(f"{what} on an event loop, which would stand still meanwhile; {instead}")
 
 
 class Postable(Protocol):

@@ -94,11 +94,6 @@ class PrivateLoop:
         if not self._end.wait(2 * _CANCEL_GRACE_SECONDS):
             _log.warning("the private event loop does not stop: %s", self.describe())
 
-    @property
-    def is_here(self) -> bool:
-        """Whether this thread is that of the loop, which must not wait for itself."""
-        return not self.ended and self._ident == threading.get_ident()
-
     def _set_stop(self) -> None:
         assert self._stop is not None
         self._stop.set()
@@ -199,10 +194,3 @@ def release(loop: PrivateLoop, user: object) -> None:
         for factory in [factory for factory, known in loops.by_factory.items() if known is loop]:
             del loops.by_factory[factory]
     loop.stop()
-
-
-def is_here(factory: LoopFactory | None) -> bool:
-    """Whether this thread is that of the loop which `acquire` would return."""
-    loops = _loops.known()
-    loop = None if loops is None else loops.by_factory.get(factory)
-    return loop is not None and loop.is_here

@@ -6,6 +6,7 @@ and a client that leaves is noticed when the server fails to write to it.
 
 import array
 import fcntl
+import functools
 import io
 import os
 import select
@@ -19,6 +20,7 @@ from typing import Any, Final, cast
 
 from bridge._concurrency.greenlets import events_now
 from bridge._types import Environ
+from bridge.errors import ClientDisconnected
 
 # A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers see it so
 # too.
@@ -40,6 +42,12 @@ def complete(environ: Environ) -> Environ:
 def _is_chunked_uwsgi(environ: Environ) -> bool:
     # With a length the body has been decoded by the proxy that speaks uWSGI's protocol: Nginx 1.22 says both.
     return "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH")
+
+
+@functools.cache
+def _waitress_error() -> type[Exception]:
+    known: Any = getattr(sys.modules.get("waitress.channel"), "ClientDisconnected", None)
+    return ClientDisconnected if known is None else type("ClientDisconnected", (ClientDisconnected, known), {})
 
 
 class Connection:
@@ -68,6 +76,21 @@ class Connection:
             return bool(asked())
         number = self.descriptor
         return number is not None and bool(events_now(number, _RDHUP) & _GONE)
+
+    def departure(self, message: str) -> Exception:
+        """Return what to raise in the middle of a response whose client has left.
+
+        The server is to end the connection, without an error in its log.
+
+        Waitress 3 knows an exception of its own. uWSGI 2.0 prints the traceback of each; there the response ends, and
+        the connection with a reset, so that nobody takes the response for complete.
+        """
+        if "waitress.client_disconnected" in self._environ:
+            return _waitress_error()(message)
+        if "uwsgi.version" in self._environ and self.descriptor is not None:
+            self.end_with_reset(True)
+            return StopIteration()
+        return ClientDisconnected(message)
 
     def end_with_reset(self, reset: bool) -> None:
         """From here on, whoever closes the connection resets it; or closes it as ever again.

@@ -5,11 +5,15 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, Final, cast
 
 from bridge._concurrency.calls import Call, Dispatcher, FunctionCall, PeerGone
 from bridge._translate.events_to_input import BodyCounter, file_input, stream_input
 from bridge.errors import ClientDisconnected, ClientProtocolError
+
+# How much of a body is held in memory that has to be there as a whole.
+MEMORY_BYTES: Final = 2**20
+_STEP_BYTES: Final = 64 * 1024
 
 
 class SpoolFile:
@@ -62,7 +66,7 @@ class RequestBody:
     `call` is that of the thread; None where the whole body is there before anything runs.
     """
 
-    __slots__ = ("_call", "_ended", "_kept", "counter", "file", "refusal")
+    __slots__ = ("_call", "_ended", "_failure", "_kept", "_rest", "counter", "file", "refusal")
 
     def __init__(self, counter: BodyCounter, call: Call | None) -> None:
         self.counter = counter
@@ -70,8 +74,10 @@ class RequestBody:
         self.file: SpoolFile | None = None
         self._call = call
         self._kept: list[bytes] = []
-        # Nothing more will be fed.
+        # Nothing more will be fed, and what `complete` has read of it.
         self._ended = False
+        self._rest: IO[bytes] | None = None
+        self._failure: Exception | None = None
 
     # -- on the loop
 
@@ -124,12 +130,12 @@ class RequestBody:
         while self._kept:
             if data := self._kept.pop():
                 return data
+        if self._rest is not None and (data := self._rest.read(_STEP_BYTES)):
+            return data
+        if self._failure is not None:
+            raise self._failure
         if not self._ended:
-            try:
-                data = call.read()
-            except PeerGone:
-                raise ClientDisconnected("the client left before the end of the request body") from None
-            if data:
+            if data := self._read_fed(call):
                 return data
             self._ended = True
         if self.refusal is not None:
@@ -139,7 +145,35 @@ class RequestBody:
             raise ClientDisconnected(f"the request body broke off after {counter.received} of {counter.length} bytes")
         return b""
 
+    def _read_fed(self, call: Call) -> bytes:
+        try:
+            return call.read()
+        except PeerGone:
+            raise ClientDisconnected("the client left before the end of the request body") from None
+
+    def complete(self) -> None:
+        """Have the rest here before anybody reads it on a loop, in a file above `MEMORY_BYTES`.
+
+        What goes wrong is raised to who reads.
+        """
+        call = self._call
+        if call is None or self._ended or self._failure is not None:
+            return
+        self._rest = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  # close() closes it
+        try:
+            while data := self._read_fed(call):
+                self._rest.write(data)
+        except Exception as error:
+            self._failure = error
+        else:
+            self._ended = True
+        self._rest.seek(0)
+
     def close(self) -> None:
-        """Remove the file, if there is one."""
+        """Remove the files, if there are any."""
         if self.file is not None:
             self.file.close()
+        if self._rest is not None:
+            # What could not be written to a full disk is not wanted any more.
+            with suppress(OSError):
+                self._rest.close()

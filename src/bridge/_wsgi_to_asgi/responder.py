@@ -172,6 +172,7 @@ class WsgiResponder(Call):
                 self.clean_up()
 
         try:
+            self.prepare_async()
             body.between()
         except BaseException:
             body.close()
@@ -211,7 +212,7 @@ class WsgiResponder(Call):
             items = response.chunk(chunk)
             if items:
                 self.write(items, len(chunk))
-                yield
+            yield  # after an empty chunk too: who polls, and has nothing to say, hears there that nobody listens
             if response.full:
                 return
         items = response.end()
@@ -234,6 +235,11 @@ class WsgiResponder(Call):
                 )
         except PeerGone:
             raise ClientDisconnected("the client left before the response was written") from None
+
+    def prepare_async(self) -> None:
+        """Have the rest of the request body here: async code may read it on the loop that it comes from."""
+        if self.body is not None:
+            self.body.complete()
 
     def _client_disconnected(self) -> bool:
         """`environ["bridge.client_disconnected"]()`: whether the client is known to have left."""

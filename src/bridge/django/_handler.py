@@ -64,6 +64,7 @@ class Handler(WSGIHandler):
             raise
         finally:
             keep_caches()
+            self.portal.prepare(None)
             if found:
                 self.portal.uninstall()
         try:
@@ -77,12 +78,15 @@ class Handler(WSGIHandler):
         _signals.start(self.__class__, environ)
         request: Any = self.request_class(environ)
         request._portal = self.portal
+        self.portal.prepare(request.prepare_body)
         try:
             response: Any = self.get_response(request)
         except BaseException:
             request.close()
             raise
         response._handler_class = self.__class__
+        if response.streaming and response.is_async:
+            request.prepare_body()  # the stream may read it, on the loop
         return response
 
     def _body(self, response: Any, environ: Environ) -> Any:

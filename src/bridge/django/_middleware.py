@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -12,7 +13,7 @@ from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.jobs import current
 from bridge.django import _hops, _settings, _streams
 from bridge.django._bridge import Bridge
-from bridge.django._request import Request
+from bridge.django._request import Input, Request, bring_body_of
 
 
 class BridgeMiddleware:
@@ -44,11 +45,20 @@ class BridgeMiddleware:
             return self._acall(request, bridge)
         hops = _hops.begin(_crossed(request)) if self._timing else None
         found = self._portal.install()
+        brought: list[Input | None] = []
+        if type(request) is WSGIRequest:
+            self._portal.prepare(lambda: brought.append(bring_body_of(request)))
         try:
             response: HttpResponseBase = self._get_response(request)
+            if type(request) is WSGIRequest and response.streaming and _streams.is_async(response):
+                brought.append(bring_body_of(request))  # the stream may read it, on the loop
         finally:
+            if type(request) is WSGIRequest:
+                self._portal.prepare(None)
             if found:
                 self._portal.uninstall()
+        closing: Any = response
+        closing._resource_closers += [each.close for each in brought if each is not None]
         return self._finish(request, response, bridge, hops)
 
     async def _acall(self, request: HttpRequest, bridge: Bridge) -> HttpResponseBase:

@@ -1,6 +1,7 @@
 """The request that views and middleware get: Django's own for WSGI, complete with the ASGI scope."""
 
 import io
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Final, cast
 
@@ -55,11 +56,32 @@ class Request(WSGIRequest):
         if self._input is not None and self._stream is self._input:
             self._input.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
 
+    def prepare_body(self) -> None:
+        """As `bring_body`, before async code begins; of a body that broke off, who reads it will hear."""
+        with suppress(ClientDisconnected):
+            self.bring_body()
+
     def close(self) -> None:
         """Django calls it at the end of the response."""
         super().close()
         if self._input is not None:
             self._input.close()
+
+
+def bring_body_of(request: WSGIRequest) -> "Input | None":
+    """As `Request.prepare_body`, for a request of Django's own handler; return what is to be closed, if anything.
+
+    What has been read of it already stays read.
+    """
+    django_request: Any = request
+    limited: Any = django_request._stream
+    left: int = 0 if isinstance(limited, Input) else getattr(limited, "limit", 0) - getattr(limited, "_pos", 0)
+    if not left:
+        return None
+    brought = django_request._stream = Input(limited, left)
+    with suppress(ClientDisconnected):
+        brought.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
+    return brought
 
 
 def take_chunked(environ: Environ) -> None:
@@ -96,6 +118,8 @@ class Input(io.IOBase):
     def __init__(self, stream: Any, limit: int) -> None:
         self._from = stream
         self._left = self.limit = limit
+        # Raised by each further read.
+        self._failure: ClientDisconnected | None = None
         # What take_chunked has made is ours to close.
         self._file: IO[bytes] | None = stream if isinstance(stream, SpooledTemporaryFile) else None
 
@@ -120,13 +144,16 @@ class Input(io.IOBase):
         return line
 
     def _wanted(self, size: int | None) -> int:
+        if self._failure is not None:
+            raise self._failure
         return self._left if size is None or size < 0 else min(size, self._left)
 
     def _take(self, data: bytes, wanted: int) -> bytes:
         if not data and wanted:
-            raise ClientDisconnected(
+            self._failure = ClientDisconnected(
                 f"the request body broke off after {self.limit - self._left} of {self.limit} bytes"
             )
+            raise self._failure
         self._left -= len(data)
         return data
 

@@ -1,6 +1,7 @@
 """The parts of a `StreamingHttpResponse`, one at a time, for a server of the other kind than the iterator's."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import copy_context
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -57,12 +58,20 @@ def in_thread(response: Any, portal: Portal, environ: Environ) -> Iterator[bytes
 
 def on_loop(response: Any) -> AsyncIterator[bytes]:
     """The parts of a sync iterator, for a loop; each is made in the request's own thread."""
-    iterator = iter(response.streaming_content)
-    take: Any = sync_to_async(next, thread_sensitive=True)
+    # What the view gave, or middleware: `streaming_content` is a wrapper, whose end is not its end.
+    given, iterator = response._iterator, iter(response.streaming_content)
+    # One for all steps: what a generator sets in one of them is there in the next, and can be reset.
+    context = copy_context()
+    take: Any = sync_to_async(next, thread_sensitive=True, context=context)
 
     async def pull() -> AsyncIterator[bytes]:
-        while (part := await take(iterator, _END)) is not _END:
-            yield part
+        try:
+            while (part := await take(iterator, _END)) is not _END:
+                yield part
+        finally:
+            close = getattr(given, "close", None)
+            if close is not None:
+                await sync_to_async(close, thread_sensitive=True, context=context)()
 
     return pull()
 
