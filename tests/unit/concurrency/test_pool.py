@@ -4,89 +4,15 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from bridge._concurrency import pool, wake_policy
 from bridge._concurrency.jobs import Host, current
-from bridge._concurrency.pool import Threads, Worker
+from bridge._concurrency.pool import Threads
+from support.pool_jobs import Clock, Job, Pools, finish
 from support.waiting import Flag, until
-
-
-class Job:
-    """A job that tells when it has begun, and then waits for `go` unless it has been set before."""
-
-    def __init__(self, work: Callable[[Host], object] = lambda _host: None, *, go: bool = False) -> None:
-        self.begun = Flag()
-        self.go = Flag()
-        self.done = Flag()
-        self.was_dropped = Flag()
-        self.thread = ""
-        self._work = work
-        if go:
-            self.go.set()
-
-    def run(self, host: Host) -> None:
-        self.thread = threading.current_thread().name
-        self.begun.set()
-        self.go.wait()
-        self._work(host)
-        self.done.set()
-
-    def dropped(self) -> None:
-        self.was_dropped.set()
-
-
-class Pools:
-    """Makes pools whose threads end with the test."""
-
-    def __init__(self) -> None:
-        self.made: list[tuple[Threads, list[Job]]] = []
-
-    def __call__(self, limit: int = 40, name: str = "test") -> Threads:
-        threads = Threads(limit, name=name)
-        # How busy the test's own process is does not matter here; TestSaturation is about that.
-        threads._saturation.look = lambda now: None  # type: ignore[method-assign]
-        self.made.append((threads, []))
-        return threads
-
-    def held(self, threads: Threads, number: int, *, eager: bool = True) -> list[Job]:
-        """Submit jobs that wait; `eager` ones are waited for until they run."""
-        jobs = [Job() for _ in range(number)]
-        next(mine for pool, mine in self.made if pool is threads).extend(jobs)
-        for job in jobs:
-            threads.submit(job, eager=eager)
-            if eager:
-                job.begun.wait()
-        return jobs
-
-    def idle(self, threads: Threads, number: int) -> list[str]:
-        """Have this many idle threads; returns their names in the order in which they became idle."""
-        jobs = self.held(threads, number)
-        for job in jobs:
-            finish(threads, job)
-        return [job.thread for job in jobs]
-
-
-def finish(threads: Threads, job: Job) -> None:
-    """Let a job end, and wait until its thread is idle."""
-    busy = threads.busy
-    job.go.set()
-    job.done.wait()
-    until(lambda: threads.busy < busy)
-
-
-@pytest.fixture
-def pools() -> Iterator[Pools]:
-    made = Pools()
-    yield made
-    for threads, jobs in made.made:
-        for job in jobs:
-            job.go.set()
-        threads.close(None)
-        assert threads.join(5) == []
 
 
 def test_no_thread_exists_before_the_first_job(pools: Pools) -> None:
@@ -247,16 +173,6 @@ def test_idle_threads_are_woken_before_new_ones_are_made(pools: Pools) -> None:
         until(lambda busy=busy: threads.busy == busy)
 
     assert threads.alive == 3
-
-
-class Clock:
-    """A clock that stands still unless it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_long_jobs_are_not_kept_waiting(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,9 +392,6 @@ def test_where_a_thread_is_can_be_told(pools: Pools) -> None:
     assert __file__ in description
 
 
-# --- the end ---
-
-
 def test_close_ends_idle_threads(pools: Pools) -> None:
     """Threads that wait for jobs end at once, and the last one says so."""
     threads = pools()
@@ -570,174 +483,6 @@ def test_a_pool_is_of_one_process(pools: Pools, monkeypatch: pytest.MonkeyPatch)
     assert threads.usable is False
 
 
-# --- no thread to be had ---
-
-
-@pytest.fixture
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The operating system refuses to start threads, until the patch is undone."""
-    start = threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name.startswith("bridge-"):
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        yield patch
-
-
-def test_a_job_without_any_thread_is_refused(pools: Pools, no_threads: pytest.MonkeyPatch) -> None:
-    """Where nobody would ever come to it, the job is given back with an error; the pool recovers."""
-    threads = pools()
-    job = Job(go=True)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
-        threads.submit(job, eager=False)
-    assert (threads.alive, threads.waiting, threads.busy) == (0, 0, 0)
-    no_threads.undo()
-    following = Job(go=True)
-    assert threads.submit(following, eager=False) is False
-    following.done.wait()
-
-    assert not job.begun.is_set()
-
-
-def test_a_job_without_a_thread_of_its_own_waits_for_another_one(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """Where there are threads, not getting one more is no error."""
-    threads = pools()
-    [held] = pools.held(threads, 1)
-    request.getfixturevalue("no_threads")
-    jobs = [Job(go=True), Job(go=True)]
-    threads.submit(jobs[0], eager=True)
-    threads.submit(jobs[1], eager=False)
-    threads.push()
-    held.go.set()
-    for job in jobs:
-        job.done.wait()
-
-    assert [job.thread for job in jobs] == [held.thread] * 2
-    assert threads.alive == 1
-
-
-@pytest.mark.parametrize("eager", [True, False])
-def test_a_job_that_got_no_thread_is_pushed_until_it_has_one(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, eager: bool
-) -> None:
-    """Where the only thread is blocked and no other can be started now, one is as soon as that can be done."""
-    threads = pools(2)
-    pools.held(threads, 1)
-    refusing = request.getfixturevalue("no_threads")
-    job = Job(go=True)
-    assert threads.submit(job, eager=eager) is True
-    for _ in range(5):
-        assert threads.push() is True
-    refusing.undo()
-    threads.push()
-    job.done.wait()
-
-    assert threads.alive == 2
-
-
-def test_a_thread_that_is_to_start_others_and_cannot_is_no_end_of_the_pushing(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The pool seems to be at its limit while threads are being started; it is not, once that has failed."""
-    starts = threading.Thread.start
-    refused: list[str] = []
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name == "bridge-test-4" and not refused:
-            refused.append(thread.name)
-            raise RuntimeError("can't start new thread")
-        starts(thread)
-
-    threads = pools(4)
-    pools.held(threads, 1)
-    jobs = pools.held(threads, 3, eager=False)
-    assert threads.push() is True
-    jobs[0].begun.wait()
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert threads.push() is True  # wakes two, of which the one is to start the other
-    jobs[1].begun.wait()
-    until(lambda: refused)
-    until(lambda: threads.alive == 3)
-    threads.push()
-    jobs[2].begun.wait()
-
-
-def test_a_failure_to_start_threads_is_logged_once(
-    pools: Pools, no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And not each millisecond; once more after it has gone well."""
-    threads = pools()
-    for _ in range(3):
-        with pytest.raises(RuntimeError):
-            threads.submit(Job(go=True), eager=False)
-    assert caplog.text.count("cannot be started") == 1
-
-
-def test_a_system_without_threads_is_not_asked_each_millisecond(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As often as the queue is pushed, it would fill the log; after a pause it is asked again."""
-    clock = Clock()
-    monkeypatch.setattr(pool, "monotonic", clock)
-    threads = pools(limit=2)
-    [held] = pools.held(threads, 1)
-    request.getfixturevalue("no_threads")
-    job = Job(go=True)
-    threads.submit(job, eager=True)
-    for _ in range(20):
-        assert threads.push(), "the last thread that there may be has not been started, so that it has to go on"
-    assert 1 == caplog.text.count("a worker thread cannot be started")
-    request.getfixturevalue("no_threads").undo()
-    clock.now += 2.0
-    threads.push()
-    job.done.wait()
-
-    assert job.thread != held.thread
-    held.go.set()
-
-
-@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError("no memory for a thread")])
-def test_jobs_that_no_thread_is_left_for_are_dropped(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """Those of other loops too, that have come while the only thread was about to start, and never did."""
-    threads = pools()
-    other, following = Job(), Job(go=True)
-
-    def refuse(thread: threading.Thread) -> None:
-        assert threads.submit(other, eager=False), "a thread is on its way for this one, too"
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match=str(error)):
-            threads.submit(Job(), eager=False)
-    assert (True, 0, 0) == (other.was_dropped.is_set(), threads.alive, threads.waiting)
-    threads.submit(following, eager=False)
-    following.done.wait()
-
-
-def test_a_close_is_not_held_up_by_a_thread_that_could_not_be_started(
-    pools: Pools, no_threads: pytest.MonkeyPatch
-) -> None:
-    """A thread that never was is not waited for."""
-    threads = pools()
-    with pytest.raises(RuntimeError):
-        threads.submit(Job(), eager=False)
-    threads.close(None)
-
-    assert threads.join(5) == []
-
-
-# --- all at once ---
-
-
 @pytest.mark.parametrize("limit", [1, 2, 7])
 @pytest.mark.parametrize("eager", [True, False])
 def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, limit: int, eager: bool) -> None:
@@ -770,98 +515,23 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
     assert names == {"True"}
 
 
-class TestSaturation:
-    """Where the process computes all the time, another thread would only wait for the lock."""
+def test_fewer_threads_are_woken_where_they_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before eight pushes without progress, and not for the length of the jobs."""
+    monkeypatch.setattr(wake_policy.Saturation, "reached", True)
+    monkeypatch.setattr(wake_policy.Saturation, "long", True)
+    threads = Threads(8, name="saturated")
+    jobs = [Job() for _ in range(6)]
+    threads.submit(jobs[0], eager=False)
+    jobs[0].begun.wait()
+    threads._completed = 1
+    assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
+    alive = []
+    for _ in range(10):
+        threads.push()
+        alive.append(threads.alive)
+    for job in jobs:
+        job.go.set()
+    threads.close(None)
 
-    def test_the_process_is_looked_at(self, clock: "Clocks") -> None:
-        """By what it has used since the last look, which is some milliseconds ago."""
-        saturation = wake_policy.Saturation()
-        saturation.share = 1.0
-        for now, used, reached in (
-            (0.004, 0.004, False),
-            (0.010, 0.009, True),
-            (0.011, 0.009, True),
-            (0.1, 0.02, False),
-        ):
-            clock.now, clock.used = now, used
-            saturation.look(now)
-            assert reached is saturation.reached
-
-    @pytest.mark.parametrize(
-        ("awake", "computed", "reached"),
-        [
-            (1, 0.010, True),  # all the time
-            (1, 0.001, False),  # most of the time it waits; it is somebody else who computes
-            (4, 0.0025, True),  # four take turns with the lock
-            (4, 0.0002, False),
-            (2, 0.010, False),  # without the lock, each on a processor of its own
-        ],
-    )
-    def test_the_threads_are_looked_at(self, clock: "Clocks", awake: int, computed: float, reached: bool) -> None:
-        """By what each has used of its time, and how many there are."""
-        saturation, worker = wake_policy.Saturation(), Worker(Threads(1, name="none"))
-        saturation.began(worker, 0.0)
-        for step in range(1, 41):
-            clock.now = clock.used = 0.010 * step
-            clock.thread = computed * step
-            saturation.ended(worker, clock.now, awake)
-
-        assert reached is saturation.reached
-
-    def test_short_jobs_are_not_looked_at_one_by_one(self, clock: "Clocks") -> None:
-        """What they took together counts, and a thread that has slept begins anew."""
-        saturation, worker = wake_policy.Saturation(), Worker(Threads(1, name="none"))
-        saturation.began(worker, 0.0)
-        for step in range(1, 401):
-            clock.now = clock.used = clock.thread = 0.001 * step
-            saturation.ended(worker, clock.now, 1)
-        assert clock.asked < 80
-        share = saturation.share
-        clock.now = 1000.0
-        saturation.began(worker, clock.now)
-        clock.now, clock.thread = 1000.01, clock.thread + 0.01
-        saturation.ended(worker, clock.now, 1)
-
-        assert 0.9 < share < saturation.share <= 1.0
-
-    def test_fewer_threads_are_woken_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Not before eight pushes without progress, and not for the length of the jobs."""
-        monkeypatch.setattr(wake_policy.Saturation, "reached", True)
-        monkeypatch.setattr(wake_policy.Saturation, "long", True)
-        threads = Threads(8, name="saturated")
-        jobs = [Job() for _ in range(6)]
-        threads.submit(jobs[0], eager=False)
-        jobs[0].begun.wait()
-        threads._completed = 1
-        assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
-        alive = []
-        for _ in range(10):
-            threads.push()
-            alive.append(threads.alive)
-        for job in jobs:
-            job.go.set()
-        threads.close(None)
-
-        assert [] == threads.join(5)
-        assert [1] * 8 + [2, 4] == alive
-
-
-class Clocks:
-    """The three clocks, each moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = self.used = self.thread = 0.0
-        self.asked = 0
-
-    def thread_time(self) -> float:
-        self.asked += 1
-        return self.thread
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    clocks = Clocks()
-    monkeypatch.setattr(wake_policy, "monotonic", lambda: clocks.now)
-    monkeypatch.setattr(wake_policy, "process_time", lambda: clocks.used)
-    monkeypatch.setattr(wake_policy, "thread_time", clocks.thread_time)
-    return clocks
+    assert [] == threads.join(5)
+    assert [1] * 8 + [2, 4] == alive

@@ -145,46 +145,6 @@ def test_one_process_whoever_comes_first(calls: Calls) -> None:
     assert len(set(found)) == 1
 
 
-# --- a function in a thread ---
-
-
-@pytest.mark.anyio
-async def test_a_function_in_a_thread_returns(calls: Calls) -> None:
-    """Its result comes back."""
-    assert await run_in_thread(calls.here(), threading.get_ident) != threading.get_ident()
-
-
-@pytest.mark.anyio
-async def test_a_function_in_a_thread_raises(calls: Calls) -> None:
-    """What it raises is raised."""
-
-    def fail() -> None:
-        raise HookError("no")
-
-    with pytest.raises(HookError, match="no"):
-        await run_in_thread(calls.here(), fail)
-
-
-@pytest.mark.anyio
-async def test_a_function_in_a_thread_is_given_up(calls: Calls) -> None:
-    """Who is cancelled does not wait for it."""
-    entered, go = Flag(), Flag()
-
-    def hold() -> None:
-        entered.set()
-        go.wait()
-
-    with anyio.CancelScope() as scope:
-        async with anyio.create_task_group() as group:
-            group.start_soon(run_in_thread, calls.here(), hold)
-            await entered.waited()
-            scope.cancel()
-    assert not go.is_set()
-    go.set()
-
-    assert await run_in_thread(calls.here(), lambda: 5) == 5
-
-
 # --- hooks ---
 
 
