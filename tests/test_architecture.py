@@ -8,17 +8,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import bridge
 from bridge import errors
-
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "src"
-TESTS = ROOT / "tests"
+from support.markdown import rows, section
+from support.paths import ROOT, SOURCE, TESTS
+from support.source import MODULES, path_of
 
 # From top to bottom. A module imports from the floors below its own; modules of one floor may import each other where
 # the floor says so, but never in a circle. What no floor names is an engine room.
@@ -84,6 +82,7 @@ MODULE_LINES = 250
 FUNCTION_LINES = 45
 CALL_LINES = 30
 TYPE_IGNORES = 5
+TEST_LINES = 700
 
 # Signals between our own threads and loops; what an application or server may catch is in bridge.errors.
 SIGNALS = {"Gone", "LoopClosed", "NoSuchApp", "PoolClosed"}
@@ -102,23 +101,6 @@ DOCUMENTED = (
     "as_wsgi",
     "interface_of",
 )
-
-
-def _modules() -> dict[str, ast.Module]:
-    found = {}
-    for path in sorted((SOURCE / "bridge").rglob("*.py")):
-        parts = path.relative_to(SOURCE).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    return found
-
-
-MODULES = _modules()
-
-
-def path_of(name: str) -> Path:
-    path = SOURCE.joinpath(*name.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def imports_of(name: str) -> Iterator[str]:
@@ -378,47 +360,64 @@ class TestFace:
         assert set() == elsewhere - SIGNALS
 
 
-# Rooms that are one side of something, or a part of it, and are tested through it.
+# Modules that are a part of something, and where that is tested.
 WHOLES = {
-    "_call_side": "_calls",
-    "_call_thread": "_call",
-    "_bridge": "_middleware",
-    "_conversation": "_asgi_to_wsgi",
-    "_exchange_thread": "_exchange",
-    "_host": "_threads",
-    "_lease": "_loop_stream",
-    "_lending": "_crossing_twice",
-    "_loop_body": "_loop_stream",
-    "_native": "_loop",
-    "_hops": "_middleware",
-    "_refusals": "_wsgi_to_asgi",
-    "_request": "_wsgi_to_asgi",
-    "_saturation": "_threads",
-    "_streams": "_middleware",
-    "_task_side": "_tasks",
-    "_task_thread": "_task",
-    "_worker": "_threads",
-    "client": "probe",
-    "findings": "probe",
-    "requests": "probe",
-    "served": "serve",
-    "servers": "serve",
+    "_asgi_to_wsgi.adapter": "adapters/asgi_to_wsgi",
+    "_asgi_to_wsgi.responder": "adapters/asgi_to_wsgi",
+    "_asgi_to_wsgi.task_side": "unit/asgi_to_wsgi/test_app_runner.py",
+    "_asgi_to_wsgi.task_thread": "unit/asgi_to_wsgi/test_task.py",
+    "_check.client": "unit/check/test_probe.py",
+    "_check.findings": "unit/check/test_probe.py",
+    "_check.requests": "unit/check/test_probe.py",
+    "_concurrency.call_side": "unit/concurrency/test_calls.py",
+    "_concurrency.call_thread": "unit/concurrency/test_calls.py",
+    "_concurrency.jobs": "unit/concurrency/test_pool.py",
+    "_concurrency.lending": "adapters/test_nested_wsgi_apps.py",
+    "_wsgi_to_asgi.adapter": "adapters/wsgi_to_asgi",
+    "_wsgi_to_asgi.cycle": "adapters/wsgi_to_asgi",
+    "_wsgi_to_asgi.exchange_thread": "unit/wsgi_to_asgi/test_responder.py",
+    "_wsgi_to_asgi.loop_body": "unit/wsgi_to_asgi/test_loop_response.py",
+    "_wsgi_to_asgi.refusals": "adapters/wsgi_to_asgi/test_refusals.py",
+    "cli._served": "unit/cli/test_serve.py",
+    "cli._servers": "unit/cli/test_serve.py",
+    "django._bridge": "unit/django/test_middleware.py",
+    "django._hops": "unit/django/test_middleware.py",
+    "django._streams": "unit/django/test_middleware.py",
 }
 
 
 class TestMirror:
     @pytest.mark.parametrize("name", [name for name in MODULES if not path_of(name).name.startswith("__")])
     def test_each_module_has_its_test_module(self, name: str) -> None:
-        """The same name without the underscore, in the same place; a part of a conversation has that of the whole."""
-        *packages, module = name.split(".")[1:]
-        places = [package.lstrip("_") for package in packages]
-        mirror = TESTS.joinpath(*places, f"test_{WHOLES.get(module, module).lstrip('_')}.py")
+        """The same name without the underscores, in the same place below `unit`; a part has that of its whole."""
+        name = name.removeprefix("bridge.")
+        *packages, module = (part.lstrip("_") for part in name.split("."))
+        mirror = TESTS / (WHOLES.get(name) or "/".join(["unit", *packages, f"test_{module}.py"]))
         assert mirror.exists(), f"{mirror.relative_to(ROOT)} is missing"
 
     def test_no_test_module_of_translation_has_lost_its_module(self) -> None:
         """The other way round: a test file is named after something that is there."""
         arrows = {f"test_{path.stem}" for path in (SOURCE / "bridge" / "_translate").glob("[a-z]*.py")}
-        assert set() == {path.stem for path in (TESTS / "translate").glob("test_*.py")} - arrows
+        assert set() == {path.stem for path in (TESTS / "unit" / "translate").glob("test_*.py")} - arrows
+
+    def test_no_file_of_the_tests_is_too_long_or_imports_from_a_test(self) -> None:
+        """What tests share is in `support`."""
+        texts = {str(path.relative_to(TESTS)): path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py")}
+        assert [] == [name for name, text in texts.items() if text.count("\n") > TEST_LINES]
+        pattern = re.compile(r"^\s*(?:from|import) (?:\S+\.)?test_(?!sqlite )", re.MULTILINE)  # that one is Django's
+        assert [] == [name for name, text in texts.items() if pattern.search(text)]
+
+
+def test_each_module_is_listed_on_its_floor() -> None:
+    """The last table of the page about the inside has every module, on its floor."""
+    listed, floor = {}, ""
+    for row in rows(section((ROOT / "docs" / "how_it_works.md").read_text(encoding="utf-8"), "## Module by module")):
+        floor = row[0].strip("| ") or floor
+        name = row[1].strip("`").removesuffix(".py").replace("/", ".")
+        listed[f"bridge.{name}".removesuffix(".__init__")] = floor
+
+    modules = set(MODULES) - {"bridge._translate", "bridge._cli", "bridge._check"}
+    assert {name: floor_of(name) for name in modules} == listed
 
 
 def _reachable(name: str) -> set[str]:

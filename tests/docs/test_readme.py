@@ -29,11 +29,12 @@ import a2wsgi
 import asgiref.wsgi
 import pytest
 
-import test_architecture
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge._stats import LoopStats, ThreadStats
+from support.markdown import blocks, rows, section
 from support.paths import ROOT
 from support.plain_servers import body_events, environ_for, scope_for
+from support.source import MODULES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATIENCE = 15.0  # seconds
@@ -41,23 +42,6 @@ PATIENCE = 15.0  # seconds
 
 def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def section(text: str, title: str) -> str:
-    """What is below a heading, up to the next one of its level."""
-    level = title.split(maxsplit=1)[0]
-    return text.split(f"\n{title}\n")[1].split(f"\n{level} ", maxsplit=1)[0]
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of the rows of all tables, without the heads."""
-    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
-    rules = [number for number, row in enumerate(cells) if set("".join(row)) <= set("-|")]
-    return [row for number, row in enumerate(cells) if number not in rules and number + 1 not in rules]
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------
@@ -194,7 +178,7 @@ def test_each_log_line_is_listed() -> None:
     """Every line that the package can log is in the tables, with its level, and no other one."""
     text = section(page("observability.md"), "## What each line means")
     logged = set()
-    for tree in test_architecture.MODULES.values():
+    for tree in MODULES.values():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_logger(node.func.value):
                 level = node.func.attr.replace("exception", "error")
@@ -205,18 +189,6 @@ def test_each_log_line_is_listed() -> None:
 
 def is_logger(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "_log"
-
-
-def test_each_module_is_listed_on_its_floor() -> None:
-    """The last table of the page about the inside has every module, on the floor of `test_architecture`."""
-    listed, floor = {}, ""
-    for row in rows(section(page("how_it_works.md"), "## Module by module")):
-        floor = row[0].strip("| ") or floor
-        name = row[1].strip("`").removesuffix(".py").replace("/", ".")
-        listed[f"bridge.{name}".removesuffix(".__init__")] = floor
-
-    modules = set(test_architecture.MODULES) - {"bridge._translate", "bridge._cli", "bridge._check"}
-    assert {name: test_architecture.floor_of(name) for name in modules} == listed
 
 
 @pytest.mark.parametrize("title", ["To run", "To test", "To check"])

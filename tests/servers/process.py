@@ -21,8 +21,8 @@ import psutil
 from servers import connection
 from servers.connection import Address, Connection, open_socket
 from servers.pages import read_pages
-from support.apps import Signals
 from support.paths import PYTHONPATH
+from support.signals import Signals
 
 START_PATIENCE = 30.0  # seconds until a server that does not answer has failed to start
 GRACE = 2  # seconds that a server is told to wait for live requests when it stops, unless BRIDGE_TEST_GRACE says other

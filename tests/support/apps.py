@@ -16,49 +16,18 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
+
+from support.signals import PATIENCE, Signals
 
 BLOCK = 2**16
 MIB = 2**20
 TICK = b"tick\n"
 PLAIN = [("Content-Type", "text/plain")]
 STATUS = {200: "200 OK", 204: "204 No Content", 304: "304 Not Modified", 404: "404 Not Found"}
-PATIENCE = 20.0  # seconds until a side that was forgotten gives up
 
 Environ = dict[str, Any]
-
-
-class Signals:
-    """What test and server tell each other: named lines of text in a directory."""
-
-    def __init__(self, directory: str | Path) -> None:
-        self.directory = Path(directory)
-
-    def tell(self, name: str, line: object = "") -> None:
-        """Append a line; one write, so that readers never see half of it."""
-        with (self.directory / f"{name}.signal").open("ab", buffering=0) as file:
-            file.write(f"{line}\n".encode())
-
-    def told(self, name: str) -> list[str]:
-        """The lines so far."""
-        path = self.directory / f"{name}.signal"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def wait(self, name: str, patience: float = PATIENCE) -> None:
-        """Return once `name` has been told."""
-        deadline = time.monotonic() + patience
-        while not self.told(name):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"nobody told {name}")
-            time.sleep(0.005)
-
-    async def waited(self, name: str) -> None:
-        """`wait`, on a loop."""
-        async with asyncio.timeout(PATIENCE):
-            while not self.told(name):
-                await asyncio.sleep(0.005)
 
 
 signals = Signals(os.environ.get("BRIDGE_TEST_SIGNALS", ""))

@@ -1,7 +1,7 @@
 """The two kinds of server that a Django project meets, in process, with one way for a test to ask either.
 
-`Asgi` has its own event loop in a thread, and plays the scripted server of `callers_asgi`; `Wsgi` has a thread for each
-request, and plays that of `callers_wsgi`. Every wait is bounded.
+`Asgi` has its own event loop in a thread, and plays the server of `scripted_asgi_server`; `Wsgi` has a thread for each
+request, and plays that of `scripted_wsgi_server`. Every wait is bounded.
 """
 
 import asyncio
@@ -17,8 +17,7 @@ from django.db import connections
 
 from support import scripted_asgi_server, scripted_wsgi_server
 from support.plain_servers import environ_for, scope_for
-
-PATIENCE = scripted_wsgi_server.PATIENCE
+from support.waiting import PATIENCE
 
 
 @dataclass

@@ -199,7 +199,7 @@ async def test_a_shutdown_names_the_threads_that_did_not_stop(adapt: Adapt, log:
 
     assert types_of(server.sent)[-1] == "lifespan.shutdown.complete"
     assert "bridge-wsgi-1" in line
-    assert "scripted_asgi_server.py" in line
+    assert "wsgi_apps.py" in line
 
 
 @pytest.mark.anyio

@@ -25,7 +25,7 @@ async def test_a_slow_request_is_logged_once_with_its_stack(adapt: Adapt, log: L
 
     assert len(lines) == 2
     assert "bridge-wsgi-1" in lines[0]
-    assert "scripted_asgi_server.py" in lines[0]
+    assert "wsgi_apps.py" in lines[0]
     assert "bridge-wsgi-2" in lines[1]
 
 

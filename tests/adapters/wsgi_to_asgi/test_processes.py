@@ -295,7 +295,7 @@ async def test_close_names_the_threads_that_did_not_stop(adapt: Adapt, log: LogW
         app.go.set()
 
     assert "bridge-wsgi-1" in line
-    assert "scripted_asgi_server.py" in line
+    assert "wsgi_apps.py" in line
 
 
 @pytest.mark.anyio

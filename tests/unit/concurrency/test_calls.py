@@ -14,7 +14,11 @@ import uvloop
 from bridge._concurrency.calls import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, PeerGone, Side
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import PoolClosed
+<<<<<<< HEAD
 from bridge._wsgi_to_asgi.dispatchers import Dispatchers
+=======
+from bridge._wsgi_to_asgi.dispatchers import Calls, run_in_thread
+>>>>>>> tests-house
 from support.waiting import Flag, LogWatch, eventually, until
 
 Script = Callable[["Scripted"], Generator[None] | None]
@@ -480,3 +484,40 @@ def test_a_loop_that_is_closed(calls: Dispatchers, monkeypatch: pytest.MonkeyPat
     until(lambda: call.finished)
 
     assert call.gone
+
+
+@pytest.mark.anyio
+async def test_a_function_in_a_thread_returns(calls: Calls) -> None:
+    """Its result comes back."""
+    assert await run_in_thread(calls.here(), threading.get_ident) != threading.get_ident()
+
+
+@pytest.mark.anyio
+async def test_a_function_in_a_thread_raises(calls: Calls) -> None:
+    """What it raises is raised."""
+
+    def fail() -> None:
+        raise LookupError("no")
+
+    with pytest.raises(LookupError, match="no"):
+        await run_in_thread(calls.here(), fail)
+
+
+@pytest.mark.anyio
+async def test_a_function_in_a_thread_is_given_up(calls: Calls) -> None:
+    """Who is cancelled does not wait for it."""
+    entered, go = Flag(), Flag()
+
+    def hold() -> None:
+        entered.set()
+        go.wait()
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_in_thread, calls.here(), hold)
+            await entered.waited()
+            scope.cancel()
+    assert not go.is_set()
+    go.set()
+
+    assert await run_in_thread(calls.here(), lambda: 5) == 5

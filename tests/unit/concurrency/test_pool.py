@@ -4,12 +4,12 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from bridge._concurrency import pool, wake_policy
+<<<<<<< HEAD
 from bridge._concurrency.jobs import JobThread, current
 from bridge._concurrency.pool import ThreadPool, Worker
 from support.waiting import Flag, until
@@ -89,6 +89,14 @@ def pools() -> Iterator[Pools]:
         assert threads.join(5) == []
 
 
+=======
+from bridge._concurrency.jobs import Host, current
+from bridge._concurrency.pool import Threads
+from support.pool_jobs import Clock, Job, Pools, finish
+from support.waiting import Flag, until
+
+
+>>>>>>> tests-house
 def test_no_thread_exists_before_the_first_job(pools: Pools) -> None:
     """A pool is plain data until it gets a job, so that it may be made before a fork."""
     threads = pools()
@@ -247,16 +255,6 @@ def test_idle_threads_are_woken_before_new_ones_are_made(pools: Pools) -> None:
         until(lambda busy=busy: threads.busy == busy)
 
     assert threads.alive == 3
-
-
-class Clock:
-    """A clock that stands still unless it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_long_jobs_are_not_kept_waiting(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,9 +474,6 @@ def test_where_a_thread_is_can_be_told(pools: Pools) -> None:
     assert __file__ in description
 
 
-# --- the end ---
-
-
 def test_close_ends_idle_threads(pools: Pools) -> None:
     """ThreadPool that wait for jobs end at once, and the last one says so."""
     threads = pools()
@@ -570,6 +565,7 @@ def test_a_pool_is_of_one_process(pools: Pools, monkeypatch: pytest.MonkeyPatch)
     assert threads.usable is False
 
 
+<<<<<<< HEAD
 # --- no thread to be had ---
 
 
@@ -738,6 +734,8 @@ def test_a_close_is_not_held_up_by_a_thread_that_could_not_be_started(
 # --- all at once ---
 
 
+=======
+>>>>>>> tests-house
 @pytest.mark.parametrize("limit", [1, 2, 7])
 @pytest.mark.parametrize("eager", [True, False])
 def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, limit: int, eager: bool) -> None:
@@ -770,9 +768,25 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
     assert names == {"True"}
 
 
-class TestSaturation:
-    """Where the process computes all the time, another thread would only wait for the lock."""
+def test_fewer_threads_are_woken_where_they_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before eight pushes without progress, and not for the length of the jobs."""
+    monkeypatch.setattr(wake_policy.Saturation, "reached", True)
+    monkeypatch.setattr(wake_policy.Saturation, "long", True)
+    threads = Threads(8, name="saturated")
+    jobs = [Job() for _ in range(6)]
+    threads.submit(jobs[0], eager=False)
+    jobs[0].begun.wait()
+    threads._completed = 1
+    assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
+    alive = []
+    for _ in range(10):
+        threads.push()
+        alive.append(threads.alive)
+    for job in jobs:
+        job.go.set()
+    threads.close(None)
 
+<<<<<<< HEAD
     def test_the_process_is_looked_at(self, clock: "Clocks") -> None:
         """By what it has used since the last look, which is some milliseconds ago."""
         saturation = wake_policy.GilUsage()
@@ -865,3 +879,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     monkeypatch.setattr(wake_policy, "process_time", lambda: clocks.used)
     monkeypatch.setattr(wake_policy, "thread_time", clocks.thread_time)
     return clocks
+=======
+    assert [] == threads.join(5)
+    assert [1] * 8 + [2, 4] == alive
+>>>>>>> tests-house

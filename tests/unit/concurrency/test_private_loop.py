@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import queue
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -10,16 +9,22 @@ from typing import Any
 import pytest
 import uvloop
 
+<<<<<<< HEAD
 from bridge._concurrency import greenlets, private_loop
 from bridge._concurrency.loops import LoopClosed
+=======
+from bridge._concurrency import private_loop
+from bridge._concurrency.loops import LoopGone
+>>>>>>> tests-house
 from bridge._concurrency.private_loop import PrivateLoop
 from support.asgi_apps import reply
 from support.plain_servers import environ_for
-from support.python_process import run_script
 from support.scripted_wsgi_server import Served, adapted, ask
 from support.waiting import PATIENCE, Flag, LogWatch, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
+
+
 FACTORIES = pytest.mark.parametrize("factory", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 
 
@@ -322,6 +327,7 @@ class TestStop:
         # Let it go, on no loop any more.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         task.get_coro().close()
+<<<<<<< HEAD
 
 
 GEVENT = """
@@ -532,3 +538,5 @@ class TestPipeInbox:
         inbox.close()
         inbox.put(None)
         assert inbox.empty()
+=======
+>>>>>>> tests-house

@@ -146,6 +146,7 @@ def test_one_process_whoever_comes_first(calls: Dispatchers) -> None:
     assert len(set(found)) == 1
 
 
+<<<<<<< HEAD
 # --- a function in a thread ---
 
 
@@ -186,6 +187,8 @@ async def test_a_function_in_a_thread_is_given_up(calls: Dispatchers) -> None:
     assert await run_in_thread(calls.here(), lambda: 5) == 5
 
 
+=======
+>>>>>>> tests-house
 # --- hooks ---
 
 
