@@ -3,15 +3,15 @@
 import threading
 from collections.abc import Callable
 
-from bridge._concurrency.jobs import Host
-from bridge._concurrency.pool import Threads
+from bridge._concurrency.jobs import JobThread
+from bridge._concurrency.pool import ThreadPool
 from support.waiting import Flag, until
 
 
 class Job:
     """A job that tells when it has begun, and then waits for `go` unless it has been set before."""
 
-    def __init__(self, work: Callable[[Host], object] = lambda _host: None, *, go: bool = False) -> None:
+    def __init__(self, work: Callable[[JobThread], object] = lambda _host: None, *, go: bool = False) -> None:
         self.begun = Flag()
         self.go = Flag()
         self.done = Flag()
@@ -21,7 +21,7 @@ class Job:
         if go:
             self.go.set()
 
-    def run(self, host: Host) -> None:
+    def run(self, host: JobThread) -> None:
         self.thread = threading.current_thread().name
         self.begun.set()
         self.go.wait()
@@ -36,16 +36,16 @@ class Pools:
     """Makes pools whose threads end with the test."""
 
     def __init__(self) -> None:
-        self.made: list[tuple[Threads, list[Job]]] = []
+        self.made: list[tuple[ThreadPool, list[Job]]] = []
 
-    def __call__(self, limit: int = 40, name: str = "test") -> Threads:
-        threads = Threads(limit, name=name)
+    def __call__(self, limit: int = 40, name: str = "test") -> ThreadPool:
+        threads = ThreadPool(limit, name=name)
         # How busy the test's own process is does not matter here; TestSaturation is about that.
         threads._saturation.look = lambda now: None  # type: ignore[method-assign]
         self.made.append((threads, []))
         return threads
 
-    def held(self, threads: Threads, number: int, *, eager: bool = True) -> list[Job]:
+    def held(self, threads: ThreadPool, number: int, *, eager: bool = True) -> list[Job]:
         """Submit jobs that wait; `eager` ones are waited for until they run."""
         jobs = [Job() for _ in range(number)]
         next(mine for pool, mine in self.made if pool is threads).extend(jobs)
@@ -55,7 +55,7 @@ class Pools:
                 job.begun.wait()
         return jobs
 
-    def idle(self, threads: Threads, number: int) -> list[str]:
+    def idle(self, threads: ThreadPool, number: int) -> list[str]:
         """Have this many idle threads; returns their names in the order in which they became idle."""
         jobs = self.held(threads, number)
         for job in jobs:
@@ -63,7 +63,7 @@ class Pools:
         return [job.thread for job in jobs]
 
 
-def finish(threads: Threads, job: Job) -> None:
+def finish(threads: ThreadPool, job: Job) -> None:
     """Let a job end, and wait until its thread is idle."""
     busy = threads.busy
     job.go.set()

@@ -17,7 +17,7 @@ from bridge._concurrency.jobs import PoolClosed
 <<<<<<< HEAD
 from bridge._wsgi_to_asgi.dispatchers import Dispatchers
 =======
-from bridge._wsgi_to_asgi.dispatchers import Calls, run_in_thread
+from bridge._wsgi_to_asgi.dispatchers import Dispatchers, run_in_thread
 >>>>>>> tests-house
 from support.waiting import Flag, LogWatch, eventually, until
 
@@ -487,13 +487,13 @@ def test_a_loop_that_is_closed(calls: Dispatchers, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.anyio
-async def test_a_function_in_a_thread_returns(calls: Calls) -> None:
+async def test_a_function_in_a_thread_returns(calls: Dispatchers) -> None:
     """Its result comes back."""
     assert await run_in_thread(calls.here(), threading.get_ident) != threading.get_ident()
 
 
 @pytest.mark.anyio
-async def test_a_function_in_a_thread_raises(calls: Calls) -> None:
+async def test_a_function_in_a_thread_raises(calls: Dispatchers) -> None:
     """What it raises is raised."""
 
     def fail() -> None:
@@ -504,7 +504,7 @@ async def test_a_function_in_a_thread_raises(calls: Calls) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_function_in_a_thread_is_given_up(calls: Calls) -> None:
+async def test_a_function_in_a_thread_is_given_up(calls: Dispatchers) -> None:
     """Who is cancelled does not wait for it."""
     entered, go = Flag(), Flag()
 

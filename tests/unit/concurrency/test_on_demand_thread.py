@@ -3,17 +3,17 @@
 import threading
 
 from bridge._concurrency.jobs import PoolClosed
-from bridge._concurrency.on_demand_thread import Lease
-from bridge._concurrency.pool import Threads
+from bridge._concurrency.on_demand_thread import OnDemandThread
+from bridge._concurrency.pool import ThreadPool
 from support.waiting import Flag, LogWatch, until
 
 
 class TestLease:
     def test_work_is_done_in_order_in_one_thread(self) -> None:
         """From the first to the last."""
-        threads = Threads(10, name="lease-test")
+        threads = ThreadPool(10, name="lease-test")
         done: list[tuple[str, int]] = []
-        lease = Lease(lambda: threads, lambda: done.append(("enter", threading.get_ident())))
+        lease = OnDemandThread(lambda: threads, lambda: done.append(("enter", threading.get_ident())))
         for name in ("one", "two"):
             assert lease.run_here(lambda name=name: done.append((name, threading.get_ident())))  # type: ignore[misc]
         assert lease.end(lambda: done.append(("end", threading.get_ident())))
@@ -26,16 +26,16 @@ class TestLease:
 
     def test_none_was_needed(self) -> None:
         """Then none is taken for the end."""
-        lease = Lease(_no_threads)
+        lease = OnDemandThread(_no_threads)
         assert not lease.taken
         assert not lease.end(lambda: None)
         assert not lease.run_here(lambda: None)
 
     def test_no_thread_can_be_had(self) -> None:
         """The work is done elsewhere; who asks later is told, and has to find another way."""
-        threads = Threads(1, name="lease-test")
+        threads = ThreadPool(1, name="lease-test")
         threads.close(None)
-        lease = Lease(lambda: threads)
+        lease = OnDemandThread(lambda: threads)
         done = Flag()
         assert lease.run_here(done.set)
         done.wait()
@@ -47,11 +47,11 @@ class TestLease:
         late = Flag()
         outcomes: list[bool] = []
 
-        def refuse() -> Threads:
+        def refuse() -> ThreadPool:
             outcomes.append(lease.run_here(late.set))
             raise PoolClosed("the threads are being stopped")
 
-        lease = Lease(refuse)
+        lease = OnDemandThread(refuse)
         first = Flag()
         assert lease.run_here(first.set)
         assert [True] == outcomes
@@ -65,8 +65,8 @@ class TestLease:
         def fails() -> None:
             raise LookupError("planned")
 
-        threads = Threads(1, name="lease-test")
-        lease = Lease(lambda: threads, fails)
+        threads = ThreadPool(1, name="lease-test")
+        lease = OnDemandThread(lambda: threads, fails)
         ended = Flag()
         assert lease.run_here(lambda: None)
         assert lease.end(ended.set)
@@ -77,5 +77,5 @@ class TestLease:
         assert [] == threads.join(5)
 
 
-def _no_threads() -> Threads:
+def _no_threads() -> ThreadPool:
     raise AssertionError("no thread is needed")

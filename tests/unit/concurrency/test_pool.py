@@ -90,8 +90,8 @@ def pools() -> Iterator[Pools]:
 
 
 =======
-from bridge._concurrency.jobs import Host, current
-from bridge._concurrency.pool import Threads
+from bridge._concurrency.jobs import JobThread, current
+from bridge._concurrency.pool import ThreadPool
 from support.pool_jobs import Clock, Job, Pools, finish
 from support.waiting import Flag, until
 
@@ -770,9 +770,9 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
 
 def test_fewer_threads_are_woken_where_they_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not before eight pushes without progress, and not for the length of the jobs."""
-    monkeypatch.setattr(wake_policy.Saturation, "reached", True)
-    monkeypatch.setattr(wake_policy.Saturation, "long", True)
-    threads = Threads(8, name="saturated")
+    monkeypatch.setattr(wake_policy.GilUsage, "reached", True)
+    monkeypatch.setattr(wake_policy.GilUsage, "long", True)
+    threads = ThreadPool(8, name="saturated")
     jobs = [Job() for _ in range(6)]
     threads.submit(jobs[0], eager=False)
     jobs[0].begun.wait()

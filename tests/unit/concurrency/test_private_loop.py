@@ -14,7 +14,7 @@ from bridge._concurrency import greenlets, private_loop
 from bridge._concurrency.loops import LoopClosed
 =======
 from bridge._concurrency import private_loop
-from bridge._concurrency.loops import LoopGone
+from bridge._concurrency.loops import LoopClosed
 >>>>>>> tests-house
 from bridge._concurrency.private_loop import PrivateLoop
 from support.asgi_apps import reply

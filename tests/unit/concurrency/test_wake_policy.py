@@ -6,8 +6,8 @@ import pytest
 from bridge._concurrency.wake_policy import GilUsage, WakePolicy
 =======
 from bridge._concurrency import wake_policy
-from bridge._concurrency.pool import Threads, Worker
-from bridge._concurrency.wake_policy import Saturation, Standstill
+from bridge._concurrency.pool import ThreadPool, Worker
+from bridge._concurrency.wake_policy import GilUsage, WakePolicy
 >>>>>>> tests-house
 
 
@@ -116,7 +116,7 @@ class TestSaturation:
 
     def test_the_process_is_looked_at(self, clock: "Clocks") -> None:
         """By what it has used since the last look, which is some milliseconds ago."""
-        saturation = Saturation()
+        saturation = GilUsage()
         saturation.share = 1.0
         for now, used, reached in (
             (0.004, 0.004, False),
@@ -140,7 +140,7 @@ class TestSaturation:
     )
     def test_the_threads_are_looked_at(self, clock: "Clocks", awake: int, computed: float, reached: bool) -> None:
         """By what each has used of its time, and how many there are."""
-        saturation, worker = Saturation(), Worker(Threads(1, name="none"))
+        saturation, worker = GilUsage(), Worker(ThreadPool(1, name="none"))
         saturation.began(worker, 0.0)
         for step in range(1, 41):
             clock.now = clock.used = 0.010 * step
@@ -151,7 +151,7 @@ class TestSaturation:
 
     def test_short_jobs_are_not_looked_at_one_by_one(self, clock: "Clocks") -> None:
         """What they took together counts, and a thread that has slept begins anew."""
-        saturation, worker = Saturation(), Worker(Threads(1, name="none"))
+        saturation, worker = GilUsage(), Worker(ThreadPool(1, name="none"))
         saturation.began(worker, 0.0)
         for step in range(1, 401):
             clock.now = clock.used = clock.thread = 0.001 * step

@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from bridge import ApplicationProtocolError
 from bridge._asgi_to_wsgi.portal import Portal
 from bridge._concurrency.calls import Call
-from bridge._wsgi_to_asgi.loop_body import LoopBody
+from bridge._wsgi_to_asgi.loop_response import AsyncBody
 from support.plain_servers import environ_for
 from support.scripted_asgi_server import Adapt, get, opened, serve
 from support.scripted_wsgi_server import ask
@@ -41,10 +41,10 @@ class Site:
         self.between = 0
         self.closed = Flag()
 
-    def __call__(self, environ: Any, start_response: Any) -> LoopBody:
+    def __call__(self, environ: Any, start_response: Any) -> AsyncBody:
         self.threads["app"] = threading.get_ident()
         start_response("200 OK", self.headers)
-        return LoopBody(self.portal, environ, self.chunks, self._close, self._between)
+        return AsyncBody(self.portal, environ, self.chunks, self._close, self._between)
 
     def _close(self) -> None:
         self.threads["close"] = threading.get_ident()
