@@ -76,6 +76,8 @@ class Call:
     # Whether its thread may wait for the loop wherever too much is in flight (see `drain`). One that runs in the thread
     # of a request further out must not: that thread has to take on what the call writes.
     may_block = True
+    # Whether it is fed only when it asks: what is not wanted is then never sent for.
+    fed_on_demand = False
     _steps: Generator[None] | None = None
     _posted = _thread_waits = _room_wanted = _read_wanted = False
     _waiter: Awaitable[None] | None = None
@@ -195,7 +197,7 @@ class Call:
             self._thread_waits = True
             queue = self.input
             if queue is None or not queue.items:
-                if not self.may_block:
+                if not self.may_block or self.fed_on_demand:
                     self._read_wanted = True
                     self._post()
                 self._wait()
@@ -301,11 +303,13 @@ class Call:
 
     async def wait_for_room(self) -> None:
         """Wait until the thread has taken most of what it was fed; or asks, where it would have to get it itself."""
-        if not self.may_block:
+        if not self.may_block or self.fed_on_demand:
             while not (self._read_wanted or self.finished or self.abandoned):
                 self._room_waiter = self.dispatcher.loop.waiter()
                 await self._room_waiter
             self._read_wanted = False
+            if self.may_block:
+                self.fed_on_demand = False  # once wanted, the rest may come ahead of its reader
             return
         queue = self.input
         while queue is not None and queue.full and not (self.finished or self.abandoned):
@@ -360,6 +364,8 @@ class Dispatcher:
         self.counters = Counters()
         # Responses that go on without a thread.
         self.streams: set[object] = set()
+        # Whether the other side of this loop has ever been seen to wait before it said that a client has left.
+        self.peer_waits = False
         # Starts tasks that last as long as the server does, where a loop has none outside a group.
         self.spawn: Spawn | None = None
         # What has to end before the loop does: coroutine functions.

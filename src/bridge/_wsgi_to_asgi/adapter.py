@@ -156,13 +156,18 @@ class WsgiToAsgi(Closable):
         length = environ.get("CONTENT_LENGTH")
         framed = is_framed(environ)
         counter = BodyCounter(None if length is None else int(length), self._max_body, framed=framed)
+        stream = (length is not None or self._stream_chunked) and not responder.needs_whole_body
+        if stream and not framed and environ.get("HTTP_EXPECT", "").lower() == "100-continue":
+            # RFC 9110 10.1.1: the client sends nothing before it is asked to, and the first receive() asks.
+            cycle = RequestResponseCycle(responder, receive, send, counter)
+            cycle.await_demand()
+            return cycle
         data = await take_next(counter, receive) if framed else counter.take(await receive())
         if length is not None and counter.ended and not counter.truncated:
             environ["wsgi.input"] = io.BytesIO(data)
             return None
         cycle = RequestResponseCycle(responder, receive, send, counter)
-        stream = length is not None or self._stream_chunked
-        await cycle.collect(data, self._collect, stream=stream and not responder.needs_whole_body)
+        await cycle.collect(data, self._collect, stream=stream)
         self._admit(responder.dispatcher)
         return cycle
 

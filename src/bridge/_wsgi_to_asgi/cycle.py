@@ -12,6 +12,7 @@ import anyio
 from bridge._concurrency.calls import TICK_SECONDS, run_in_thread
 from bridge._concurrency.jobs import PoolClosed
 from bridge._concurrency.loops import spawner
+from bridge._log_once import warn_once
 from bridge._translate.events_to_input import BodyCounter
 from bridge._translate.response_to_events import END, body_event
 from bridge._types import Event, Receive, Send
@@ -25,6 +26,9 @@ _SPOOL_STEP_BYTES: Final = 256 * 1024
 # How long the end of a request waits for the server's receive(), and on trio for its thread.
 _END_GRACE_SECONDS: Final = 1.0
 
+# What a server says sooner than this, it has not waited for.
+_AT_ONCE_SECONDS: Final = 0.005
+
 _log = logging.getLogger("bridge")
 
 
@@ -37,7 +41,7 @@ class RequestResponseCycle:
         self._send = send
         self._counter = counter
         self._watcher: asyncio.Task[None] | None = None
-        self._started = self._ended = False
+        self._started = self._ended = self._said_left = False
 
     async def collect(self, data: bytes, bound: int, *, stream: bool) -> None:
         """Receive the body after its first bytes `data`, before a thread is taken.
@@ -81,11 +85,19 @@ class RequestResponseCycle:
         else:
             spooled.keep(chunks)
 
+    def await_demand(self) -> None:
+        """Receive nothing before the application reads the body: it may refuse the request by its headers."""
+        assert self._counter is not None
+        responder = self._responder
+        assert isinstance(responder, WsgiResponder)
+        responder.fed_on_demand = True
+        responder.body = RequestBody(self._counter, responder)
+
     async def serve(self) -> None:
         """Have a thread run the application, and follow it. Raises `ClientDisconnected` where the client has left."""
         if not self._responder.dispatcher.loop.is_asyncio:
             await self._serve_on_trio()
-        elif self._counter is not None and self._counter.disconnected:
+        elif self._counter is not None and self._counter.truncated and self._counter.disconnected:
             start(self._responder)
             raise ClientDisconnected("the client left before the end of the request body")
         else:
@@ -135,7 +147,7 @@ class RequestResponseCycle:
             try:
                 start(responder)
                 group.start_soon(tick)
-                if counter is None or (counter.ended and not counter.disconnected):
+                if counter is None or (counter.ended and not counter.truncated):
                     responder.on_slow = lambda: group.start_soon(watch)
                 elif not counter.ended:
                     group.start_soon(watch)
@@ -159,6 +171,9 @@ class RequestResponseCycle:
         while True:
             output = responder.output
             if output is not None and output.items:
+                if self._said_left:
+                    responder.abandon()  # it is a stream, which may be without end
+                    self._said_left = False
                 await self._send_items()
             elif responder.done or (self._ended and responder.stream is not None):
                 if self._ended or responder.whole is None:
@@ -233,16 +248,20 @@ class RequestResponseCycle:
                 if not counter.ended:
                     await self._feed(counter)
                 if counter.disconnected:
-                    self._lose()
+                    self._lose(at_once=not counter.truncated)
                     return
             over = counter is not None and counter.final
+            began = monotonic()
             while (event := await self._receive())["type"] != "http.disconnect":
                 if over:
                     # ASGI HTTP, "Disconnect": nothing else may come now. Whoever sends it may do so without end.
-                    _log.warning("the server sent a request event after the request; no longer watching its client")
+                    warn_once(
+                        "request event after the request",
+                        "the server sent a request event after the request; no longer watching its client",
+                    )
                     return
                 over = not event.get("more_body", False)
-            self._lose()
+            self._lose(at_once=monotonic() - began < _AT_ONCE_SECONDS)
         except Exception:
             _log.exception("the server's receive() raised; taking the client for gone")
             self._lose()
@@ -261,10 +280,26 @@ class RequestResponseCycle:
         except ClientProtocolError as refusal:
             body.refuse(refusal)
 
-    def _lose(self) -> None:
-        """The client has left; after the end of the response that is no matter of the application's."""
-        if not self._ended:
-            self._responder.abandon()
+    def _lose(self, *, at_once: bool = False) -> None:
+        """The client has left; after the end of the response that is no matter of the application's.
+
+        Where the server says so `at_once`, and has never waited before it said so, it may say so of every request
+        (tigrcorn 0.3 does): then a response that comes as a whole is sent all the same, and only a stream is given up.
+        """
+        if self._ended:
+            return
+        dispatcher = self._responder.dispatcher
+        if not at_once:
+            dispatcher.peer_waits = True
+        elif not dispatcher.peer_waits and not self._started:
+            warn_once(
+                "disconnect at once",
+                "the server said right after a request that its client had left; its response is sent all the same",
+            )
+            self._said_left = True
+            self._responder.wake()
+            return
+        self._responder.abandon()
 
 
 async def take_next(counter: BodyCounter, receive: Receive) -> bytes:

@@ -63,6 +63,9 @@ class Responder(Protocol):
         """Wait for any change; only the task that sends the response does."""
         ...
 
+    def wake(self) -> None:
+        """Have the task that waits for a change look again."""
+
     def acknowledge(self, written: int) -> None:
         """All that was written until `output.written` had this value has been sent."""
 
@@ -132,7 +135,7 @@ class WsgiResponder(Call):
         """PEP 3333, "The Server/Gateway Side"."""
         self.begun = True
         body = self.body
-        if body is not None and body.counter.disconnected:
+        if body is not None and body.counter.disconnected and body.counter.truncated:
             self.abandoned = True  # the application may still see that, but nobody waits for what it says
         iterable: Any = None
         try:
