@@ -1,6 +1,7 @@
 """`AsgiToWsgi`: one request from a WSGI server through an ASGI application."""
 
 import logging
+import weakref
 from collections.abc import Iterable
 from typing import Literal, cast
 
@@ -33,6 +34,8 @@ class AsgiToWsgi(Closable):
     * `disconnect_grace` (seconds): how long the application may go on after `http.disconnect` before it is cancelled.
     * `loop_factory`: makes the event loop (`uvloop.new_event_loop`, say); adapters with the same one share one loop.
     * `slow_warning` (seconds, or None): a callback that blocks the loop for longer is logged with its stack.
+    * `background`: "after" lets work after the response go on on the loop, and the server's thread go; "before" has the
+      thread stay until it is done, `shutdown_timeout` seconds at most: for hosts that freeze the process in between.
 
     Raises `TypeError` or `ValueError` for a wrong application or option. The loop is started by the first request and
     is that of this process, so that the server may fork.
@@ -48,6 +51,7 @@ class AsgiToWsgi(Closable):
         disconnect_grace: float = 3.0,
         loop_factory: LoopFactory | None = None,
         slow_warning: float | None = 1.0,
+        background: Literal["after", "before"] = "after",
     ) -> None:
         _arguments.asgi_app(app)
         _arguments.choice("lifespan", lifespan, ("auto", "on", "off"))
@@ -57,6 +61,7 @@ class AsgiToWsgi(Closable):
         _arguments.factory("loop_factory", loop_factory)
         if slow_warning is not None:
             _arguments.seconds("slow_warning", slow_warning)
+        _arguments.choice("background", background, ("after", "before"))
         self.app = app
         self._runners = AppRunners(
             Options(
@@ -67,8 +72,11 @@ class AsgiToWsgi(Closable):
                 disconnect_grace=disconnect_grace,
                 loop_factory=loop_factory,
                 slow_warning=slow_warning,
+                background=background,
             )
         )
+        # An adapter that is dropped, as test suites make them, keeps neither its application nor a loop.
+        weakref.finalize(self, self._runners.discard).atexit = False
         self._warned_of_websocket = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -4,6 +4,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from time import monotonic
@@ -40,6 +41,7 @@ class Options:
     disconnect_grace: float
     loop_factory: LoopFactory | None
     slow_warning: float | None
+    background: str = "after"
 
 
 class LiveTask(Protocol):
@@ -64,6 +66,8 @@ class AppRunner:
         self.loop = loop
         self.private = private
         self.disconnect_grace = options.disconnect_grace
+        # How long the server's thread stays for work after the response, in seconds; None for not at all.
+        self.background_timeout = options.shutdown_timeout if options.background == "before" else None
         self.counters = Counters()
         self.lock = new_lock()
         self.live: set[LiveTask] = set()
@@ -147,6 +151,21 @@ class AppRunner:
         if self.live:
             self._emptied = self.loop.waiter()
             await self.loop.wait_at_most(timeout, self._emptied)
+
+    def discard(self, timeout: float) -> None:
+        """As `close`, for a finalizer: neither waits nor locks."""
+        private = self.private
+
+        async def end() -> None:
+            try:
+                await self.end(timeout)
+            finally:
+                if private is not None:
+                    private_loop.release(private, self.user, wait=False)
+
+        if private is not None and private.usable:
+            with suppress(LoopClosed):
+                self.loop.post(Posted(lambda: self.spawn(end, Context())))
 
     def close(self, timeout: float, *, at_exit: bool) -> None:
         """End what runs on the private loop, and release that; from a thread."""
@@ -283,6 +302,14 @@ class AppRunners:
             # Another thread may have come first.
             if runner.closed is not None and not runner.closed.wait(seconds + _END_MARGIN_SECONDS):
                 return
+
+    def discard(self) -> None:
+        """End what goes on on private loops, in time; for a finalizer, so that it neither waits nor locks."""
+        runners = self._runners.known()
+        if runners is not None:
+            unregister(self)
+            for runner in list(runners.all):
+                runner.discard(self._options.shutdown_timeout)
 
     def stats(self) -> LoopStats:
         """Counts, for this process."""

@@ -5,6 +5,7 @@ the thread waits it does what asgiref calls thread-sensitive, so that such work 
 """
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
 from typing import Any, Final, cast
 
@@ -33,6 +34,7 @@ class Portal:
 
     def __init__(self, options: Options) -> None:
         self._runners = AppRunners(options)
+        weakref.finalize(self, self._runners.discard).atexit = False
         self.loop = LazyLoop(self)
 
     @classmethod

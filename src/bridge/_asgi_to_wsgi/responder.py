@@ -75,9 +75,18 @@ class AsgiResponder(Task):
             raise
         if len(items) == 2 and items[1] is END and not self.thread.sensitive:
             # PEP 3333, Handling the Content-Length Header: servers have a short way for a list of one bytestring.
+            self.await_background()
             self.release()
             return [items[0]] if not self.response.bodyless else []
         return ResponseIterator(self)
+
+    def await_background(self) -> None:
+        """Stay until the work after the response is done, where the process may be frozen once the thread has left."""
+        timeout = self.runner.background_timeout
+        if timeout is not None and not (self.finished or self.disconnected):
+            self.linger(timeout)
+            if not self.finished:
+                _log.warning("%s has not ended %.1f seconds after its response", self.request(), timeout)
 
     def leave(self) -> bool:
         """The server closes the response. Returns whether it has got all of it; else its client has left."""
@@ -283,5 +292,6 @@ class ResponseIterator:
         """Stay for what thread-sensitive code still does after the response, Django's signals for one."""
         responder = self._responder
         responder.unguard()
+        responder.await_background()
         if responder.thread.sensitive and not responder.disconnected:
             responder.linger(responder.runner.disconnect_grace)

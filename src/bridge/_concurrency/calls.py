@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from bridge._concurrency import interop
+from bridge._concurrency.borrowed_thread import borrow
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.jobs import JobThread, PoolClosed, request_executor
 from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Spawn, refuse_on_loop, spawner
@@ -30,6 +31,9 @@ _GROW_SECONDS: Final = 0.001
 # How many turns of the loop middleware may take to hand on what its `send` has already returned for; BaseHTTPMiddleware
 # takes two.
 _MIDDLEWARE_TURNS: Final = 12
+
+# freezegun replaces the functions of `time` in all modules, asyncio's too, but not within a tuple.
+_STEADY_CLOCK: Final = (monotonic,)
 
 _log = logging.getLogger("bridge")
 
@@ -76,6 +80,8 @@ class Call:
     # Whether its thread may wait for the loop wherever too much is in flight (see `drain`). One that runs in the thread
     # of a request further out must not: that thread has to take on what the call writes.
     may_block = True
+    # Whether it belongs to the thread that waits in asgiref's async_to_sync for the task that made it, if one does.
+    thread_sensitive = False
     # Whether it is fed only when it asks: what is not wanted is then never sent for.
     fed_on_demand = False
     _steps: Generator[None] | None = None
@@ -389,8 +395,9 @@ class Dispatcher:
             call.may_block = False
             if not executor.run_call(call):
                 call.may_block = True
-        if call.may_block:
-            grow = self.pool.submit(call, eager=not loop.is_asyncio)
+        if call.may_block and not (call.thread_sensitive and executor is None and borrow(call)):
+            # Where the loop has no timers, or its clock stands still, as in a test, nothing could grow the pool later.
+            grow = self.pool.submit(call, eager=not loop.is_asyncio or monotonic is not _STEADY_CLOCK[0])
             if grow and not self._growing and isinstance(loop, AsyncioLoop):
                 self._growing = True
                 loop.call_later(_GROW_SECONDS, self._grow)

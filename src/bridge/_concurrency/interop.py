@@ -221,6 +221,14 @@ def serve_sensitive(*, inherits: bool) -> None:
     SyncToAsync.thread_sensitive_context.set(_SENSITIVE)
 
 
+def enclosing_executor() -> Executor | None:
+    """Return what runs functions in the thread that waits in `async_to_sync` for this task, if one does."""
+    if _EXECUTOR.get(None) is None:
+        return None  # the common case; asgiref's own lookup takes a lock
+    executor: Executor | None = getattr(AsyncToSync.executors, "current", None)
+    return executor
+
+
 def run_in_fallback_thread(job: Callable[[], None]) -> None:
     """Run `job`, which no request's thread waits for any more, in one thread of our own."""
     _fallback.here().submit(_FallbackJob(job), eager=True)

@@ -189,6 +189,12 @@ class ThreadPool:
             worker.wake()
         self._end_if_drained()
 
+    def discard(self) -> None:
+        """As `close`, for a finalizer, which may run in any thread, and while that holds the lock: takes no lock."""
+        self.closing = True
+        for worker in list(self._workers):
+            worker.wake()
+
     def join(self, timeout: float) -> list[str]:
         """Wait for the threads to end after `close`, `timeout` seconds at most; describes those that have not.
 
@@ -226,7 +232,7 @@ class ThreadPool:
             self._usage.began(worker, monotonic())
             with self._lock:
                 if worker in self._idle:
-                    if timely:
+                    if timely and not self.closing:
                         continue  # the wake-up was for a job that is over
                     self._idle.remove(worker)
                     self._awake += 1

@@ -85,13 +85,13 @@ class PrivateLoop:
         """Where the thread of the loop is now."""
         return describe("bridge-loop", self._ident)
 
-    def stop(self) -> None:
-        """Cancel what is left, and end the thread; waits for it, not for ever."""
+    def stop(self, *, wait: bool) -> None:
+        """Cancel what is left, and end the thread; `wait` for it, not for ever."""
         try:
             self.loop.post(Posted(self._set_stop))
         except LoopClosed:
             return
-        if not self._end.wait(2 * _CANCEL_GRACE_SECONDS):
+        if wait and not self._end.wait(2 * _CANCEL_GRACE_SECONDS):
             _log.warning("the private event loop does not stop: %s", self.describe())
 
     def _set_stop(self) -> None:
@@ -182,8 +182,8 @@ def acquire(factory: LoopFactory | None, user: object) -> PrivateLoop:
         return loop
 
 
-def release(loop: PrivateLoop, user: object) -> None:
-    """`user` needs the loop no longer; the last one stops it."""
+def release(loop: PrivateLoop, user: object, *, wait: bool = True) -> None:
+    """`user` needs the loop no longer; the last one stops it, and waits for its end unless told otherwise."""
     if loop.pid != os.getpid():
         return
     loops = _loops.here()
@@ -193,4 +193,4 @@ def release(loop: PrivateLoop, user: object) -> None:
             return
         for factory in [factory for factory, known in loops.by_factory.items() if known is loop]:
             del loops.by_factory[factory]
-    loop.stop()
+    loop.stop(wait=wait)

@@ -4,6 +4,7 @@ Only this file and `cycle.py` await the server's `receive` and `send`.
 """
 
 import io
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,8 @@ class WsgiToAsgi(Closable):
         self._shutdown = shutdown
         self._shutdown_timeout = shutdown_timeout
         self._dispatchers = Dispatchers(threads, shutdown_timeout, slow_warning)
+        # An adapter that is dropped, as test suites make them, leaves no threads.
+        weakref.finalize(self, self._dispatchers.discard).atexit = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One connection of an ASGI server (ASGI, "Applications").

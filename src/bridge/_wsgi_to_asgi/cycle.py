@@ -250,8 +250,16 @@ class RequestResponseCycle:
                 if counter.disconnected:
                     self._lose(at_once=not counter.truncated)
                     return
-            over = counter is not None and counter.final
-            began = monotonic()
+            if await self._await_disconnect(over=counter is not None and counter.final):
+                self._lose(at_once=not self._responder.dispatcher.peer_waits)
+        except Exception:
+            _log.exception("the server's receive() raised; taking the client for gone")
+            self._lose()
+
+    async def _await_disconnect(self, *, over: bool) -> bool:
+        """Wait for `http.disconnect`; False where that cannot be waited for. `over`: all else has been received."""
+        began = monotonic()
+        try:
             while (event := await self._receive())["type"] != "http.disconnect":
                 if over:
                     # ASGI HTTP, "Disconnect": nothing else may come now. Whoever sends it may do so without end.
@@ -259,12 +267,12 @@ class RequestResponseCycle:
                         "request event after the request",
                         "the server sent a request event after the request; no longer watching its client",
                     )
-                    return
+                    return False
                 over = not event.get("more_body", False)
-            self._lose(at_once=monotonic() - began < _AT_ONCE_SECONDS)
-        except Exception:
-            _log.exception("the server's receive() raised; taking the client for gone")
-            self._lose()
+        finally:
+            if monotonic() - began > _AT_ONCE_SECONDS:
+                self._responder.dispatcher.peer_waits = True
+        return True
 
     async def _feed(self, counter: BodyCounter) -> None:
         """Pass the rest of the body to the thread."""
@@ -288,10 +296,7 @@ class RequestResponseCycle:
         """
         if self._ended:
             return
-        dispatcher = self._responder.dispatcher
-        if not at_once:
-            dispatcher.peer_waits = True
-        elif not dispatcher.peer_waits and not self._started:
+        if at_once and not self._responder.dispatcher.peer_waits and not self._started:
             warn_once(
                 "disconnect at once",
                 "the server said right after a request that its client had left; its response is sent all the same",

@@ -37,6 +37,12 @@ class _Pools:
                 self._spare = ThreadPool(sys.maxsize, name="stream")
             return self._spare
 
+    def discard(self) -> None:
+        """Let all threads end when they have nothing to do."""
+        for pool in (self.pool, self._spare):
+            if pool is not None:
+                pool.discard()
+
     def detach(self) -> list[ThreadPool]:
         """Detach and return both pools; the next request makes new ones."""
         with self.lock:
@@ -118,6 +124,13 @@ class Dispatchers:
         deadline = monotonic() + min(self._shutdown_timeout, self._shutdown_timeout if timeout is None else timeout)
         for pool in detached:
             self._report(pool.join(max(deadline - monotonic(), 0.0)))
+
+    def discard(self) -> None:
+        """Let the threads end when they have nothing to do; for a finalizer, so that it neither waits nor locks."""
+        pools = self._pools.known()
+        if pools is not None:
+            unregister(self)
+            pools.discard()
 
     async def drain(self, dispatcher: Dispatcher) -> None:
         """Stop the threads, and wait for them on the loop of `dispatcher`."""

@@ -67,6 +67,7 @@ class StreamOwner(OuterCall, Protocol):
     """Whose response it is."""
 
     output: ByteQueue | None
+    thread_sensitive: bool
 
     def fail(self, error: BaseException) -> None:
         """The application raised `error`."""
@@ -133,8 +134,9 @@ class LoopResponse:
 
     async def _run(self) -> None:
         interop.restore_context(self.context)
-        request_executor.set(self.thread)
-        interop.serve_sensitive(inherits=True)
+        if not (self.owner.thread_sensitive and interop.enclosing_executor() is not None):
+            request_executor.set(self.thread)
+            interop.serve_sensitive(inherits=True)
         await self.work()
 
     async def send(self, chunks: AsyncIterable[bytes]) -> None:

@@ -72,6 +72,7 @@ class LoopResponder:
     """
 
     needs_whole_body = True
+    thread_sensitive = True
     body: RequestBody | None = None
     whole: tuple[Event, bytes] | None = None
     output: ByteQueue | None = None
