@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from bridge._concurrency.calls import OuterCall
 from bridge._concurrency.interop import run_in_fallback_thread
 from bridge._concurrency.jobs import Job, JobThread
 from bridge._concurrency.pool import ThreadPool
@@ -25,8 +24,8 @@ class OnDemandThread:
     under one lock.
     """
 
-    # What the request is called by: what is called from the thread belongs to the same loop.
-    call: OuterCall | None = None
+    # What the thread works for (a calls.OuterCall): what is called from the thread belongs to the same loop.
+    call: object = None
 
     def __init__(self, pool: Callable[[], ThreadPool], enter: Callable[[], object] | None = None) -> None:
         self._pool = pool
