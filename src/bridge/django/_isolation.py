@@ -87,19 +87,27 @@ def isolated(
     context = copy_context()
     body: Any = context.run(handler, environ, start_response)
     # A server may know its own file wrapper by its type.
-    return _Body(context, body) if isinstance(body, HttpResponseBase | LoopBody | Nothing) else body
+    return Body(context, body) if isinstance(body, HttpResponseBase | LoopBody | Nothing) else body
 
 
-class _Body:
-    def __init__(self, context: Context, body: Any) -> None:
+class Body:
+    """The iterable `body`, in `context`; `at_end` is called when it has been iterated over."""
+
+    def __init__(self, context: Context, body: Any, at_end: Callable[[], object] | None = None) -> None:
         self._context = context
         self._body = body
+        self._at_end = at_end
 
     def __iter__(self) -> Iterator[bytes]:
         run = self._context.run
         iterator: Iterator[bytes] = run(iter, self._body)
         while (chunk := run(next, iterator, None)) is not None:
             yield chunk
+        if self._at_end is not None:
+            self._at_end()
 
     def close(self) -> None:
-        self._context.run(self._body.close)
+        """Close it (PEP 3333)."""
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            self._context.run(close)

@@ -14,6 +14,7 @@ from django.dispatch import Signal
 from django.http.response import HttpResponseBase
 
 from bridge._types import Environ
+from bridge.django._agents import SIGNALS
 from bridge.django._isolation import caches_made
 
 # None of it concerns a thread in which the request has done nothing.
@@ -23,6 +24,7 @@ _OWN: Final = {
 }
 # A project, or what watches over it, may put something else there later.
 _close: Final = HttpResponseBase.close
+_SEND, _ASEND, _LIVE_RECEIVERS = SIGNALS
 # The receivers that were looked at last, and what they are.
 _seen: dict[Signal, tuple[list[Any], frozenset[object]]] = {}
 _handler: Any = connections
@@ -32,12 +34,17 @@ _made: Final[Any] = _handler._connections._storage
 
 def only_django_listens(signal: Signal) -> bool:
     """Whether a project has no receivers of its own for `request_started` or `request_finished`."""
-    return _receivers(signal) <= _OWN[signal]
+    return _receivers(signal) <= _OWN[signal] and _are_own()
 
 
 def _is_as_ever(signal: Signal) -> bool:
     """Whether Django listens, all of it, and nobody else: tests take a receiver of Django's away for a while."""
-    return _receivers(signal) == _OWN[signal]
+    return _receivers(signal) == _OWN[signal] and _are_own()
+
+
+def _are_own() -> bool:
+    """Whether signals are sent as Django sends them; agents watch the receivers there, Django's too."""
+    return _SEND.is_own() and _ASEND.is_own() and _LIVE_RECEIVERS.is_own()
 
 
 def _receivers(signal: Signal) -> frozenset[object]:
