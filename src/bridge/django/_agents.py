@@ -33,7 +33,10 @@ _LEFT: Final = "the client left before the request was over"
 
 
 class Hook:
-    """A function of one of Django's classes, or of one of its modules, that others may have replaced."""
+    """A function of one of Django's classes, or of one of its modules, that others may have replaced.
+
+    `own` is Django's, or None where it was gone already when this module was imported.
+    """
 
     def __init__(self, owner: Any, name: str) -> None:
         self._owner = owner
@@ -44,13 +47,13 @@ class Hook:
         # It may have been replaced before this module was there. type() and not isinstance(): proxies tell of the class
         # of what they stand for, and have its code.
         is_whole = type(found) is FunctionType and own is not None and _same(found.__code__, own)
-        self._function = found if is_whole else None
-        self._code = getattr(self._function, "__code__", None)
+        self.own: Any = found if is_whole else None
+        self._code = getattr(self.own, "__code__", None)
 
     def is_own(self) -> bool:
         """Whether the function is Django's, and its code too: some wrap by writing other code into it."""
         function = getattr(self._owner, self.name)
-        return function is self._function and function.__code__ is self._code
+        return function is self.own and function.__code__ is self._code
 
     def __str__(self) -> str:
         return f"{self._owner.__name__}.{self.name}"
@@ -65,7 +68,9 @@ class Hook:
 def _code_in_file(module: str, *path: str) -> CodeType | None:
     """The code of a function as the file of its module has it, whatever has become of it; None where there is none."""
     code: CodeType | None = None
-    with suppress(Exception):  # loaders are of many kinds; without the file all is taken for replaced, which is right too
+    with suppress(
+        Exception
+    ):  # loaders are of many kinds; without the file all is taken for replaced, which is right too
         spec = importlib.util.find_spec(module)
         loader: Any = spec.loader if spec is not None else None
         code = loader.get_code(module)
@@ -136,21 +141,26 @@ class Sending:
             raise ClientDisconnected(_LEFT) from error
 
 
+def make_request(request_class: Callable[[Environ], Any], environ: Environ) -> Any:
+    """A request of that class, with what is around the function by which Django's ASGI handler makes its own."""
+    if not CREATE_REQUEST.is_own():
+        made, _refused = AsyncFace(lambda _scope, _body_file: request_class(environ)).create_request(
+            environ["asgi.scope"], environ["wsgi.input"]
+        )
+        if made is not None:
+            return made
+    return request_class(environ)
+
+
 class AsyncFace(ASGIHandler):
     """One request as the hooks of Django's ASGI handler see it, whatever its middleware and its view are."""
 
-    def __init__(self, request_class: Callable[[Environ], Any], environ: Environ, chain: Callable[[Any], Any]) -> None:
+    def __init__(self, request_class: Any = None, chain: Callable[[Any], Any] | None = None) -> None:
         # Without Django's constructor, which makes a chain.
-        self._environ = environ
-        self._chain = chain
-        self.request_class: Any = lambda _scope, _body_file: request_class(environ)
+        self.request_class = request_class
+        self._chain: Any = chain
         self.response: Any = None
         self.cancelled = False
-
-    def make_request(self) -> tuple[Any, Any]:
-        """The request; or None and the response, where none can be made."""
-        made: tuple[Any, Any] = self.create_request(self._environ["asgi.scope"], self._environ["wsgi.input"])
-        return made
 
     async def _middleware_chain(self, request: Any) -> Any:
         # Where Django's `get_response_async` goes on: in the thread of the request.
@@ -218,7 +228,7 @@ class WsgiCall:
             raise ClientDisconnected(_LEFT)
 
     def start_response(self, status: str, headers: Any, exc_info: Any = None, /) -> Any:
-        """PEP 3333, "The start_response() Callable"."""
+        """That of the server (PEP 3333), which hears of no response to a client that has left."""
         if self._left:
             return _nothing
         return self._start_response(status, headers, *(() if exc_info is None else (exc_info,)))

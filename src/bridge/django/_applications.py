@@ -1,8 +1,8 @@
 """What `asgi.py` and `wsgi.py` export."""
 
 import inspect
-from collections.abc import Callable, Iterable
-from contextvars import copy_context
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -135,14 +135,15 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
             if sending.error is not None:
                 raise sending.error
 
-    async def _through_django(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _through_django(self, scope: Any, receive: Receive, send: Send) -> None:
         """Django's own `__call__`, with what is around it now; it ends in `handle`."""
         await super(WsgiToAsgi, self).__call__(scope, receive, send)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, where Django's own `__call__` has come to it."""
         # That is for threads of asgiref's; the request has one of ours.
-        SyncToAsync.thread_sensitive_context.set(None)
+        sensitive: ContextVar[Any] = SyncToAsync.thread_sensitive_context
+        sensitive.set(None)
         await self._http(scope, receive, send)
 
     def _exchange(self, side: Side, environ: Environ, scope: Scope) -> Exchange:
@@ -165,8 +166,11 @@ class WsgiApplication(WSGIHandler):
         self._entry: WSGIApp = _agents.made_by_django("wsgi", self._through_django)
         self._is_wrapped = self._entry != self._through_django
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """One request of a WSGI server (PEP 3333). Raises `LifespanFailed` where the startup has failed."""
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
+        """One request of a WSGI server (PEP 3333); returns the iterable of the body.
+
+        Raises `LifespanFailed` where the startup has failed.
+        """
         if self._has_lifespan:
             environ["bridge.state"] = self._portal.state()
         if not environ.get("CONTENT_LENGTH") and environ.get("HTTP_TRANSFER_ENCODING"):

@@ -20,7 +20,7 @@ from bridge._concurrency.pool import at_end
 from bridge._types import Environ, StartResponse
 from bridge._wsgi_to_asgi.loop_body import LoopBody
 from bridge.django import _hops, _signals
-from bridge.django._agents import CREATE_REQUEST, GET_RESPONSE_ASYNC, AsyncFace, WsgiCall
+from bridge.django._agents import GET_RESPONSE_ASYNC, AsyncFace, WsgiCall, make_request
 from bridge.django._isolation import find_caches, keep_caches, leave_caches
 from bridge.django._request import Request
 from bridge.django._streams import Nothing, async_parts
@@ -88,36 +88,24 @@ class Handler(WSGIHandler):
 
     def _respond(self, environ: Environ) -> Any:
         _signals.start(self.__class__, environ)
-        if self._on_asgi and not (GET_RESPONSE_ASYNC.is_own() and CREATE_REQUEST.is_own()):
-            return self._respond_as_asgi(environ)
-        request: Any = self.request_class(environ)
+        request: Any = make_request(self.request_class, environ) if self._on_asgi else self.request_class(environ)
         request._portal = self.portal
+        as_asgi = self._on_asgi and not GET_RESPONSE_ASYNC.is_own()
         try:
-            response: Any = self.get_response(request)
+            response: Any = self._get_response_as_asgi(request) if as_asgi else self.get_response(request)
         except BaseException:
             request.close()
             raise
         response._handler_class = self.__class__
         return response
 
-    def _respond_as_asgi(self, environ: Environ) -> Any:
-        """With what others have put on the functions that Django's ASGI handler calls, and its WSGI handler does not.
+    def _get_response_as_asgi(self, request: Any) -> Any:
+        """With what others have put on the function that Django's ASGI handler asks, and its WSGI handler does not.
 
-        They run on the event loop, and so the body has to be there before.
+        That runs on the event loop, and so the body has to be there before.
         """
-        face = AsyncFace(self.request_class, environ, self._middleware_chain)
-        request, response = face.make_request()
-        if request is not None:
-            request._portal = self.portal
-            try:
-                response = self._get_response_as_asgi(face, request)
-            except BaseException:
-                request.close()
-                raise
-        response._handler_class = self.__class__
-        return response
-
-    def _get_response_as_asgi(self, face: AsyncFace, request: Any) -> Any:
+        chain: Callable[[Any], Any] = cast(Any, self)._middleware_chain
+        face = AsyncFace(chain=chain)
         bring_body(request)
         try:
             return self.portal.call(request.environ, face.get_response_async, request)

@@ -21,6 +21,7 @@ from bridge._wsgi_to_asgi.dispatchers import run_in_thread
 from bridge._wsgi_to_asgi.loop_response import LoopWork
 from bridge._wsgi_to_asgi.responder import Exchange
 from bridge.django import _modes, _streams
+from bridge.django._agents import make_request
 from bridge.django._handler import BLOCK, headers
 from bridge.django._isolation import LoopCaches, keep_caches_in
 from bridge.django._request import Request
@@ -51,6 +52,12 @@ class LoopHandler(BaseHandler):
             # There is none, or the URLconf cannot be imported: the other handler shows what is wrong.
             return False
         return iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
+
+    def make_request(self, environ: Environ) -> Request:
+        """The request for the chain."""
+        request: Request = make_request(self.request_class, environ)
+        request._portal = self.portal
+        return request
 
     def load(self) -> None:
         """Make the chain, in a thread: middleware may use the database when it is made.
@@ -127,8 +134,7 @@ class _Chain(LoopWork):
         set_script_prefix(get_script_name(environ))
         if not only_django_listens(signals.request_started):
             await signals.request_started.asend(sender=type(handler), environ=environ)
-        request = handler.request_class(environ)
-        request._portal = handler.portal
+        request = handler.make_request(environ)
         try:
             response: Any = await handler.get_response_async(request)
         except BaseException:

@@ -24,7 +24,8 @@ _OWN: Final = {
 }
 # A project, or what watches over it, may put something else there later.
 _close: Final = HttpResponseBase.close
-_SEND, _ASEND, _LIVE_RECEIVERS = SIGNALS
+_SEND, _ASEND, _LIVE_RECEIVERS = (hook.own for hook in SIGNALS)
+_signal: Any = Signal
 # The receivers that were looked at last, and what they are.
 _seen: dict[Signal, tuple[list[Any], frozenset[object]]] = {}
 _handler: Any = connections
@@ -44,7 +45,7 @@ def _is_as_ever(signal: Signal) -> bool:
 
 def _are_own() -> bool:
     """Whether signals are sent as Django sends them; agents watch the receivers there, Django's too."""
-    return _SEND.is_own() and _ASEND.is_own() and _LIVE_RECEIVERS.is_own()
+    return _signal.send is _SEND and _signal.asend is _ASEND and _signal._live_receivers is _LIVE_RECEIVERS
 
 
 def _receivers(signal: Signal) -> frozenset[object]:
