@@ -30,6 +30,8 @@ class ExchangeThread(Call):
     # A body that the loop makes, once the thread has left.
     stream: LoopWork | None = None
     spool: Spool | None = None
+    # Whether what the application raises is logged. The server gets it too; what watches errors takes both for two.
+    logs_errors = True
     _body: Body | None = None
     _received: list[bytes] | None = None
     _over = False
@@ -205,7 +207,7 @@ class ExchangeThread(Call):
     def _log(self, error: BaseException) -> None:
         if self._client_disconnected() or isinstance(error, (ClientDisconnected, ClientProtocolError)):
             _log.info("%s raised after its client had left or was refused", self._request(), exc_info=error)
-        else:
+        elif self.logs_errors:
             _log.error("%s raised", self._request(), exc_info=error)
 
 

@@ -127,13 +127,13 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
                 await self._websocket(scope, receive, send)
             else:
                 await super().__call__(scope, receive, send)
-        elif not self._is_wrapped and _agents.ASGI_CALL.is_own():
-            await self._http(scope, receive, send)
-        else:
+        elif self._is_watched:
             sending = _agents.Sending(send)
             await self._entry(scope, receive, sending)
             if sending.error is not None:
                 raise sending.error
+        else:
+            await self._http(scope, receive, send)
 
     async def _through_django(self, scope: Any, receive: Receive, send: Send) -> None:
         """Django's own `__call__`, with what is around it now; it ends in `handle`."""
@@ -149,8 +149,17 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
     def _exchange(self, side: Side, environ: Environ, scope: Scope) -> Exchange:
         # Django's async code needs asyncio.
         if side.crossing.is_asyncio and self._loop_handler.takes(environ):
-            return LoopExchange(side, self._loop_handler, environ, scope)
-        return super()._exchange(side, environ, scope)
+            exchange: Exchange = LoopExchange(side, self._loop_handler, environ, scope)
+        else:
+            exchange = super()._exchange(side, environ, scope)
+        if self._is_watched:
+            exchange.logs_errors = False
+        return exchange
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether there is anything around Django's own `__call__`."""
+        return self._is_wrapped or not _agents.ASGI_CALL.is_own()
 
 
 class WsgiApplication(WSGIHandler):
