@@ -1,7 +1,7 @@
 """A Django project with an agent around it, for a server: `agents_site:application`.
 
-The environment says which: AGENT (sentry, ddtrace, elastic, otel or none), ENTRY (whose `get_..._application`: django or
-bridge), SIDE (asgi or wsgi), WHEN (before or after the application is made), and RECORDS, the file to which each
+The environment says which: AGENT (sentry, ddtrace, elastic, otel or none), ENTRY (whose `get_..._application`: django
+or bridge), SIDE (asgi or wsgi), WHEN (before or after the application is made), and RECORDS, the file to which each
 transaction and each error is written as a line of JSON, in place of what the agent would send.
 """
 

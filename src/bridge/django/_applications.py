@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +22,7 @@ from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
 from bridge._wsgi_to_asgi.responder import Exchange
 from bridge.django import _agents, _settings
 from bridge.django._handler import Handler
-from bridge.django._isolation import Body, isolated
+from bridge.django._isolation import Body, Shown, isolated
 from bridge.django._loop_handler import LoopExchange, LoopHandler
 from bridge.django._request import Request, take_chunked
 
@@ -186,7 +186,7 @@ class WsgiApplication(WSGIHandler):
             take_chunked(environ)
         if not self._is_wrapped and _agents.WSGI_CALL.is_own():
             return isolated(self._handler, environ, start_response)
-        context = copy_context()
+        context = Shown()
         watched = _agents.WsgiCall(self._handler, environ, start_response)
         body: Any = context.run(self._handler.call_watched, watched, self._entry)
         return body if watched.sends_file else Body(context, body, watched.check)

@@ -26,7 +26,7 @@ from bridge.django._handler import BLOCK, headers
 from bridge.django._isolation import LoopCaches, keep_caches_in
 from bridge.django._request import Request
 from bridge.django._settings import Settings
-from bridge.django._signals import closes_at_once, only_django_listens
+from bridge.django._signals import closes_at_once, only_django_listens, start_on_loop
 
 
 class LoopHandler(BaseHandler):
@@ -132,8 +132,7 @@ class _Chain(LoopWork):
         environ = exchange.environ
         self._caches = handler.caches.find()
         set_script_prefix(get_script_name(environ))
-        if not only_django_listens(signals.request_started):
-            await signals.request_started.asend(sender=type(handler), environ=environ)
+        await start_on_loop(type(handler), environ)
         request = handler.make_request(environ)
         try:
             response: Any = await handler.get_response_async(request)

@@ -6,6 +6,7 @@ To send a signal takes longer than what Django has to do, which is nothing where
 import weakref
 from typing import Any, Final
 
+from asgiref.sync import sync_to_async
 from django.core import signals
 from django.core.cache import close_caches
 from django.core.handlers.base import reset_urlconf
@@ -67,6 +68,15 @@ def start(sender: type, environ: Environ) -> None:
     elif _connected():
         reset_queries()
         close_old_connections()
+
+
+async def start_on_loop(sender: type, environ: Environ) -> None:
+    """`request_started`; in the task of the request.
+
+    Not by `asend`, which runs receivers in tasks of their own: what one of them sets in the context would be lost.
+    """
+    if not only_django_listens(signals.request_started):
+        await sync_to_async(signals.request_started.send, thread_sensitive=True)(sender=sender, environ=environ)
 
 
 def closes_at_once(response: Any) -> bool:

@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,8 @@ class Site:
         """Ask for it, to the end or until it breaks off; returns the status."""
         with self.server.connect() as connection:
             response = connection.ask("GET", path)
-            try:
+            with suppress(IncompleteRead, OSError):
                 response.read()
-            except OSError:
-                pass
-            except Exception as error:
-                assert type(error).__name__ in {"IncompleteRead", "RemoteDisconnected"}, error
             return int(response.status)
 
     def leave(self, path: str) -> None:
@@ -91,7 +88,18 @@ def site(directory: Path, agent: str, entry: str, side: str, when: str = "before
     }[side]
     more = ["--timeout-graceful-shutdown", "2"] if side == "asgi" else ["--graceful-timeout", "2"]
     program = ["ddtrace-run", sys.executable] if agent == "ddtrace" else [sys.executable]
-    environment = {"AGENT": agent, "ENTRY": entry, "SIDE": side, "WHEN": when, "RECORDS": str(records), **QUIET}
+    # Datadog's leaves a file for the processes to come.
+    (directory / "agents").mkdir()
+    temporary = directory / ("agents" if agent == "ddtrace" else "tmp")
+    environment = {
+        "TMPDIR": str(temporary),
+        "AGENT": agent,
+        "ENTRY": entry,
+        "SIDE": side,
+        "WHEN": when,
+        "RECORDS": str(records),
+        **QUIET,
+    }
     (directory / "agents_site.py").symlink_to(ROOT / "tests" / "support" / "agents_site.py")
     command = [*program, *command, *more]
     name = f"{agent}-{entry}-{side}"
@@ -130,16 +138,39 @@ def reported(directory: Path, agent: str, entry: str, side: str, when: str = "be
         running.wait_for("transaction", len(ANSWERS) + 1)
         # What the fence has brought is not of the requests.
         found["transaction"] = running.records("transaction")
+    if agent == "sentry" and entry == "bridge":
+        assert all(one["url"] for one in found["error"])
+    for one in found["error"]:
+        # Of an async stream that Django's WSGI handler reads to its end before it begins, Sentry does not know it.
+        one.pop("url", None)
     return {kind: sorted(json.dumps(one, sort_keys=True) for one in ones) for kind, ones in found.items()}
+
+
+def is_broken_stream(record: str) -> bool:
+    """Whether it tells of a stream that has broken off."""
+    return json.loads(record).get("error") == 1 and "stream" in record
 
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("agent", AGENTS)
 def test_an_agent_reports_what_it_does_with_djangos_handlers(agent: str, side: str, tmp_path: Path) -> None:
     """One transaction a request, of the same name and status; and the same errors, in streams too."""
-    expected = reported(tmp_path / "django", agent, "django", side)
+    # With Django's ASGI handler Elastic's agent reports nothing: what it sets in a signal's receiver is lost there.
+    as_on = "wsgi" if agent == "elastic" else side
+    expected = reported(tmp_path / "django", agent, "django", as_on)
     assert len(ANSWERS) + 1 == len(expected["transaction"])
-    assert expected == reported(tmp_path / "bridge", agent, "bridge", side)
+    found = reported(tmp_path / "bridge", agent, "bridge", side)
+    if (agent, side) == ("ddtrace", "asgi"):
+        # With Django's handler the trace of a stream that breaks off has a CancelledError of Django's own, and no word
+        # of the stream's error.
+        assert [f"the {kind} stream" for kind in ("async", "looped", "sync")] == sorted(
+            json.loads(one)["name"] for one in found["error"]
+        )
+        found["error"], expected["error"] = [], []
+        for kind in (found, expected):
+            assert 3 == sum(map(is_broken_stream, kind["transaction"]))
+            kind["transaction"] = [one for one in kind["transaction"] if not is_broken_stream(one)]
+    assert expected == found
 
 
 @pytest.mark.parametrize("side", SIDES)
