@@ -148,6 +148,7 @@ settings.configure(
     ALLOWED_HOSTS=["*"],
     INSTALLED_APPS=["elasticapm.contrib.django"] if AGENT == "elastic" else [],
     MIDDLEWARE=["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware"],
+    DATA_UPLOAD_MAX_MEMORY_SIZE=None,
     USE_TZ=True,
     LOGGING_CONFIG=None,
     ELASTIC_APM={

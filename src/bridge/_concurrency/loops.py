@@ -5,6 +5,7 @@ On asyncio and uvloop it is an `AsyncioCrossing`, on trio a `TrioCrossing`. What
 """
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
@@ -80,7 +81,12 @@ class AsyncioCrossing:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
         """Start a task; on the loop."""
-        return self.loop.create_task(coroutine, context=context)
+        if context is None:
+            return self.loop.create_task(coroutine)
+        # From inside the context as well: tracers hand on what is active where a task is made, and that is here what
+        # the first of a batch of requests has.
+        task: asyncio.Task[None] = context.run(functools.partial(self.loop.create_task, coroutine, context=context))
+        return task
 
     @property
     def gone(self) -> bool:

@@ -72,7 +72,9 @@ class LoopWork:
         """Start the task, if that has not been done."""
         if self._task is not None or self.done:
             return
-        self._task = task = asyncio.get_running_loop().create_task(self._run(), context=self.context)
+        # Made in its own context, too: tracers hand on what is active there.
+        make = asyncio.get_running_loop().create_task
+        self._task = task = self.context.run(lambda: make(self._run(), context=self.context))
         self.taker.side.streams.add(self)  # a loop holds its tasks weakly
         task.add_done_callback(self._finish)
 

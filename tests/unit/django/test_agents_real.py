@@ -27,6 +27,8 @@ QUIET = {
     "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
     "DD_REMOTE_CONFIGURATION_ENABLED": "false",
     "DD_SYMBOL_DATABASE_UPLOAD_ENABLED": "false",
+    # Where gevent is installed, as it is here, it has asyncio loaded twice, and nothing knows a cancellation any more.
+    "DD_UNLOAD_MODULES_FROM_SITECUSTOMIZE": "false",
     "DD_TRACE_STARTUP_LOGS": "false",
     "DD_TRACE_AGENT_URL": "http://127.0.0.1:9",
 }
@@ -193,7 +195,7 @@ def test_what_one_request_is_marked_with_is_not_seen_in_others(
             names = [f"client-{number}" for number in range(AT_ONCE)]
             assert [500] * AT_ONCE == list(clients.map(lambda name: running.get(f"/{view}/{name}"), names))
         transactions = running.wait_for("transaction", AT_ONCE)
-        errors = running.wait_for("error", AT_ONCE if agent != "otel" else 0)
+        errors = running.wait_for("error", AT_ONCE if agent in {"sentry", "elastic"} else 0)
     marks = [one["marks"] for one in transactions]
     assert sorted(names) == sorted(mark[0] for mark in marks)
     assert all(len(set(mark)) == 1 for mark in marks), marks
