@@ -219,12 +219,13 @@ def test_each_module_is_listed_on_its_floor() -> None:
     assert {name: test_architecture.floor_of(name) for name in modules} == listed
 
 
-@pytest.mark.parametrize("title", ["To run", "To test", "To check"])
+@pytest.mark.parametrize("title", ["To run", "To test", "To try agents", "To check"])
 def test_each_dependency_has_its_reason(title: str) -> None:
     """The tables name what `pyproject.toml` names, and nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
     wanted = {"To run": project["project"]["dependencies"], "To test": groups["test"], "To check": groups["check"]}
+    wanted["To try agents"] = groups["agents"]
     names = {re.split(r"[\[<>=]", each)[0] for each in wanted[title] if isinstance(each, str)}
 
     assert names == {row[0].strip("`") for row in rows(section(page("dependencies.md"), f"## {title}"))}

@@ -6,13 +6,13 @@ all that is on it, and what is below goes in where Django would go on.
 """
 
 import asyncio
+import functools
 import importlib
 import importlib.util
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext, suppress
 from contextvars import ContextVar, copy_context
-from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, Final, Protocol
 
@@ -67,17 +67,22 @@ class Hook:
 
 def _code_in_file(module: str, *path: str) -> CodeType | None:
     """The code of a function as the file of its module has it, whatever has become of it; None where there is none."""
-    code: CodeType | None = None
-    with suppress(
-        Exception
-    ):  # loaders are of many kinds; without the file all is taken for replaced, which is right too
-        spec = importlib.util.find_spec(module)
-        loader: Any = spec.loader if spec is not None else None
-        code = loader.get_code(module)
+    code = _module_in_file(module)
     for name in path:
         inner = code.co_consts if code is not None else ()
         code = next((one for one in inner if isinstance(one, CodeType) and one.co_name == name), None)
     return code
+
+
+@functools.cache
+def _module_in_file(module: str) -> CodeType | None:
+    # Loaders are of many kinds. Without the file all is taken for replaced, which takes longer and is as right.
+    with suppress(Exception):
+        spec = importlib.util.find_spec(module)
+        loader: Any = spec.loader if spec is not None else None
+        code: CodeType | None = loader.get_code(module)
+        return code
+    return None
 
 
 def _same(one: CodeType, other: CodeType) -> bool:
@@ -255,7 +260,7 @@ class WsgiCall:
         if getattr(response, "file_to_stream", None) is not None and self._environ.get("wsgi.file_wrapper"):
             self.sends_file = True
             # The server closes the file, outside of the request's context.
-            response.close = partial(copy_context().run, response.close)
+            response.close = functools.partial(copy_context().run, response.close)
         return response
 
     def end(self) -> None:
