@@ -7,7 +7,7 @@ MINUTES ?= 3
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-servers soak chaos check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-agents test-servers soak chaos check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -45,6 +45,10 @@ test-django-6:  ## the tests of bridge.django and Django's own tests with the ne
 	.venv-django6/bin/python -m pytest -n 2 tests/unit/django tests/adapters/django
 	PYTHONPATH=tests .venv-django6/bin/python -m django_suite $(ARGS)
 
+test-agents:  ## What Sentry, Datadog, Elastic APM and OpenTelemetry report of a Django project, beside Django's own handlers.
+	@scripts/setup.sh "$(PYTHON)" agents
+	.venv-agents/bin/python -m pytest -n 2 -m agents tests/unit/django/test_agents_real.py $(ARGS)
+
 test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make test-servers ARGS="-k uwsgi"
 	@scripts/setup.sh "$(PYTHON)" servers
 	$(if $(ARGS),,BRIDGE_WRITE_MATRIX=1) .venv/bin/python -m pytest -n 4 --dist loadgroup tests/real_servers -m "servers or not servers" $(ARGS)
@@ -75,5 +79,5 @@ docs:  ## Writes the generated parts of docs/ anew.
 	.venv/bin/python scripts/generate_docs.py
 
 clean:  ## Takes away .venv and all caches; the example's var/ stays.
-	rm -rf .venv .venv-django6 .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-django6 .venv-agents .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Makes .venv, if it is not there, and installs what one verb of the Makefile needs; says what it does, and does nothing
 # when that was done before. What "django6" needs has a virtual environment of its own, .venv-django6, with the newest
-# Django 6, or with what DJANGO says, as in DJANGO="==6.0.*".
+# Django 6, or with what DJANGO says, as in DJANGO="==6.0.*"; and "agents" has .venv-agents, since agents change what
+# they find installed.
 #
-#   scripts/setup.sh PYTHON example|example-async|mixed|test|servers|check|django6
+#   scripts/setup.sh PYTHON example|example-async|mixed|test|servers|check|django6|agents
 set -eu
 
 python=$1
@@ -22,6 +23,10 @@ django6)
     django=django${DJANGO:->=6.0,<7.0}
     set -- --group test
     ;;
+agents)
+    venv=.venv-agents
+    set -- --group "$what"
+    ;;
 servers)
     set -- --group "$what"
     missing=
@@ -36,7 +41,7 @@ servers)
     scripts/apache.sh >/dev/null
     ;;
 *)
-    echo "setup.sh: $what is none of example, example-async, mixed, test, servers, check, django6" >&2
+    echo "setup.sh: $what is none of example, example-async, mixed, test, servers, check, django6, agents" >&2
     exit 2
     ;;
 esac

@@ -11,7 +11,6 @@ import django.core.handlers.wsgi
 import django.core.wsgi
 
 import bridge._concurrency.calls
-import bridge._concurrency.calls
 import bridge.django
 from bridge._asgi_to_wsgi.portal import Portal
 from bridge.django._applications import AsgiApplication

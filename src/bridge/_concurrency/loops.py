@@ -5,6 +5,7 @@ On asyncio and uvloop it is an `AsyncioLoop`, on trio a `TrioLoop`. Whatever is 
 """
 
 import asyncio
+import functools
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -108,7 +109,12 @@ class AsyncioLoop:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
         """Start a task; on the loop."""
-        return self.loop.create_task(coroutine, context=context)
+        if context is None:
+            return self.loop.create_task(coroutine)
+        # From inside the context as well: tracers hand on what is active where a task is made, and that is here what
+        # the first of a batch of requests has.
+        task: asyncio.Task[None] = context.run(functools.partial(self.loop.create_task, coroutine, context=context))
+        return task
 
     @property
     def closed(self) -> bool:

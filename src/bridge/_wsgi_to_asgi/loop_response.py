@@ -110,7 +110,9 @@ class LoopResponse:
             return
         if self.owner.output is None:
             self.owner.output = ByteQueue()
-        self._task = task = asyncio.get_running_loop().create_task(self._run(), context=self.context)
+        # Made in its own context, too: tracers hand on what is active there.
+        make = asyncio.get_running_loop().create_task
+        self._task = task = self.context.run(lambda: make(self._run(), context=self.context))
         self.owner.dispatcher.streams.add(self)  # a loop holds its tasks weakly
         task.add_done_callback(self._finish)
 

@@ -47,6 +47,10 @@ class Responder(Protocol):
     slow: bool
     on_slow: Callable[[], object] | None
     spawn: Spawn | None
+    # Whether it belongs to the thread that waits in asgiref's async_to_sync for the task that made it, if one does.
+    thread_sensitive: bool
+    # Whether what the application raises is logged. The server gets it too; what watches errors takes both for two.
+    logs_errors: bool
 
     @property
     def done(self) -> bool:
@@ -80,6 +84,7 @@ class WsgiResponder(Call):
     """
 
     needs_whole_body = False
+    logs_errors = True
     body: RequestBody | None = None
     whole: tuple[Event, bytes] | None = None
     stream: LoopResponse | None = None
@@ -259,7 +264,7 @@ class WsgiResponder(Call):
         self._response.forget_write()
 
     def _log(self, error: BaseException) -> None:
-        log_failure(self._scope, error, excused=self._client_disconnected())
+        log_failure(self._scope, error, excused=self._client_disconnected(), as_error=self.logs_errors)
 
 
 def complete_environ(environ: Environ, scope: Scope, client_disconnected: Callable[[], bool]) -> None:
@@ -276,11 +281,11 @@ def described(scope: Scope) -> str:
     return f"the application, asked for {scope['method']} {scope['path']!r:.200},"
 
 
-def log_failure(scope: Scope, error: BaseException, *, excused: bool) -> None:
-    """Log what the application raised: as an error, unless it is `excused` by a client that had left or was refused."""
+def log_failure(scope: Scope, error: BaseException, *, excused: bool, as_error: bool) -> None:
+    """Log what the application raised; nothing but what a client that had left excuses, where not `as_error`."""
     if excused or isinstance(error, (ClientDisconnected, ClientProtocolError)):
         _log.info("%s raised after its client had left or was refused", described(scope), exc_info=error)
-    else:
+    elif as_error:
         _log.error("%s raised", described(scope), exc_info=error)
 
 

@@ -1,25 +1,28 @@
 """What `asgi.py` and `wsgi.py` export."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import django
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
 from django.utils.module_loading import import_string
 
 from bridge import _arguments
 from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.calls import Dispatcher
-from bridge._types import ASGIApp, Environ, Scope, StartResponse
+from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
 from bridge._wsgi_to_asgi import Responder, WsgiToAsgi, answer_lifespan
-from bridge.django import _settings
+from bridge.django import _agents, _settings
 from bridge.django._handler import Handler
-from bridge.django._isolation import isolated
+from bridge.django._isolation import Body, Shown, isolated
 from bridge.django._loop_handler import LoopHandler, LoopResponder
-from bridge.django._request import take_chunked
+from bridge.django._request import Request, take_chunked
 
 Hook = Callable[..., Any]
 
@@ -36,6 +39,8 @@ def get_asgi_application(
     slow_warning: float | None = 30.0,
 ) -> "AsgiApplication":
     """The project as an ASGI application, for `asgi.py`; sets Django up.
+
+    It is an `ASGIHandler` of Django's: what agents have put on that class is around each request.
 
     * `websocket`: an ASGI application for connections of other types than http, Channels' `URLRouter` say; without one
       they are refused.
@@ -75,6 +80,8 @@ def get_wsgi_application(
 ) -> "WsgiApplication":
     """The project as a WSGI application, for `wsgi.py`; sets Django up.
 
+    It is a `WSGIHandler` of Django's: what agents have put on that class is around each request.
+
     * `startup`, `shutdown`: callables, async or not, that are run once a process, before its first request and at its
       end, async ones on the private event loop. They may take a dict that is `request.scope["state"]`.
     * `startup_timeout`, `shutdown_timeout` (seconds): how long they may take; as for `AsgiToWsgi`.
@@ -97,45 +104,100 @@ def get_wsgi_application(
     )
 
 
-class AsgiApplication(WsgiToAsgi):
+class AsgiApplication(WsgiToAsgi, ASGIHandler):
     """A Django project as an ASGI 3 application. Made by `get_asgi_application`."""
 
     def __init__(self, websocket: ASGIApp | None, **options: Any) -> None:
+        # Without Django's constructor: the handlers below make the chains of middleware.
         chosen = _settings.read()
         portal = Portal.of(chosen.loop_factory)
-        super().__init__(Handler(portal), **options)
+        WsgiToAsgi.__init__(self, Handler(portal, on_asgi=True), **options)
         self._websocket = websocket
         self._loop_handler = LoopHandler(portal, chosen)
+        self._entry: ASGIApp = _agents.made_by_django("asgi", self._through_django)
+        self._is_wrapped = self._entry != self._through_django
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One connection of an ASGI server (ASGI, "Applications")."""
-        if self._websocket is not None and scope["type"] not in ("http", "lifespan"):
-            await self._websocket(scope, receive, send)
+        kind = scope["type"]
+        if kind != "http":
+            if self._websocket is not None and kind != "lifespan":
+                await self._websocket(scope, receive, send)
+            else:
+                await super().__call__(scope, receive, send)
+        elif self._is_watched:
+            sending = _agents.Sending(send)
+            await self._entry(scope, receive, sending)
+            if sending.error is not None:
+                raise sending.error
         else:
-            await super().__call__(scope, receive, send)
+            await self._http(scope, receive, send)
+
+    async def _through_django(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Django's own `__call__`, with what is around it now; it ends in `handle`."""
+        await super(WsgiToAsgi, self).__call__(scope, receive, send)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, where Django's own `__call__` has come to it."""
+        # That is for threads of asgiref's; the request has one of ours.
+        sensitive: ContextVar[Any] = SyncToAsync.thread_sensitive_context
+        sensitive.set(None)
+        await self._http(scope, receive, send)
 
     def _make_responder(self, dispatcher: Dispatcher, environ: Environ, scope: Scope) -> Responder:
         # Django's async code needs asyncio.
         if dispatcher.loop.is_asyncio and self._loop_handler.takes(environ):
-            return LoopResponder(dispatcher, self._loop_handler, environ, scope)
-        return super()._make_responder(dispatcher, environ, scope)
+            responder: Responder = LoopResponder(dispatcher, self._loop_handler, environ, scope)
+        else:
+            responder = super()._make_responder(dispatcher, environ, scope)
+        # In an async test of Django's, that thread's connection has the test's rows.
+        responder.thread_sensitive = True
+        if self._is_watched:
+            responder.logs_errors = False
+        return responder
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether there is anything around Django's own `__call__`."""
+        return self._is_wrapped or not _agents.ASGI_CALL.is_own()
 
 
-class WsgiApplication:
+class WsgiApplication(WSGIHandler):
     """A Django project as a WSGI application. Made by `get_wsgi_application`."""
 
+    request_class = Request
+
     def __init__(self, portal: Portal, *, has_lifespan: bool) -> None:
+        # Without Django's constructor: the handler below makes the chain of middleware.
         self._portal = portal
         self._has_lifespan = has_lifespan
         self._handler = Handler(portal)
+        self._entry: WSGIApp = _agents.made_by_django("wsgi", self._through_django)
+        self._is_wrapped = self._entry != self._through_django
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """One request of a WSGI server (PEP 3333). Raises `LifespanFailed` where the startup has failed."""
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
+        """One request of a WSGI server (PEP 3333); returns the iterable of the body.
+
+        Raises `LifespanFailed` where the startup has failed.
+        """
         if self._has_lifespan:
             environ["bridge.state"] = self._portal.state()
         if not environ.get("CONTENT_LENGTH") and environ.get("HTTP_TRANSFER_ENCODING"):
             take_chunked(environ)
-        return isolated(self._handler, environ, start_response)
+        if not self._is_wrapped and _agents.WSGI_CALL.is_own():
+            return isolated(self._handler, environ, start_response)
+        context = Shown()
+        watched = _agents.WsgiCall(self._handler, environ, start_response)
+        body: Any = context.run(self._handler.call_watched, watched, self._entry)
+        return body if watched.sends_file else Body(context, body, watched.check)
+
+    def _through_django(self, environ: Environ, start_response: StartResponse) -> Any:
+        """Django's own `__call__`, with what is around it now; it ends in `get_response`."""
+        return super().__call__(environ, start_response)
+
+    def get_response(self, request: Any) -> Any:
+        """One request, where Django's own `__call__` has come to it."""
+        return _agents.get_response(request, type(self))
 
     def close(self) -> None:
         """Run the shutdown, and stop the private loop where nobody else uses it. A later request starts all anew."""

@@ -20,6 +20,7 @@ from bridge._concurrency.pool import at_end
 from bridge._types import Environ, StartResponse
 from bridge._wsgi_to_asgi import AsyncBody
 from bridge.django import _hops, _signals
+from bridge.django._agents import GET_RESPONSE_ASYNC, AsyncFace, WsgiCall, make_request
 from bridge.django._isolation import find_caches, keep_caches, leave_caches
 from bridge.django._request import Request
 from bridge.django._streams import Nothing, async_parts
@@ -40,8 +41,9 @@ class Handler(WSGIHandler):
 
     request_class = Request
 
-    def __init__(self, portal: Portal) -> None:
+    def __init__(self, portal: Portal, *, on_asgi: bool = False) -> None:
         self.portal = portal
+        self._on_asgi = on_asgi
         # How each view of the URLconf is called; to look at one closely takes longer than to look it up.
         self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
         # The connections of a thread that has had nothing to do for a while: to be closed, and not only lost.
@@ -74,13 +76,25 @@ class Handler(WSGIHandler):
             response.close()  # it does not reach the server, who would do it
             raise
 
+    def call_watched(self, watched: WsgiCall, call: Callable[..., Any]) -> Any:
+        """As `__call__`, through `call`, which is Django's own and what others have put around it."""
+        find_caches()
+        found = self.portal.install()
+        try:
+            return watched.run(call)
+        finally:
+            keep_caches()
+            if found:
+                self.portal.uninstall()
+
     def _respond(self, environ: Environ) -> Any:
         _signals.start(self.__class__, environ)
-        request: Any = self.request_class(environ)
+        request: Any = make_request(self.request_class, environ) if self._on_asgi else self.request_class(environ)
         request._portal = self.portal
         self.portal.prepare(request.prepare_body)
+        as_asgi = self._on_asgi and not GET_RESPONSE_ASYNC.is_own()
         try:
-            response: Any = self.get_response(request)
+            response: Any = self._get_response_as_asgi(request) if as_asgi else self.get_response(request)
         except BaseException:
             request.close()
             raise
@@ -89,9 +103,34 @@ class Handler(WSGIHandler):
             request.prepare_body()  # the stream may read it, on the loop
         return response
 
+    def _get_response_as_asgi(self, request: Any) -> Any:
+        """With what others have put on the function that Django's ASGI handler asks, and its WSGI handler does not.
+
+        That runs on the event loop, and so the body has to be there before.
+        """
+        chain: Callable[[Any], Any] = cast(Any, self)._middleware_chain
+        face = AsyncFace(chain=chain)
+        bring_body(request)
+        try:
+            return self.portal.call(request.environ, face.get_response_async, request)
+        except BaseException as error:
+            if face.cancelled:
+                # What it became on its way over the loop says less.
+                raise asyncio.CancelledError("the client left before the request was over") from None
+            if face.response is None or not isinstance(error, asyncio.CancelledError):
+                raise
+            # The client left when all was done. Whoever is about to send this finds that out, and closes it.
+            face.response._resource_closers.append(request.close)
+            return face.response
+
     def _body(self, response: Any, environ: Environ) -> Any:
         if not response.streaming:
             return _whole(response, environ)
+        body = self.stream(response, environ)
+        return _file(response, environ) if body is response and isinstance(response, FileResponse) else body
+
+    def stream(self, response: Any, environ: Environ) -> Any:
+        """The iterable of a streaming response: that itself, or what stands for it."""
         if environ["REQUEST_METHOD"] == "HEAD":
             return Nothing(response.close)  # a stream may have no end, and servers iterate over it to drop it
         if response.is_async:
@@ -99,14 +138,16 @@ class Handler(WSGIHandler):
                 lambda: async_parts(response), partial(self.portal.iterate, environ), response.close, _between
             )
         if isinstance(response, FileResponse):
-            return _file(response, environ)
+            response.block_size = max(response.block_size, BLOCK)
         return response
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """Django's hook around each view. Raises `RuntimeError` for an async view with ATOMIC_REQUESTS."""
         atomic: Callable[..., Any] = super().make_view_atomic(view)
         if atomic is not view:
-            return atomic  # wrapped for ATOMIC_REQUESTS, which async views cannot be
+            # Wrapped, for ATOMIC_REQUESTS, which async views cannot be, or by something that watches views; anew for
+            # each request, so that there is nothing to look up.
+            return self._called(atomic)
         try:
             return self._views[view]
         except KeyError:
@@ -134,11 +175,7 @@ class Handler(WSGIHandler):
     def _waiting_for(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(request: Request, *args: Any, **kwargs: Any) -> Any:
             __traceback_hide__ = True
-            try:
-                request.bring_body()
-            except ClientDisconnected as error:
-                # Nobody waits for a response: no page of an error is to be made, nor one logged.
-                raise asyncio.CancelledError(str(error)) from None
+            bring_body(request)
             _hops.count(2)
             response = self.portal.call(request.environ, function, request, *args, **kwargs)
             if iscoroutinefunction(getattr(response, "render", None)):
@@ -150,6 +187,15 @@ class Handler(WSGIHandler):
         hook: Any = call
         hook.__self__ = getattr(function, "__self__", None)
         return call
+
+
+def bring_body(request: Request) -> None:
+    """Wait for the body, before code on the event loop can ask for it."""
+    try:
+        request.bring_body()
+    except ClientDisconnected as error:
+        # Nobody waits for a response: no page of an error is to be made, nor one logged.
+        raise asyncio.CancelledError(str(error)) from None
 
 
 def _between() -> None:
@@ -184,7 +230,6 @@ def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
 
 def _file(response: Any, environ: Environ) -> Iterable[bytes]:
     """What the server sends by itself, if it can (PEP 3333, "Optional Platform-Specific File Handling")."""
-    response.block_size = max(response.block_size, BLOCK)
     opened = response.file_to_stream
     if opened is None or "wsgi.file_wrapper" not in environ:
         return cast(Iterable[bytes], response)

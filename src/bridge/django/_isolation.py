@@ -7,11 +7,12 @@ to outlive a request all the same are the clients of its caches: they hold conne
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import Context, ContextVar, copy_context
+from contextlib import suppress
+from contextvars import Context, ContextVar, Token, copy_context
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from asgiref.local import _rehome
+from asgiref.local import _rehome, _Storage
 from django.core.cache import caches
 from django.http.response import HttpResponseBase
 
@@ -23,6 +24,8 @@ from bridge.django._streams import Nothing
 class _Thread(threading.local):
     # What the variable below holds between the requests of this thread.
     caches: Any = None
+    # What a request that has failed is shown with until the next one begins.
+    shown: tuple[tuple[ContextVar[Any], Token[Any]], ...] = ()
 
 
 _handler: Any = caches
@@ -87,19 +90,57 @@ def isolated(
     context = copy_context()
     body: Any = context.run(handler, environ, start_response)
     # A server may know its own file wrapper by its type.
-    return _Body(context, body) if isinstance(body, HttpResponseBase | AsyncBody | Nothing) else body
+    return Body(context, body) if isinstance(body, HttpResponseBase | AsyncBody | Nothing) else body
 
 
-class _Body:
-    def __init__(self, context: Context, body: Any) -> None:
+class Body:
+    """The iterable `body`, in `context`; `at_end` is called when it has been iterated over."""
+
+    def __init__(self, context: "Context | Shown", body: Any, at_end: Callable[[], object] | None = None) -> None:
         self._context = context
         self._body = body
+        self._at_end = at_end
 
     def __iter__(self) -> Iterator[bytes]:
         run = self._context.run
         iterator: Iterator[bytes] = run(iter, self._body)
         while (chunk := run(next, iterator, None)) is not None:
             yield chunk
+        if self._at_end is not None:
+            self._at_end()
 
     def close(self) -> None:
-        self._context.run(self._body.close)
+        """Close it (PEP 3333)."""
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            self._context.run(close)
+
+
+class Shown:
+    """A context whose variables the server's thread has, while it logs an error that came out of it.
+
+    An agent that has reported the error remembers that in the context, so as not to report the log line too.
+    """
+
+    def __init__(self) -> None:
+        shown, _thread.shown = _thread.shown, ()
+        for variable, token in reversed(shown):
+            with suppress(ValueError):  # of another context: the server has one for each request itself
+                variable.reset(token)
+        self._context = copy_context()
+
+    def run(self, function: Callable[..., Any], /, *args: Any) -> Any:
+        """As `Context.run`."""
+        try:
+            return self._context.run(function, *args)
+        except StopIteration:
+            raise
+        except BaseException:
+            changed = [(variable, value) for variable, value in self._context.items() if _is_news(variable, value)]
+            _thread.shown += tuple((variable, variable.set(value)) for variable, value in changed)
+            raise
+
+
+def _is_news(variable: ContextVar[Any], value: object) -> bool:
+    # What asgiref's Local has is known to belong to one thread and one request.
+    return not isinstance(value, _Storage) and variable.get(None) is not value

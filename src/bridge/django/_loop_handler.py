@@ -23,11 +23,12 @@ from bridge._translate.response_to_events import WsgiResponse
 from bridge._types import Environ, Event, Scope
 from bridge._wsgi_to_asgi import LoopResponse, RequestBody, complete_environ, log_failure
 from bridge.django import _modes, _streams
+from bridge.django._agents import make_request
 from bridge.django._handler import BLOCK, headers
 from bridge.django._isolation import LoopCaches, keep_caches_in
 from bridge.django._request import Request
 from bridge.django._settings import Settings
-from bridge.django._signals import closes_at_once, only_django_listens
+from bridge.django._signals import closes_at_once, only_django_listens, start_on_loop
 
 
 class LoopHandler(BaseHandler):
@@ -54,6 +55,12 @@ class LoopHandler(BaseHandler):
             return False
         return iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
 
+    def make_request(self, environ: Environ) -> Request:
+        """The request for the chain."""
+        request: Request = make_request(self.request_class, environ)
+        request._portal = self.portal
+        return request
+
     def load(self) -> None:
         """Make the chain, in a thread: middleware may use the database when it is made.
 
@@ -72,7 +79,7 @@ class LoopResponder:
     """
 
     needs_whole_body = True
-    thread_sensitive = True
+    thread_sensitive = logs_errors = True
     body: RequestBody | None = None
     whole: tuple[Event, bytes] | None = None
     output: ByteQueue | None = None
@@ -135,7 +142,7 @@ class LoopResponder:
     def fail(self, error: BaseException) -> None:
         """The chain of middleware and view raised `error`."""
         self.error = error
-        log_failure(self._scope, error, excused=self.abandoned)
+        log_failure(self._scope, error, excused=self.abandoned, as_error=self.logs_errors)
 
     def answer(self, response: Any) -> tuple[Event, bytes] | None:
         """Begin the response; return it where it is known as a whole."""
@@ -185,10 +192,8 @@ class _Chain(LoopResponse):
         environ = responder.environ
         self._caches = handler.caches.find()
         set_script_prefix(get_script_name(environ))
-        if not only_django_listens(signals.request_started):
-            await signals.request_started.asend(sender=type(handler), environ=environ)
-        request = handler.request_class(environ)
-        request._portal = handler.portal
+        await start_on_loop(type(handler), environ)
+        request = handler.make_request(environ)
         try:
             response: Any = await handler.get_response_async(request)
         except BaseException:

@@ -6,6 +6,7 @@ To send a signal takes longer than what Django has to do, which is nothing where
 import weakref
 from typing import Any, Final
 
+from asgiref.sync import sync_to_async
 from django.core import signals
 from django.core.cache import close_caches
 from django.core.handlers.base import reset_urlconf
@@ -14,6 +15,7 @@ from django.dispatch import Signal
 from django.http.response import HttpResponseBase
 
 from bridge._types import Environ
+from bridge.django._agents import SIGNALS
 from bridge.django._isolation import caches_made
 
 # None of it concerns a thread in which the request has done nothing.
@@ -23,6 +25,8 @@ _OWN: Final = {
 }
 # A project, or what watches over it, may put something else there later.
 _close: Final = HttpResponseBase.close
+_SEND, _ASEND, _LIVE_RECEIVERS = (hook.own for hook in SIGNALS)
+_signal: Any = Signal
 # The receivers that were looked at last, and what they are.
 _seen: dict[Signal, tuple[list[Any], frozenset[object]]] = {}
 _handler: Any = connections
@@ -32,12 +36,17 @@ _made: Final[Any] = _handler._connections._storage
 
 def only_django_listens(signal: Signal) -> bool:
     """Whether a project has no receivers of its own for `request_started` or `request_finished`."""
-    return _receivers(signal) <= _OWN[signal]
+    return _receivers(signal) <= _OWN[signal] and _are_own()
 
 
 def _is_as_ever(signal: Signal) -> bool:
     """Whether Django listens, all of it, and nobody else: tests take a receiver of Django's away for a while."""
-    return _receivers(signal) == _OWN[signal]
+    return _receivers(signal) == _OWN[signal] and _are_own()
+
+
+def _are_own() -> bool:
+    """Whether signals are sent as Django sends them; agents watch the receivers there, Django's too."""
+    return _signal.send is _SEND and _signal.asend is _ASEND and _signal._live_receivers is _LIVE_RECEIVERS
 
 
 def _receivers(signal: Signal) -> frozenset[object]:
@@ -59,6 +68,15 @@ def start(sender: type, environ: Environ) -> None:
     elif _connected():
         reset_queries()
         close_old_connections()
+
+
+async def start_on_loop(sender: type, environ: Environ) -> None:
+    """`request_started`; in the task of the request.
+
+    Not by `asend`, which runs receivers in tasks of their own: what one of them sets in the context would be lost.
+    """
+    if not only_django_listens(signals.request_started):
+        await sync_to_async(signals.request_started.send, thread_sensitive=True)(sender=sender, environ=environ)
 
 
 def closes_at_once(response: Any) -> bool:

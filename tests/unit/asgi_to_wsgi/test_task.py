@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge._asgi_to_wsgi.task import Task
-from bridge._asgi_to_wsgi.task import HIGH_WATER_BYTES, ENDED
+from bridge._asgi_to_wsgi.task import ENDED, HIGH_WATER_BYTES, Task
 from bridge._concurrency import private_loop
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.jobs import current

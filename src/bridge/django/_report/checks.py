@@ -12,6 +12,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from bridge.django import _modes, _settings
+from bridge.django._agents import UNUSED
 from bridge.django._middleware import BridgeMiddleware
 from bridge.django._report import entry_points, streams
 from bridge.django._report.project import Middleware, Route, middleware, routes
@@ -160,6 +161,28 @@ def bridge_middleware_is_first(app_configs: object, **_options: object) -> list[
     return found
 
 
+def hooks_are_called(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
+    """W006: what an agent, or whoever else, has put where no request comes along."""
+    path = entry_points.asgi_path()
+    if entry_points.entry(path) != "bridge":
+        return []
+    hint = (
+        "Hook ASGIHandler.__call__ or BaseHandler.get_response_async, which are called for each request, or use a "
+        "middleware. docs/observability.md says how the agents that are known do it."
+    )
+    return [
+        checks.Warning(
+            f"{hook} was replaced (by {hook.replaced_by()}), and {path} does not call it: what it would do for a "
+            "request is not done.",
+            hint=hint,
+            obj=str(hook),
+            id="bridge.W006",
+        )
+        for hook in UNUSED
+        if not hook.is_own()
+    ]
+
+
 def _places() -> list[int]:
     """Where in MIDDLEWARE there is `BridgeMiddleware`, or a class that is made of it."""
     return [index for index, path in enumerate(settings.MIDDLEWARE) if _is_ours(path)]
@@ -222,4 +245,5 @@ CHECKS: Final[tuple[Any, ...]] = (
     streams_fit,
     middleware_lets_views_be_async,
     bridge_middleware_is_first,
+    hooks_are_called,
 )
