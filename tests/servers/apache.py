@@ -52,8 +52,8 @@ def _apache(name: str, app: str, most: int, daemon: str = "", alias: str = "/") 
         directory.chmod(0o755)
         write_site(directory, app)
         (directory / "support").mkdir()
-        for name in ("apps.py", "signals.py"):
-            shutil.copy(ROOT / "tests" / "support" / name, directory / "support")
+        for shared in ("apps.py", "signals.py"):
+            shutil.copy(ROOT / "tests" / "support" / shared, directory / "support")
         for writable in ("run", "signals", "tmp"):
             (directory / writable).chmod(0o777)
         address = ("127.0.0.1", free_port())
