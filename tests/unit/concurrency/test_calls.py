@@ -14,11 +14,7 @@ import uvloop
 from bridge._concurrency.calls import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, PeerGone, Side
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import PoolClosed
-<<<<<<< HEAD
-from bridge._wsgi_to_asgi.dispatchers import Dispatchers
-=======
 from bridge._wsgi_to_asgi.dispatchers import Dispatchers, run_in_thread
->>>>>>> tests-house
 from support.waiting import Flag, LogWatch, eventually, until
 
 Script = Callable[["Scripted"], Generator[None] | None]

@@ -9,94 +9,12 @@ from typing import Any
 import pytest
 
 from bridge._concurrency import pool, wake_policy
-<<<<<<< HEAD
-from bridge._concurrency.jobs import JobThread, current
-from bridge._concurrency.pool import ThreadPool, Worker
-from support.waiting import Flag, until
-
-
-class Job:
-    """A job that tells when it has begun, and then waits for `go` unless it has been set before."""
-
-    def __init__(self, work: Callable[[JobThread], object] = lambda _host: None, *, go: bool = False) -> None:
-        self.begun = Flag()
-        self.go = Flag()
-        self.done = Flag()
-        self.was_dropped = Flag()
-        self.thread = ""
-        self._work = work
-        if go:
-            self.go.set()
-
-    def run(self, thread: JobThread) -> None:
-        self.thread = threading.current_thread().name
-        self.begun.set()
-        self.go.wait()
-        self._work(thread)
-        self.done.set()
-
-    def dropped(self) -> None:
-        self.was_dropped.set()
-
-
-class Pools:
-    """Makes pools whose threads end with the test."""
-
-    def __init__(self) -> None:
-        self.made: list[tuple[ThreadPool, list[Job]]] = []
-
-    def __call__(self, limit: int = 40, name: str = "test") -> ThreadPool:
-        threads = ThreadPool(limit, name=name)
-        # How busy the test's own process is does not matter here; TestSaturation is about that.
-        threads._usage.look = lambda now: None  # type: ignore[method-assign]
-        self.made.append((threads, []))
-        return threads
-
-    def held(self, threads: ThreadPool, number: int, *, eager: bool = True) -> list[Job]:
-        """Submit jobs that wait; `eager` ones are waited for until they run."""
-        jobs = [Job() for _ in range(number)]
-        next(mine for pool, mine in self.made if pool is threads).extend(jobs)
-        for job in jobs:
-            threads.submit(job, eager=eager)
-            if eager:
-                job.begun.wait()
-        return jobs
-
-    def idle(self, threads: ThreadPool, number: int) -> list[str]:
-        """Have this many idle threads; returns their names in the order in which they became idle."""
-        jobs = self.held(threads, number)
-        for job in jobs:
-            finish(threads, job)
-        return [job.thread for job in jobs]
-
-
-def finish(threads: ThreadPool, job: Job) -> None:
-    """Let a job end, and wait until its thread is idle."""
-    busy = threads.busy
-    job.go.set()
-    job.done.wait()
-    until(lambda: threads.busy < busy)
-
-
-@pytest.fixture
-def pools() -> Iterator[Pools]:
-    made = Pools()
-    yield made
-    for threads, jobs in made.made:
-        for job in jobs:
-            job.go.set()
-        threads.close(None)
-        assert threads.join(5) == []
-
-
-=======
 from bridge._concurrency.jobs import JobThread, current
 from bridge._concurrency.pool import ThreadPool
 from support.pool_jobs import Clock, Job, Pools, finish
 from support.waiting import Flag, until
 
 
->>>>>>> tests-house
 def test_no_thread_exists_before_the_first_job(pools: Pools) -> None:
     """A pool is plain data until it gets a job, so that it may be made before a fork."""
     threads = pools()
@@ -122,9 +40,9 @@ def test_threads_are_bounded(pools: Pools) -> None:
     pools.held(threads, 3)
     waiting = pools.held(threads, 4, eager=False)
     for _ in range(10):
-        threads.grow()
+        threads.push()
 
-    assert (threads.alive, threads.busy, threads.waiting, threads.over_limit) == (3, 3, 4, 4)
+    assert (threads.alive, threads.busy, threads.waiting, threads.surplus) == (3, 3, 4, 4)
     assert not any(job.begun.is_set() for job in waiting)
 
 
@@ -147,7 +65,7 @@ def test_surplus_is_negative_while_threads_are_free(pools: Pools) -> None:
     threads = pools(5)
     pools.held(threads, 2)
 
-    assert threads.over_limit == -3
+    assert threads.surplus == -3
 
 
 def test_one_awake_thread_gets_the_jobs(pools: Pools) -> None:
@@ -198,12 +116,12 @@ def test_a_blocked_pool_is_pushed_in_growing_numbers(pools: Pools) -> None:
     pools.held(threads, 30, eager=False)
     alive = []
     for _ in range(5):
-        assert threads.grow() is True
+        assert threads.push() is True
         alive.append(threads.alive)
         until(lambda: threads.busy == threads.alive)
 
     assert alive == [2, 4, 8, 16, 31]
-    assert threads.grow() is False
+    assert threads.push() is False
 
 
 def test_progress_ends_the_growth(pools: Pools) -> None:
@@ -212,14 +130,14 @@ def test_progress_ends_the_growth(pools: Pools) -> None:
     [first] = pools.held(threads, 1)
     pools.held(threads, 30, eager=False)
     for _ in range(3):
-        threads.grow()
+        threads.push()
         until(lambda: threads.busy == threads.alive)
     first.go.set()
     first.done.wait()
     until(lambda: threads.waiting == 22)  # its thread has taken the next one
-    threads.grow()
+    threads.push()
     alive = [threads.alive]
-    threads.grow()
+    threads.push()
     alive.append(threads.alive)
 
     assert alive == [8, 9]
@@ -231,7 +149,7 @@ def test_a_pool_at_its_limit_is_not_pushed(pools: Pools) -> None:
     pools.held(threads, 2)
     pools.held(threads, 5, eager=False)
 
-    assert threads.grow() is False
+    assert threads.push() is False
     assert threads.alive == 2
 
 
@@ -240,7 +158,7 @@ def test_an_empty_queue_is_not_pushed(pools: Pools) -> None:
     threads = pools()
     pools.held(threads, 1)
 
-    assert threads.grow() is False
+    assert threads.push() is False
     assert threads.alive == 1
 
 
@@ -251,7 +169,7 @@ def test_idle_threads_are_woken_before_new_ones_are_made(pools: Pools) -> None:
     pools.held(threads, 1)
     pools.held(threads, 2, eager=False)
     for busy in (2, 3):
-        threads.grow()
+        threads.push()
         until(lambda busy=busy: threads.busy == busy)
 
     assert threads.alive == 3
@@ -346,10 +264,10 @@ def test_a_nudge_too_many_is_harmless(pools: Pools) -> None:
     threads.submit(job, eager=False)
     job.done.wait()
     for _ in range(3):
-        hosts[0].wake()
+        hosts[0].nudge()
     until(lambda: not threads.busy)
     for _ in range(3):
-        hosts[0].wake()
+        hosts[0].nudge()
         job = Job(go=True)
         threads.submit(job, eager=False)
         job.done.wait()
@@ -358,13 +276,13 @@ def test_a_nudge_too_many_is_harmless(pools: Pools) -> None:
 
 
 def test_a_job_waits_for_a_nudge(pools: Pools) -> None:
-    """In its thread, a job can wait until it is nudged, or for some seconds."""
+    """In its host, a job can wait until it is nudged, or for some seconds."""
     outcomes: list[bool] = []
 
-    def work(thread: JobThread) -> None:
-        outcomes.append(thread.wait(0.001))
-        thread.wake()
-        outcomes.append(thread.wait(5))
+    def work(host: JobThread) -> None:
+        outcomes.append(host.wait(0.001))
+        host.nudge()
+        outcomes.append(host.wait(5))
 
     job = Job(work, go=True)
     pools().submit(job, eager=False)
@@ -374,9 +292,9 @@ def test_a_job_waits_for_a_nudge(pools: Pools) -> None:
 
 
 def test_a_thread_knows_its_host(pools: Pools) -> None:
-    """`current.thread` is the thread of the thread that one is in, and None in other threads."""
+    """`current.thread` is the host of the thread that one is in, and None in other threads."""
     seen: list[Any] = []
-    job = Job(lambda thread: seen.append(current.thread is thread and thread.job is job), go=True)
+    job = Job(lambda host: seen.append(current.thread is host and host.job is job), go=True)
     pools().submit(job, eager=False)
     job.done.wait()
 
@@ -387,7 +305,7 @@ def test_a_thread_knows_its_host(pools: Pools) -> None:
 def test_a_job_that_breaks_off_does_not_end_its_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
     """It must not raise; where it does, the pool is not one thread short ever after."""
 
-    def break_off(_thread: JobThread) -> None:
+    def break_off(_host: JobThread) -> None:
         raise MemoryError("no memory to end")
 
     threads = pools(1)
@@ -417,7 +335,7 @@ def test_an_idle_thread_keeps_nothing_of_its_last_job(pools: Pools) -> None:
 def test_a_job_that_raises_costs_no_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
     """It must not; where it does, that is logged, and its thread takes the next one."""
 
-    def fails(_thread: JobThread) -> None:
+    def fails(_host: JobThread) -> None:
         raise LookupError("planned")
 
     threads = pools(1)
@@ -447,7 +365,7 @@ def test_a_withdrawn_job_is_never_run(pools: Pools) -> None:
     assert not job.begun.is_set()
 
 
-def stuck_here(_thread: JobThread, released: Flag) -> None:
+def stuck_here(_host: JobThread, released: Flag) -> None:
     """Where the thread of a test is stuck."""
     released.wait()
 
@@ -457,9 +375,9 @@ def test_where_a_thread_is_can_be_told(pools: Pools) -> None:
     released = Flag()
     hosts: list[JobThread] = []
 
-    def work(thread: JobThread) -> None:
-        hosts.append(thread)
-        stuck_here(thread, released)
+    def work(host: JobThread) -> None:
+        hosts.append(host)
+        stuck_here(host, released)
 
     job = Job(work, go=True)
     threads = pools()
@@ -565,177 +483,6 @@ def test_a_pool_is_of_one_process(pools: Pools, monkeypatch: pytest.MonkeyPatch)
     assert threads.usable is False
 
 
-<<<<<<< HEAD
-# --- no thread to be had ---
-
-
-@pytest.fixture
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The operating system refuses to start threads, until the patch is undone."""
-    start = threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name.startswith("bridge-"):
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        yield patch
-
-
-def test_a_job_without_any_thread_is_refused(pools: Pools, no_threads: pytest.MonkeyPatch) -> None:
-    """Where nobody would ever come to it, the job is given back with an error; the pool recovers."""
-    threads = pools()
-    job = Job(go=True)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
-        threads.submit(job, eager=False)
-    assert (threads.alive, threads.waiting, threads.busy) == (0, 0, 0)
-    no_threads.undo()
-    following = Job(go=True)
-    assert threads.submit(following, eager=False) is False
-    following.done.wait()
-
-    assert not job.begun.is_set()
-
-
-def test_a_job_without_a_thread_of_its_own_waits_for_another_one(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """Where there are threads, not getting one more is no error."""
-    threads = pools()
-    [held] = pools.held(threads, 1)
-    request.getfixturevalue("no_threads")
-    jobs = [Job(go=True), Job(go=True)]
-    threads.submit(jobs[0], eager=True)
-    threads.submit(jobs[1], eager=False)
-    threads.grow()
-    held.go.set()
-    for job in jobs:
-        job.done.wait()
-
-    assert [job.thread for job in jobs] == [held.thread] * 2
-    assert threads.alive == 1
-
-
-@pytest.mark.parametrize("eager", [True, False])
-def test_a_job_that_got_no_thread_is_pushed_until_it_has_one(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, eager: bool
-) -> None:
-    """Where the only thread is blocked and no other can be started now, one is as soon as that can be done."""
-    threads = pools(2)
-    pools.held(threads, 1)
-    refusing = request.getfixturevalue("no_threads")
-    job = Job(go=True)
-    assert threads.submit(job, eager=eager) is True
-    for _ in range(5):
-        assert threads.grow() is True
-    refusing.undo()
-    threads.grow()
-    job.done.wait()
-
-    assert threads.alive == 2
-
-
-def test_a_thread_that_is_to_start_others_and_cannot_is_no_end_of_the_pushing(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The pool seems to be at its limit while threads are being started; it is not, once that has failed."""
-    starts = threading.Thread.start
-    refused: list[str] = []
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name == "bridge-test-4" and not refused:
-            refused.append(thread.name)
-            raise RuntimeError("can't start new thread")
-        starts(thread)
-
-    threads = pools(4)
-    pools.held(threads, 1)
-    jobs = pools.held(threads, 3, eager=False)
-    assert threads.grow() is True
-    jobs[0].begun.wait()
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert threads.grow() is True  # wakes two, of which the one is to start the other
-    jobs[1].begun.wait()
-    until(lambda: refused)
-    until(lambda: threads.alive == 3)
-    threads.grow()
-    jobs[2].begun.wait()
-
-
-def test_a_failure_to_start_threads_is_logged_once(
-    pools: Pools, no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And not each millisecond; once more after it has gone well."""
-    threads = pools()
-    for _ in range(3):
-        with pytest.raises(RuntimeError):
-            threads.submit(Job(go=True), eager=False)
-    assert caplog.text.count("cannot be started") == 1
-
-
-def test_a_system_without_threads_is_not_asked_each_millisecond(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As often as the queue is pushed, it would fill the log; after a pause it is asked again."""
-    clock = Clock()
-    monkeypatch.setattr(pool, "monotonic", clock)
-    threads = pools(limit=2)
-    [held] = pools.held(threads, 1)
-    request.getfixturevalue("no_threads")
-    job = Job(go=True)
-    threads.submit(job, eager=True)
-    for _ in range(20):
-        assert threads.grow(), "the last thread that there may be has not been started, so that it has to go on"
-    assert 1 == caplog.text.count("a worker thread cannot be started")
-    request.getfixturevalue("no_threads").undo()
-    clock.now += 2.0
-    threads.grow()
-    job.done.wait()
-
-    assert job.thread != held.thread
-    held.go.set()
-
-
-@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError("no memory for a thread")])
-def test_jobs_that_no_thread_is_left_for_are_dropped(
-    pools: Pools, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """Those of other loops too, that have come while the only thread was about to start, and never did."""
-    threads = pools()
-    other, following = Job(), Job(go=True)
-
-    def refuse(thread: threading.Thread) -> None:
-        assert threads.submit(other, eager=False), "a thread is on its way for this one, too"
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match=str(error)):
-            threads.submit(Job(), eager=False)
-    assert (True, 0, 0) == (other.was_dropped.is_set(), threads.alive, threads.waiting)
-    threads.submit(following, eager=False)
-    following.done.wait()
-
-
-def test_a_close_is_not_held_up_by_a_thread_that_could_not_be_started(
-    pools: Pools, no_threads: pytest.MonkeyPatch
-) -> None:
-    """A thread that never was is not waited for."""
-    threads = pools()
-    with pytest.raises(RuntimeError):
-        threads.submit(Job(), eager=False)
-    threads.close(None)
-
-    assert threads.join(5) == []
-
-
-# --- all at once ---
-
-
-=======
->>>>>>> tests-house
 @pytest.mark.parametrize("limit", [1, 2, 7])
 @pytest.mark.parametrize("eager", [True, False])
 def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, limit: int, eager: bool) -> None:
@@ -758,7 +505,7 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
         submitter.start()
     for submitter in submitters:
         submitter.join()
-    while threads.grow():
+    while threads.push():
         pass
     for job in last:
         job.done.wait()
@@ -786,100 +533,5 @@ def test_fewer_threads_are_woken_where_they_compute(monkeypatch: pytest.MonkeyPa
         job.go.set()
     threads.close(None)
 
-<<<<<<< HEAD
-    def test_the_process_is_looked_at(self, clock: "Clocks") -> None:
-        """By what it has used since the last look, which is some milliseconds ago."""
-        saturation = wake_policy.GilUsage()
-        saturation.share = 1.0
-        for now, used, reached in (
-            (0.004, 0.004, False),
-            (0.010, 0.009, True),
-            (0.011, 0.009, True),
-            (0.1, 0.02, False),
-        ):
-            clock.now, clock.used = now, used
-            saturation.look(now)
-            assert reached is saturation.reached
-
-    @pytest.mark.parametrize(
-        ("awake", "computed", "reached"),
-        [
-            (1, 0.010, True),  # all the time
-            (1, 0.001, False),  # most of the time it waits; it is somebody else who computes
-            (4, 0.0025, True),  # four take turns with the lock
-            (4, 0.0002, False),
-            (2, 0.010, False),  # without the lock, each on a processor of its own
-        ],
-    )
-    def test_the_threads_are_looked_at(self, clock: "Clocks", awake: int, computed: float, reached: bool) -> None:
-        """By what each has used of its time, and how many there are."""
-        saturation, worker = wake_policy.GilUsage(), Worker(ThreadPool(1, name="none"))
-        saturation.began(worker, 0.0)
-        for step in range(1, 41):
-            clock.now = clock.used = 0.010 * step
-            clock.thread = computed * step
-            saturation.ended(worker, clock.now, awake)
-
-        assert reached is saturation.reached
-
-    def test_short_jobs_are_not_looked_at_one_by_one(self, clock: "Clocks") -> None:
-        """What they took together counts, and a thread that has slept begins anew."""
-        saturation, worker = wake_policy.GilUsage(), Worker(ThreadPool(1, name="none"))
-        saturation.began(worker, 0.0)
-        for step in range(1, 401):
-            clock.now = clock.used = clock.thread = 0.001 * step
-            saturation.ended(worker, clock.now, 1)
-        assert clock.asked < 80
-        share = saturation.share
-        clock.now = 1000.0
-        saturation.began(worker, clock.now)
-        clock.now, clock.thread = 1000.01, clock.thread + 0.01
-        saturation.ended(worker, clock.now, 1)
-
-        assert 0.9 < share < saturation.share <= 1.0
-
-    def test_fewer_threads_are_woken_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Not before eight pushes without progress, and not for the length of the jobs."""
-        monkeypatch.setattr(wake_policy.GilUsage, "reached", True)
-        monkeypatch.setattr(wake_policy.GilUsage, "long", True)
-        threads = ThreadPool(8, name="saturated")
-        jobs = [Job() for _ in range(6)]
-        threads.submit(jobs[0], eager=False)
-        jobs[0].begun.wait()
-        threads._completed = 1
-        assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
-        alive = []
-        for _ in range(10):
-            threads.grow()
-            alive.append(threads.alive)
-        for job in jobs:
-            job.go.set()
-        threads.close(None)
-
-        assert [] == threads.join(5)
-        assert [1] * 8 + [2, 4] == alive
-
-
-class Clocks:
-    """The three clocks, each moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = self.used = self.thread = 0.0
-        self.asked = 0
-
-    def thread_time(self) -> float:
-        self.asked += 1
-        return self.thread
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    clocks = Clocks()
-    monkeypatch.setattr(wake_policy, "monotonic", lambda: clocks.now)
-    monkeypatch.setattr(wake_policy, "process_time", lambda: clocks.used)
-    monkeypatch.setattr(wake_policy, "thread_time", clocks.thread_time)
-    return clocks
-=======
     assert [] == threads.join(5)
     assert [1] * 8 + [2, 4] == alive
->>>>>>> tests-house

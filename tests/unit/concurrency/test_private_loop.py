@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 import uvloop
 
-<<<<<<< HEAD
-from bridge._concurrency import greenlets, private_loop
-from bridge._concurrency.loops import LoopClosed
-=======
 from bridge._concurrency import private_loop
 from bridge._concurrency.loops import LoopClosed
->>>>>>> tests-house
 from bridge._concurrency.private_loop import PrivateLoop
 from support.asgi_apps import reply
 from support.plain_servers import environ_for
@@ -43,10 +38,10 @@ def run_on(loop: PrivateLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
             done.set_exception(error)
 
     class Arriving:
-        def run_on_loop(self) -> None:
-            loop.loop.spawn(run())
+        def arrived(self) -> None:
+            loop.crossing.spawn(run())
 
-    loop.loop.post(Arriving())
+    loop.crossing.post(Arriving())
     return done.result(PATIENCE)
 
 
@@ -63,14 +58,14 @@ async def running_loop() -> asyncio.AbstractEventLoop:
 @pytest.fixture(name="loop")
 def loop_fixture() -> Iterator[PrivateLoop]:
     """A loop that the test has rented."""
-    user = object()
-    loop = bounded(lambda: private_loop.acquire(None, user))
+    tenant = object()
+    loop = bounded(lambda: private_loop.acquire(None, tenant))
     yield loop
-    bounded(lambda: private_loop.release(loop, user))
+    bounded(lambda: private_loop.release(loop, tenant))
 
 
 class TestRent:
-    """Kept running until every user has given it up."""
+    """Kept running until every tenant has given it up."""
 
     def test_nothing_is_there_before(self) -> None:
         assert [] == thread_of_the_loop()
@@ -89,16 +84,16 @@ class TestRent:
         assert [] == thread_of_the_loop()
 
     def test_after_the_last_there_is_another_one(self, loop: PrivateLoop) -> None:
-        user = object()
-        bounded(lambda: private_loop.release(loop, user))  # it never was one: nothing happens to the others
+        tenant = object()
+        bounded(lambda: private_loop.release(loop, tenant))  # it never was one: nothing happens to the others
         assert loop.usable
 
-        other = private_loop.acquire(uvloop.new_event_loop, user)
+        other = private_loop.acquire(uvloop.new_event_loop, tenant)
         assert other is not loop
-        bounded(lambda: private_loop.release(other, user))
-        again = private_loop.acquire(uvloop.new_event_loop, user)
+        bounded(lambda: private_loop.release(other, tenant))
+        again = private_loop.acquire(uvloop.new_event_loop, tenant)
         assert again is not other
-        bounded(lambda: private_loop.release(again, user))
+        bounded(lambda: private_loop.release(again, tenant))
 
     def test_its_thread_is_a_daemon(self, loop: PrivateLoop) -> None:
         """A server that exits without our knowledge is not kept from it."""
@@ -111,10 +106,10 @@ class TestRent:
         "factory", [lambda: 1 // 0, lambda: object(), lambda: TasklessLoop()], ids=["raises", "is none", "is broken"]
     )
     def test_a_factory_that_fails_is_an_error_and_may_succeed_later(self, factory: Any) -> None:
-        user = object()
+        tenant = object()
         for _ in range(2):
             with pytest.raises(RuntimeError, match="could not be started") as raised:
-                bounded(lambda: private_loop.acquire(factory, user))
+                bounded(lambda: private_loop.acquire(factory, tenant))
             assert isinstance(raised.value.__cause__, (ZeroDivisionError, AttributeError))
         assert [] == thread_of_the_loop()
 
@@ -157,16 +152,16 @@ class TestRunning:
 
     @FACTORIES
     def test_it_runs_what_is_posted(self, factory: Any) -> None:
-        user = object()
-        loop = private_loop.acquire(factory, user)
+        tenant = object()
+        loop = private_loop.acquire(factory, tenant)
         running = run_on(loop, running_loop())
 
         assert isinstance(running, uvloop.Loop) == (factory is not None)
         assert running is run_on(loop, running_loop())
-        bounded(lambda: private_loop.release(loop, user))
+        bounded(lambda: private_loop.release(loop, tenant))
         assert running.is_closed()
         with pytest.raises(LoopClosed):
-            loop.loop.post(Nothing())
+            loop.crossing.post(Nothing())
 
     def test_it_counts_its_tasks(self, loop: PrivateLoop) -> None:
         async def start_two() -> list[asyncio.Task[None]]:
@@ -206,20 +201,20 @@ class TestRunning:
             posted.wait()
 
         class Arriving:
-            def run_on_loop(self) -> None:
-                loop.loop.spawn(block())
+            def arrived(self) -> None:
+                loop.crossing.spawn(block())
 
-        loop.loop.post(Arriving())
+        loop.crossing.post(Arriving())
         blocked.wait()
-        loop.loop.post(Nothing())
-        waited = loop.loop.blocked_for
-        while loop.loop.blocked_for == waited:
+        loop.crossing.post(Nothing())
+        waited = loop.crossing.blocked_for
+        while loop.crossing.blocked_for == waited:
             pass
-        assert loop.loop.blocked_for > waited
+        assert loop.crossing.blocked_for > waited
         posted.set()
         run_on(loop, asyncio.sleep(0))
-        assert loop.loop.longest_block > waited
-        assert 0.0 == loop.loop.blocked_for
+        assert loop.crossing.longest_block > waited
+        assert 0.0 == loop.crossing.blocked_for
 
     @FACTORIES
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
@@ -260,7 +255,7 @@ class TestRunning:
 
 
 class Nothing:
-    def run_on_loop(self) -> None:
+    def arrived(self) -> None:
         pass
 
 
@@ -283,26 +278,26 @@ class TestStop:
             await asyncio.sleep(0)
             return tasks
 
-        user = object()
-        loop = private_loop.acquire(factory, user)
+        tenant = object()
+        loop = private_loop.acquire(factory, tenant)
         tasks = run_on(loop, start_two())
-        bounded(lambda: private_loop.release(loop, user))
+        bounded(lambda: private_loop.release(loop, tenant))
 
         assert ["cleaned"] * 2 == events
         assert all(task.cancelled() for task in tasks)
 
     def test_threads_of_the_default_executor_end(self) -> None:
-        user = object()
-        loop = private_loop.acquire(None, user)
+        tenant = object()
+        loop = private_loop.acquire(None, tenant)
         ident = run_on(loop, asyncio.to_thread(threading.get_ident))
         assert ident in {thread.ident for thread in threading.enumerate()}
-        bounded(lambda: private_loop.release(loop, user))
+        bounded(lambda: private_loop.release(loop, tenant))
 
         assert ident not in {thread.ident for thread in threading.enumerate()}
 
     def test_a_task_that_does_not_end_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is the application that hangs then; the server's exit must not."""
-        monkeypatch.setattr(private_loop, "_CANCEL_GRACE_SECONDS", 0.05)
+        monkeypatch.setattr(private_loop, "_CANCEL_GRACE", 0.05)
         ended = Flag()
 
         async def stubborn() -> None:
@@ -318,225 +313,12 @@ class TestStop:
             await asyncio.sleep(0)
             return task
 
-        user = object()
-        loop = private_loop.acquire(None, user)
+        tenant = object()
+        loop = private_loop.acquire(None, tenant)
         task = run_on(loop, begin())
-        bounded(lambda: private_loop.release(loop, user))
+        bounded(lambda: private_loop.release(loop, tenant))
 
         assert not task.done()
         # Let it go, on no loop any more.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         task.get_coro().close()
-<<<<<<< HEAD
-
-
-GEVENT = """
-from gevent import monkey
-monkey.patch_all()
-import asyncio, threading
-import gevent
-import gevent.hub
-from gevent.threadpool import ThreadPool
-import bridge._asgi_to_wsgi.task
-from bridge import AsgiToWsgi
-from support.plain_servers import environ_for
-
-bridge._asgi_to_wsgi.task.POLL = 3600.0  # nothing may wait by the clock: a wake-up that is lost is a hang
-main_thread = monkey.get_original("threading", "get_ident")()
-threads, loops = set(), set()
-
-async def app(scope, receive, send):
-    threads.add(monkey.get_original("threading", "get_ident")())
-    loops.add(asyncio.get_running_loop())
-    more = True
-    body = b""
-    while more:
-        event = await receive()
-        body += event["body"]
-        more = event["more_body"]
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    if scope["path"].startswith("/meet"):
-        global waiting
-        waiting += 1
-        if waiting == 10:
-            everybody.set()
-        await everybody.wait()
-    if scope["path"].startswith("/stream"):
-        for _ in range(40):
-            await send({"type": "http.response.body", "body": b"x" * 5000, "more_body": True})
-            await asyncio.sleep(0)
-    await send({"type": "http.response.body", "body": body})
-
-def no_loop_here():
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return True
-    return False
-
-def request(path="/", body=b""):
-    iterable = adapter(environ_for("POST", path, body), lambda *_: None)
-    try:
-        assert no_loop_here()
-        return b"".join(iterable)
-    finally:
-        if hasattr(iterable, "close"):
-            iterable.close()
-"""
-
-
-class TestNativeThread:
-    """Under monkey patching too: the loop in a thread of the operating system, the requests in greenlets."""
-
-    def test_greenlets_are_served_and_none_is_lost(self) -> None:
-        """A wake-up has to come from another thread of the operating system, also where the hub has nothing to do."""
-        script = """
-async def patient(scope, receive, send):
-    if scope["path"] == "/later":
-        await asyncio.sleep(0.01)
-    await app(scope, receive, send)
-
-adapter = AsgiToWsgi(patient, lifespan="off")
-everybody, waiting = asyncio.Event(), 0
-
-assert request(body=b"first") == b"first"
-assert main_thread not in threads and len(threads) == 1
-
-print(sum(request("/", b"%d" % n) == b"%d" % n for n in range(300)), "one after the other")
-print(sum(request("/later", b"%d" % n) == b"%d" % n for n in range(30)), "to an idle hub")
-
-jobs = [gevent.spawn(request, f"/meet/{n}", b"%d" % n) for n in range(10)]
-gevent.joinall(jobs, timeout=8, raise_error=True)
-print(sum(job.value == b"%d" % n for n, job in enumerate(jobs)), "met on the loop")
-
-jobs = [gevent.spawn(request, f"/stream/{n}", b"end") for n in range(20)]
-gevent.joinall(jobs, timeout=8, raise_error=True)
-print(sum(job.value == b"x" * 200_000 + b"end" for job in jobs), "streams at once")
-
-jobs = [gevent.spawn(request, "/", b"y" * 300_000) for n in range(20)]
-gevent.joinall(jobs, timeout=8, raise_error=True)
-print(sum(job.value == b"y" * 300_000 for job in jobs), "uploads at once")
-
-print(len(loops), "loop")
-assert no_loop_here()
-adapter.close()
-print("closed", len(loops), all(loop.is_closed() for loop in loops))
-"""
-        assert [
-            "300 one after the other",
-            "30 to an idle hub",
-            "10 met on the loop",
-            "20 streams at once",
-            "20 uploads at once",
-            "1 loop",
-            "closed 1 True",
-        ] == run_script(GEVENT + script)
-
-    def test_the_hub_goes_on_while_a_greenlet_waits(self) -> None:
-        """And so does the loop while a greenlet computes."""
-        script = """
-ticks = 0
-def tick():
-    global ticks
-    while True:
-        ticks += 1
-        gevent.sleep(0.001)
-
-async def slow(scope, receive, send):
-    await asyncio.sleep(0.1)
-    await app(scope, receive, send)
-
-adapter = AsgiToWsgi(slow)
-ticker = gevent.spawn(tick)
-assert gevent.spawn(request, "/", b"slow").get(timeout=8) == b"slow"
-print(ticks > 10)
-ticker.kill()
-adapter.close()
-"""
-        assert ["True"] == run_script(GEVENT + script)
-
-    @pytest.mark.parametrize("factory", ["None", "__import__('uvloop').new_event_loop"])
-    def test_thread_sensitive_work_and_lifespan(self, factory: str) -> None:
-        """In the greenlet of the request; Django's ORM looks there for a running loop."""
-        script = f"""
-from asgiref.sync import sync_to_async
-events = []
-async def both(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await receive()
-        events.append("startup")
-        await send({{"type": "lifespan.startup.complete"}})
-        await receive()
-        events.append("shutdown")
-        await send({{"type": "lifespan.shutdown.complete"}})
-        return
-    def work():
-        assert no_loop_here()
-        return gevent.getcurrent()
-    greenlet = await sync_to_async(work)()
-    events.append(greenlet)
-    await send({{"type": "http.response.start", "status": 200, "headers": []}})
-    await send({{"type": "http.response.body", "body": b"ok"}})
-
-adapter = AsgiToWsgi(both, lifespan="on", loop_factory={factory})
-jobs = [gevent.spawn(request) for _ in range(5)]
-gevent.joinall(jobs, timeout=8, raise_error=True)
-print([job.value for job in jobs])
-gevent.spawn(adapter.close).get(timeout=8)
-print(events[0], events[-1], set(events[1:-1]) == set(jobs))
-"""
-        assert [repr([b"ok"] * 5), "startup shutdown True"] == run_script(GEVENT + script)
-
-    def test_greenlets_that_leave_a_stream_end_it(self) -> None:
-        script = """
-ended = []
-async def endless(scope, receive, send):
-    try:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        while True:
-            await send({"type": "http.response.body", "body": b"tick", "more_body": True})
-            await asyncio.sleep(0.001)
-    finally:
-        ended.append(1)
-        if len(ended) == 12:
-            all_ended.set()
-
-all_ended = threading.Event()
-adapter = AsgiToWsgi(endless, lifespan="off")
-def leave():
-    iterable = adapter(environ_for("GET", "/"), lambda *_: None)
-    first = next(iter(iterable))
-    iterable.close()
-    return first[:4]
-jobs = [gevent.spawn(leave) for _ in range(12)]
-gevent.joinall(jobs, timeout=8, raise_error=True)
-print(sum(job.value == b"tick" for job in jobs), all_ended.wait(8))
-adapter.close()
-"""
-        assert ["12 True"] == run_script(GEVENT + script)
-
-
-class TestPipeInbox:
-    """What greenlets of eventlet wait in: a descriptor, which is all that reaches their hub from another thread."""
-
-    def test_a_token_ends_the_wait(self) -> None:
-        """From another thread; one token too many is one token."""
-        inbox = greenlets._PipeInbox()
-        thread = threading.Thread(target=lambda: [inbox.put(None), inbox.put(None)])
-        thread.start()
-        inbox.get(timeout=10)
-        thread.join()
-        while not inbox.empty():
-            inbox.get(timeout=0)
-        with pytest.raises(queue.Empty):
-            inbox.get(timeout=0)
-        inbox.close()
-
-    def test_a_token_after_the_end_is_lost(self) -> None:
-        """It must not be written to a descriptor that is somebody else's by then."""
-        inbox = greenlets._PipeInbox()
-        inbox.close()
-        inbox.put(None)
-        assert inbox.empty()
-=======
->>>>>>> tests-house

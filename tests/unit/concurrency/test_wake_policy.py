@@ -2,13 +2,9 @@
 
 import pytest
 
-<<<<<<< HEAD
-from bridge._concurrency.wake_policy import GilUsage, WakePolicy
-=======
 from bridge._concurrency import wake_policy
 from bridge._concurrency.pool import ThreadPool, Worker
 from bridge._concurrency.wake_policy import GilUsage, WakePolicy
->>>>>>> tests-house
 
 
 class ScriptedPool:

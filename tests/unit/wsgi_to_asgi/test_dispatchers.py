@@ -14,8 +14,7 @@ import pytest
 
 from bridge._concurrency.pool import ThreadPool
 from bridge._wsgi_to_asgi import dispatchers
-from bridge._wsgi_to_asgi.dispatchers import Dispatchers, run_in_thread
-from bridge._wsgi_to_asgi.lifespan import run_hook
+from bridge._wsgi_to_asgi.dispatchers import Dispatchers, run_hook, run_in_thread
 from support.event_loops import loop_factories
 from support.waiting import Flag, LogWatch, eventually
 
@@ -146,49 +145,6 @@ def test_one_process_whoever_comes_first(calls: Dispatchers) -> None:
     assert len(set(found)) == 1
 
 
-<<<<<<< HEAD
-# --- a function in a thread ---
-
-
-@pytest.mark.anyio
-async def test_a_function_in_a_thread_returns(calls: Dispatchers) -> None:
-    """Its result comes back."""
-    assert await run_in_thread(calls.here(), threading.get_ident) != threading.get_ident()
-
-
-@pytest.mark.anyio
-async def test_a_function_in_a_thread_raises(calls: Dispatchers) -> None:
-    """What it raises is raised."""
-
-    def fail() -> None:
-        raise HookError("no")
-
-    with pytest.raises(HookError, match="no"):
-        await run_in_thread(calls.here(), fail)
-
-
-@pytest.mark.anyio
-async def test_a_function_in_a_thread_is_given_up(calls: Dispatchers) -> None:
-    """Who is cancelled does not wait for it."""
-    entered, go = Flag(), Flag()
-
-    def hold() -> None:
-        entered.set()
-        go.wait()
-
-    with anyio.CancelScope() as scope:
-        async with anyio.create_task_group() as group:
-            group.start_soon(run_in_thread, calls.here(), hold)
-            await entered.waited()
-            scope.cancel()
-    assert not go.is_set()
-    go.set()
-
-    assert await run_in_thread(calls.here(), lambda: 5) == 5
-
-
-=======
->>>>>>> tests-house
 # --- hooks ---
 
 
@@ -221,7 +177,7 @@ def plain_hook(*given: Any) -> None:
 async def test_an_async_hook_runs_on_the_loop(calls: Dispatchers, hook: Any) -> None:
     """However it is written: what it makes there (pools, locks) belongs to the loop."""
     threads: list[int] = []
-    await run_hook(hook, (threads,), lambda function: run_in_thread(calls.here(), function))
+    await run_hook(calls.here(), hook, (threads,))
 
     assert threads == [threading.get_ident()]
 
@@ -231,7 +187,7 @@ async def test_an_async_hook_runs_on_the_loop(calls: Dispatchers, hook: Any) -> 
 async def test_another_hook_runs_in_a_thread(calls: Dispatchers, hook: Any) -> None:
     """It may block."""
     threads: list[int] = []
-    await run_hook(hook, (threads,), lambda function: run_in_thread(calls.here(), function))
+    await run_hook(calls.here(), hook, (threads,))
 
     assert len(threads) == 1
     assert threads != [threading.get_ident()]
