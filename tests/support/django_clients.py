@@ -17,8 +17,7 @@ from django.db import connections
 
 from support import scripted_asgi_server, scripted_wsgi_server
 from support.plain_servers import environ_for, scope_for
-
-PATIENCE = scripted_wsgi_server.PATIENCE
+from support.waiting import PATIENCE
 
 
 @dataclass

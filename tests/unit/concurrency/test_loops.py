@@ -10,7 +10,7 @@ import anyio
 import pytest
 import trio
 
-from bridge._concurrency.loops import AsyncioLoop, LoopHandle, LoopClosed, TrioLoop
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, TrioLoop
 from support.event_loops import loop_factories
 from support.waiting import eventually
 

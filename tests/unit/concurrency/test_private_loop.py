@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import queue
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from bridge._concurrency import greenlets, private_loop
+from bridge._concurrency import private_loop
 from bridge._concurrency.loops import LoopClosed
 from bridge._concurrency.private_loop import PrivateLoop
 from support.asgi_apps import reply
@@ -508,27 +507,3 @@ print(sum(job.value == b"tick" for job in jobs), all_ended.wait(8))
 adapter.close()
 """
         assert ["12 True"] == run_script(GEVENT + script)
-
-
-class TestPipeInbox:
-    """What greenlets of eventlet wait in: a descriptor, which is all that reaches their hub from another thread."""
-
-    def test_a_token_ends_the_wait(self) -> None:
-        """From another thread; one token too many is one token."""
-        inbox = greenlets._PipeInbox()
-        thread = threading.Thread(target=lambda: [inbox.put(None), inbox.put(None)])
-        thread.start()
-        inbox.get(timeout=10)
-        thread.join()
-        while not inbox.empty():
-            inbox.get(timeout=0)
-        with pytest.raises(queue.Empty):
-            inbox.get(timeout=0)
-        inbox.close()
-
-    def test_a_token_after_the_end_is_lost(self) -> None:
-        """It must not be written to a descriptor that is somebody else's by then."""
-        inbox = greenlets._PipeInbox()
-        inbox.close()
-        inbox.put(None)
-        assert inbox.empty()
