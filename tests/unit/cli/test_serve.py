@@ -127,7 +127,7 @@ def test_what_the_server_imports(
     monkeypatch.delitem(sys.modules, "bridge.cli._served")
     assert served is globals()[app] if kind is None else type(served) is kind
     if kind is WsgiToAsgi:
-        assert 3 == served._calls._limit
+        assert 3 == served._dispatchers._limit
 
 
 def test_what_the_server_imports_is_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from bridge._concurrency import interop
 from bridge._concurrency.jobs import request_executor
+from bridge._concurrency.per_process import PerProcess
 from support.event_loops import on_asyncio
 from support.plain_servers import call_asgi
 from support.scripted_asgi_server import Adapt, Environ, Scope, get, opened, serve
@@ -376,48 +377,49 @@ async def test_what_is_cancelled_is_that_requests_own(adapt: Adapt) -> None:
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
+def own_fallback(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The thread for such work is one of this test's own."""
-    pools: dict[int, Any] = {}
-    monkeypatch.setattr(interop, "_elsewhere", pools)
+    fallback = PerProcess(interop._fallback._make)
+    monkeypatch.setattr(interop, "_fallback", fallback)
     yield
-    for pool in pools.values():
+    pool = fallback.known()
+    if pool is not None:
         pool.close(None)
         assert pool.join(5) == []
 
 
-@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.usefixtures("own_fallback")
 def test_work_that_nobody_waits_for_has_one_thread() -> None:
     """It runs one piece after the other, in a thread that is named for it."""
     names: list[str] = []
     done = Flag()
 
     for _ in range(10):
-        interop.run_elsewhere(lambda: names.append(threading.current_thread().name))
-    interop.run_elsewhere(done.set)
+        interop.run_in_fallback_thread(lambda: names.append(threading.current_thread().name))
+    interop.run_in_fallback_thread(done.set)
     done.wait()
 
     assert names == ["bridge-sensitive-1"] * 10
 
 
-@pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize("lends", [True, False])
-def test_thread_sensitive_work_goes_to_the_thread_that_is_lent(lends: bool) -> None:
-    """`sync_to_async` runs in the thread that waits for the request while it does, and elsewhere after that."""
+@pytest.mark.usefixtures("own_fallback")
+@pytest.mark.parametrize("waits", [True, False])
+def test_thread_sensitive_work_goes_to_the_thread_that_waits(waits: bool) -> None:
+    """`sync_to_async` runs in the thread that waits for the request while it does, then in the fallback one."""
     ran: list[str] = []
 
-    class Lending:
-        def lend(self, job: Any) -> bool:
+    class Executor:
+        def run_call(self, job: Any) -> bool:
             return False
 
-        def run_here(self, job: Callable[[], None]) -> bool:
-            if lends:
+        def submit(self, job: Callable[[], None]) -> bool:
+            if waits:
                 ran.append("here")
                 job()
-            return lends
+            return waits
 
     async def main() -> str:
-        request_executor.set(Lending())
+        request_executor.set(Executor())
         interop.serve_sensitive(inherits=False)
         with pytest.raises(AsyncError):
             await sync_to_async(fail)()
@@ -428,5 +430,5 @@ def test_thread_sensitive_work_goes_to_the_thread_that_is_lent(lends: bool) -> N
 
     name = contextvars.copy_context().run(asyncio.run, main())
 
-    assert name == (threading.current_thread().name if lends else "bridge-sensitive-1")
-    assert ran == (["here", "here"] if lends else [])
+    assert name == (threading.current_thread().name if waits else "bridge-sensitive-1")
+    assert ran == (["here", "here"] if waits else [])

@@ -1,4 +1,4 @@
-"""A lease: a thread that is taken when it is first needed, for work of one request."""
+"""`OnDemandThread`: a thread that is taken when it is first needed, for work of one request."""
 
 import threading
 
@@ -8,39 +8,39 @@ from bridge._concurrency.pool import ThreadPool
 from support.waiting import Flag, LogWatch, until
 
 
-class TestLease:
+class TestOnDemandThread:
     def test_work_is_done_in_order_in_one_thread(self) -> None:
         """From the first to the last."""
-        threads = ThreadPool(10, name="lease-test")
+        pool = ThreadPool(10, name="on-demand-test")
         done: list[tuple[str, int]] = []
-        lease = OnDemandThread(lambda: threads, lambda: done.append(("enter", threading.get_ident())))
+        thread = OnDemandThread(lambda: pool, lambda: done.append(("enter", threading.get_ident())))
         for name in ("one", "two"):
-            assert lease.run_here(lambda name=name: done.append((name, threading.get_ident())))  # type: ignore[misc]
-        assert lease.end(lambda: done.append(("end", threading.get_ident())))
+            assert thread.submit(lambda name=name: done.append((name, threading.get_ident())))  # type: ignore[misc]
+        assert thread.end(lambda: done.append(("end", threading.get_ident())))
         until(lambda: len(done) == 4)
         assert ["enter", "one", "two", "end"] == [name for name, _ in done]
         assert 1 == len({ident for _, ident in done})
-        assert not lease.run_here(lambda: None)
-        threads.close(None)
-        assert [] == threads.join(5)
+        assert not thread.submit(lambda: None)
+        pool.close(None)
+        assert [] == pool.join(5)
 
     def test_none_was_needed(self) -> None:
         """Then none is taken for the end."""
-        lease = OnDemandThread(_no_threads)
-        assert not lease.taken
-        assert not lease.end(lambda: None)
-        assert not lease.run_here(lambda: None)
+        thread = OnDemandThread(_no_threads)
+        assert not thread.taken
+        assert not thread.end(lambda: None)
+        assert not thread.submit(lambda: None)
 
     def test_no_thread_can_be_had(self) -> None:
         """The work is done elsewhere; who asks later is told, and has to find another way."""
-        threads = ThreadPool(1, name="lease-test")
-        threads.close(None)
-        lease = OnDemandThread(lambda: threads)
+        pool = ThreadPool(1, name="on-demand-test")
+        pool.close(None)
+        thread = OnDemandThread(lambda: pool)
         done = Flag()
-        assert lease.run_here(done.set)
+        assert thread.submit(done.set)
         done.wait()
-        assert not lease.run_here(lambda: None)
-        assert not lease.end(lambda: None)
+        assert not thread.submit(lambda: None)
+        assert not thread.end(lambda: None)
 
     def test_work_that_comes_while_no_thread_can_be_had_is_done(self) -> None:
         """From another thread, say: who has been told that it will be done waits for that."""
@@ -48,16 +48,16 @@ class TestLease:
         outcomes: list[bool] = []
 
         def refuse() -> ThreadPool:
-            outcomes.append(lease.run_here(late.set))
+            outcomes.append(thread.submit(late.set))
             raise PoolClosed("the threads are being stopped")
 
-        lease = OnDemandThread(refuse)
+        thread = OnDemandThread(refuse)
         first = Flag()
-        assert lease.run_here(first.set)
+        assert thread.submit(first.set)
         assert [True] == outcomes
         first.wait()
         late.wait()
-        assert not lease.end(lambda: None)
+        assert not thread.end(lambda: None)
 
     def test_work_is_done_though_its_preparation_fails(self, log: LogWatch) -> None:
         """Closing a database connection of the thread may."""
@@ -65,16 +65,16 @@ class TestLease:
         def fails() -> None:
             raise LookupError("planned")
 
-        threads = ThreadPool(1, name="lease-test")
-        lease = OnDemandThread(lambda: threads, fails)
+        pool = ThreadPool(1, name="on-demand-test")
+        thread = OnDemandThread(lambda: pool, fails)
         ended = Flag()
-        assert lease.run_here(lambda: None)
-        assert lease.end(ended.set)
+        assert thread.submit(lambda: None)
+        assert thread.end(ended.set)
         ended.wait()
-        until(lambda: not threads.busy)
+        until(lambda: not pool.busy)
         assert "LookupError: planned" in log.wait_for("preparing", level=30)
-        threads.close(None)
-        assert [] == threads.join(5)
+        pool.close(None)
+        assert [] == pool.join(5)
 
 
 def _no_threads() -> ThreadPool:

@@ -40,9 +40,9 @@ def test_threads_are_bounded(pools: Pools) -> None:
     pools.held(threads, 3)
     waiting = pools.held(threads, 4, eager=False)
     for _ in range(10):
-        threads.push()
+        threads.grow()
 
-    assert (threads.alive, threads.busy, threads.waiting, threads.surplus) == (3, 3, 4, 4)
+    assert (threads.alive, threads.busy, threads.waiting, threads.over_limit) == (3, 3, 4, 4)
     assert not any(job.begun.is_set() for job in waiting)
 
 
@@ -65,7 +65,7 @@ def test_surplus_is_negative_while_threads_are_free(pools: Pools) -> None:
     threads = pools(5)
     pools.held(threads, 2)
 
-    assert threads.surplus == -3
+    assert threads.over_limit == -3
 
 
 def test_one_awake_thread_gets_the_jobs(pools: Pools) -> None:
@@ -116,12 +116,12 @@ def test_a_blocked_pool_is_pushed_in_growing_numbers(pools: Pools) -> None:
     pools.held(threads, 30, eager=False)
     alive = []
     for _ in range(5):
-        assert threads.push() is True
+        assert threads.grow() is True
         alive.append(threads.alive)
         until(lambda: threads.busy == threads.alive)
 
     assert alive == [2, 4, 8, 16, 31]
-    assert threads.push() is False
+    assert threads.grow() is False
 
 
 def test_progress_ends_the_growth(pools: Pools) -> None:
@@ -130,14 +130,14 @@ def test_progress_ends_the_growth(pools: Pools) -> None:
     [first] = pools.held(threads, 1)
     pools.held(threads, 30, eager=False)
     for _ in range(3):
-        threads.push()
+        threads.grow()
         until(lambda: threads.busy == threads.alive)
     first.go.set()
     first.done.wait()
     until(lambda: threads.waiting == 22)  # its thread has taken the next one
-    threads.push()
+    threads.grow()
     alive = [threads.alive]
-    threads.push()
+    threads.grow()
     alive.append(threads.alive)
 
     assert alive == [8, 9]
@@ -149,7 +149,7 @@ def test_a_pool_at_its_limit_is_not_pushed(pools: Pools) -> None:
     pools.held(threads, 2)
     pools.held(threads, 5, eager=False)
 
-    assert threads.push() is False
+    assert threads.grow() is False
     assert threads.alive == 2
 
 
@@ -158,7 +158,7 @@ def test_an_empty_queue_is_not_pushed(pools: Pools) -> None:
     threads = pools()
     pools.held(threads, 1)
 
-    assert threads.push() is False
+    assert threads.grow() is False
     assert threads.alive == 1
 
 
@@ -169,7 +169,7 @@ def test_idle_threads_are_woken_before_new_ones_are_made(pools: Pools) -> None:
     pools.held(threads, 1)
     pools.held(threads, 2, eager=False)
     for busy in (2, 3):
-        threads.push()
+        threads.grow()
         until(lambda busy=busy: threads.busy == busy)
 
     assert threads.alive == 3
@@ -264,10 +264,10 @@ def test_a_nudge_too_many_is_harmless(pools: Pools) -> None:
     threads.submit(job, eager=False)
     job.done.wait()
     for _ in range(3):
-        hosts[0].nudge()
+        hosts[0].wake()
     until(lambda: not threads.busy)
     for _ in range(3):
-        hosts[0].nudge()
+        hosts[0].wake()
         job = Job(go=True)
         threads.submit(job, eager=False)
         job.done.wait()
@@ -276,13 +276,13 @@ def test_a_nudge_too_many_is_harmless(pools: Pools) -> None:
 
 
 def test_a_job_waits_for_a_nudge(pools: Pools) -> None:
-    """In its host, a job can wait until it is nudged, or for some seconds."""
+    """In its thread, a job can wait until it is nudged, or for some seconds."""
     outcomes: list[bool] = []
 
-    def work(host: JobThread) -> None:
-        outcomes.append(host.wait(0.001))
-        host.nudge()
-        outcomes.append(host.wait(5))
+    def work(thread: JobThread) -> None:
+        outcomes.append(thread.wait(0.001))
+        thread.wake()
+        outcomes.append(thread.wait(5))
 
     job = Job(work, go=True)
     pools().submit(job, eager=False)
@@ -292,9 +292,9 @@ def test_a_job_waits_for_a_nudge(pools: Pools) -> None:
 
 
 def test_a_thread_knows_its_host(pools: Pools) -> None:
-    """`current.thread` is the host of the thread that one is in, and None in other threads."""
+    """`current.thread` is the thread of the thread that one is in, and None in other threads."""
     seen: list[Any] = []
-    job = Job(lambda host: seen.append(current.thread is host and host.job is job), go=True)
+    job = Job(lambda thread: seen.append(current.thread is thread and thread.job is job), go=True)
     pools().submit(job, eager=False)
     job.done.wait()
 
@@ -305,7 +305,7 @@ def test_a_thread_knows_its_host(pools: Pools) -> None:
 def test_a_job_that_breaks_off_does_not_end_its_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
     """It must not raise; where it does, the pool is not one thread short ever after."""
 
-    def break_off(_host: JobThread) -> None:
+    def break_off(_thread: JobThread) -> None:
         raise MemoryError("no memory to end")
 
     threads = pools(1)
@@ -335,7 +335,7 @@ def test_an_idle_thread_keeps_nothing_of_its_last_job(pools: Pools) -> None:
 def test_a_job_that_raises_costs_no_thread(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
     """It must not; where it does, that is logged, and its thread takes the next one."""
 
-    def fails(_host: JobThread) -> None:
+    def fails(_thread: JobThread) -> None:
         raise LookupError("planned")
 
     threads = pools(1)
@@ -365,7 +365,7 @@ def test_a_withdrawn_job_is_never_run(pools: Pools) -> None:
     assert not job.begun.is_set()
 
 
-def stuck_here(_host: JobThread, released: Flag) -> None:
+def stuck_here(_thread: JobThread, released: Flag) -> None:
     """Where the thread of a test is stuck."""
     released.wait()
 
@@ -375,9 +375,9 @@ def test_where_a_thread_is_can_be_told(pools: Pools) -> None:
     released = Flag()
     hosts: list[JobThread] = []
 
-    def work(host: JobThread) -> None:
-        hosts.append(host)
-        stuck_here(host, released)
+    def work(thread: JobThread) -> None:
+        hosts.append(thread)
+        stuck_here(thread, released)
 
     job = Job(work, go=True)
     threads = pools()
@@ -505,7 +505,7 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
         submitter.start()
     for submitter in submitters:
         submitter.join()
-    while threads.push():
+    while threads.grow():
         pass
     for job in last:
         job.done.wait()
@@ -527,7 +527,7 @@ def test_fewer_threads_are_woken_where_they_compute(monkeypatch: pytest.MonkeyPa
     assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
     alive = []
     for _ in range(10):
-        threads.push()
+        threads.grow()
         alive.append(threads.alive)
     for job in jobs:
         job.go.set()

@@ -38,10 +38,10 @@ def run_on(loop: PrivateLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
             done.set_exception(error)
 
     class Arriving:
-        def arrived(self) -> None:
-            loop.crossing.spawn(run())
+        def run_on_loop(self) -> None:
+            loop.loop.spawn(run())
 
-    loop.crossing.post(Arriving())
+    loop.loop.post(Arriving())
     return done.result(PATIENCE)
 
 
@@ -58,14 +58,14 @@ async def running_loop() -> asyncio.AbstractEventLoop:
 @pytest.fixture(name="loop")
 def loop_fixture() -> Iterator[PrivateLoop]:
     """A loop that the test has rented."""
-    tenant = object()
-    loop = bounded(lambda: private_loop.acquire(None, tenant))
+    user = object()
+    loop = bounded(lambda: private_loop.acquire(None, user))
     yield loop
-    bounded(lambda: private_loop.release(loop, tenant))
+    bounded(lambda: private_loop.release(loop, user))
 
 
 class TestRent:
-    """Kept running until every tenant has given it up."""
+    """Kept running until every user has given it up."""
 
     def test_nothing_is_there_before(self) -> None:
         assert [] == thread_of_the_loop()
@@ -84,16 +84,16 @@ class TestRent:
         assert [] == thread_of_the_loop()
 
     def test_after_the_last_there_is_another_one(self, loop: PrivateLoop) -> None:
-        tenant = object()
-        bounded(lambda: private_loop.release(loop, tenant))  # it never was one: nothing happens to the others
+        user = object()
+        bounded(lambda: private_loop.release(loop, user))  # it never was one: nothing happens to the others
         assert loop.usable
 
-        other = private_loop.acquire(uvloop.new_event_loop, tenant)
+        other = private_loop.acquire(uvloop.new_event_loop, user)
         assert other is not loop
-        bounded(lambda: private_loop.release(other, tenant))
-        again = private_loop.acquire(uvloop.new_event_loop, tenant)
+        bounded(lambda: private_loop.release(other, user))
+        again = private_loop.acquire(uvloop.new_event_loop, user)
         assert again is not other
-        bounded(lambda: private_loop.release(again, tenant))
+        bounded(lambda: private_loop.release(again, user))
 
     def test_its_thread_is_a_daemon(self, loop: PrivateLoop) -> None:
         """A server that exits without our knowledge is not kept from it."""
@@ -106,10 +106,10 @@ class TestRent:
         "factory", [lambda: 1 // 0, lambda: object(), lambda: TasklessLoop()], ids=["raises", "is none", "is broken"]
     )
     def test_a_factory_that_fails_is_an_error_and_may_succeed_later(self, factory: Any) -> None:
-        tenant = object()
+        user = object()
         for _ in range(2):
             with pytest.raises(RuntimeError, match="could not be started") as raised:
-                bounded(lambda: private_loop.acquire(factory, tenant))
+                bounded(lambda: private_loop.acquire(factory, user))
             assert isinstance(raised.value.__cause__, (ZeroDivisionError, AttributeError))
         assert [] == thread_of_the_loop()
 
@@ -152,16 +152,16 @@ class TestRunning:
 
     @FACTORIES
     def test_it_runs_what_is_posted(self, factory: Any) -> None:
-        tenant = object()
-        loop = private_loop.acquire(factory, tenant)
+        user = object()
+        loop = private_loop.acquire(factory, user)
         running = run_on(loop, running_loop())
 
         assert isinstance(running, uvloop.Loop) == (factory is not None)
         assert running is run_on(loop, running_loop())
-        bounded(lambda: private_loop.release(loop, tenant))
+        bounded(lambda: private_loop.release(loop, user))
         assert running.is_closed()
         with pytest.raises(LoopClosed):
-            loop.crossing.post(Nothing())
+            loop.loop.post(Nothing())
 
     def test_it_counts_its_tasks(self, loop: PrivateLoop) -> None:
         async def start_two() -> list[asyncio.Task[None]]:
@@ -201,20 +201,20 @@ class TestRunning:
             posted.wait()
 
         class Arriving:
-            def arrived(self) -> None:
-                loop.crossing.spawn(block())
+            def run_on_loop(self) -> None:
+                loop.loop.spawn(block())
 
-        loop.crossing.post(Arriving())
+        loop.loop.post(Arriving())
         blocked.wait()
-        loop.crossing.post(Nothing())
-        waited = loop.crossing.blocked_for
-        while loop.crossing.blocked_for == waited:
+        loop.loop.post(Nothing())
+        waited = loop.loop.blocked_for
+        while loop.loop.blocked_for == waited:
             pass
-        assert loop.crossing.blocked_for > waited
+        assert loop.loop.blocked_for > waited
         posted.set()
         run_on(loop, asyncio.sleep(0))
-        assert loop.crossing.longest_block > waited
-        assert 0.0 == loop.crossing.blocked_for
+        assert loop.loop.longest_block > waited
+        assert 0.0 == loop.loop.blocked_for
 
     @FACTORIES
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
@@ -255,7 +255,7 @@ class TestRunning:
 
 
 class Nothing:
-    def arrived(self) -> None:
+    def run_on_loop(self) -> None:
         pass
 
 
@@ -278,26 +278,26 @@ class TestStop:
             await asyncio.sleep(0)
             return tasks
 
-        tenant = object()
-        loop = private_loop.acquire(factory, tenant)
+        user = object()
+        loop = private_loop.acquire(factory, user)
         tasks = run_on(loop, start_two())
-        bounded(lambda: private_loop.release(loop, tenant))
+        bounded(lambda: private_loop.release(loop, user))
 
         assert ["cleaned"] * 2 == events
         assert all(task.cancelled() for task in tasks)
 
     def test_threads_of_the_default_executor_end(self) -> None:
-        tenant = object()
-        loop = private_loop.acquire(None, tenant)
+        user = object()
+        loop = private_loop.acquire(None, user)
         ident = run_on(loop, asyncio.to_thread(threading.get_ident))
         assert ident in {thread.ident for thread in threading.enumerate()}
-        bounded(lambda: private_loop.release(loop, tenant))
+        bounded(lambda: private_loop.release(loop, user))
 
         assert ident not in {thread.ident for thread in threading.enumerate()}
 
     def test_a_task_that_does_not_end_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is the application that hangs then; the server's exit must not."""
-        monkeypatch.setattr(private_loop, "_CANCEL_GRACE", 0.05)
+        monkeypatch.setattr(private_loop, "_CANCEL_GRACE_SECONDS", 0.05)
         ended = Flag()
 
         async def stubborn() -> None:
@@ -313,10 +313,10 @@ class TestStop:
             await asyncio.sleep(0)
             return task
 
-        tenant = object()
-        loop = private_loop.acquire(None, tenant)
+        user = object()
+        loop = private_loop.acquire(None, user)
         task = run_on(loop, begin())
-        bounded(lambda: private_loop.release(loop, tenant))
+        bounded(lambda: private_loop.release(loop, user))
 
         assert not task.done()
         # Let it go, on no loop any more.

@@ -11,7 +11,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
-from bridge._servers.connection import Connection, call_at_shutdown, complete, why_threads_stand_still
+from bridge._servers.connection import Connection, complete
 from support.plain_servers import environ_for
 from support.waiting import OneThread, bounded
 
@@ -62,14 +62,14 @@ class TestUnknownServer:
         assert b"x" * 10 == connection.read(10)
         assert [10] == body.asked
         assert connection.descriptor is None
-        assert not connection.left()
+        assert not connection.has_left()
 
     @pytest.mark.parametrize("body", [None, object(), io.StringIO()])
     def test_odd_inputs_are_no_error_until_they_are_read(self, body: Any) -> None:
         connection = connection_for(body)
 
         assert connection.descriptor is None
-        assert not connection.left()
+        assert not connection.has_left()
         assert not connection.at_hand(1)
 
     def test_a_body_in_memory_is_at_hand(self) -> None:
@@ -95,7 +95,7 @@ class TestWaitress:
     def test_it_is_asked(self, left: bool) -> None:
         connection = connection_for(io.BytesIO(), waitress__client_disconnected=lambda: left)
 
-        assert left == connection.left()
+        assert left == connection.has_left()
 
     def test_the_body_is_at_hand(self) -> None:
         class Buffer:
@@ -145,12 +145,12 @@ class TestBufferedReader:
         client, server = pair
         with server.makefile("rb") as body:
             connection = connection_for(body)
-            assert not connection.left()
+            assert not connection.has_left()
             assert server.fileno() == connection.descriptor
             client.sendall(b"unread")
-            assert not connection.left()
+            assert not connection.has_left()
             client.close()
-            assert connection.left()
+            assert connection.has_left()
 
     def test_a_buffered_reader_of_something_else_is_read_like_a_file(self) -> None:
         connection = connection_for(io.BufferedReader(io.BytesIO(b"content")))  # type: ignore[arg-type]
@@ -209,7 +209,7 @@ class TestGunicorn:
 
         assert b"1234" == bounded(lambda: connection.read(10))
         assert b"" == bounded(lambda: connection.read(6))
-        assert connection.left()
+        assert connection.has_left()
 
     def test_a_chunked_body_is_read_as_its_chunks_come(self, pair: Pair) -> None:
         client, server = pair
@@ -280,7 +280,7 @@ class TestDescriptor:
             assert connection.descriptor is not None
             server.close()
             assert connection.descriptor is None
-            connection.left()  # no matter what it says, it is no error
+            connection.has_left()  # no matter what it says, it is no error
 
     @pytest.mark.parametrize("number", ["no number", -1])
     def test_an_odd_descriptor_is_none(self, number: Any) -> None:
@@ -298,13 +298,6 @@ class TestDescriptor:
 
 class TestComplete:
     """What is said in the environ for servers that do not say it."""
-
-    def test_eventlet(self) -> None:
-        """Its bodies end by themselves; its chunks below 4096 bytes wait unless told otherwise."""
-        environ = complete({"eventlet.input": object()})
-
-        assert environ["wsgi.input_terminated"]
-        assert 1 == environ["eventlet.minimum_write_chunk_size"]
 
     @pytest.mark.parametrize(
         ("facts", "terminated"),
@@ -355,39 +348,3 @@ class TestUwsgi:
                     client.recv(1)
             else:
                 assert b"" == client.recv(1)
-
-
-class TestThreadsThatStandStill:
-    """uWSGI says whether it lets threads run between requests."""
-
-    @pytest.mark.parametrize(
-        ("module", "still"),
-        [(SimpleNamespace(has_threads=0), True), (SimpleNamespace(has_threads=1), False), (None, False)],
-    )
-    def test_uwsgi(self, module: object, still: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The reason names the option that is missing."""
-        monkeypatch.setitem(sys.modules, "uwsgi", module)  # type: ignore[arg-type]
-        reason = why_threads_stand_still()
-        assert still is (reason is not None and "--enable-threads" in reason)
-
-
-class TestCallAtShutdown:
-    """mod_wsgi announces its shutdown."""
-
-    def test_it_is_subscribed_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The function is called with nothing, whatever the announcement says."""
-        subscribed: list[Any] = []
-        called: list[bool] = []
-        monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace(subscribe_shutdown=subscribed.append))
-        call_at_shutdown(lambda: called.append(True))
-        [announce] = subscribed
-
-        announce("process_stopping", shutdown_reason="shutdown_signal")
-
-        assert [True] == called
-
-    @pytest.mark.parametrize("module", [SimpleNamespace(), None])
-    def test_elsewhere_nothing_is_done(self, module: object, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An older mod_wsgi, or none: atexit has to do."""
-        monkeypatch.setitem(sys.modules, "mod_wsgi", module)  # type: ignore[arg-type]
-        call_at_shutdown(lambda: None)

@@ -1,6 +1,12 @@
-"""What is open is closed when the interpreter exits: while executors still work, within its deadline, once."""
+"""What is open is closed when the interpreter exits: while executors still work, within its deadline, once.
 
+And what servers tell about the end of their process, and about its threads.
+"""
+
+import functools
 import os
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -295,7 +301,7 @@ ask(adapter)
 def test_the_first_registration_hooks_into_the_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Early where the interpreter can do that, and by atexit in any case."""
     hooked: list[Any] = []
-    monkeypatch.setattr(process, "_pid", 0)
+    monkeypatch.setattr(process, "_hook", functools.cache(process._hook.__wrapped__))
     monkeypatch.setattr("threading._register_atexit", hooked.append)
     monkeypatch.setattr("atexit.register", hooked.append)
     closable = Closable("it", [])
@@ -304,3 +310,39 @@ def test_the_first_registration_hooks_into_the_exit(monkeypatch: pytest.MonkeyPa
     process.unregister(closable)
 
     assert [process.close_all] * 2 == hooked
+
+
+class TestThreadsThatStandStill:
+    """uWSGI says whether it lets threads run between requests."""
+
+    @pytest.mark.parametrize(
+        ("module", "still"),
+        [(SimpleNamespace(has_threads=0), True), (SimpleNamespace(has_threads=1), False), (None, False)],
+    )
+    def test_uwsgi(self, module: object, still: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The reason names the option that is missing."""
+        monkeypatch.setitem(sys.modules, "uwsgi", module)  # type: ignore[arg-type]
+        reason = process.why_threads_stand_still()
+        assert still is (reason is not None and "--enable-threads" in reason)
+
+
+class TestCallAtShutdown:
+    """mod_wsgi announces its shutdown."""
+
+    def test_it_is_subscribed_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The function is called with nothing, whatever the announcement says."""
+        subscribed: list[Any] = []
+        called: list[bool] = []
+        monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace(subscribe_shutdown=subscribed.append))
+        process.call_at_shutdown(lambda: called.append(True))
+        [announce] = subscribed
+
+        announce("process_stopping", shutdown_reason="shutdown_signal")
+
+        assert [True] == called
+
+    @pytest.mark.parametrize("module", [SimpleNamespace(), None])
+    def test_elsewhere_nothing_is_done(self, module: object, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An older mod_wsgi, or none: atexit has to do."""
+        monkeypatch.setitem(sys.modules, "mod_wsgi", module)  # type: ignore[arg-type]
+        process.call_at_shutdown(lambda: None)

@@ -1,4 +1,4 @@
-"""What one adapter has in one process: its threads, and its side of each loop."""
+"""What one adapter has in one process: its threads, and its dispatcher of each event loop."""
 
 import asyncio
 import functools
@@ -12,23 +12,21 @@ from typing import Any
 import anyio
 import pytest
 
+from bridge._concurrency.calls import run_in_thread
+from bridge._concurrency.loops import ThreadEvent
 from bridge._concurrency.pool import ThreadPool
-from bridge._wsgi_to_asgi import dispatchers
-from bridge._wsgi_to_asgi.dispatchers import Dispatchers, run_hook, run_in_thread
+from bridge._wsgi_to_asgi.dispatchers import Dispatchers
+from bridge._wsgi_to_asgi.lifespan import run_hook
 from support.event_loops import loop_factories
 from support.waiting import Flag, LogWatch, eventually
 
 
-class HookError(Exception):
-    """What the hooks here fail with."""
-
-
 @pytest.fixture
-def calls() -> Iterator[Dispatchers]:
-    """The calls of one adapter."""
-    calls = Dispatchers(2, 2.0, None)
-    yield calls
-    calls.close()
+def dispatchers() -> Iterator[Dispatchers]:
+    """The dispatchers of one adapter."""
+    dispatchers = Dispatchers(2, 2.0, None)
+    yield dispatchers
+    dispatchers.close()
 
 
 def run(new_loop: Callable[[], asyncio.AbstractEventLoop], function: Callable[[], Any]) -> Any:
@@ -42,96 +40,98 @@ def run(new_loop: Callable[[], asyncio.AbstractEventLoop], function: Callable[[]
 
 
 @pytest.mark.anyio
-async def test_a_loop_has_one_side(calls: Dispatchers) -> None:
+async def test_a_loop_has_one_dispatcher(dispatchers: Dispatchers) -> None:
     """Each request of a loop finds the same."""
-    assert calls.here() is calls.here()
-    assert calls.stats().alive == 0
+    assert dispatchers.here() is dispatchers.here()
+    assert dispatchers.stats().alive == 0
 
 
 @loop_factories
-def test_loops_share_the_threads(calls: Dispatchers, new_loop: Any) -> None:
-    """Each loop has a side of its own, and all have the same threads."""
-    first, second = run(new_loop, calls.here), run(new_loop, calls.here)
+def test_loops_share_the_threads(dispatchers: Dispatchers, new_loop: Any) -> None:
+    """Each loop has a dispatcher of its own, and all have the same threads."""
+    first, second = run(new_loop, dispatchers.here), run(new_loop, dispatchers.here)
 
     assert first is not second
-    assert first.threads is second.threads
+    assert first.pool is second.pool
 
 
 @loop_factories
-def test_loops_that_are_gone_are_forgotten(calls: Dispatchers, new_loop: Any) -> None:
-    """Their sides and loops are freed, what they counted is kept."""
+def test_loops_that_are_gone_are_forgotten(dispatchers: Dispatchers, new_loop: Any) -> None:
+    """Their dispatchers and loops are freed, what they counted is kept."""
 
     def served() -> None:
-        calls.here().counters.served += 1
+        dispatchers.here().counters.served += 1
 
     for _ in range(20):
         run(new_loop, served)
     gc.collect()
     loops = [thing for thing in gc.get_objects() if isinstance(thing, asyncio.AbstractEventLoop)]
 
-    assert calls.stats().served == 20
+    assert dispatchers.stats().served == 20
     assert len(loops) <= 2
 
 
 @pytest.mark.anyio
-async def test_new_threads_after_close(calls: Dispatchers) -> None:
+async def test_new_threads_after_close(dispatchers: Dispatchers) -> None:
     """A closed adapter serves again, on the same loop too."""
-    before = calls.here()
+    before = dispatchers.here()
     await run_in_thread(before, lambda: None)
-    await anyio.to_thread.run_sync(calls.close)
-    after = calls.here()
+    await anyio.to_thread.run_sync(dispatchers.close)
+    after = dispatchers.here()
 
     assert await run_in_thread(after, lambda: 5) == 5
-    assert before.threads is not after.threads
+    assert before.pool is not after.pool
 
 
 @pytest.mark.anyio
-async def test_a_close_before_the_first_call(calls: Dispatchers) -> None:
+async def test_a_close_before_the_first_call(dispatchers: Dispatchers) -> None:
     """It has nothing to do."""
-    calls.close()
-    calls.close()
+    dispatchers.close()
+    dispatchers.close()
 
-    assert calls.stats().alive == 0
+    assert dispatchers.stats().alive == 0
 
 
 @loop_factories
-def test_a_fork_has_nothing_of_its_parent(calls: Dispatchers, new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ThreadPool, sides and counts are those of a process."""
-    parent = run(new_loop, calls.here)
+def test_a_fork_has_nothing_of_its_parent(
+    dispatchers: Dispatchers, new_loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads, dispatchers and counts are those of a process."""
+    parent = run(new_loop, dispatchers.here)
     parent.counters.served += 1
     with monkeypatch.context() as patch:
         pid = os.getpid()
         patch.setattr(os, "getpid", lambda: pid + 1)
-        child = run(new_loop, calls.here)
-        counted = calls.stats().served
-        calls.close()
+        child = run(new_loop, dispatchers.here)
+        counted = dispatchers.stats().served
+        dispatchers.close()
 
-    assert child.threads is not parent.threads
+    assert child.pool is not parent.pool
     assert counted == 0
-    assert calls.stats().served == 1
+    assert dispatchers.stats().served == 1
 
 
 @loop_factories
-def test_a_fork_while_a_lock_is_held(calls: Dispatchers, new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_while_a_lock_is_held(dispatchers: Dispatchers, new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that another thread held when this process was forked is never waited for."""
-    run(new_loop, calls.here)
+    run(new_loop, dispatchers.here)
     pid = os.getpid()
-    process = calls._processes[pid]
-    with process.lock, monkeypatch.context() as patch:
+    pools = dispatchers._pools._found[pid]
+    with pools.lock, monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: pid + 1)
-        run(new_loop, calls.here)
-        assert calls.stats().alive == 0
-        calls.close()
+        run(new_loop, dispatchers.here)
+        assert dispatchers.stats().alive == 0
+        dispatchers.close()
 
 
-def test_one_process_whoever_comes_first(calls: Dispatchers) -> None:
+def test_one_process_whoever_comes_first(dispatchers: Dispatchers) -> None:
     """Loops that come at the same moment get the same threads."""
     start = threading.Barrier(8)
     found: list[Any] = []
 
     def find() -> None:
         async def main() -> None:
-            found.append(calls.here().threads)
+            found.append(dispatchers.here().pool)
 
         start.wait(5)
         asyncio.run(main())
@@ -174,20 +174,20 @@ def plain_hook(*given: Any) -> None:
     ],
     ids=["coroutine function", "partial", "object", "method", "lambda"],
 )
-async def test_an_async_hook_runs_on_the_loop(calls: Dispatchers, hook: Any) -> None:
+async def test_an_async_hook_runs_on_the_loop(dispatchers: Dispatchers, hook: Any) -> None:
     """However it is written: what it makes there (pools, locks) belongs to the loop."""
     threads: list[int] = []
-    await run_hook(calls.here(), hook, (threads,))
+    await run_hook(hook, (threads,), lambda function: run_in_thread(dispatchers.here(), function))
 
     assert threads == [threading.get_ident()]
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("hook", [plain_hook, functools.partial(plain_hook, 1)], ids=["function", "partial"])
-async def test_another_hook_runs_in_a_thread(calls: Dispatchers, hook: Any) -> None:
+async def test_another_hook_runs_in_a_thread(dispatchers: Dispatchers, hook: Any) -> None:
     """It may block."""
     threads: list[int] = []
-    await run_hook(calls.here(), hook, (threads,))
+    await run_hook(hook, (threads,), lambda function: run_in_thread(dispatchers.here(), function))
 
     assert len(threads) == 1
     assert threads != [threading.get_ident()]
@@ -197,10 +197,10 @@ async def test_another_hook_runs_in_a_thread(calls: Dispatchers, hook: Any) -> N
 
 
 @pytest.mark.anyio
-async def test_drain_waits_on_the_loop(calls: Dispatchers, log: LogWatch) -> None:
+async def test_drain_waits_on_the_loop(dispatchers: Dispatchers, log: LogWatch) -> None:
     """The loop goes on while running calls finish, and then no thread is left."""
     entered, go = Flag(), Flag()
-    side = calls.here()
+    dispatcher = dispatchers.here()
     before = threading.enumerate()
 
     def hold() -> None:
@@ -208,10 +208,10 @@ async def test_drain_waits_on_the_loop(calls: Dispatchers, log: LogWatch) -> Non
         go.wait()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(run_in_thread, side, hold)
+        group.start_soon(run_in_thread, dispatcher, hold)
         await entered.waited()
-        group.start_soon(calls.drain, side)
-        await eventually(lambda: not side.threads.usable)
+        group.start_soon(dispatchers.drain, dispatcher)
+        await eventually(lambda: not dispatcher.pool.usable)
         go.set()
     await eventually(lambda: not [t for t in threading.enumerate() if t not in before and "bridge-" in t.name])
 
@@ -219,29 +219,29 @@ async def test_drain_waits_on_the_loop(calls: Dispatchers, log: LogWatch) -> Non
 
 
 @pytest.mark.anyio
-async def test_drain_of_nothing(calls: Dispatchers) -> None:
+async def test_drain_of_nothing(dispatchers: Dispatchers) -> None:
     """It is over at once, twice too."""
-    side = calls.here()
+    dispatcher = dispatchers.here()
     with anyio.fail_after(5):
-        await calls.drain(side)
-        await calls.drain(side)
+        await dispatchers.drain(dispatcher)
+        await dispatchers.drain(dispatcher)
 
 
 @pytest.mark.anyio
 async def test_drain_has_a_deadline(log: LogWatch) -> None:
     """What does not stop is named, with its stack, and left alone; its end later does no harm."""
-    calls = Dispatchers(2, 0.05, None)
+    dispatchers = Dispatchers(2, 0.05, None)
     entered, go = Flag(), Flag()
-    side = calls.here()
+    dispatcher = dispatchers.here()
 
     def hold() -> None:
         entered.set()
         go.wait()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(run_in_thread, side, hold)
+        group.start_soon(run_in_thread, dispatcher, hold)
         await entered.waited()
-        await calls.drain(side)
+        await dispatchers.drain(dispatcher)
         [line] = log.at(logging.WARNING)
         go.set()
 
@@ -257,35 +257,35 @@ async def test_all_threads_share_the_deadline(monkeypatch: pytest.MonkeyPatch, h
     now = [100.0]
     waited: list[float] = []
 
-    def wait(_threads: object, timeout: float) -> list[str]:
+    def wait(_pool: object, timeout: float) -> list[str]:
         waited.append(timeout)
         now[0] += timeout
         return []
 
-    async def wait_on_the_loop(_signal: object, timeout: float) -> None:
+    async def wait_on_the_loop(_event: object, timeout: float) -> None:
         wait(None, timeout)
 
-    calls = Dispatchers(2, 3.0, None)
-    side = calls.here()
-    both = [side.threads, side.spare()]
-    monkeypatch.setattr(dispatchers, "monotonic", lambda: now[0])
-    monkeypatch.setattr(dispatchers._Signal, "wait", wait_on_the_loop)
+    dispatchers = Dispatchers(2, 3.0, None)
+    dispatcher = dispatchers.here()
+    both = [dispatcher.pool, dispatcher.spare()]
+    monkeypatch.setattr("bridge._wsgi_to_asgi.dispatchers.monotonic", lambda: now[0])
+    monkeypatch.setattr(ThreadEvent, "wait", wait_on_the_loop)
     monkeypatch.setattr(ThreadPool, "join", (lambda *_: []) if how == "drain" else wait)
     if how == "drain":
-        await calls.drain(side)
+        await dispatchers.drain(dispatcher)
     elif how == "close":
-        calls.close()
+        dispatchers.close()
     else:
-        calls.exit(2.0)
+        dispatchers.exit(2.0)
 
     assert [2.0 if how == "exit" else 3.0, 0.0] == waited
-    assert [True, True] == [threads.closing for threads in both]
+    assert [True, True] == [pool.closing for pool in both]
 
 
 @loop_factories
 def test_a_thread_that_ends_after_its_loop(new_loop: Any) -> None:
-    """ThreadPool that end when the loop that waited for them is closed have nobody to tell, and say nothing."""
-    calls = Dispatchers(2, 0.05, None)
+    """Threads that end when the loop that waited for them is closed have nobody to tell, and say nothing."""
+    dispatchers = Dispatchers(2, 0.05, None)
     entered, go = Flag(), Flag()
 
     def hold() -> None:
@@ -293,10 +293,10 @@ def test_a_thread_that_ends_after_its_loop(new_loop: Any) -> None:
         go.wait()
 
     async def main() -> None:
-        side = calls.here()
-        task = asyncio.create_task(run_in_thread(side, hold))
+        dispatcher = dispatchers.here()
+        task = asyncio.create_task(run_in_thread(dispatcher, hold))
         await asyncio.to_thread(entered.wait)
-        await calls.drain(side)
+        await dispatchers.drain(dispatcher)
         task.cancel()
         await asyncio.wait([task])
 

@@ -1,6 +1,7 @@
 """Responses that go on without a thread, on the loop that the request came from."""
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -44,7 +45,7 @@ class Site:
     def __call__(self, environ: Any, start_response: Any) -> AsyncBody:
         self.threads["app"] = threading.get_ident()
         start_response("200 OK", self.headers)
-        return AsyncBody(self.portal, environ, self.chunks, self._close, self._between)
+        return AsyncBody(self.chunks, functools.partial(self.portal.iterate, environ), self._close, self._between)
 
     def _close(self) -> None:
         self.threads["close"] = threading.get_ident()
