@@ -270,7 +270,7 @@ def test_the_last_thread_does_not_start(tmp_path: Path) -> None:
 NO_MEMORY = [
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.adapter.WsgiToAsgi._admit"),
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.responder.Exchange.set_input"),
-    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.pool.Threads.submit"),
+    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.pool.ThreadPool.submit"),
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.responder.WsgiResponder.work"),
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.calls.Call._post"),
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.loops.AsyncioLoop.post"),

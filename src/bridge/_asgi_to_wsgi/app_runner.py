@@ -279,14 +279,15 @@ class AppRunners:
     def close(self, *, at_exit: bool = False, timeout: float | None = None) -> None:
         """End the requests, the lifespan, and the private loop if nobody else needs it; from a thread.
 
-        Raises `RuntimeError` on an event loop.
+        Raises `RuntimeError` on an event loop, where there is something to end.
         """
-        refuse_on_loop("AsgiToWsgi.close() was called", "call it in a thread (asyncio.to_thread)")
         seconds = self._options.shutdown_timeout if timeout is None else min(timeout, self._options.shutdown_timeout)
         runners = self._runners.here()
         with runners.lock:
             # The runners on servers' loops end with those.
             ours = [runner for runner in runners.all if runner.private is not None]
+            if ours:
+                refuse_on_loop("AsgiToWsgi.close() was called", "call it in a thread (asyncio.to_thread)")
             runners.private = None
             unregister(self)
             first = [runner for runner in ours if runner.closed is None]

@@ -22,14 +22,19 @@ class LoopClosed(RuntimeError):
     """The event loop is closed."""
 
 
+def runs_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    trio: Any = sys.modules.get("trio")
+    # None of asyncio in this thread is the common case; this is what asks for it without an exception.
+    return asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run())
+
+
 def refuse_on_loop(what: str, instead: str) -> None:
     """Raise `RuntimeError` where an event loop runs in this thread: `what` waits, and the loop would stand still.
 
     Whatever of ours waits in a thread asks this first.
     """
-    trio: Any = sys.modules.get("trio")
-    # None of asyncio in this thread is the common case; this is what asks for it without an exception.
-    if asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run()):
+    if runs_loop():
         raise RuntimeError(f"{what} on an event loop, which would stand still meanwhile; {instead}")
 
 

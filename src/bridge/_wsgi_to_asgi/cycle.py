@@ -28,6 +28,10 @@ _END_GRACE_SECONDS: Final = 1.0
 
 # What a server says sooner than this, it has not waited for.
 _AT_ONCE_SECONDS: Final = 0.005
+# How long a response is waited for in spite of it.
+_DOUBT_SECONDS: Final = 2.0
+# How many such disconnects in a row may be true.
+_HASTY_DISCONNECTS: Final = 2
 
 _log = logging.getLogger("bridge")
 
@@ -41,7 +45,10 @@ class RequestResponseCycle:
         self._send = send
         self._counter = counter
         self._watcher: asyncio.Task[None] | None = None
-        self._started = self._ended = self._said_left = False
+        self._started = self._ended = False
+        # The server has said that the client left, which may not be true; until when that is worth waiting for.
+        self._doubtful = False
+        self._doubt_ends = 0.0
 
     async def collect(self, data: bytes, bound: int, *, stream: bool) -> None:
         """Receive the body after its first bytes `data`, before a thread is taken.
@@ -171,16 +178,18 @@ class RequestResponseCycle:
         while True:
             output = responder.output
             if output is not None and output.items:
-                if self._said_left:
+                if self._doubtful:
                     responder.abandon()  # it is a stream, which may be without end
-                    self._said_left = False
+                    self._doubtful = False
                 await self._send_items()
             elif responder.done or (self._ended and responder.stream is not None):
-                if self._ended or responder.whole is None:
+                if self._ended or responder.whole is None or (responder.abandoned and not self._doubtful):
                     break
                 await self._send_whole(*responder.whole)
             elif responder.abandoned:
-                break
+                if not self._doubtful or (left := self._doubt_ends - monotonic()) <= 0:
+                    break
+                await responder.dispatcher.loop.wait_at_most(left, responder.changed())
             else:
                 if responder.stream is not None and responder.finished:
                     responder.stream.start()
@@ -195,6 +204,11 @@ class RequestResponseCycle:
 
     async def _send_whole(self, head: Event, body: bytes) -> None:
         self._started = self._ended = True
+        if self._doubtful:
+            warn_once(
+                "disconnect at once",
+                "the server said right after a request that its client had left; its response is sent all the same",
+            )
         await self._send(head)
         await self._send(body_event(body, more=False))
         await self._responder.yield_to_middleware()
@@ -251,7 +265,7 @@ class RequestResponseCycle:
                     self._lose(at_once=not counter.truncated)
                     return
             if await self._await_disconnect(over=counter is not None and counter.final):
-                self._lose(at_once=not self._responder.dispatcher.peer_waits)
+                self._lose(at_once=True)
         except Exception:
             _log.exception("the server's receive() raised; taking the client for gone")
             self._lose()
@@ -271,7 +285,7 @@ class RequestResponseCycle:
                 over = not event.get("more_body", False)
         finally:
             if monotonic() - began > _AT_ONCE_SECONDS:
-                self._responder.dispatcher.peer_waits = True
+                self._responder.dispatcher.hasty = None
         return True
 
     async def _feed(self, counter: BodyCounter) -> None:
@@ -292,18 +306,19 @@ class RequestResponseCycle:
         """The client has left; after the end of the response that is no matter of the application's.
 
         Where the server says so `at_once`, and has never waited before it said so, it may say so of every request
-        (tigrcorn 0.3 does): then a response that comes as a whole is sent all the same, and only a stream is given up.
+        (tigrcorn 0.3 does). Then a response that comes as a whole is sent all the same. After some such requests they
+        are not given up any more, unless they are streams.
         """
         if self._ended:
             return
-        if at_once and not self._responder.dispatcher.peer_waits and not self._started:
-            warn_once(
-                "disconnect at once",
-                "the server said right after a request that its client had left; its response is sent all the same",
-            )
-            self._said_left = True
-            self._responder.wake()
-            return
+        dispatcher = self._responder.dispatcher
+        if at_once and dispatcher.hasty is not None and not self._started:
+            dispatcher.hasty += 1
+            self._doubtful = True
+            self._doubt_ends = monotonic() + _DOUBT_SECONDS
+            if dispatcher.hasty > _HASTY_DISCONNECTS:
+                self._responder.wake()
+                return
         self._responder.abandon()
 
 

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from bridge._concurrency.calls import Dispatcher
-from bridge._concurrency.loops import AsyncioLoop, LoopHandle, ThreadEvent, TrioLoop
+from bridge._concurrency.loops import AsyncioLoop, LoopHandle, ThreadEvent, TrioLoop, refuse_on_loop, runs_loop
 from bridge._concurrency.per_process import PerProcess
 from bridge._concurrency.pool import ThreadPool
 from bridge._servers.process import register, unregister
@@ -37,16 +37,19 @@ class _Pools:
                 self._spare = ThreadPool(sys.maxsize, name="stream")
             return self._spare
 
+    def made(self) -> list[ThreadPool]:
+        """Return the pools that there are."""
+        return [pool for pool in (self.pool, self._spare) if pool is not None]
+
     def discard(self) -> None:
         """Let all threads end when they have nothing to do."""
-        for pool in (self.pool, self._spare):
-            if pool is not None:
-                pool.discard()
+        for pool in self.made():
+            pool.discard()
 
     def detach(self) -> list[ThreadPool]:
         """Detach and return both pools; the next request makes new ones."""
         with self.lock:
-            found = [pool for pool in (self.pool, self._spare) if pool is not None]
+            found = self.made()
             self.pool = self._spare = None
         return found
 
@@ -117,10 +120,17 @@ class Dispatchers:
         self.close(timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop the threads, and wait for them; not on a loop whose requests they work for."""
+        """Stop the threads, and wait for them. Raises `RuntimeError` on an event loop where they are at work."""
+        if any(pool.busy or pool.waiting for pool in self._pools.here().made()):
+            refuse_on_loop(
+                "WsgiToAsgi.close() was called while requests were served",
+                "leave it to the lifespan's shutdown, or call it in a thread (asyncio.to_thread)",
+            )
         detached = self._detach()
         for pool in detached:
             pool.close(None)
+        if runs_loop():
+            return  # the threads have nothing to do, and end
         deadline = monotonic() + min(self._shutdown_timeout, self._shutdown_timeout if timeout is None else timeout)
         for pool in detached:
             self._report(pool.join(max(deadline - monotonic(), 0.0)))

@@ -159,9 +159,7 @@ class WsgiResponder(Call):
                 steps = self._iterate(iterable)
                 next(steps)
                 return steps
-            whole = self._response.whole(iterable)
-            if not self.abandoned:
-                self.whole = whole
+            self.whole = self._response.whole(iterable)
         except BaseException as error:
             self._log(error)
             self.clean_up()
