@@ -39,13 +39,13 @@ def served(**settings: Any) -> Iterator[Asgi]:
 def submitted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every job that any pool of threads is given."""
     jobs: list[object] = []
-    original = pool.Threads.submit
+    original = pool.ThreadPool.submit
 
-    def submit(self: pool.Threads, job: Any, *, eager: bool) -> bool:
+    def submit(self: pool.ThreadPool, job: Any, *, eager: bool) -> bool:
         jobs.append(job)
         return original(self, job, eager=eager)
 
-    monkeypatch.setattr(pool.Threads, "submit", submit)
+    monkeypatch.setattr(pool.ThreadPool, "submit", submit)
     return jobs
 
 
@@ -200,7 +200,7 @@ def _kept(face: Asgi) -> int:
 
 
 def _streams(face: Asgi) -> int:
-    return sum(len(side.streams) for side in face.app._calls._process().sides.values())
+    return sum(len(found.streams) for found in face.app._dispatchers._pools.here().dispatchers.values())
 
 
 def test_the_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
