@@ -11,7 +11,6 @@ import django.core.handlers.wsgi
 import django.core.wsgi
 
 import bridge._concurrency.calls
-import bridge._concurrency.calls
 import bridge.django
 from bridge._asgi_to_wsgi.portal import Portal
 from bridge.django._applications import AsgiApplication
@@ -142,4 +141,4 @@ def put_in_place() -> None:
 
 def watch_after(seconds: float) -> None:
     """Have bridge look for a client that leaves when its request has taken so long (or twice as long)."""
-    bridge._concurrency.calls.TICK = bridge._concurrency.calls.TICK = seconds  # type: ignore[misc]
+    bridge._concurrency.calls.TICK_SECONDS = seconds  # type: ignore[misc]
