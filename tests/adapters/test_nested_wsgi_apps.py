@@ -360,7 +360,7 @@ class TestWsgiAppOnAWsgiServer:
 
         def watched(call: Any) -> None:
             if call.finished:
-                states.append((call._host._busy, call._host._lent))
+                states.append((call.thread._busy, call.thread._reserved))
             post(call)
 
         def app(environ: Environ, start_response: Any) -> Iterator[bytes]:

@@ -269,19 +269,19 @@ def test_the_last_thread_does_not_start(tmp_path: Path) -> None:
 
 NO_MEMORY = [
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.adapter.WsgiToAsgi._admit"),
-    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.responder.Exchange.set_input"),
+    ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.adapter.WsgiToAsgi._make_responder"),
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.pool.ThreadPool.submit"),
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._wsgi_to_asgi.responder.WsgiResponder.work"),
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.calls.Call._post"),
     ("uvicorn_h11_asyncio", PLAIN_APP, "bridge._concurrency.loops.AsyncioLoop.post"),
     ("hypercorn_trio", PLAIN_APP, "bridge._concurrency.loops.TrioLoop.post"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.app_runner.Tasks._private_side"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.app_runner.AppRunners._for_private_loop"),
     ("gunicorn_gthread", ASGI_APP, "bridge._concurrency.private_loop.PrivateLoop._run"),
     ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.lifespan.LifespanRun.start"),
     ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.task.Task.start"),
     ("gunicorn_gthread", WITHOUT_LIFESPAN, "bridge._concurrency.loops.AsyncioLoop.spawn"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.responder.Conversation.work"),
-    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.task.Task.tell"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.responder.AsgiResponder.work"),
+    ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.task.Task.write"),
     ("gunicorn_gthread", ASGI_APP, "bridge._asgi_to_wsgi.task.Task.next"),
 ]
 

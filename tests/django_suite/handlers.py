@@ -141,4 +141,4 @@ def put_in_place() -> None:
 
 def watch_after(seconds: float) -> None:
     """Have bridge look for a client that leaves when its request has taken so long (or twice as long)."""
-    bridge._concurrency.calls.TICK = bridge._concurrency.calls.TICK = seconds  # type: ignore[misc]
+    bridge._concurrency.calls.TICK_SECONDS = seconds  # type: ignore[misc]

@@ -425,12 +425,12 @@ def test_a_task_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPat
     genuine = AsyncioLoop.spawn
     failed = Flag()
 
-    def spawn(crossing: AsyncioLoop, coroutine: Any, context: Any = None) -> Any:
+    def spawn(handle: AsyncioLoop, coroutine: Any, context: Any = None) -> Any:
         if not failed.is_set():
             failed.set()
             coroutine.close()
             raise MemoryError("no memory for a task")
-        return genuine(crossing, coroutine, context)
+        return genuine(handle, coroutine, context)
 
     monkeypatch.setattr(AsyncioLoop, "spawn", spawn)
     with adapted(hello, lifespan="off") as adapter:

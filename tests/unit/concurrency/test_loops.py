@@ -28,7 +28,7 @@ class Parcel:
 
 
 def here() -> LoopHandle:
-    """The crossing of the running loop."""
+    """The handle on the running loop."""
     try:
         return AsyncioLoop(asyncio.get_running_loop())
     except RuntimeError:
@@ -38,13 +38,13 @@ def here() -> LoopHandle:
 @pytest.mark.anyio
 async def test_what_is_posted_arrives_on_the_loop() -> None:
     """In the order in which it was posted, in the thread of the loop."""
-    crossing = here()
+    handle = here()
     arrived: list[Any] = []
     parcels = [Parcel(arrived) for _ in range(100)]
 
     def post() -> None:
         for parcel in parcels:
-            crossing.post(parcel)
+            handle.post(parcel)
 
     await anyio.to_thread.run_sync(post)
     await eventually(lambda: len(arrived) == 100)
@@ -55,12 +55,12 @@ async def test_what_is_posted_arrives_on_the_loop() -> None:
 @pytest.mark.anyio
 async def test_nothing_is_lost_between_threads() -> None:
     """All that several threads post at once arrives, and what is posted on arrival too."""
-    crossing = here()
+    handle = here()
     arrived: list[Any] = []
 
     def post() -> None:
         for _ in range(200):
-            crossing.post(Parcel(arrived, lambda: crossing.post(Parcel(arrived))))
+            handle.post(Parcel(arrived, lambda: handle.post(Parcel(arrived))))
 
     async with anyio.create_task_group() as group:
         for _ in range(4):
@@ -85,13 +85,13 @@ def test_one_wake_up_serves_all_that_is_there() -> None:
     async def main() -> int:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, CountingLoop)
-        crossing = AsyncioLoop(loop)
+        handle = AsyncioLoop(loop)
         before = loop.woken
         for _ in range(100):
-            crossing.post(Parcel(arrived))
+            handle.post(Parcel(arrived))
         await asyncio.sleep(0)
         assert len(arrived) == 100
-        crossing.post(Parcel(arrived))
+        handle.post(Parcel(arrived))
         await asyncio.sleep(0)
         assert len(arrived) == 101
         return loop.woken - before
@@ -103,8 +103,8 @@ def test_one_wake_up_serves_all_that_is_there() -> None:
 @pytest.mark.anyio
 async def test_a_wait_is_ended() -> None:
     """By `wake`, once or twice, before the wait or within it."""
-    crossing = here()
-    waiter = crossing.waiter()
+    handle = here()
+    waiter = handle.waiter()
     over: list[bool] = []
 
     async def wait() -> None:
@@ -115,10 +115,10 @@ async def test_a_wait_is_ended() -> None:
         group.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         assert over == []
-        crossing.wake(waiter)
-        crossing.wake(waiter)
-    early = crossing.waiter()
-    crossing.wake(early)
+        handle.wake(waiter)
+        handle.wake(waiter)
+    early = handle.waiter()
+    handle.wake(early)
     with anyio.fail_after(5):
         await early
 
@@ -128,8 +128,8 @@ async def test_a_wait_is_ended() -> None:
 @pytest.mark.anyio
 async def test_the_wake_of_a_wait_that_was_cancelled() -> None:
     """It is harmless."""
-    crossing = here()
-    waiter = crossing.waiter()
+    handle = here()
+    waiter = handle.waiter()
 
     async def wait() -> None:
         await waiter
@@ -139,28 +139,28 @@ async def test_the_wake_of_a_wait_that_was_cancelled() -> None:
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
 
-    crossing.wake(waiter)
+    handle.wake(waiter)
 
 
 @loop_factories
 def test_a_loop_that_is_closed(new_loop: Any) -> None:
     """Whoever posts to it is told, each time."""
     loop = new_loop()
-    crossing = AsyncioLoop(loop)
-    assert crossing.closed is False
+    handle = AsyncioLoop(loop)
+    assert handle.closed is False
     loop.close()
 
     for _ in range(3):
         with pytest.raises(LoopClosed):
-            crossing.post(Parcel([]))
-    assert crossing.closed is True
+            handle.post(Parcel([]))
+    assert handle.closed is True
 
 
 @loop_factories
 def test_a_post_that_finds_no_memory(new_loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails; the next one wakes the loop for both."""
     loop = new_loop()
-    crossing = AsyncioLoop(loop)
+    handle = AsyncioLoop(loop)
     arrived: list[str] = []
 
     class Refusing:
@@ -169,10 +169,10 @@ def test_a_post_that_finds_no_memory(new_loop: Any, monkeypatch: pytest.MonkeyPa
             raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(crossing, "loop", Refusing)
+        patch.setattr(handle, "loop", Refusing)
         with pytest.raises(MemoryError):
-            crossing.post(Named("first", arrived))
-    crossing.post(Named("second", arrived))
+            handle.post(Named("first", arrived))
+    handle.post(Named("second", arrived))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
 
@@ -183,14 +183,14 @@ def test_a_post_that_finds_no_memory(new_loop: Any, monkeypatch: pytest.MonkeyPa
 def test_what_cannot_be_taken_keeps_nobody_waiting(new_loop: Any) -> None:
     """One that raises when it arrives; those behind it arrive all the same."""
     loop = new_loop()
-    crossing = AsyncioLoop(loop)
+    handle = AsyncioLoop(loop)
     arrived: list[str] = []
     complaints: list[str] = []
     loop.set_exception_handler(lambda _loop, context: complaints.append(type(context["exception"]).__name__))
     broken = Named("", arrived)
     broken.run_on_loop = lambda: arrived[7]
     for parcel in (Named("first", arrived), broken, Named("second", arrived)):
-        crossing.post(parcel)
+        handle.post(parcel)
     loop.run_until_complete(asyncio.sleep(0.001))
     loop.close()
 
@@ -208,25 +208,25 @@ def test_a_trio_run_that_is_over() -> None:
     """Whoever posts to it is told, each time."""
 
     async def main() -> TrioLoop:
-        crossing = TrioLoop()
-        assert crossing.closed is False
-        return crossing
+        handle = TrioLoop()
+        assert handle.closed is False
+        return handle
 
-    crossing = trio.run(main)
+    handle = trio.run(main)
 
     for _ in range(3):
         with pytest.raises(LoopClosed):
-            crossing.post(Parcel([]))
-    assert crossing.closed is True
+            handle.post(Parcel([]))
+    assert handle.closed is True
 
 
 @loop_factories
 def test_what_is_posted_to_a_loop_that_does_not_run(new_loop: Any) -> None:
     """It arrives when the loop runs again."""
     loop = new_loop()
-    crossing = AsyncioLoop(loop)
+    handle = AsyncioLoop(loop)
     arrived: list[Any] = []
-    crossing.post(Parcel(arrived))
+    handle.post(Parcel(arrived))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
 
@@ -245,9 +245,9 @@ def test_a_task_in_a_context(new_loop: Any) -> None:
         seen.append(variable.get())
 
     async def main() -> None:
-        crossing = AsyncioLoop(asyncio.get_running_loop())
-        await crossing.spawn(note(), context)
-        await crossing.spawn(note())
+        handle = AsyncioLoop(asyncio.get_running_loop())
+        await handle.spawn(note(), context)
+        await handle.spawn(note())
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())

@@ -1,13 +1,16 @@
 """`ServerThread`: waits to be woken, and for the client's connection beside that; no wake-up is lost."""
 
 import contextlib
+import fcntl
 import os
+import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from bridge._concurrency import server_thread
 from bridge._concurrency.server_thread import ServerThread
 from support.waiting import FOREVER, Flag, OneThread, bounded
 
@@ -139,6 +142,32 @@ class TestWaitReadable:
                 client.sendall(b"x")
         assert (300, 300) == served()
         waiter.leave()
+        thread.end()
+
+    def test_a_full_pipe_does_not_hold_who_wakes(
+        self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody reads it while the thread is slow to come out of its wait; who wakes it may be the event loop."""
+        polling, go_on = Flag(), Flag()
+        poll = server_thread.wait_for_input
+
+        def slow_poll(descriptors: Sequence[int], timeout: float) -> list[int]:
+            polling.set()
+            go_on.wait()
+            return poll(descriptors, timeout)
+
+        monkeypatch.setattr(server_thread, "wait_for_input", slow_poll)
+        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        waited = thread.begin(lambda: waiter.await_readable(pair[1].fileno(), FOREVER))
+        polling.wait()
+        assert waiter._pipe is not None
+        capacity = fcntl.fcntl(waiter._pipe[1], fcntl.F_SETPIPE_SZ, 4096)
+        bounded(lambda: [waiter.wake() for _ in range(capacity + 1)])
+        assert select.select([], [waiter._pipe[1]], [], 0)[1] == []
+        go_on.set()
+
+        assert waited() is True
+        thread.run(waiter.leave)
         thread.end()
 
     def test_leave_closes_what_it_needed(self, pair: tuple[socket.socket, socket.socket]) -> None:

@@ -200,7 +200,7 @@ def _kept(face: Asgi) -> int:
 
 
 def _streams(face: Asgi) -> int:
-    return sum(len(side.streams) for side in face.app._dispatchers._pools.here().dispatchers.values())
+    return sum(len(found.streams) for found in face.app._dispatchers._pools.here().dispatchers.values())
 
 
 def test_the_decorator(monkeypatch: pytest.MonkeyPatch) -> None:

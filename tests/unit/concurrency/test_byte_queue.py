@@ -1,0 +1,110 @@
+"""`ByteQueue`: what is counted, when it is full, and that the reader never sees more than was counted."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, ByteQueue
+from support.waiting import Work
+
+
+def test_a_new_one_is_empty() -> None:
+    queue = ByteQueue()
+
+    assert [] == list(queue.items)
+    assert (0, 0) == (queue.written, queue.acknowledged)
+    assert not queue.full
+    assert not queue.in_flight
+
+
+def test_items_stay_in_their_order() -> None:
+    queue = ByteQueue()
+    queue.put([b"1", None], 1)
+    queue.put((b"2",), 1)
+
+    assert [b"1", None, b"2"] == list(queue.items)
+
+
+def test_a_put_counts_its_bytes_and_once_the_overhead() -> None:
+    queue = ByteQueue()
+    queue.put([b"12", b"345"], 5)
+    assert ITEM_OVERHEAD_BYTES + 5 == queue.written
+    queue.put([None], 0)
+    assert 2 * ITEM_OVERHEAD_BYTES + 5 == queue.written
+
+
+def test_it_is_full_above_the_mark_and_not_at_it() -> None:
+    queue = ByteQueue()
+    queue.put([b"x"], HIGH_WATER_BYTES - ITEM_OVERHEAD_BYTES)
+    assert not queue.full
+    queue.put([b""], 0)
+    assert queue.full
+
+
+def test_very_small_items_are_bounded_as_well() -> None:
+    queue = ByteQueue()
+    while not queue.full:
+        queue.put([b""], 0)
+
+    assert HIGH_WATER_BYTES // ITEM_OVERHEAD_BYTES + 1 == len(queue.items)
+
+
+def test_what_is_acknowledged_makes_room_and_the_rest_stays_in_flight() -> None:
+    """`acknowledge` is given what `written` was when the items were taken, not what it has become."""
+    queue = ByteQueue()
+    queue.put([b"x"], HIGH_WATER_BYTES)
+    taken = queue.written
+    queue.put([b"y"], 1)
+    assert queue.full
+
+    queue.acknowledge(taken)
+    assert not queue.full
+    assert queue.in_flight
+    assert ITEM_OVERHEAD_BYTES + 1 == queue.written - queue.acknowledged
+
+    queue.acknowledge(queue.written)
+    assert not queue.in_flight
+
+
+def test_items_that_nobody_has_acknowledged_are_in_flight_though_they_were_taken() -> None:
+    """Taken out of the queue is not dealt with: they are being sent."""
+    queue = ByteQueue()
+    queue.put([b"x"], 1)
+    queue.items.clear()
+
+    assert queue.in_flight
+
+
+def test_it_counts_before_it_hands_over() -> None:
+    """Else a reader could acknowledge more than was written, and the writer would have room without end."""
+    queue = ByteQueue()
+    counted: list[int] = []
+
+    class Watching(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            counted.append(queue.written)
+            return super().__iter__()
+
+    queue.put(Watching([b"x"]), 1)
+
+    assert [ITEM_OVERHEAD_BYTES + 1] == counted
+
+
+def test_between_two_threads_nothing_is_lost_or_taken_before_it_is_counted() -> None:
+    queue = ByteQueue()
+    number = 20_000
+
+    def write() -> None:
+        for at in range(number):
+            queue.put((at,), 10)
+
+    writer = Work(write)
+    taken: list[int] = []
+    while len(taken) < number:
+        while queue.items:
+            taken.append(queue.items.popleft())
+        assert len(taken) * (10 + ITEM_OVERHEAD_BYTES) <= queue.written
+    writer.result()
+    queue.acknowledge(queue.written)
+
+    assert list(range(number)) == taken
+    assert number * (10 + ITEM_OVERHEAD_BYTES) == queue.acknowledged
