@@ -30,7 +30,7 @@ _END_GRACE_SECONDS: Final = 1.0
 _AT_ONCE_SECONDS: Final = 0.005
 # How long a response is waited for in spite of it.
 _DOUBT_SECONDS: Final = 2.0
-# How many such disconnects in a row may be true.
+# After how many responses that were ready in spite of it the server is no longer believed.
 _HASTY_DISCONNECTS: Final = 2
 
 _log = logging.getLogger("bridge")
@@ -205,6 +205,8 @@ class RequestResponseCycle:
     async def _send_whole(self, head: Event, body: bytes) -> None:
         self._started = self._ended = True
         if self._doubtful:
+            if (hasty := self._responder.dispatcher.hasty) is not None:
+                self._responder.dispatcher.hasty = hasty + 1
             warn_once(
                 "disconnect at once",
                 "the server said right after a request that its client had left; its response is sent all the same",
@@ -306,17 +308,16 @@ class RequestResponseCycle:
         """The client has left; after the end of the response that is no matter of the application's.
 
         Where the server says so `at_once`, and has never waited before it said so, it may say so of every request
-        (tigrcorn 0.3 does). Then a response that comes as a whole is sent all the same. After some such requests they
-        are not given up any more, unless they are streams.
+        (tigrcorn 0.3 does). Then a response that comes as a whole soon is sent all the same. After some of those,
+        requests are not given up any more, unless they are streams.
         """
         if self._ended:
             return
         dispatcher = self._responder.dispatcher
         if at_once and dispatcher.hasty is not None and not self._started:
-            dispatcher.hasty += 1
             self._doubtful = True
             self._doubt_ends = monotonic() + _DOUBT_SECONDS
-            if dispatcher.hasty > _HASTY_DISCONNECTS:
+            if dispatcher.hasty >= _HASTY_DISCONNECTS:
                 self._responder.wake()
                 return
         self._responder.abandon()

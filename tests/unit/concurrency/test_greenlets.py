@@ -1,11 +1,7 @@
 """Threads and waits of the operating system under monkey patching: greenlets are served, and none is lost."""
 
-import queue
-import threading
-
 import pytest
 
-from bridge._concurrency import greenlets
 from support.python_process import run_script
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
@@ -195,27 +191,3 @@ print(sum(job.value == b"tick" for job in jobs), all_ended.wait(8))
 adapter.close()
 """
         assert ["12 True"] == run_script(GEVENT + script)
-
-
-class TestPipeInbox:
-    """What greenlets of eventlet wait in: a descriptor, which is all that reaches their hub from another thread."""
-
-    def test_a_token_ends_the_wait(self) -> None:
-        """From another thread; one token too many is one token."""
-        inbox = greenlets._PipeInbox()
-        thread = threading.Thread(target=lambda: [inbox.put(None), inbox.put(None)])
-        thread.start()
-        inbox.get(timeout=10)
-        thread.join()
-        while not inbox.empty():
-            inbox.get(timeout=0)
-        with pytest.raises(queue.Empty):
-            inbox.get(timeout=0)
-        inbox.close()
-
-    def test_a_token_after_the_end_is_lost(self) -> None:
-        """It must not be written to a descriptor that is somebody else's by then."""
-        inbox = greenlets._PipeInbox()
-        inbox.close()
-        inbox.put(None)
-        assert inbox.empty()

@@ -50,7 +50,7 @@ def test_a_job_without_a_thread_of_its_own_waits_for_another_one(
     jobs = [Job(go=True), Job(go=True)]
     threads.submit(jobs[0], eager=True)
     threads.submit(jobs[1], eager=False)
-    threads.push()
+    threads.grow()
     held.go.set()
     for job in jobs:
         job.done.wait()
@@ -70,9 +70,9 @@ def test_a_job_that_got_no_thread_is_pushed_until_it_has_one(
     job = Job(go=True)
     assert threads.submit(job, eager=eager) is True
     for _ in range(5):
-        assert threads.push() is True
+        assert threads.grow() is True
     refusing.undo()
-    threads.push()
+    threads.grow()
     job.done.wait()
 
     assert threads.alive == 2
@@ -94,14 +94,14 @@ def test_a_thread_that_is_to_start_others_and_cannot_is_no_end_of_the_pushing(
     threads = pools(4)
     pools.held(threads, 1)
     jobs = pools.held(threads, 3, eager=False)
-    assert threads.push() is True
+    assert threads.grow() is True
     jobs[0].begun.wait()
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert threads.push() is True  # wakes two, of which the one is to start the other
+    assert threads.grow() is True  # wakes two, of which the one is to start the other
     jobs[1].begun.wait()
     until(lambda: refused)
     until(lambda: threads.alive == 3)
-    threads.push()
+    threads.grow()
     jobs[2].begun.wait()
 
 
@@ -128,11 +128,11 @@ def test_a_system_without_threads_is_not_asked_each_millisecond(
     job = Job(go=True)
     threads.submit(job, eager=True)
     for _ in range(20):
-        assert threads.push(), "the last thread that there may be has not been started, so that it has to go on"
+        assert threads.grow(), "the last thread that there may be has not been started, so that it has to go on"
     assert 1 == caplog.text.count("a worker thread cannot be started")
     request.getfixturevalue("no_threads").undo()
     clock.now += 2.0
-    threads.push()
+    threads.grow()
     job.done.wait()
 
     assert job.thread != held.thread

@@ -186,13 +186,6 @@ class TestRunning:
         assert "bridge-loop" in description
         assert "ask_from_within" in description
 
-    def test_when_it_has_ended_no_thread_is_its_own(self, loop: PrivateLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The system gives the identity of a thread that has ended to another one."""
-        monkeypatch.setattr(loop, "_ident", threading.get_ident())
-        assert loop.is_here
-        bounded(loop.stop)
-        assert not loop.is_here
-
     def test_it_measures_how_long_it_was_blocked(self, loop: PrivateLoop) -> None:
         blocked, posted = Flag(), Flag()
 

@@ -128,7 +128,7 @@ class TestWaitReadable:
                     read += len(server.recv(100))
                 if handed > taken:
                     taken = handed
-                    turn.leave()
+                    turn.release()
             return taken, read
 
         served = thread.begin(serve)
@@ -226,10 +226,10 @@ class TestDescribe:
 
         def busy_with_this() -> None:
             at_work.set()
-            go_on.await_wake()
+            go_on.wait()
 
         ended = thread.begin(busy_with_this)
-        at_work.await_wake()
+        at_work.wait()
         description = waiter.describe()
         go_on.set()
         ended()
