@@ -7,7 +7,7 @@ MINUTES ?= 3
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-servers soak chaos check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-hosts test-servers soak chaos check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -44,6 +44,10 @@ test-django-6:  ## tests/django and Django's own tests with the newest Django 6,
 	@python=$$(scripts/find-python.sh 3.12 "$(PYTHON)") && DJANGO="$(DJANGO)" scripts/setup.sh "$$python" django6
 	.venv-django6/bin/python -m pytest -n 2 tests/django
 	.venv-django6/bin/python scripts/test_django.py $(ARGS)
+
+test-hosts:  ## Hosts without a socket (AWS Lambda and the like), and the test clients of docs/testing.md.
+	@scripts/setup.sh "$(PYTHON)" hosts
+	.venv/bin/python -m pytest -n 2 tests/hosts tests/docs/test_testing_page.py -m hosts $(ARGS)
 
 test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make test-servers ARGS="-k uwsgi"
 	@scripts/setup.sh "$(PYTHON)" servers

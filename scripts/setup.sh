@@ -3,7 +3,7 @@
 # when that was done before. What "django6" needs has a virtual environment of its own, .venv-django6, with the newest
 # Django 6, or with what DJANGO says, as in DJANGO="==6.0.*".
 #
-#   scripts/setup.sh PYTHON example|example-async|mixed|test|servers|check|django6
+#   scripts/setup.sh PYTHON example|example-async|mixed|test|hosts|servers|check|django6
 set -eu
 
 python=$1
@@ -16,7 +16,7 @@ case $what in
 example) set -- -r examples/django_sync/requirements.txt ;;
 example-async) set -- -r examples/django_async/requirements.txt ;;
 mixed) set -- -r examples/mixed/requirements.txt ;;
-test | check) set -- --group "$what" ;;
+test | hosts | check) set -- --group "$what" ;;
 django6)
     venv=.venv-django6
     django=django${DJANGO:->=6.0,<7.0}
@@ -36,7 +36,7 @@ servers)
     scripts/apache.sh >/dev/null
     ;;
 *)
-    echo "setup.sh: $what is none of example, example-async, mixed, test, servers, check, django6" >&2
+    echo "setup.sh: $what is none of example, example-async, mixed, test, hosts, servers, check, django6" >&2
     exit 2
     ;;
 esac
