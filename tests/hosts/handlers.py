@@ -75,12 +75,7 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     headers = [(b"content-type", b"text/plain"), (b"set-cookie", b"a=1")]
     path = scope["path"].removeprefix(scope["root_path"])
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send(
-        {
-            "type": "http.response.body",
-            "body": answer(scope["method"], scope["path"].removeprefix(scope["root_path"]), body),
-        }
-    )
+    await send({"type": "http.response.body", "body": answer(scope["method"], path, body)})
     await asyncio.sleep(TASK)
     done.append("mail sent")
 
