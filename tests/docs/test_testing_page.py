@@ -11,9 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "testing.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-_BLOCK = re.compile(
-    r"^(?:#{2,3} (?P<heading>[^\n]+)|```python(?: file=(?P<file>\S+))?\n(?P<code>.*?)^```)$", re.MULTILINE | re.DOTALL
-)
+_HEADING, _CODE = r"#{2,3} (?P<heading>[^\n]+)", r"```python(?: file=(?P<file>\S+))?\n(?P<code>.*?)^```"
+_BLOCK = re.compile(f"^(?:{_HEADING}|{_CODE})$", re.MULTILINE | re.DOTALL)
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(90)]
 
