@@ -7,7 +7,7 @@ MINUTES ?= 3
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-agents test-servers soak chaos check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -48,6 +48,10 @@ test-django-6:  ## the tests of bridge.django and Django's own tests with the ne
 test-agents:  ## What Sentry, Datadog, Elastic APM and OpenTelemetry report of a Django project, beside Django's own handlers.
 	@scripts/setup.sh "$(PYTHON)" agents
 	.venv-agents/bin/python -m pytest -n 2 -m agents tests/unit/django/test_agents_real.py $(ARGS)
+
+test-hosts:  ## Hosts without a socket (AWS Lambda and the like), and the test clients of docs/testing.md.
+	@scripts/setup.sh "$(PYTHON)" hosts
+	.venv/bin/python -m pytest -n 2 tests/hosts tests/docs/test_testing_page.py -m hosts $(ARGS)
 
 test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make test-servers ARGS="-k uwsgi"
 	@scripts/setup.sh "$(PYTHON)" servers

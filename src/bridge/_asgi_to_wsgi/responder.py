@@ -86,7 +86,7 @@ class AsgiResponder(Task):
         if timeout is not None and not (self.finished or self.disconnected):
             self.linger(timeout)
             if not self.finished:
-                _log.warning("%s has not ended %.1f seconds after its response", self.request(), timeout)
+                _log.warning("%s is not done %.1f seconds after its response", self.request(), timeout)
 
     def leave(self) -> bool:
         """The server closes the response. Returns whether it has got all of it; else its client has left."""
@@ -223,7 +223,7 @@ class ResponseIterator:
 
     def __init__(self, responder: AsgiResponder) -> None:
         self._responder = responder
-        self._sent_all = self._closed = False
+        self._sent_all = self._closed = self._awaited = False
         self._file: BinaryIO | None = None  # what a path send sends after the head has left
         responder.guard()
 
@@ -292,6 +292,8 @@ class ResponseIterator:
         """Stay for what thread-sensitive code still does after the response, Django's signals for one."""
         responder = self._responder
         responder.unguard()
-        responder.await_background()
+        if not self._awaited:
+            self._awaited = True
+            responder.await_background()
         if responder.thread.sensitive and not responder.disconnected:
             responder.linger(responder.runner.disconnect_grace)

@@ -97,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument(
         "--threads", type=_count, metavar="N", help="requests that WSGI code handles at once in a process (default: 40)"
     )
+    serving.add_argument(
+        "--grace", type=_count, metavar="SECONDS",
+        help="what requests in progress get when the server stops (default: 10, with --reload 1)",
+    )  # fmt: skip
     serving.add_argument("--log-level", choices=LOG_LEVELS, help="how much the server logs (default: the server's)")
     checking = commands.add_parser(
         "check", help="find the clauses that an application breaks", description=_CHECK, epilog=_EXIT,

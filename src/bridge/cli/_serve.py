@@ -55,7 +55,9 @@ def _runs_in_threads(app: Any, wanted: Wanted) -> bool:
 
 
 def _become(server: Server, options: argparse.Namespace, wanted: Wanted, threads: int, further: list[str]) -> NoReturn:
-    os.environ[_servers.KEY] = json.dumps({"app": options.app, "wanted": wanted, "threads": threads})
+    told = {"app": options.app, "wanted": wanted, "threads": threads}
+    told |= {"grace": _servers.grace(options), "reload": options.reload}
+    os.environ[_servers.KEY] = json.dumps(told)
     command = [sys.executable, "-m", *server.command(options, wanted, threads), *further, _SERVED_APP]
     # In place of this process, so that signals and the exit status are the server's own.
     os.execv(sys.executable, command)  # noqa: S606 - no shell

@@ -10,6 +10,10 @@ from bridge.interfaces import Interface
 Wanted = Literal["asgi", "wsgi"]
 Command = Callable[[argparse.Namespace, Wanted, int], Iterator[str]]
 
+# Seconds that requests in progress get when the server stops; and those where a developer waits for the new code.
+GRACE: Final = 10
+RELOAD_GRACE: Final = 1
+
 # The environment variable that tells the server's process what to serve.
 KEY: Final = "BRIDGE_SERVE"
 
@@ -40,6 +44,11 @@ class Server:
         return list(self.words(options, wanted, threads))
 
 
+def grace(options: argparse.Namespace) -> int:
+    """The seconds that requests in progress get when the server stops."""
+    return int(options.grace or (RELOAD_GRACE if options.reload else GRACE))
+
+
 def _address(options: argparse.Namespace) -> str:
     return f"[{options.host}]:{options.port}" if ":" in options.host else f"{options.host}:{options.port}"
 
@@ -60,11 +69,13 @@ def _uvicorn(options: argparse.Namespace, _wanted: Wanted, _threads: int) -> Ite
         yield from ("--uds", options.uds)
     else:
         yield from ("--host", options.host, "--port", str(options.port))
+    yield from ("--timeout-graceful-shutdown", str(grace(options)))
     yield from _common(options)
 
 
 def _hypercorn(options: argparse.Namespace, _wanted: Wanted, _threads: int) -> Iterator[str]:
     yield from ("hypercorn", "--bind", f"unix:{options.uds}" if options.uds else _address(options))
+    yield from ("--graceful-timeout", str(grace(options)))
     yield from _common(options)
 
 
@@ -76,12 +87,14 @@ def _granian(options: argparse.Namespace, wanted: Wanted, threads: int) -> Itera
         yield from ("--host", options.host, "--port", str(options.port))
     if wanted == "wsgi":
         yield from ("--blocking-threads", str(threads))
+    yield from ("--workers-kill-timeout", str(grace(options)))
     yield from _common(options)
 
 
 def _gunicorn(options: argparse.Namespace, _wanted: Wanted, threads: int) -> Iterator[str]:
     yield from ("gunicorn", "--bind", f"unix:{options.uds}" if options.uds else _address(options))
     yield from ("--worker-class", "gthread", "--threads", str(threads))
+    yield from ("--graceful-timeout", str(grace(options)))
     yield from _common(options)
 
 
@@ -94,7 +107,7 @@ def _waitress(options: argparse.Namespace, _wanted: Wanted, threads: int) -> Ite
 SERVERS: Final = {
     "uvicorn": Server("Uvicorn", "wsgi-asgi-bridge[serve]", ("asgi",), _uvicorn),
     "gunicorn": Server("Gunicorn", "gunicorn", ("wsgi",), _gunicorn),
-    "waitress": Server("Waitress", "waitress", ("wsgi",), _waitress, lacks=("workers", "reload", "log_level")),
+    "waitress": Server("Waitress", "waitress", ("wsgi",), _waitress, lacks=("workers", "reload", "log_level", "grace")),
     "hypercorn": Server("Hypercorn", "hypercorn", ("asgi",), _hypercorn),
     "granian": Server("Granian", "granian", ("asgi", "wsgi"), _granian),
 }

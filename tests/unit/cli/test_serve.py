@@ -45,27 +45,29 @@ def became_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]
 def options(app: str = "serveshop:old", **changed: Any) -> argparse.Namespace:
     defaults = {
         "under": "uvicorn", "host": "127.0.0.1", "port": 8000, "uds": None, "workers": None, "reload": False,
-        "threads": None, "log_level": None,
+        "threads": None, "log_level": None, "grace": None,
     }  # fmt: skip
     return argparse.Namespace(app=app, **{**defaults, **changed})
 
 
 UDS = {"uds": "/tmp/s.sock"}
 ALL = {"workers": 2, "reload": True, "log_level": "debug"}
+GRACE = {"grace": 3}
 IPV6 = {"host": "::1", "port": 1}
 COMMANDS = [
-    ("uvicorn", {}, "uvicorn --interface asgi3 --host 127.0.0.1 --port 8000"),
-    ("uvicorn", UDS, "uvicorn --interface asgi3 --uds /tmp/s.sock"),
-    ("uvicorn", ALL | {"threads": 3}, "uvicorn --interface asgi3 --host 127.0.0.1 --port 8000 --workers 2 --reload --log-level debug"),  # noqa: E501
-    ("gunicorn", {}, "gunicorn --bind 127.0.0.1:8000 --worker-class gthread --threads 40"),
-    ("gunicorn", IPV6 | {"threads": 3}, "gunicorn --bind [::1]:1 --worker-class gthread --threads 3"),
-    ("gunicorn", UDS | ALL, "gunicorn --bind unix:/tmp/s.sock --worker-class gthread --threads 40 --workers 2 --reload --log-level debug"),  # noqa: E501
+    ("uvicorn", {}, "uvicorn --interface asgi3 --host 127.0.0.1 --port 8000 --timeout-graceful-shutdown 10"),
+    ("uvicorn", UDS | GRACE, "uvicorn --interface asgi3 --uds /tmp/s.sock --timeout-graceful-shutdown 3"),
+    ("uvicorn", ALL | {"threads": 3}, "uvicorn --interface asgi3 --host 127.0.0.1 --port 8000 --timeout-graceful-shutdown 1 --workers 2 --reload --log-level debug"),  # noqa: E501
+    ("uvicorn", ALL | GRACE, "uvicorn --interface asgi3 --host 127.0.0.1 --port 8000 --timeout-graceful-shutdown 3 --workers 2 --reload --log-level debug"),  # noqa: E501
+    ("gunicorn", {}, "gunicorn --bind 127.0.0.1:8000 --worker-class gthread --threads 40 --graceful-timeout 10"),
+    ("gunicorn", IPV6 | {"threads": 3}, "gunicorn --bind [::1]:1 --worker-class gthread --threads 3 --graceful-timeout 10"),  # noqa: E501
+    ("gunicorn", UDS | ALL, "gunicorn --bind unix:/tmp/s.sock --worker-class gthread --threads 40 --graceful-timeout 1 --workers 2 --reload --log-level debug"),  # noqa: E501
     ("waitress", {}, "waitress --listen=127.0.0.1:8000 --threads=40"),
     ("waitress", UDS | {"threads": 3}, "waitress --unix-socket=/tmp/s.sock --threads=3"),
-    ("hypercorn", IPV6, "hypercorn --bind [::1]:1"),
-    ("hypercorn", UDS | ALL, "hypercorn --bind unix:/tmp/s.sock --workers 2 --reload --log-level debug"),
-    ("granian", {}, "granian --interface wsgi --host 127.0.0.1 --port 8000 --blocking-threads 40"),
-    ("granian", UDS | {"app": "serveshop:new"}, "granian --interface asgi --uds /tmp/s.sock"),
+    ("hypercorn", IPV6, "hypercorn --bind [::1]:1 --graceful-timeout 10"),
+    ("hypercorn", UDS | ALL, "hypercorn --bind unix:/tmp/s.sock --graceful-timeout 1 --workers 2 --reload --log-level debug"),  # noqa: E501
+    ("granian", {}, "granian --interface wsgi --host 127.0.0.1 --port 8000 --blocking-threads 40 --workers-kill-timeout 10"),  # noqa: E501
+    ("granian", UDS | GRACE | {"app": "serveshop:new"}, "granian --interface asgi --uds /tmp/s.sock --workers-kill-timeout 3"),  # noqa: E501
 ]  # fmt: skip
 
 
@@ -99,7 +101,8 @@ def test_it_says_what_it_found_and_adapts_what_it_must(
     serve(options(app, under=under), [])
 
     assert capsys.readouterr().err.startswith(f"bridge: {app} (")
-    assert {"app": app, "wanted": wanted, "threads": 40} == json.loads(os.environ[KEY])
+    told = {"app": app, "wanted": wanted, "threads": 40, "grace": 10, "reload": False}
+    assert told == json.loads(os.environ[KEY])
     assert 1 == len(became)
 
 
@@ -119,7 +122,8 @@ def test_its_words(
 def test_what_the_server_imports(
     wanted: str, app: str, kind: type | None, became: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(KEY, json.dumps({"app": f"serveshop:{app}", "wanted": wanted, "threads": 3}))
+    told = {"app": f"serveshop:{app}", "wanted": wanted, "threads": 3, "grace": 5, "reload": False}
+    monkeypatch.setenv(KEY, json.dumps(told))
     monkeypatch.delitem(sys.modules, "bridge.cli._served", raising=False)
 
     from bridge.cli._served import app as served
@@ -147,7 +151,12 @@ def refused(*arguments: Any, **changed: Any) -> int:
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
-    [("workers", 2, "--workers"), ("reload", True, "--reload"), ("log_level", "info", "--log-level")],
+    [
+        ("workers", 2, "--workers"),
+        ("reload", True, "--reload"),
+        ("log_level", "info", "--log-level"),
+        ("grace", 1, "--grace"),
+    ],
 )
 def test_what_a_server_has_not_is_refused(
     name: str, value: Any, words: str, became: list[list[str]], capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,180 @@
+"""`bridge serve` with an open stream: a stop has a bound on every server, a reload does not wait for the client."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.cli._servers import SERVERS
+
+PATIENCE = 20.0
+SCRIPT = Path(sys.executable).with_name("bridge")
+SHOP = """\
+import asyncio
+import threading
+import time
+
+TICK = b"data: tick\\n\\n"
+
+
+def old(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    if environ["PATH_INFO"] == "/quick":
+        return [b"old"]
+    return silent() if environ["PATH_INFO"] == "/silent" else ticking()
+
+
+def ticking():
+    while True:
+        yield TICK
+        time.sleep(0.05)
+
+
+def silent():
+    # As an app that waits for news of which there are none: nothing can end it but the end of the process.
+    yield TICK
+    threading.Event().wait()
+
+
+async def new(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    while scope["path"] != "/quick":
+        await send({"type": "http.response.body", "body": TICK, "more_body": True})
+        await asyncio.sleep(0.05)
+    await send({"type": "http.response.body", "body": b"new"})
+"""
+
+
+class Serving:
+    """A `bridge serve` that runs, in a session of its own."""
+
+    def __init__(self, directory: Path, words: list[str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.log_path = directory / "serve.log"
+        command = [str(SCRIPT), "serve", *words, "--port", str(self.port)]
+        own = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "GUNICORN_CMD_ARGS": "--no-control-socket"}
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=directory, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def get(self, path: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """The response to a request, its body unread, once the server answers."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            assert self.process.poll() is None, self.log()
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            try:
+                connection.request("GET", path)
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                assert time.monotonic() < deadline, self.log()
+                time.sleep(0.02)  # there is no signal for it
+            else:
+                assert 200 == response.status, self.log()
+                return connection, response
+
+    def quick(self) -> bytes:
+        connection, response = self.get("/quick")
+        with contextlib.closing(connection):
+            return response.read()
+
+    @contextlib.contextmanager
+    def stream(self, path: str) -> Iterator[http.client.HTTPResponse]:
+        """A response that has begun, and whose client stays."""
+        connection, response = self.get(path)
+        with contextlib.closing(connection), response:
+            assert response.read(1)
+            yield response
+
+
+@contextlib.contextmanager
+def serving(directory: Path, *words: str) -> Iterator[Serving]:
+    server = Serving(directory, list(words))
+    try:
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+
+
+@pytest.fixture(name="shop")
+def shop_fixture(tmp_path: Path) -> Path:
+    (tmp_path / "shop.py").write_text(SHOP)
+    return tmp_path
+
+
+def grace(under: str) -> list[str]:
+    return [] if "grace" in SERVERS[under].lacks else ["--grace", "1"]
+
+
+@pytest.mark.timeout(60)
+class TestStop:
+    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("under", SERVERS)
+    def test_a_stream_that_ticks(self, shop: Path, under: str, how: signal.Signals) -> None:
+        """Its client stays, and the server ends all the same."""
+        with (
+            serving(shop, "shop:old", "--under", under, *grace(under)) as server,
+            server.stream("/"),
+        ):
+            server.process.send_signal(how)
+
+            assert server.process.wait(PATIENCE) in (0, 130, 143, -how), server.log()
+
+    @pytest.mark.parametrize("app", ["old", "new"])
+    @pytest.mark.parametrize("under", SERVERS)
+    def test_a_stream_that_is_silent(self, shop: Path, under: str, app: str) -> None:
+        """Nor does a thread of the app's hold the process that waits for what does not come."""
+        with (
+            serving(shop, f"shop:{app}", "--under", under, *grace(under)) as server,
+            server.stream("/silent"),
+        ):
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(PATIENCE)
+
+    @pytest.mark.parametrize("under", SERVERS)
+    def test_without_an_option_it_has_a_bound_too(self, shop: Path, under: str) -> None:
+        """So that a terminal is not held up by a browser."""
+        with serving(shop, "shop:old", "--under", under) as server, server.stream("/"):
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(PATIENCE)
+
+
+@pytest.mark.timeout(60)
+class TestReload:
+    @pytest.mark.parametrize(("app", "path"), [("old", "/"), ("old", "/silent"), ("new", "/")])
+    @pytest.mark.parametrize("under", ["uvicorn", "hypercorn", "gunicorn"])
+    def test_with_an_open_stream(self, shop: Path, under: str, app: str, path: str) -> None:
+        """A browser that listens to events does not keep the code of before."""
+        with serving(shop, f"shop:{app}", "--under", under, "--reload") as server:
+            assert app.encode() == server.quick()
+            with server.stream(path):
+                changed = shop / "shop.py"
+                changed.write_text(SHOP.replace(f'b"{app}"', 'b"changed"'))
+                deadline = time.monotonic() + PATIENCE
+                again = time.monotonic() + 3
+                while server.quick() != b"changed":
+                    assert time.monotonic() < deadline, server.log()
+                    time.sleep(0.05)  # there is no signal for it
+                    if time.monotonic() > again:
+                        # A server that looked at the files only now has taken it for what was there before.
+                        changed.touch()
+                        again += 3
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(PATIENCE)
