@@ -84,6 +84,7 @@ class Handler(WSGIHandler):
             return watched.run(call)
         finally:
             keep_caches()
+            self.portal.prepare(None)
             if found:
                 self.portal.uninstall()
 
@@ -91,7 +92,6 @@ class Handler(WSGIHandler):
         _signals.start(self.__class__, environ)
         request: Any = make_request(self.request_class, environ) if self._on_asgi else self.request_class(environ)
         request._portal = self.portal
-        self.portal.prepare(request.prepare_body)
         as_asgi = self._on_asgi and not GET_RESPONSE_ASYNC.is_own()
         try:
             response: Any = self._get_response_as_asgi(request) if as_asgi else self.get_response(request)
@@ -99,8 +99,14 @@ class Handler(WSGIHandler):
             request.close()
             raise
         response._handler_class = self.__class__
+        return response
+
+    def get_response(self, request: Any) -> Any:
+        """Django's, with the body there before async code begins: it could only be waited for in this thread."""
+        self.portal.prepare(request.prepare_body)
+        response: Any = super().get_response(request)
         if response.streaming and response.is_async:
-            request.prepare_body()  # the stream may read it, on the loop
+            request.prepare_body()
         return response
 
     def _get_response_as_asgi(self, request: Any) -> Any:
