@@ -29,7 +29,7 @@ from bridge.errors import ClientDisconnected
 _log = logging.getLogger("bridge")
 
 # Django's own is 4 KiB, of which a large file has very many.
-BLOCK: Final = 64 * 1024
+BLOCK_BYTES: Final = 64 * 1024
 
 
 class Handler(WSGIHandler):
@@ -144,7 +144,7 @@ class Handler(WSGIHandler):
                 lambda: async_parts(response), partial(self.portal.iterate, environ), response.close, _between
             )
         if isinstance(response, FileResponse):
-            response.block_size = max(response.block_size, BLOCK)
+            response.block_size = max(response.block_size, BLOCK_BYTES)
         return response
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
