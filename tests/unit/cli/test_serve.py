@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge import Mounts, WsgiToAsgi
+from bridge import AsgiToWsgi, Mounts, WsgiToAsgi
 from bridge.cli import _serve as module_of_serve
 from bridge.cli._serve import serve
 from bridge.cli._servers import KEY, SERVERS
@@ -110,6 +110,32 @@ def test_its_words(
     serve(options(app, under=under), [])
 
     assert capsys.readouterr().err.endswith(f") {words}\n")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "app", "kind"),
+    [("asgi", "old", WsgiToAsgi), ("asgi", "new", None), ("wsgi", "new", AsgiToWsgi), ("wsgi", "old", None)],
+)
+def test_what_the_server_imports(
+    wanted: str, app: str, kind: type | None, became: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, json.dumps({"app": f"serveshop:{app}", "wanted": wanted, "threads": 3}))
+    monkeypatch.delitem(sys.modules, "bridge.cli._served", raising=False)
+
+    from bridge.cli._served import app as served
+
+    monkeypatch.delitem(sys.modules, "bridge.cli._served")
+    assert served is globals()[app] if kind is None else type(served) is kind
+    if kind is WsgiToAsgi:
+        assert 3 == served._dispatchers._limit
+
+
+def test_what_the_server_imports_is_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEY, raising=False)
+    monkeypatch.delitem(sys.modules, "bridge.cli._served", raising=False)
+
+    with pytest.raises(RuntimeError, match="is for the servers that `bridge serve` starts"):
+        import bridge.cli._served  # noqa: F401
 
 
 def refused(*arguments: Any, **changed: Any) -> int:
