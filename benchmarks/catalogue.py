@@ -13,6 +13,7 @@ A2WSGI, ASGIREF, UVICORN, NATIVE = "a2wsgi", "asgiref", "uvicorn", peers.NATIVE
 
 LABELS = {
     peers.A2WSGI_40: "a2wsgi, 40 workers",
+    peers.NO_GIL_USAGE: "bridge, as if no thread computed",
     UVICORN: "uvicorn's own",
     NATIVE: "no adapter",
     servers.GUNICORN_SYNC: "Gunicorn sync",
@@ -92,6 +93,7 @@ _POST_1 = _isolated("post-1", *_WSGI_ADAPTERS, NATIVE)
 _CALL_1 = _isolated("call-1", *_ASGI_ADAPTERS, NATIVE)
 _CALL_8 = _isolated("call-8", *_ASGI_ADAPTERS, NATIVE)
 _BLOCKING = _isolated("blocking", peers.BRIDGE, A2WSGI, peers.A2WSGI_40, ASGIREF, UVICORN, most_rounds=2)
+_COMPUTING = _isolated("computing", peers.BRIDGE, peers.NO_GIL_USAGE, A2WSGI)
 _STREAM_WTA = _isolated("stream-wsgi-to-asgi", *_WSGI_ADAPTERS, NATIVE)
 _STREAM_ATW = _isolated("stream-asgi-to-wsgi", *_ASGI_ADAPTERS, NATIVE)
 _AHEAD_WTA = _isolated("ahead-wsgi-to-asgi", *_WSGI_ADAPTERS, most_rounds=1)
@@ -165,6 +167,16 @@ ROWS = (
         (
             Case("first time in a process", _BLOCKING, "cold", "ms for all", (AtMost(80.0),)),
             Case("again", _BLOCKING, "warm", "ms for all", (AtMost(80.0),)),
+        ),
+    ),
+    Row(
+        "computing",
+        "WsgiToAsgi in process, uvloop: 8 clients ask for hello beside 4 whose requests compute 3 ms in Python",
+        (
+            Case("hello", _COMPUTING, "hello-rate", "requests a second", more_is_better=True),
+            Case("hello", _COMPUTING, "hello-median", "ms, median"),
+            Case("hello", _COMPUTING, "hello-99", "ms, 99th percentile"),
+            Case("what computes", _COMPUTING, "compute-rate", "requests a second", more_is_better=True),
         ),
     ),
     Row(

@@ -15,6 +15,7 @@ MEASURES: dict[str, Callable[[str, Settings], dict[str, float]]] = {
     "call-1": in_process.call_1,
     "call-8": in_process.call_8,
     "blocking": in_process.blocking,
+    "computing": in_process.computing,
     "stream-wsgi-to-asgi": streams.wsgi_to_asgi,
     "stream-asgi-to-wsgi": streams.asgi_to_wsgi,
     "ahead-wsgi-to-asgi": backpressure.wsgi_to_asgi,

@@ -16,23 +16,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import django_site  # sets Django up
 import pytest
-from callers_asgi import until
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.dispatch import Signal
 from django.test import override_settings
-from django_faces import Asgi, Ask, Wsgi
 
 from bridge import ClientDisconnected
-from bridge._concurrency.loops import AsyncioCrossing
+from bridge._concurrency.loops import AsyncioLoop
 from bridge.django import _agents, get_asgi_application, get_wsgi_application
+from support import django_project  # sets Django up
+from support.django_clients import Asgi, Ask, Wsgi
+from support.waiting import until
 
 EACH_SIDE = pytest.mark.parametrize("side", ["asgi", "wsgi"])
-Face = Asgi | Wsgi
+Client = Asgi | Wsgi
 seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="unset")
 
 
@@ -194,17 +194,21 @@ def test_what_was_replaced_before_all_is_known() -> None:
 
 # --- what is around a request
 
-NAMED = {"BRIDGE": {"ON_LOOP": [f"django_site.{name}" for name in dir(django_site) if name.startswith("async_")]}}
+NAMED = {
+    "BRIDGE": {
+        "ON_LOOP": [f"support.django_project.{name}" for name in dir(django_project) if name.startswith("async_")]
+    }
+}
 
 
 @contextmanager
-def serving(side: str) -> Iterator[Face]:
+def serving(side: str) -> Iterator[Client]:
     """A server with the project, by the entry point for it."""
-    face: Face = Asgi(get_asgi_application()) if side == "asgi" else Wsgi(get_wsgi_application())
+    client: Client = Asgi(get_asgi_application()) if side == "asgi" else Wsgi(get_wsgi_application())
     try:
-        yield face
+        yield client
     finally:
-        face.close()
+        client.close()
 
 
 @EACH_SIDE
@@ -382,11 +386,11 @@ def test_what_is_around_the_sync_function_is_around_a_request_of_a_wsgi_server(w
 @EACH_SIDE
 def test_thread_and_state_are_those_of_the_request(watcher: Watcher, side: str) -> None:
     """With something around the async function, too: middleware, view and ORM in one thread, one context."""
-    with override_settings(MIDDLEWARE=["django_site.thread_middleware"]), serving(side) as server:
+    with override_settings(MIDDLEWARE=["support.django_project.thread_middleware"]), serving(side) as server:
         watcher.around(BaseHandler, "get_response_async")
-        django_site.events.clear()
+        django_project.events.clear()
         where = server.ask("/where").json()
-        threads = {thread for _, thread in django_site.events}
+        threads = {thread for _, thread in django_project.events}
         assert threads == {where["thread"]}
         orm = server.ask("/async_where").json()["orm"]
         assert 1 == len(set(orm))
@@ -498,5 +502,5 @@ async def test_a_task_is_made_in_its_own_context() -> None:
     context.run(seen.set, "of the request")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "create_task", create_task)
-        await AsyncioCrossing(loop).spawn(work(), context)
+        await AsyncioLoop(loop).spawn(work(), context)
     assert ["of the request", "of the request"] == noted

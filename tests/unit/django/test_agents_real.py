@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from servers.process import ROOT, Server, free_port, start
+from servers.process import Server, free_port, start
+from support.paths import TESTS
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(120)]
 
@@ -102,7 +103,7 @@ def site(directory: Path, agent: str, entry: str, side: str, when: str = "before
         "RECORDS": str(records),
         **QUIET,
     }
-    (directory / "agents_site.py").symlink_to(ROOT / "tests" / "support" / "agents_site.py")
+    (directory / "agents_site.py").symlink_to(TESTS / "support" / "agents_site.py")
     command = [*program, *command, *more]
     name = f"{agent}-{entry}-{side}"
     with start(name, directory, command, ("127.0.0.1", port), environment=environment, probe="") as server:
