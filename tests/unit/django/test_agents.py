@@ -28,6 +28,7 @@ import django_site  # sets Django up
 from bridge import ClientDisconnected
 from bridge._concurrency.loops import AsyncioCrossing
 from bridge.django import _agents, get_asgi_application, get_wsgi_application
+from bridge.django._report import checks
 from callers_asgi import until
 from django_faces import Asgi, Ask, Wsgi
 
@@ -190,6 +191,30 @@ def test_what_was_replaced_before_all_is_known() -> None:
         [sys.executable, "-c", program], cwd=source, capture_output=True, text=True, check=True, timeout=60
     )
     assert "False False True" == ran.stdout.strip()
+
+
+def test_the_check_names_what_is_not_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the ASGI application is this package's; and what is called is none of it."""
+    for package in ("bridge", "django"):
+        text = f"from {package.replace('django', 'django.core.asgi').replace('bridge', 'bridge.django')} import *"
+        (tmp_path / f"agents_{package}_asgi.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def said(package: str) -> list[tuple[str | None, str]]:
+        with override_settings(ASGI_APPLICATION=f"agents_{package}_asgi.application"):
+            return [(one.id, one.msg) for one in checks.hooks_are_called(None)]
+
+    def replaced(*args: Any) -> None:
+        raise AssertionError("nobody calls it")
+
+    for owner, name in ((ASGIHandler, "__call__"), (ASGIHandler, "create_request"), (WSGIHandler, "__call__")):
+        monkeypatch.setattr(owner, name, replaced)
+    assert [] == said("bridge")
+    monkeypatch.setattr(ASGIHandler, "send_response", replaced)
+    assert [] == said("django")
+    [(number, message)] = said("bridge")
+    assert "bridge.W006" == number
+    assert message.startswith(f"ASGIHandler.send_response was replaced (by {__name__}), and agents_bridge_asgi.app")
 
 
 # --- what is around a request

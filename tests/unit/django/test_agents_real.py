@@ -135,6 +135,7 @@ def reported(directory: Path, agent: str, entry: str, side: str, when: str = "be
             # Django's WSGI handler fails at what it has read to its end before there was a head.
             assert running.get(path) in ({status, 500} if path.endswith("?broken") else {status}), path
             running.wait_for("transaction", number)
+        assert [] == running.records("unused")  # else the system check would warn of this agent
         running.get("/sync")
         found = {kind: running.records(kind) for kind in ("transaction", "error")}
         running.wait_for("transaction", len(ANSWERS) + 1)
