@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
@@ -392,6 +393,25 @@ def test_what_is_around_the_async_functions_is_around_a_request_in_a_thread(watc
             found = [name for name in watcher.noted if name != "make_view_atomic" or view != "teapot"]
             assert found[:2] == ["create_request", "get_response_async"]
             assert "get_response" not in watcher.noted
+
+
+def test_on_trio_the_sync_function_is_asked(watcher: Watcher) -> None:
+    """The other one is for asyncio; what is around `__call__` is there all the same."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await trio.sleep_forever()
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    with get_asgi_application() as app:
+        for name in ("get_response_async", "get_response"):
+            watcher.around(BaseHandler, name)
+        watcher.around_call("asgi")
+        trio.run(app, Ask("/hello").scope()[0], receive, send)
+    assert b"hello\n" == b"".join(event.get("body", b"") for event in sent)
+    assert ["get_response", "200", "closed"] == watcher.noted
 
 
 def test_what_is_around_the_sync_function_is_around_a_request_of_a_wsgi_server(watcher: Watcher) -> None:
