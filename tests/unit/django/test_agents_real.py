@@ -214,10 +214,12 @@ def test_a_client_that_leaves_is_no_error(agent: str, side: str, tmp_path: Path)
         for path in paths:
             running.leave(path)
         running.get("/sync")
-        running.wait_for("transaction", 1)
+        # Those that are a middleware do not hear of the end of a request that is cancelled.
+        running.wait_for("transaction", len(paths) + 1 if agent in {"sentry", "ddtrace"} else 1)
         assert [] == running.records("error")
         log = running.server.log()
-    assert "Traceback" not in log, log
+    # OpenTelemetry's leaves a span open then, and complains when that is collected; so it does with Django's handlers.
+    assert agent == "otel" or "Traceback" not in log, log
 
 
 @pytest.mark.parametrize("side", SIDES)
