@@ -112,6 +112,10 @@ _DJANGO_ASYNC = Measure("django-async", django.SUBJECTS, django.async_view, most
 _DJANGO_ON_WSGI = Measure("django-async-wsgi", django.SUBJECTS, django.async_view_on_wsgi, most_rounds=3)
 _DJANGO_STREAMS = Measure("django-streams", django.SUBJECTS, django.streams, most_rounds=1)
 
+_DJANGO_IN_PROCESS = _isolated("django-in-process", *django.SUBJECTS)
+
+_FASTER = AtLeast(django.DJANGO, 1, above=True)
+
 _REQUEST, _CHUNK, _AHEAD = "µs a request", "µs a chunk", "KiB ahead"
 # Far below the stream that is offered, and above what either adapter holds on purpose.
 _WAITS = AtMost(4096.0)
@@ -221,6 +225,17 @@ ROWS = (
                 _at_least(3, django.DJANGO),
                 more_is_better=True,
             ),
+        ),
+    ),
+    Row(
+        "django-in-process",
+        "The same project in process, a sync view: what the handler costs, in processor time",
+        (
+            Case(
+                "ASGI, one at a time", _DJANGO_IN_PROCESS, "asgi-1", _REQUEST, (AtLeast(django.DJANGO, 1, above=True),)
+            ),
+            Case("ASGI, 32 at once", _DJANGO_IN_PROCESS, "asgi-32", _REQUEST, (AtLeast(django.DJANGO, 1, above=True),)),
+            Case("WSGI, one at a time", _DJANGO_IN_PROCESS, "wsgi", _REQUEST, (AtLeast(django.DJANGO, 1, above=True),)),
         ),
     ),
     Row(

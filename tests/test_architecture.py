@@ -369,7 +369,6 @@ WHOLES = {
     "_check.client": "unit/check/test_probe.py",
     "_check.findings": "unit/check/test_probe.py",
     "_check.requests": "unit/check/test_probe.py",
-    "_concurrency.calls": "unit/concurrency/test_calls.py",
     "_concurrency.jobs": "unit/concurrency/test_pool.py",
     "_concurrency.server_thread": "adapters/test_nested_wsgi_apps.py",
     "_wsgi_to_asgi.adapter": "adapters/wsgi_to_asgi",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
@@ -27,12 +28,13 @@ from django.test import override_settings
 from bridge import ClientDisconnected
 from bridge._concurrency.loops import AsyncioLoop
 from bridge.django import _agents, get_asgi_application, get_wsgi_application
+from bridge.django._report import checks
 from support import django_project  # sets Django up
 from support.django_clients import Asgi, Ask, Wsgi
 from support.waiting import until
 
 EACH_SIDE = pytest.mark.parametrize("side", ["asgi", "wsgi"])
-Client = Asgi | Wsgi
+Face = Asgi | Wsgi
 seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="unset")
 
 
@@ -192,6 +194,30 @@ def test_what_was_replaced_before_all_is_known() -> None:
     assert "False False True" == ran.stdout.strip()
 
 
+def test_the_check_names_what_is_not_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the ASGI application is this package's; and what is called is none of it."""
+    for package in ("bridge", "django"):
+        text = f"from {package.replace('django', 'django.core.asgi').replace('bridge', 'bridge.django')} import *"
+        (tmp_path / f"agents_{package}_asgi.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def said(package: str) -> list[tuple[str | None, str]]:
+        with override_settings(ASGI_APPLICATION=f"agents_{package}_asgi.application"):
+            return [(one.id, one.msg) for one in checks.hooks_are_called(None)]
+
+    def replaced(*args: Any) -> None:
+        raise AssertionError("nobody calls it")
+
+    for owner, name in ((ASGIHandler, "__call__"), (ASGIHandler, "create_request"), (WSGIHandler, "__call__")):
+        monkeypatch.setattr(owner, name, replaced)
+    assert [] == said("bridge")
+    monkeypatch.setattr(ASGIHandler, "send_response", replaced)
+    assert [] == said("django")
+    [(number, message)] = said("bridge")
+    assert "bridge.W006" == number
+    assert message.startswith(f"ASGIHandler.send_response was replaced (by {__name__}), and agents_bridge_asgi.app")
+
+
 # --- what is around a request
 
 NAMED = {
@@ -202,13 +228,13 @@ NAMED = {
 
 
 @contextmanager
-def serving(side: str) -> Iterator[Client]:
+def serving(side: str) -> Iterator[Face]:
     """A server with the project, by the entry point for it."""
-    client: Client = Asgi(get_asgi_application()) if side == "asgi" else Wsgi(get_wsgi_application())
+    face: Face = Asgi(get_asgi_application()) if side == "asgi" else Wsgi(get_wsgi_application())
     try:
-        yield client
+        yield face
     finally:
-        client.close()
+        face.close()
 
 
 @EACH_SIDE
@@ -371,6 +397,25 @@ def test_what_is_around_the_async_functions_is_around_a_request_in_a_thread(watc
             found = [name for name in watcher.noted if name != "make_view_atomic" or view != "teapot"]
             assert found[:2] == ["create_request", "get_response_async"]
             assert "get_response" not in watcher.noted
+
+
+def test_on_trio_the_sync_function_is_asked(watcher: Watcher) -> None:
+    """The other one is for asyncio; what is around `__call__` is there all the same."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await trio.sleep_forever()
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    with get_asgi_application() as app:
+        for name in ("get_response_async", "get_response"):
+            watcher.around(BaseHandler, name)
+        watcher.around_call("asgi")
+        trio.run(app, Ask("/hello").scope()[0], receive, send)
+    assert b"hello\n" == b"".join(event.get("body", b"") for event in sent)
+    assert ["get_response", "200", "closed"] == watcher.noted
 
 
 def test_what_is_around_the_sync_function_is_around_a_request_of_a_wsgi_server(watcher: Watcher) -> None:
