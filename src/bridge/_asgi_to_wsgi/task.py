@@ -277,10 +277,10 @@ class Task:
         """Whether the request is over for the task: answered, or the client or the thread has left."""
         return self.disconnected or self.complete or self.thread.left
 
-    def write(self, items: Sequence[object]) -> None:
-        """Hand `items` to the thread. Raises `PeerGone`."""
+    def write(self, items: Sequence[object]) -> bool:
+        """Hand `items` to the thread; False where it takes nothing more. Raises `PeerGone`."""
         if self.demand is not ALL:
-            return
+            return False
         if self.disconnected or self.thread.left:
             raise PeerGone
         output = self.output
@@ -289,6 +289,7 @@ class Task:
                 output.written += len(item) + ITEM_OVERHEAD_BYTES
         output.items.extend(items)
         self.thread.notify()
+        return True
 
     async def drain(self) -> None:
         """Wait while too many bytes are in flight. Raises `PeerGone`."""
