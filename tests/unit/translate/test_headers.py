@@ -165,7 +165,7 @@ class TestAsgiHeaders:
             ([["X-A", "b"]], "a header of type list"),
             ([("X-A", " b\t")], "blanks"),
         ],
-        ids=repr,
+        ids=["tuple", "dict_items", "list_iterator", "pair", "blanks"],
     )
     def test_what_servers_take_is_taken_and_told(self, given_headers: Any, fault: str) -> None:
         """Gunicorn and Waitress take all of these; `bridge check` says that others do not."""
