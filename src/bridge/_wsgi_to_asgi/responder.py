@@ -236,6 +236,8 @@ class WsgiResponder(Call):
             if items:
                 self.write(items, len(data))
                 self.drain()
+            elif self.abandoned:
+                raise PeerGone  # who polls, and writes nothing, hears here that nobody listens
             if self._response.overrun:
                 raise ApplicationProtocolError(
                     "called write()",
