@@ -85,8 +85,6 @@ class Task:
         self.thread = thread = ServerThread(runner.lock)
         thread.owner = self
         self._spawn = spawn
-        # Where the thread works for an event loop: the task that waits for it there may give the request up.
-        self._outer = None if thread.outer is None else call_of(thread.outer)
         self.context: Context | None = copy_context()
         self._inherits = len(self.context) > 0
         self.context.run(self._enter)
@@ -170,7 +168,9 @@ class Task:
             timely = thread.await_wake(timeout)
         if awaits_client and body is not None:
             body.reading = WANTED
-        if self._outer is not None and self._outer.abandoned and not self.disconnected:
+        # Where the thread works for an event loop: the task that waits for it there may have given the request up.
+        outer = None if thread.outer is None else call_of(thread.outer)
+        if outer is not None and outer.abandoned and not self.disconnected:
             self.disconnect()
         if not timely:
             if not (self.disconnected or self.complete) and self.connection.has_left():

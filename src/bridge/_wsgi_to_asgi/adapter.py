@@ -157,7 +157,10 @@ class WsgiToAsgi(Closable):
 
     def _make_responder(self, dispatcher: Dispatcher, environ: Environ, scope: Scope) -> Responder:
         """Return what makes the response. `bridge.django` has another kind for some requests."""
-        return WsgiResponder(dispatcher, self.app, environ, scope, pathsend=self._pathsend)
+        responder = WsgiResponder(dispatcher, self.app, environ, scope)
+        if self._pathsend:
+            responder.pathsend = True
+        return responder
 
     async def _receive_body(self, responder: Responder, receive: Receive, send: Send) -> RequestResponseCycle | None:
         """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""

@@ -86,19 +86,18 @@ class WsgiResponder(Call):
 
     needs_whole_body = False
     logs_errors = True
+    # Whether files are left to the server, where it offers that.
+    pathsend = False
     body: RequestBody | None = None
     whole: tuple[Event, bytes] | None = None
     stream: LoopResponse | None = None
     begun = False
 
-    def __init__(
-        self, dispatcher: Dispatcher, app: WSGIApp, environ: Environ, scope: Scope, *, pathsend: bool = False
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, app: WSGIApp, environ: Environ, scope: Scope) -> None:
         super().__init__(dispatcher)
         self.environ = environ
         self._app = app
         self._scope = scope
-        self._pathsend = pathsend
         self._response = WsgiResponse(head_only=environ["REQUEST_METHOD"] == "HEAD", write=self._write)
         complete_environ(environ, scope, self._client_disconnected)
 
@@ -207,7 +206,7 @@ class WsgiResponder(Call):
     def _chunks_of(self, iterable: Iterable[bytes]) -> Generator[None]:
         response = self._response
         if (
-            self._pathsend
+            self.pathsend
             and isinstance(iterable, FileWrapper)
             and "http.response.pathsend" in (self._scope.get("extensions") or ())
             and (file := iterable.whole_file())
