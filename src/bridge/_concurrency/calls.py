@@ -315,7 +315,7 @@ class Call:
                 self._room_waiter = self.dispatcher.loop.waiter()
                 await self._room_waiter
             self._read_wanted = False
-            if self.may_block:
+            if self.may_block and not self.finished:
                 self.fed_on_demand = False  # once wanted, the rest may come ahead of its reader
             return
         queue = self.input

@@ -274,6 +274,8 @@ class RequestResponseCycle:
                 if counter.disconnected:
                     self._lose(at_once=not counter.truncated)
                     return
+                if (body := self._responder.body) is not None and body.unwanted:
+                    return  # to ask for it now would have the client send it
             if await self._await_disconnect(over=counter is not None and counter.final):
                 self._lose(at_once=True)
         except Exception:
@@ -305,6 +307,8 @@ class RequestResponseCycle:
         try:
             while not counter.ended:
                 await body.wait_for_room()
+                if body.unwanted:
+                    return
                 data = await take_next(counter, self._receive)
                 if data:
                     body.feed(data)

@@ -96,6 +96,12 @@ class RequestBody:
         assert self._call is not None
         await self._call.wait_for_room()
 
+    @property
+    def unwanted(self) -> bool:
+        """Whether the application has ended without asking for a body that is sent only to who asks."""
+        call = self._call
+        return call is not None and call.fed_on_demand and call.finished
+
     def refuse(self, refusal: ClientProtocolError) -> None:
         """Have reading raise `refusal` from here on."""
         self.refusal = refusal

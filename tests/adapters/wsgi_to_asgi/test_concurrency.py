@@ -1,16 +1,21 @@
 """Many requests at once, and the context variables of each."""
 
+import asyncio
 import contextvars
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import pytest
+import uvloop
 
+from support.plain_servers import call_asgi
 from support.scripted_asgi_server import Adapt, Environ, Event, Scope, get, opened, post, serve
 from support.sizes import BOUND
-from support.waiting import eventually
+from support.waiting import bounded, eventually
 from support.wsgi_apps import Chunks, Gate, endless, reply
 
 
@@ -212,3 +217,44 @@ async def test_requests_at_once_do_not_share_their_context(adapt: Adapt) -> None
             group.start_soon(serve, adapter, *get(path))
 
     assert sorted(seen) == [("/1", "/1"), ("/2", "/2")]
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_requests_run_at_once_where_a_test_has_frozen_the_clock(
+    adapt: Adapt, monkeypatch: pytest.MonkeyPatch, new_loop: Any
+) -> None:
+    """No timer of the loop ends then, so that nothing may wait for one.
+
+    Clocks are frozen as freezegun does it: whatever module has one of the functions of `time` gets another one.
+    """
+    now = time.monotonic()
+    barrier = threading.Barrier(4)
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        barrier.wait(5)
+        return reply(start_response)
+
+    def frozen() -> float:
+        return now
+
+    original = time.monotonic
+    monkeypatch.setattr(time, "monotonic", frozen)
+    for module in [each for name, each in sys.modules.items() if name.partition(".")[0] == "bridge"]:
+        if vars(module).get("monotonic") is original:
+            monkeypatch.setattr(module, "monotonic", frozen)
+    adapter = adapt(app)
+
+    async def main() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, uvloop.Loop):
+            loop.time = frozen  # type: ignore[method-assign]
+        calls = [call_asgi(adapter, get()[0], []) for _ in range(4)]
+        return await asyncio.gather(*calls)
+
+    def run() -> list[Any]:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(main())
+
+    seen = bounded(run)
+
+    assert [each.body for each in seen] == [b"served"] * 4

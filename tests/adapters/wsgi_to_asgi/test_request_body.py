@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import uvloop
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge import WsgiToAsgi
 from support.plain_servers import call_asgi
-from support.scripted_asgi_server import Adapt, Environ, get, opened, piece_event, post, serve
+from support.scripted_asgi_server import Adapt, Environ, Event, get, opened, piece_event, post, serve
 from support.sizes import BOUND, KIB
 from support.waiting import HOLD, Flag, eventually
 from support.wsgi_apps import hello, reader, reply
@@ -260,3 +261,66 @@ def test_the_input_is_as_good_as_bytesio(kind: str) -> None:
             assert outcomes == [outcome_of(reference, *call) for call in calls]
 
         check()
+
+
+# --- Expect: 100-continue
+
+
+EXPECTS = [(b"expect", b"100-Continue")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("collect", [0, 2**20])
+async def test_a_refusal_by_headers_asks_for_no_body(adapt: Adapt, collect: int) -> None:
+    """The app runs at once, and what it does not read is never asked for (RFC 9110 10.1.1)."""
+    asked: list[int] = []
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        asked.append(request.received)
+        return reply(start_response, b"no", "401 Unauthorized")
+
+    async def slow(_event: Event) -> None:
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+
+    scope, _ = post(length=50_000_000, headers=EXPECTS)
+    async with opened(adapt(app, collect=collect), scope, on_send=slow) as request:
+        await request.ended()
+        asked.append(request.received)
+
+    assert (request.status, request.body) == (401, b"no")
+    assert asked == [0, 0]
+
+
+@pytest.mark.anyio
+async def test_a_body_is_asked_for_at_its_first_read(adapt: Adapt) -> None:
+    """Not before; and once it comes, it comes whole."""
+    entered, go = Flag(), Flag()
+    seen: list[Any] = []
+    read = reader(seen)
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        entered.set()
+        go.wait()
+        return read(environ, start_response)
+
+    scope, _ = post(length=6, headers=EXPECTS)
+    async with opened(adapt(app), scope) as request:
+        await entered.waited()
+        await go.held()
+        assert request.received == 0
+        go.set()
+        await request.asked()
+        request.feed(piece_event(b"abc", more=True), piece_event(b"def", more=False))
+
+    assert seen[0] == b"abcdef"
+
+
+@pytest.mark.anyio
+async def test_an_expectation_of_a_body_above_the_limit(adapt: Adapt) -> None:
+    """Is refused before the app runs, and before the client sends anything."""
+    seen: list[Any] = []
+    scope, _ = post(length=7, headers=EXPECTS)
+    request = await serve(adapt(reader(seen), max_body=6), scope)
+
+    assert (request.status, request.received, seen) == (413, 0, [])

@@ -10,7 +10,7 @@ import anyio
 import pytest
 import trio
 
-from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, TrioLoop
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, TrioLoop, refuse_on_loop, runs_loop
 from support.event_loops import loop_factories
 from support.waiting import eventually
 
@@ -253,3 +253,32 @@ def test_a_task_in_a_context(new_loop: Any) -> None:
         runner.run(main())
 
     assert seen == ["set", "unset"]
+
+
+@loop_factories
+def test_a_wait_is_refused_where_a_loop_runs(new_loop: Any) -> None:
+    """With what it was and what to do instead; in a thread beside the loop nothing is refused."""
+
+    async def main() -> None:
+        assert runs_loop()
+        with pytest.raises(RuntimeError, match=r"^a test waited on an event loop, .*; do it elsewhere$"):
+            refuse_on_loop("a test waited", "do it elsewhere")
+        await asyncio.to_thread(refuse_on_loop, "a test waited", "do it elsewhere")
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+    assert not runs_loop()
+    refuse_on_loop("a test waited", "do it elsewhere")
+
+
+def test_a_wait_is_refused_where_trio_runs() -> None:
+    """As on asyncio."""
+
+    async def main() -> None:
+        assert runs_loop()
+        with pytest.raises(RuntimeError, match="on an event loop"):
+            refuse_on_loop("a test waited", "do it elsewhere")
+        await trio.to_thread.run_sync(refuse_on_loop, "a test waited", "do it elsewhere")
+
+    trio.run(main)
+    assert not runs_loop()

@@ -1,0 +1,40 @@
+"""A client that leaves a stream in which nothing happens is no error, in the log of any server."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import servers
+from servers import Server
+
+pytestmark = pytest.mark.timeout(60)
+
+APP = "bridge.AsgiToWsgi(apps.asgi_site, lifespan='off')"
+EACH = [
+    pytest.param(kind, id=kind.__name__, marks=pytest.mark.xdist_group(kind.__name__))
+    for kind in (servers.waitress, servers.gunicorn_gthread)
+]
+
+
+@pytest.fixture(scope="module", params=EACH)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Each server in turn."""
+    run: Callable[[Path, str], servers.Running] = request.param
+    with run(tmp_path_factory.mktemp(run.__name__), APP) as running:
+        yield running
+
+
+def test_no_traceback_is_logged(server: Server) -> None:
+    """The app is told, and ends by itself; what the server is told ends the connection."""
+    before, logged = server.counted("told of the leave"), server.log_mark()
+    for _ in range(3):
+        with server.connect() as connection:
+            assert connection.ask("GET", "/idle").readline() == b"tick\n"
+            connection.abort()
+    server.wait_for(lambda: server.counted("told of the leave") == before + 3, "the app is told")
+    assert server.get("/hello")[0] == 200
+
+    said = server.log(logged)
+    assert "Traceback" not in said, said
+    assert "ERROR" not in said, said
