@@ -63,7 +63,7 @@ def face(request: pytest.FixtureRequest) -> Iterator[Asgi | Wsgi]:
     if request.param == "django wsgi":
         made = Wsgi(Plain(WSGIHandler()))
     elif request.param == "django asgi":
-        made = Asgi(Plain(ASGIHandler()), sends_from_its_task=False)
+        made = Asgi(Plain(ASGIHandler()), djangos_own=True)
     elif request.param == "WsgiToAsgi":
         made = Asgi(WsgiToAsgi(WSGIHandler(), shutdown_timeout=2.0))
     elif request.param == "bridge wsgi":
@@ -203,7 +203,7 @@ class TestServerTiming:
         """As counted between Django and asgiref."""
         with override_settings(BRIDGE={"SERVER_TIMING": True}):
             app = Plain(handler())
-            face = Wsgi(app) if handler is WSGIHandler else Asgi(app, sends_from_its_task=False)
+            face = Wsgi(app) if handler is WSGIHandler else Asgi(app, djangos_own=True)
             said = face.ask(f"/{view}").header("server-timing") or ""
             face.close()
 
@@ -213,7 +213,7 @@ class TestServerTiming:
         """Sync only middleware brings the chain there: out, back for the core of Django, and out to the view."""
         chain = ["bridge.django.BridgeMiddleware", "support.django_project.thread_middleware"]
         with override_settings(BRIDGE={"SERVER_TIMING": True}, MIDDLEWARE=chain):
-            face = Asgi(Plain(ASGIHandler()), sends_from_its_task=False)
+            face = Asgi(Plain(ASGIHandler()), djangos_own=True)
             said = face.ask("/hello").header("server-timing") or ""
             face.close()
 
