@@ -21,7 +21,7 @@ from asgiref.sync import sync_to_async
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge.errors import LifespanFailed
 from support.asgi_apps import chunk, end, hello, read_body, reply, start
-from support.lenient_asgi_server import Exchange, fetch, living, opened
+from support.lenient_asgi_server import LenientRequest, fetch, living, opened_leniently
 from support.plain_servers import Environ, scope_for
 from support.scripted_wsgi_server import ask
 from support.sizes import BOUND
@@ -143,7 +143,7 @@ class TestAsgiAppOnAnAsgiServer:
 
         gates = [anyio.Event() for _ in range(3)]
         with outer_and_inner(app) as outer:
-            async with opened(outer) as exchange:
+            async with opened_leniently(outer) as exchange:
                 for number, gate in enumerate(gates):
                     await exchange.until(lambda: exchange.body.endswith(b"%d" % number))  # noqa: B023
                     gate.set()
@@ -164,7 +164,7 @@ class TestAsgiAppOnAnAsgiServer:
             await end(send)
 
         with outer_and_inner(app) as outer:
-            async with opened(outer) as exchange:
+            async with opened_leniently(outer) as exchange:
                 exchange.hold = anyio.Event()
                 before = -1
                 while sent != before:
@@ -209,7 +209,7 @@ class TestAsgiAppOnAnAsgiServer:
         inner = AsgiToWsgi(app, lifespan="off")
         outer = WsgiToAsgi(inner, collect=0)
         with outer, inner:
-            async with opened(outer, scope_for("POST", "/", [(b"content-length", b"6")])) as exchange:
+            async with opened_leniently(outer, scope_for("POST", "/", [(b"content-length", b"6")])) as exchange:
                 for number, piece in enumerate((b"a", b"bc", b"def")):
                     exchange.feed({"type": "http.request", "body": piece, "more_body": number < 2})
                     await exchange.until(lambda: exchange.body.endswith(piece))  # noqa: B023
@@ -233,7 +233,7 @@ class TestAsgiAppOnAnAsgiServer:
                 over.set()
 
         with outer_and_inner(app) as outer:
-            async with opened(outer) as exchange:
+            async with opened_leniently(outer) as exchange:
                 await exchange.until(lambda: exchange.body)
                 exchange.disconnect()
                 await exchange.until(lambda: exchange.over)
@@ -294,7 +294,7 @@ class TestAsgiAppOnAnAsgiServer:
                 kinds.append((await receive())["type"])
 
         with outer_and_inner(app, middleware) as outer:
-            async with opened(outer, scope_for("POST", "/"), {"type": "http.request"}) as exchange:
+            async with opened_leniently(outer, scope_for("POST", "/"), {"type": "http.request"}) as exchange:
                 await entered.waited()
                 exchange.disconnect() if how == "disconnect" else exchange.cancel_scope.cancel()
                 if how == "cancel":
@@ -320,7 +320,7 @@ class TestAsgiAppOnAnAsgiServer:
                 over.set()
 
         with outer_and_inner(app) as outer:
-            async with opened(outer) as exchange:
+            async with opened_leniently(outer) as exchange:
                 await exchange.until(lambda: exchange.body)
                 exchange.cancel_scope.cancel()
                 await exchange.until(lambda: exchange.over)
@@ -340,7 +340,7 @@ class TestAsgiAppOnAnAsgiServer:
                 cleaned.set()
 
         with outer_and_inner(app, disconnect_grace=0.01) as outer:
-            async with opened(outer) as exchange:
+            async with opened_leniently(outer) as exchange:
                 await exchange.until(lambda: exchange.body)
                 exchange.disconnect()
                 await exchange.until(lambda: exchange.over)
@@ -466,11 +466,11 @@ class TestAsgiAppOnAnAsgiServer:
             await everybody.wait()
             await reply(send, scope["path"].encode())
 
-        exchanges: list[Exchange] = []
+        exchanges: list[LenientRequest] = []
         with outer_and_inner(app) as outer, anyio.fail_after(PATIENCE):
             async with anyio.create_task_group() as group:
                 for number in range(20):
-                    exchanges.append(Exchange(outer, scope_for("GET", f"/{number}")))
+                    exchanges.append(LenientRequest(outer, scope_for("GET", f"/{number}")))
                     group.start_soon(exchanges[-1].run)
 
         assert [f"/{number}".encode() for number in range(20)] == [exchange.body for exchange in exchanges]
@@ -534,7 +534,7 @@ class TestAsgiAppOnAnAsgiServer:
         deep = AsgiToWsgi(app, lifespan="off")
         middle = WsgiToAsgi(deep)
         with deep, middle, outer_and_inner(middle) as outer:
-            async with opened(outer) as exchange:
+            async with opened_leniently(outer) as exchange:
                 await exchange.until(lambda: exchange.body)
                 exchange.disconnect()
                 await exchange.until(lambda: exchange.over)

@@ -19,7 +19,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge._concurrency.calls import Call
 from support.asgi_apps import reply
-from support.lenient_asgi_server import Exchange, fetch, opened
+from support.lenient_asgi_server import LenientRequest, fetch, opened_leniently
 from support.plain_servers import Environ, Event, environ_for, scope_for
 from support.scripted_wsgi_server import Input, Served, ask, upload
 from support.waiting import PATIENCE, Flag, Work, adapters_own_threads, bounded
@@ -323,7 +323,7 @@ class TestWsgiAppOnAWsgiServer:
 
         def middleware(inner: Any) -> Any:
             async def run(scope: Any, receive: Any, send: Any) -> None:
-                parts = [Exchange(inner, scope_for("GET", f"/{number}")) for number in range(2)]
+                parts = [LenientRequest(inner, scope_for("GET", f"/{number}")) for number in range(2)]
                 await asyncio.gather(*[part.run() for part in parts])
                 await reply(send, b"".join(part.body for part in parts))
 
@@ -387,7 +387,7 @@ class TestWsgiAppOnAWsgiServer:
 
         def middleware(inner: Any) -> Any:
             async def run(scope: Any, receive: Any, send: Any) -> None:
-                async with opened(inner, scope_for("POST", "/slow", [(b"content-length", b"9")])) as slow:
+                async with opened_leniently(inner, scope_for("POST", "/slow", [(b"content-length", b"9")])) as slow:
                     slow.feed({"type": "http.request", "body": b"some", "more_body": True})
                     await at_work.waited()
                     slow.cancel_scope.cancel()
@@ -436,7 +436,7 @@ class TestWsgiAppOnAWsgiServer:
 
         def middleware(inner: Any) -> Any:
             async def run(scope: Any, receive: Any, send: Any) -> None:
-                async with opened(inner, scope_for("POST", "/", [(b"content-length", b"4")])) as call:
+                async with opened_leniently(inner, scope_for("POST", "/", [(b"content-length", b"4")])) as call:
                     call.feed({"type": "http.request", "body": b"bo", "more_body": True})
                     await reading.waited()
                     threads.append(await sync_to_async(threading.get_ident)())

@@ -29,10 +29,10 @@ from whitenoise import WhiteNoise
 from bridge import AsgiToWsgi, WsgiToAsgi
 from support import frameworks
 from support.asgi_apps import chunk, end, reply, start
-from support.lenient_asgi_server import Exchange, fetch, opened
+from support.lenient_asgi_server import LenientRequest, fetch, opened_leniently
 from support.paths import TESTS
 from support.plain_servers import Environ, environ_for, scope_for
-from support.scripted_wsgi_server import Served, ask
+from support.scripted_wsgi_server import Call, Served, ask
 from support.waiting import Flag, bounded
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_waits_by_the_clock")]
@@ -132,7 +132,7 @@ def get(path: str = "/", **headers: str) -> dict[str, Any]:
     )
 
 
-def header(exchange: Exchange, name: str) -> list[str]:
+def header(exchange: LenientRequest, name: str) -> list[str]:
     return [value.decode() for key, value in exchange.sent[0]["headers"] if key.decode().lower() == name]
 
 
@@ -166,7 +166,7 @@ class TestWsgiMiddlewareAroundAnAsgiApp:
             await end(send)
 
         with on_asgi(app, middleware) as outer:
-            async with opened(outer) as exchange:
+            async with opened_leniently(outer) as exchange:
                 for number, gate in enumerate(gates):
                     await exchange.until(lambda: exchange.body.endswith(b"%d" % number))  # noqa: B023
                     gate.set()
@@ -188,7 +188,7 @@ class TestWsgiMiddlewareAroundAnAsgiApp:
             over.set()
 
         with on_asgi(app, middleware) as outer:
-            async with opened(outer) as exchange:
+            async with opened_leniently(outer) as exchange:
                 await begun.waited()
                 exchange.disconnect()
                 await over.waited()
@@ -406,7 +406,7 @@ class TestAsgiMiddlewareAroundAWsgiApp:
         def serve() -> bytes:
             request_name.set("alice")
             with Served(outer) as served:
-                served._call()  # in this thread, which has the context
+                Call.call(served)  # in this thread, which has the context
                 return b"".join(served.result)
 
         with on_wsgi(app, middleware) as outer:

@@ -16,28 +16,12 @@ import pytest
 
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge.errors import ApplicationProtocolError
-from spec.harness import (
-    MISSING,
-    Call,
-    Environ,
-    Event,
-    Exchange,
-    Request,
-    Scope,
-    ask,
-    environ_of,
-    fetch,
-    get,
-    opened,
-    play,
-    post,
-    scope_of,
-    serve,
-    wsgi,
-    wsgi_environ,
-)
+from spec.harness import environ_of, play, scope_of, serve_on_asgi, serve_on_wsgi, wsgi_environ
 from support.asgi_apps import END, START, part, read_body, reply, sending
 from support.failures import AppError
+from support.plain_servers import MISSING
+from support.scripted_asgi_server import Environ, Event, Request, Scope, Sent, get, opened, post
+from support.scripted_wsgi_server import Call, adapted, ask
 from support.waiting import Flag, LogWatch, bounded
 from support.wsgi_apps import simple
 
@@ -66,7 +50,7 @@ class TestApplicationsServer:
             "returns an awaitable": lambda scope, receive, send: asyncio.ensure_future(function(scope, receive, send)),
         }
 
-        assert b"here" == fetch(apps[kind]).body
+        assert b"here" == serve_on_wsgi(apps[kind]).body
 
     def test_a_legacy_application_is_refused(self) -> None:
         """The two-callable style of ASGI 2 is a `TypeError` at construction, not a failure in each request."""
@@ -89,7 +73,7 @@ class TestApplicationsServer:
             paths.append(scope["path"])
             await reply(send)
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             for path in ("/1", "/2", "/3"):
                 ask(adapter, wsgi_environ(path=path))
 
@@ -113,7 +97,7 @@ class TestApplicationsServer:
             events.append(await receive())
             await reply(send)
 
-        fetch(app, wsgi_environ("POST", body=b"x"))
+        serve_on_wsgi(app, wsgi_environ("POST", body=b"x"))
 
         assert {str} == {type(key) for mapping in (*scopes, *events) for key in mapping}
 
@@ -125,7 +109,7 @@ class TestApplicationsServer:
             loops.append(asyncio.get_running_loop())
             await reply(send)
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             for _ in range(3):
                 ask(adapter)
 
@@ -150,7 +134,7 @@ class TestApplicationsServer:
             await meetings[0].all.wait()
             await reply(send, b"x")
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             threads = [threading.Thread(target=ask, args=(adapter,), daemon=True) for _ in range(4)]
             for thread in threads:
                 thread.start()
@@ -175,7 +159,7 @@ class TestMiddlewareServer:
             await reply(send)
 
         environ = wsgi_environ()
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             for _ in range(2):
                 ask(adapter, environ)
 
@@ -200,7 +184,7 @@ class TestMiddlewareServer:
 
             await inner({**scope, "added": "more "}, upper_receive, marked)
 
-        assert b"more BODY" == fetch(middleware, wsgi_environ("POST", body=b"body")).body
+        assert b"more BODY" == serve_on_wsgi(middleware, wsgi_environ("POST", body=b"body")).body
 
 
 class TestEventErrorsServer:
@@ -237,7 +221,7 @@ class TestEventErrorsServer:
                 raised.append(error)
             await reply(send, b"recovered", 500)
 
-        call = fetch(app)
+        call = serve_on_wsgi(app)
 
         assert 1 == len(raised)
         assert (500, b"recovered") == (call.code, call.body)
@@ -266,14 +250,14 @@ class TestEventErrorsServer:
                 raised.append(error)
             await send({"type": "http.response.body", "body": b"b"})
 
-        call = fetch(app)
+        call = serve_on_wsgi(app)
 
         assert 1 == len(raised)
         assert b"ab" == call.body
 
     def test_additional_keys_are_no_error(self) -> None:
         """Later versions may add keys to events."""
-        call = fetch(sending({**START, "new": 1}, {**END, "body": b"x", "newer": 2}))
+        call = serve_on_wsgi(sending({**START, "new": 1}, {**END, "body": b"x", "newer": 2}))
 
         assert (200, b"x") == (call.code, call.body)
 
@@ -285,7 +269,7 @@ class TestEventErrorsServer:
             await send(bad if scope["path"] == "/bad" else START)
             await send(END)
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = ask(adapter, wsgi_environ(path="/bad"), fails=True)
             assert isinstance(call.error, ApplicationProtocolError)
             assert 200 == ask(adapter).code
@@ -297,7 +281,7 @@ class TestEventErrorsServer:
         async def app(scope: Scope, receive: Any, send: Any) -> None:
             raise AppError("mine")
 
-        assert isinstance(fetch(app, fails=True).error, AppError)
+        assert isinstance(serve_on_wsgi(app, fails=True).error, AppError)
         assert "Traceback" in log.wait_for("mine", level=40)
 
     @pytest.mark.parametrize("when", ["before the start", "after the start", "within the body"])
@@ -322,7 +306,7 @@ class TestEventErrorsServer:
                 raise errors[how]
             return None
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = ask(adapter, wsgi_environ(), fails=True)
             assert isinstance(call.error, Exception)
             assert not call.complete
@@ -337,7 +321,7 @@ class TestEventErrorsServer:
             await reply(send, b"whole")
             raise AppError("in the background")
 
-        assert b"whole" == fetch(app).body
+        assert b"whole" == serve_on_wsgi(app).body
         assert "Traceback" in log.wait_for("in the background", level=40)
 
 
@@ -353,7 +337,7 @@ class TestExtraCoroutinesServer:
             await gate.waited()
             done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             assert b"x" == ask(adapter).body
             assert not done.is_set()
             gate.set()
@@ -371,7 +355,7 @@ class TestExtraCoroutinesServer:
             await gate.waited()
             done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = ask(adapter)
             assert (b"ab", True) == (call.body, call.complete)
             gate.set()
@@ -390,7 +374,7 @@ class TestExtraCoroutinesServer:
             tasks.append(asyncio.create_task(work()))
             await reply(send, b"x")
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             ask(adapter)
             gate.set()
             done.wait()
@@ -414,7 +398,7 @@ class TestExtraCoroutinesServer:
             finally:
                 done.set()
 
-        with wsgi(app, disconnect_grace=0.05) as adapter:
+        with adapted(app, disconnect_grace=0.05) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -452,7 +436,7 @@ class TestExtensionsServer:
                 raised.append(error)
             await send(END)
 
-        fetch(app)
+        serve_on_wsgi(app)
 
         assert [ApplicationProtocolError] == [type(error) for error in raised]
 
@@ -470,7 +454,7 @@ class TestContextServer:
             user.set("alice")
             await reply(send)
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
 
             def story() -> None:
                 for _ in range(2):
@@ -488,7 +472,7 @@ class TestContextServer:
         async def app(scope: Scope, receive: Any, send: Any) -> None:
             await reply(send, user.get().encode())
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
 
             def middleware(environ: Environ, start_response: Any) -> Any:
                 user.set("bob")
@@ -510,8 +494,8 @@ class TestApplicationsApplication:
     def test_a_protocol_it_does_not_know_is_rejected(self) -> None:
         """An unknown scope type raises, so that the server does not take it for supported."""
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            async with opened(adapter, Request({"type": "carrier.pigeon"}, []), fails=True) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            async with opened(adapter, *Sent({"type": "carrier.pigeon"}, []), fails=True) as exchange:
                 pass
             return exchange
 
@@ -521,13 +505,13 @@ class TestApplicationsApplication:
         """Nothing leaks upstream: the server's scope is not changed."""
         request = post(b"abc", headers=[(b"cookie", b"a=1")], root_path="/", extensions={"http.response.pathsend": {}})
         before = copy.deepcopy(request.scope)
-        serve(simple(b"x"), request)
+        serve_on_asgi(simple(b"x"), request)
 
         assert before == request.scope
 
     def test_receive_and_send_need_not_be_coroutine_functions(self) -> None:
         """Any awaitable will do; the scripted server never returns a coroutine."""
-        exchange = serve(simple(b"x"), post(b"abc"))
+        exchange = serve_on_asgi(simple(b"x"), post(b"abc"))
 
         assert (1, b"x") == (min(exchange.received, 1), exchange.body)
 
@@ -550,12 +534,12 @@ class TestApplicationsApplication:
         request = post(b"abc", new_key=1, headers=[])
         events = [{**event, "new_key": 2} for event in request.events]
 
-        assert b"x" == serve(simple(b"x"), Request(request.scope, events)).body
+        assert b"x" == serve_on_asgi(simple(b"x"), Sent(request.scope, events)).body
 
     def test_an_invalid_event_is_an_error(self, log: LogWatch) -> None:
         """An event from `receive` that has no place in a request raises, and is not taken for a body."""
-        request = Request(post(b"abc").scope, [{"type": "websocket.receive", "bytes": b"abc"}])
-        exchange = serve(simple(b"x"), request, fails=True)
+        request = Sent(post(b"abc").scope, [{"type": "websocket.receive", "bytes": b"abc"}])
+        exchange = serve_on_asgi(simple(b"x"), request, fails=True)
 
         assert [] == exchange.sent
 
@@ -606,7 +590,7 @@ class TestContextApplication:
 
         async def story(adapter: WsgiToAsgi) -> None:
             user.set("bob")
-            async with opened(adapter, get()):
+            async with opened(adapter, *get()):
                 pass
 
         play(app, story)

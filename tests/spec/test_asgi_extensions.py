@@ -8,22 +8,11 @@ from typing import Any
 import pytest
 
 from bridge.errors import ApplicationProtocolError
-from spec.harness import (
-    MISSING,
-    Call,
-    Environ,
-    Event,
-    Scope,
-    ask,
-    environ_of,
-    fetch,
-    get,
-    scope_of,
-    serve,
-    wsgi,
-    wsgi_environ,
-)
+from spec.harness import environ_of, scope_of, serve_on_asgi, serve_on_wsgi, wsgi_environ
 from support.asgi_apps import END, START, part, sending
+from support.plain_servers import MISSING
+from support.scripted_asgi_server import Environ, Event, Scope, get
+from support.scripted_wsgi_server import Call, adapted, ask
 from support.waiting import Flag, LogWatch, bounded
 
 
@@ -46,7 +35,7 @@ class TestPathSendServer:
         path = tmp_path / "file"
         path.write_bytes(b"x" * 100_000)
         start = {**START, "headers": [(b"content-length", b"100000")]}
-        call = fetch(
+        call = serve_on_wsgi(
             sending(start, {"type": "http.response.pathsend", "path": str(path)}),
             wsgi_environ(wsgi__file_wrapper=self.wrapper),
             pathsend=True,
@@ -73,7 +62,7 @@ class TestPathSendServer:
                 await send(event)
             await send({**END, "body": b""})
 
-        with wsgi(app, pathsend=True) as adapter:
+        with adapted(app, pathsend=True) as adapter:
             after = ask(adapter, wsgi_environ(path="/after", wsgi__file_wrapper=self.wrapper))
             alone = ask(adapter, wsgi_environ(wsgi__file_wrapper=self.wrapper))
 
@@ -82,7 +71,9 @@ class TestPathSendServer:
     def test_a_file_that_cannot_be_opened_is_an_error(self, tmp_path: Path, log: LogWatch) -> None:
         """The server can answer 500: nothing was sent when it turns out."""
         event = {"type": "http.response.pathsend", "path": str(tmp_path / "nothing")}
-        call = fetch(sending(START, event), wsgi_environ(wsgi__file_wrapper=self.wrapper), fails=True, pathsend=True)
+        call = serve_on_wsgi(
+            sending(START, event), wsgi_environ(wsgi__file_wrapper=self.wrapper), fails=True, pathsend=True
+        )
 
         assert not call.complete
         log.wait_for("nothing", level=40)
@@ -92,7 +83,7 @@ class TestPathSendServer:
         path = tmp_path / "file"
         path.write_bytes(b"file")
         event = {"type": "http.response.pathsend", "path": str(path)}
-        call = fetch(
+        call = serve_on_wsgi(
             sending({**START, "headers": [(b"content-length", b"4")]}, event),
             wsgi_environ("HEAD", wsgi__file_wrapper=self.wrapper),
             pathsend=True,
@@ -129,7 +120,7 @@ class TestEarlyHintServer:
         second = {"type": "http.response.early_hint", "links": [b"</c.png>; rel=preload"]}
         call_threads: list[int] = []
 
-        with wsgi(sending(START, first, second, {**END, "body": b"x"})) as adapter:
+        with adapted(sending(START, first, second, {**END, "body": b"x"})) as adapter:
 
             def story() -> bytes:
                 call_threads.append(threading.get_ident())
@@ -148,7 +139,7 @@ class TestEarlyHintServer:
     def test_a_hint_within_the_body_is_no_error(self) -> None:
         """It may be sent until the last body event; once the headers have left, the server may ignore it."""
         hint = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]}
-        call = fetch(
+        call = serve_on_wsgi(
             sending(START, part(b"a"), hint, {**END, "body": b"b"}),
             wsgi_environ(wsgi__early_hints=lambda headers: None),
         )
@@ -159,7 +150,7 @@ class TestEarlyHintServer:
         """Control characters in a link are an error of the application."""
         hints: list[Any] = []
         hint = {"type": "http.response.early_hint", "links": [b"</a>\r\nset-cookie: x"]}
-        fetch(sending(START, hint, END), wsgi_environ(wsgi__early_hints=hints.append), fails=True)
+        serve_on_wsgi(sending(START, hint, END), wsgi_environ(wsgi__early_hints=hints.append), fails=True)
 
         assert [] == hints
 
@@ -218,7 +209,7 @@ class TestTrailersServer:
                 raised.append(error)
             await send(END)
 
-        assert b"x" == fetch(app).body
+        assert b"x" == serve_on_wsgi(app).body
         assert 1 == len(raised)
 
     def test_a_start_that_announces_trailers_does_not_hang(self) -> None:
@@ -233,7 +224,7 @@ class TestTrailersServer:
             finally:
                 done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -265,7 +256,7 @@ class TestPathSendApplication:
         """One event with the absolute path after a start with Content-Length, and no body event beside it."""
         path = tmp_path / "file"
         path.write_bytes(b"x" * 100_000)
-        exchange = serve(self.file_app(path), get(extensions={"http.response.pathsend": {}}), pathsend=True)
+        exchange = serve_on_asgi(self.file_app(path), get(extensions={"http.response.pathsend": {}}), pathsend=True)
 
         assert ["http.response.start", "http.response.pathsend"] == [event["type"] for event in exchange.sent]
         assert str(path) == exchange.sent[1]["path"]
@@ -278,14 +269,14 @@ class TestPathSendApplication:
         path = tmp_path / "file"
         path.write_bytes(b"data")
 
-        assert b"data" == serve(self.file_app(path), get(extensions=extensions), pathsend=True).body
+        assert b"data" == serve_on_asgi(self.file_app(path), get(extensions=extensions), pathsend=True).body
 
     def test_a_part_of_a_file_is_sent_as_a_body(self, tmp_path: Path) -> None:
         """The extension knows no range, so a Content-Length below the size goes the plain way."""
         path = tmp_path / "file"
         path.write_bytes(b"0123456789")
         app = self.file_app(path, ("Content-Length", "4"))
-        exchange = serve(app, get(extensions={"http.response.pathsend": {}}), pathsend=True)
+        exchange = serve_on_asgi(app, get(extensions={"http.response.pathsend": {}}), pathsend=True)
 
         assert b"0123" == exchange.body
 

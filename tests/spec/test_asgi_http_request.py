@@ -7,27 +7,19 @@ import pytest
 
 from bridge import WsgiToAsgi
 from spec.harness import (
-    MISSING,
-    Call,
     EndlessInput,
-    Environ,
-    Event,
-    Input,
-    Request,
-    Scope,
-    ask,
+    StrictInput,
     environ_of,
-    fetch,
-    get,
-    opened,
     play,
-    post,
     scope_of,
-    serve,
-    wsgi,
+    serve_on_asgi,
+    serve_on_wsgi,
     wsgi_environ,
 )
 from support.asgi_apps import END, START, part, read_body, reply, sending
+from support.plain_servers import MISSING
+from support.scripted_asgi_server import Environ, Event, Scope, Sent, get, opened, post
+from support.scripted_wsgi_server import Call, adapted, ask
 from support.waiting import Flag, bounded
 from support.wsgi_apps import simple
 
@@ -112,7 +104,7 @@ class TestScopeServer:
         assert sorted(headers) == [
             (b"content-length", b"3"),
             (b"content-type", b"text/plain"),
-            (b"host", b"example.test"),
+            (b"host", b"127.0.0.1:8000"),
             (b"x-name", b"J\xf6rg"),
         ]
 
@@ -177,7 +169,7 @@ class TestRequestServer:
             events.append(await receive())
             await reply(send)
 
-        fetch(app, wsgi_environ(method))
+        serve_on_wsgi(app, wsgi_environ(method))
 
         assert [("http.request", b"", False)] == [
             (event["type"], event.get("body", b""), event.get("more_body", False)) for event in events
@@ -194,7 +186,7 @@ class TestRequestServer:
                 events.append(await receive())
             await reply(send)
 
-        fetch(app, wsgi_environ("POST", body=body))
+        serve_on_wsgi(app, wsgi_environ("POST", body=body))
 
         assert body == b"".join(event["body"] for event in events)
         assert {("http.request", bytes, bool)} == {
@@ -213,19 +205,19 @@ class TestRequestServer:
         async def app(scope: Scope, receive: Any, send: Any) -> None:
             await reply(send, b"%d" % len(await read_body(receive)))
 
-        assert b"100000" == fetch(app, environ).body
+        assert b"100000" == serve_on_wsgi(app, environ).body
 
     def test_nothing_is_read_before_it_is_asked_for(self) -> None:
         """An application that answers without its body is not held up by a slow upload."""
-        stream = Input(b"abc", hold=Flag())
+        stream = StrictInput(b"abc", hold=Flag())
 
-        assert 200 == fetch(sending(START, END), wsgi_environ("POST", body=stream, CONTENT_LENGTH="3")).code
+        assert 200 == serve_on_wsgi(sending(START, END), wsgi_environ("POST", body=stream, CONTENT_LENGTH="3")).code
         assert [] == stream.reads
 
     def test_a_cancelled_receive_loses_nothing(self) -> None:
         """An application that gives up waiting for the body and asks again gets all of it."""
         hold = Flag()
-        stream = Input(b"x" * 100, hold=hold)
+        stream = StrictInput(b"x" * 100, hold=hold)
 
         async def app(scope: Scope, receive: Any, send: Any) -> None:
             try:
@@ -234,7 +226,7 @@ class TestRequestServer:
                 hold.set()
             await reply(send, await read_body(receive))
 
-        assert b"x" * 100 == fetch(app, wsgi_environ("POST", body=stream, CONTENT_LENGTH="100")).body
+        assert b"x" * 100 == serve_on_wsgi(app, wsgi_environ("POST", body=stream, CONTENT_LENGTH="100")).body
 
     def test_the_body_can_be_read_while_the_response_is_sent(self) -> None:
         """Request and response may stream past each other: what was read is answered before the rest is asked for."""
@@ -248,7 +240,7 @@ class TestRequestServer:
                 await send(part(event["body"].upper()))
             await send(END)
 
-        assert body.upper() == fetch(app, wsgi_environ("POST", body=body)).body
+        assert body.upper() == serve_on_wsgi(app, wsgi_environ("POST", body=body)).body
 
     def test_several_tasks_may_receive(self) -> None:
         """Each task that waits gets an answer: the body once, and the disconnect at the end."""
@@ -262,7 +254,7 @@ class TestRequestServer:
             events.extend(await asyncio.gather(*tasks))
             done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             assert b"x" == ask(adapter, wsgi_environ("POST", body=b"abc")).body
             done.wait()
 
@@ -273,7 +265,7 @@ class TestRequestServer:
     def test_a_body_that_breaks_off_is_a_disconnect(self, failure: str) -> None:
         """When the client leaves before the Content-Length is there, no event says that the body is complete."""
 
-        class Failing(Input):
+        class Failing(StrictInput):
             def read(self, size: int, /) -> bytes:
                 data = super().read(size)
                 if not data and failure == "error":
@@ -288,7 +280,7 @@ class TestRequestServer:
             await reply(send)
 
         environ = wsgi_environ("POST", body=Failing(b"abcd", declared=10), CONTENT_LENGTH="10")
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, environ)
 
             def story() -> None:
@@ -305,12 +297,12 @@ class TestRequestServer:
     @pytest.mark.parametrize("value", ["abc", "-1", "1, 2"])
     def test_a_length_that_is_no_number_is_not_guessed(self, value: str) -> None:
         """Such a request gets a client error or none of its body; the application never sees a wrong one."""
-        stream = Input(b"abcdef", hold=Flag())
+        stream = StrictInput(b"abcdef", hold=Flag())
 
         async def app(scope: Scope, receive: Any, send: Any) -> None:
             await reply(send, await read_body(receive))
 
-        call = fetch(app, wsgi_environ("POST", body=stream, CONTENT_LENGTH=value))
+        call = serve_on_wsgi(app, wsgi_environ("POST", body=stream, CONTENT_LENGTH=value))
 
         assert 400 == call.code
         assert [] == stream.reads
@@ -337,7 +329,7 @@ class TestScopeApplication:
             "SCRIPT_NAME": "/app",
             "PATH_INFO": "/x",
             "QUERY_STRING": "a=1",
-            "SERVER_NAME": "192.0.2.1",
+            "SERVER_NAME": "127.0.0.1",
             "SERVER_PORT": "8000",
             "REMOTE_ADDR": "::1",
             "REMOTE_PORT": "5",
@@ -358,7 +350,7 @@ class TestScopeApplication:
         request = get()
         scope = {**request.scope, "headers": form([[b"host", b"example.test"], (b"x-a", b"1")])}
 
-        assert "1" == environ_of(Request(scope, request.events))["HTTP_X_A"]
+        assert "1" == environ_of(Sent(scope, request.events))["HTTP_X_A"]
 
     def test_cookies_of_several_headers_are_one(self) -> None:
         """HTTP/2 may split the Cookie header; it is joined by `; `."""
@@ -383,15 +375,15 @@ class TestRequestApplication:
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
     def test_a_request_that_cannot_have_a_body_is_not_asked_for_one(self, method: str) -> None:
         """Without a sign of a body an HTTP/1 request of these methods has none: `receive()` is not called."""
-        assert 0 == serve(simple(b"x"), get(method=method)).received
+        assert 0 == serve_on_asgi(simple(b"x"), get(method=method)).received
 
     def test_a_length_of_zero_is_no_body(self) -> None:
         """Content-Length 0 says that there is nothing to ask for."""
-        assert 0 == serve(simple(b"x"), post(b"")).received
+        assert 0 == serve_on_asgi(simple(b"x"), post(b"")).received
 
     def test_a_body_is_asked_for_and_no_more(self) -> None:
         """A short request with a body in two events takes two calls of `receive()`."""
-        assert 2 == serve(simple(b"x"), post(b"ab", b"cd")).received
+        assert 2 == serve_on_asgi(simple(b"x"), post(b"ab", b"cd")).received
 
     def test_body_and_more_body_are_optional(self) -> None:
         """They default to nothing and to the end."""
@@ -403,11 +395,9 @@ class TestRequestApplication:
             start_response("200 OK", [])
             return []
 
-        serve(
+        serve_on_asgi(
             app,
-            Request(
-                request.scope, [{"type": "http.request", "body": b"ab", "more_body": True}, {"type": "http.request"}]
-            ),
+            Sent(request.scope, [{"type": "http.request", "body": b"ab", "more_body": True}, {"type": "http.request"}]),
         )
 
         assert [b"ab"] == body
@@ -422,7 +412,7 @@ class TestRequestApplication:
             start_response("200 OK", [])
             return []
 
-        serve(app, post(b"", b"ab", b"", b"cd", b""), collect=collect)
+        serve_on_asgi(app, post(b"", b"ab", b"", b"cd", b""), collect=collect)
 
         assert [b"abcd"] == body
 
@@ -436,7 +426,7 @@ class TestWebSocketApplication:
 
         async def story(adapter: WsgiToAsgi) -> list[Event]:
             scope = get("/ws", type="websocket", scheme="ws", method=MISSING, subprotocols=[], **changes).scope
-            async with opened(adapter, Request(scope, [{"type": "websocket.connect"}])) as exchange:
+            async with opened(adapter, *Sent(scope, [{"type": "websocket.connect"}])) as exchange:
                 pass
             assert exchange.received >= 1
             return exchange.sent

@@ -10,25 +10,11 @@ import pytest
 
 from bridge import WsgiToAsgi
 from bridge.errors import ApplicationProtocolError
-from spec.harness import (
-    Call,
-    Environ,
-    Event,
-    Exchange,
-    Request,
-    Scope,
-    ask,
-    fetch,
-    get,
-    opened,
-    play,
-    post,
-    serve,
-    wsgi,
-    wsgi_environ,
-)
+from spec.harness import play, serve_on_asgi, serve_on_wsgi, wsgi_environ
 from support.asgi_apps import END, START, part, reply, sending
 from support.failures import AppError
+from support.scripted_asgi_server import Environ, Event, Request, Scope, Sent, get, opened, post
+from support.scripted_wsgi_server import Call, adapted, ask
 from support.waiting import Flag, LogWatch, bounded
 from support.wsgi_apps import simple
 
@@ -38,7 +24,7 @@ class TestResponseServer:
 
     def test_headers_are_optional(self) -> None:
         """`headers` defaults to none."""
-        call = fetch(sending(START, {"type": "http.response.body", "body": b"x"}))
+        call = serve_on_wsgi(sending(START, {"type": "http.response.body", "body": b"x"}))
 
         assert (200, b"x") == (call.code, call.body)
 
@@ -47,17 +33,17 @@ class TestResponseServer:
     )
     def test_headers_are_any_iterable_of_pairs(self, headers: Any) -> None:
         """Tuples, lists, iterators: an iterable of two-item iterables."""
-        assert ["1"] == fetch(sending({**START, "headers": headers}, END)).header("x-a")
+        assert ["1"] == serve_on_wsgi(sending({**START, "headers": headers}, END)).header("x-a")
 
     def test_header_names_may_have_capitals(self) -> None:
         """Applications must send lower case; those that do not are served all the same."""
         headers = [(b"X-Mixed", b"1"), (b"Content-Length", b"1")]
 
-        assert ["1"] == fetch(sending({**START, "headers": headers}, {**END, "body": b"x"})).header("x-mixed")
+        assert ["1"] == serve_on_wsgi(sending({**START, "headers": headers}, {**END, "body": b"x"})).header("x-mixed")
 
     def test_body_and_more_body_are_optional(self) -> None:
         """They default to nothing and to the end."""
-        call = fetch(sending(START, END))
+        call = serve_on_wsgi(sending(START, END))
 
         assert (b"", True) == (call.body, call.complete)
 
@@ -65,7 +51,7 @@ class TestResponseServer:
         """Many events make one body."""
         numbers = [b"%d," % number for number in range(500)]
 
-        assert b"".join(numbers) == fetch(sending(START, *map(part, numbers), END)).body
+        assert b"".join(numbers) == serve_on_wsgi(sending(START, *map(part, numbers), END)).body
 
     def test_several_tasks_may_send(self) -> None:
         """Nothing is lost or doubled when tasks of the application send at once, more than is taken at a time."""
@@ -76,11 +62,11 @@ class TestResponseServer:
             await asyncio.gather(*(send(part(chunk)) for chunk in chunks))
             await send(END)
 
-        assert sorted(b"".join(chunks)) == sorted(fetch(app).body)
+        assert sorted(b"".join(chunks)) == sorted(serve_on_wsgi(app).body)
 
     def test_a_transfer_encoding_is_ignored(self) -> None:
         """An application may send it, a server must not heed it."""
-        call = fetch(sending({**START, "headers": [(b"transfer-encoding", b"chunked")]}, {**END, "body": b"x"}))
+        call = serve_on_wsgi(sending({**START, "headers": [(b"transfer-encoding", b"chunked")]}, {**END, "body": b"x"}))
 
         assert ([], b"x") == (call.header("transfer-encoding"), call.body)
 
@@ -91,7 +77,7 @@ class TestResponseServer:
             await send(START)
             raise AppError
 
-        assert 0 == fetch(app, fails=True).starts
+        assert 0 == serve_on_wsgi(app, fails=True).starts
 
     def test_a_chunk_is_on_its_way_when_send_returns(self) -> None:
         """What was sent reaches the server without a further call of the application."""
@@ -103,7 +89,7 @@ class TestResponseServer:
             await gate.waited()
             await send(END)
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -125,7 +111,7 @@ class TestResponseServer:
             await gate.waited()
             await send({**END, "body": b"x"})
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -148,7 +134,7 @@ class TestResponseServer:
             sent_all.set()
             await send(END)
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -178,7 +164,7 @@ class TestResponseServer:
             await send(event)
             done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = ask(adapter)
             done.wait()
 
@@ -187,7 +173,7 @@ class TestResponseServer:
     @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
     def test_a_response_that_has_no_body_carries_none(self, method: str, status: int) -> None:
         """The application may send one; it goes nowhere, and the headers stay as they are."""
-        call = fetch(
+        call = serve_on_wsgi(
             sending(
                 {**START, "status": status, "headers": [(b"content-length", b"9")]},
                 part(b"some"),
@@ -200,7 +186,7 @@ class TestResponseServer:
 
     def test_more_than_content_length_is_cut(self, log: LogWatch) -> None:
         """The surplus stays out and is logged."""
-        call = fetch(
+        call = serve_on_wsgi(
             sending({**START, "headers": [(b"content-length", b"3")]}, part(b"ab"), part(b"cd"), {**END, "body": b"ef"})
         )
 
@@ -210,7 +196,7 @@ class TestResponseServer:
     @pytest.mark.parametrize("parts", [0, 1])
     def test_less_than_content_length_is_an_error(self, parts: int, log: LogWatch) -> None:
         """A response that ends early is not passed off as a whole one."""
-        call = fetch(
+        call = serve_on_wsgi(
             sending({**START, "headers": [(b"content-length", b"10")]}, *[part(b"ab")] * parts, {**END, "body": b"cd"}),
             fails=True,
         )
@@ -234,7 +220,7 @@ class TestDisconnectServer:
             events.extend([await receive(), await receive()])
             done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             ask(adapter)
             done.wait()
 
@@ -252,7 +238,7 @@ class TestDisconnectServer:
             events.append(await watch)
             done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             assert b"x" == ask(adapter).body
             done.wait()
 
@@ -267,7 +253,7 @@ class TestDisconnectServer:
             await asyncio.wait([watch], timeout=0.1)
             await reply(send, b"waiting" if not watch.done() else repr(watch.result()).encode())
 
-        assert b"waiting" == fetch(app).body
+        assert b"waiting" == serve_on_wsgi(app).body
 
     def test_closing_early_reaches_a_waiting_receive(self) -> None:
         """`close()` of the server before the end is the disconnect."""
@@ -281,7 +267,7 @@ class TestDisconnectServer:
             events.append(await receive())
             done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -312,7 +298,7 @@ class TestDisconnectServer:
             finally:
                 done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -338,7 +324,7 @@ class TestDisconnectServer:
             finally:
                 done.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -366,7 +352,7 @@ class TestDisconnectServer:
                 cleaned.append((asyncio.current_task() is not None and "awaited") or "")
                 done.set()
 
-        with wsgi(app, disconnect_grace=0.05) as adapter:
+        with adapted(app, disconnect_grace=0.05) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -392,14 +378,14 @@ class TestResponseApplication:
             yield b""
             yield b"b"
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert (201, b"ab", True) == (exchange.status, exchange.body, exchange.complete)
         assert [(b"x-mixed", b"1"), (b"set-cookie", b"a"), (b"set-cookie", b"b")] == exchange.headers
 
     def test_the_reason_is_dropped(self) -> None:
         """`status` is the integer."""
-        assert 404 == serve(simple(b"x", status="404 No Such Thing")).status
+        assert 404 == serve_on_asgi(simple(b"x", status="404 No Such Thing")).status
 
     def test_the_start_always_has_headers(self) -> None:
         """The key is optional in the specification and missed by some servers."""
@@ -408,7 +394,7 @@ class TestResponseApplication:
             start_response("200 OK", [])
             yield b"x"
 
-        assert [] == serve(app).sent[0]["headers"]
+        assert [] == serve_on_asgi(app).sent[0]["headers"]
 
     def test_nothing_is_sent_after_the_end(self) -> None:
         """An application that kept `write` cannot add to a response that is over."""
@@ -419,12 +405,12 @@ class TestResponseApplication:
             kept.append(start_response("200 OK", []))
             return [b"x"]
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            async with opened(adapter, request) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            async with opened(adapter, *request) as exchange:
                 pass
             with contextlib.suppress(ApplicationProtocolError, OSError):
                 await asyncio.to_thread(kept[0], b"too late")
-            async with opened(adapter, get()):
+            async with opened(adapter, *get()):
                 pass
             return exchange
 
@@ -441,8 +427,8 @@ class TestResponseApplication:
         async def slow(event: Event) -> None:
             await asyncio.sleep(0)
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            async with opened(adapter, get(), slow) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            async with opened(adapter, *get(), slow) as exchange:
                 pass
             return exchange
 
@@ -464,10 +450,10 @@ class TestDisconnectApplication:
             finally:
                 closed.set()
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            async with opened(adapter, get()) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            async with opened(adapter, *get()) as exchange:
                 await exchange.until(lambda: exchange.body)
-                exchange.disconnect()
+                exchange.leave()
                 await closed.waited()
             return exchange
 
@@ -491,9 +477,9 @@ class TestDisconnectApplication:
             return [b"x"]
 
         async def story(adapter: WsgiToAsgi) -> None:
-            async with opened(adapter, get()) as exchange:
+            async with opened(adapter, *get()) as exchange:
                 await asked.waited()
-                exchange.disconnect()
+                exchange.leave()
                 left.set()
 
         play(app, story)
@@ -514,15 +500,14 @@ class TestDisconnectApplication:
             finally:
                 closed.set()
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
             async def broken(sent: Event) -> None:
                 after.append(sent["type"])
                 if sent["type"] == event:
                     raise ConnectionResetError("client gone")
 
-            exchange = Exchange(adapter, get(), broken)
-            exchange.task = asyncio.create_task(exchange.run())
-            await exchange.task
+            exchange = Request(adapter, *get(), broken)
+            await exchange.run()
             await closed.waited()
             return exchange
 
@@ -543,10 +528,9 @@ class TestDisconnectApplication:
 
         request = post(b"abcd", length=None, ends=False)
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            exchange = Exchange(adapter, Request(request.scope, [*request.events, {"type": "http.disconnect"}]))
-            exchange.task = asyncio.create_task(exchange.run())
-            await exchange.task
+        async def story(adapter: WsgiToAsgi) -> Request:
+            exchange = Request(adapter, *Sent(request.scope, [*request.events, {"type": "http.disconnect"}]))
+            await exchange.run()
             return exchange
 
         exchange = play(app, story)
@@ -570,12 +554,12 @@ class TestDisconnectApplication:
                 closed.set()
 
         async def story(adapter: WsgiToAsgi) -> None:
-            exchange = Exchange(adapter, get())
-            exchange.task = asyncio.create_task(exchange.run())
+            exchange = Request(adapter, *get())
+            task = asyncio.create_task(exchange.run())
             await exchange.until(lambda: exchange.body)
-            exchange.task.cancel()
+            task.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await exchange.task
+                await task
             await closed.waited()
             assert exchange.broken == []
 
@@ -596,9 +580,9 @@ class TestDisconnectApplication:
                 closed.set()
 
         async def story(adapter: WsgiToAsgi) -> None:
-            async with opened(adapter, get()) as exchange:
+            async with opened(adapter, *get()) as exchange:
                 await exchange.until(lambda: exchange.body)
-                exchange.disconnect()
+                exchange.leave()
                 await closed.waited()
 
         play(app, story)

@@ -13,23 +13,12 @@ import pytest
 
 from bridge import WsgiToAsgi
 from bridge.errors import LifespanFailed
-from spec.harness import (
-    MISSING,
-    Call,
-    Environ,
-    Event,
-    Exchange,
-    Request,
-    Scope,
-    ask,
-    get,
-    opened,
-    play,
-    wsgi,
-    wsgi_environ,
-)
+from spec.harness import play, wsgi_environ
 from support.asgi_apps import reply
 from support.failures import AppError
+from support.plain_servers import MISSING
+from support.scripted_asgi_server import Environ, Event, Request, Scope, Sent, get, opened
+from support.scripted_wsgi_server import Call, adapted, ask
 from support.waiting import Flag, LogWatch, bounded
 
 
@@ -72,7 +61,7 @@ class TestScopeServer:
             states.append(dict(scope["state"]))
 
         site = Site(startup)
-        with wsgi(site, lifespan="auto") as adapter:
+        with adapted(site, lifespan="auto") as adapter:
             ask(adapter)
         scope = site.scopes[0]
 
@@ -82,7 +71,7 @@ class TestScopeServer:
     def test_it_is_one_for_the_loop_that_runs_the_requests(self) -> None:
         """Lifespan and requests share an event loop, and there is one lifespan for all requests, from any thread."""
         site = Site()
-        with wsgi(site, lifespan="auto") as adapter:
+        with adapted(site, lifespan="auto") as adapter:
             threads = [threading.Thread(target=ask, args=(adapter,), daemon=True) for _ in range(8)]
             for thread in threads:
                 thread.start()
@@ -101,7 +90,7 @@ class TestScopeServer:
                 raise ValueError("only HTTP")
             await reply(send, b"served")
 
-        with wsgi(app, lifespan="auto") as adapter:
+        with adapted(app, lifespan="auto") as adapter:
             assert b"served" == ask(adapter).body
             assert b"served" == ask(adapter).body
 
@@ -116,7 +105,7 @@ class TestScopeServer:
                 raise ValueError("only HTTP")
             await reply(send, b"served")
 
-        with wsgi(app, lifespan="auto") as adapter:
+        with adapted(app, lifespan="auto") as adapter:
             assert b"served" == ask(adapter).body
 
     @pytest.mark.parametrize("how", ["returns", "answers with HTTP events", "receives, then returns"])
@@ -131,7 +120,7 @@ class TestScopeServer:
                 return
             await reply(send, b"served")
 
-        with wsgi(app, lifespan="auto") as adapter:
+        with adapted(app, lifespan="auto") as adapter:
             assert b"served" == ask(adapter).body
             assert b"served" == ask(adapter).body
 
@@ -143,7 +132,7 @@ class TestScopeServer:
                 raise AppError("only HTTP")
             await reply(send, b"served")
 
-        with wsgi(app, lifespan="on") as adapter:
+        with adapted(app, lifespan="on") as adapter:
             error = ask(adapter, fails=True).error
 
         assert isinstance(error, LifespanFailed)
@@ -152,7 +141,7 @@ class TestScopeServer:
     def test_it_can_be_turned_off(self) -> None:
         """With `lifespan="off"` the application never sees the scope."""
         site = Site()
-        with wsgi(site, lifespan="off") as adapter:
+        with adapted(site, lifespan="off") as adapter:
             ask(adapter)
 
         assert ["request"] == site.story
@@ -177,7 +166,7 @@ class TestStateServer:
                 scope["state"]["pool"].append(1)
             await site(scope, receive, send)
 
-        with wsgi(app, lifespan="auto") as adapter:
+        with adapted(app, lifespan="auto") as adapter:
             for _ in range(3):
                 ask(adapter)
 
@@ -193,7 +182,7 @@ class TestStateServer:
             states.append(scope.get("state", {}))
             await reply(send)
 
-        with wsgi(app, lifespan="auto") as adapter:
+        with adapted(app, lifespan="auto") as adapter:
             ask(adapter)
 
         assert [{}] == states
@@ -211,7 +200,7 @@ class TestStartupServer:
             await gate.waited()
 
         site = Site(startup)
-        with wsgi(site, lifespan="auto") as adapter:
+        with adapted(site, lifespan="auto") as adapter:
             threads = [threading.Thread(target=ask, args=(adapter,), daemon=True) for _ in range(3)]
             for thread in threads:
                 thread.start()
@@ -230,7 +219,7 @@ class TestStartupServer:
             return {"type": "lifespan.startup.failed", "message": "no database"}
 
         site = Site(startup)
-        with wsgi(site, lifespan="auto") as adapter:
+        with adapted(site, lifespan="auto") as adapter:
             for _ in range(2):
                 call = ask(adapter, fails=True)
                 assert isinstance(call.error, LifespanFailed)
@@ -245,7 +234,7 @@ class TestStartupServer:
         async def startup(scope: Scope) -> Event:
             return {"type": "lifespan.startup.failed"}
 
-        with wsgi(Site(startup), lifespan="auto") as adapter:
+        with adapted(Site(startup), lifespan="auto") as adapter:
             assert "startup" in str(ask(adapter, fails=True).error)
 
     def test_a_startup_that_never_ends_is_an_error(self, log: LogWatch) -> None:
@@ -254,7 +243,7 @@ class TestStartupServer:
         async def startup(scope: Scope) -> None:
             await asyncio.Event().wait()
 
-        with wsgi(Site(startup), lifespan="auto", startup_timeout=0.1) as adapter:
+        with adapted(Site(startup), lifespan="auto", startup_timeout=0.1) as adapter:
             assert isinstance(ask(adapter, fails=True).error, Exception)
         log.wait_for("startup", level=30)
 
@@ -269,7 +258,7 @@ class TestStartupServer:
             await send({"type": "lifespan.startup.complete"})
             raise AppError("lifespan died")
 
-        with wsgi(app, lifespan="auto") as adapter:
+        with adapted(app, lifespan="auto") as adapter:
             assert b"served" == ask(adapter).body
             log.wait_for("lifespan died", level=30)
             assert b"served" == ask(adapter).body
@@ -285,7 +274,7 @@ class TestShutdownServer:
             await asyncio.sleep(0.02)
 
         site = Site(shutdown=shutdown)
-        with wsgi(site, lifespan="auto") as adapter:
+        with adapted(site, lifespan="auto") as adapter:
             ask(adapter)
 
         assert ["lifespan.startup", "startup done", "request", "lifespan.shutdown", "shutdown done"] == site.story
@@ -293,7 +282,7 @@ class TestShutdownServer:
     def test_closing_twice_asks_once(self) -> None:
         """A second `close()` has nothing left to do."""
         site = Site()
-        with wsgi(site, lifespan="auto") as adapter:
+        with adapted(site, lifespan="auto") as adapter:
             ask(adapter)
             bounded(adapter.close)
 
@@ -302,7 +291,7 @@ class TestShutdownServer:
     def test_without_a_request_there_is_nothing_to_shut_down(self) -> None:
         """An adapter that served nothing has started nothing."""
         site = Site()
-        with wsgi(site, lifespan="auto"):
+        with adapted(site, lifespan="auto"):
             pass
 
         assert [] == site.story
@@ -323,7 +312,7 @@ class TestShutdownServer:
             finally:
                 site.story.append("request over")
 
-        with wsgi(app, lifespan="auto", shutdown_timeout=5.0) as adapter:
+        with adapted(app, lifespan="auto", shutdown_timeout=5.0) as adapter:
 
             def request() -> None:
                 call = Call(adapter, wsgi_environ())
@@ -358,7 +347,7 @@ class TestShutdownServer:
                 await gate.waited()
                 site.story.append("background done")
 
-        with wsgi(app, lifespan="auto", shutdown_timeout=5.0) as adapter:
+        with adapted(app, lifespan="auto", shutdown_timeout=5.0) as adapter:
             ask(adapter)
             closing = threading.Thread(target=adapter.close, daemon=True)
             closing.start()
@@ -373,7 +362,7 @@ class TestShutdownServer:
         async def shutdown(scope: Scope) -> Event:
             return {"type": "lifespan.shutdown.failed", "message": "pool still busy"}
 
-        with wsgi(Site(shutdown=shutdown), lifespan="auto") as adapter:
+        with adapted(Site(shutdown=shutdown), lifespan="auto") as adapter:
             ask(adapter)
 
         log.wait_for("pool still busy", level=30)
@@ -384,7 +373,7 @@ class TestShutdownServer:
         async def shutdown(scope: Scope) -> None:
             raise AppError("cannot stop")
 
-        with wsgi(Site(shutdown=shutdown), lifespan="auto") as adapter:
+        with adapted(Site(shutdown=shutdown), lifespan="auto") as adapter:
             ask(adapter)
 
         log.wait_for("cannot stop", level=30)
@@ -399,7 +388,7 @@ class TestShutdownServer:
             finally:
                 cancelled.set()
 
-        with wsgi(Site(shutdown=shutdown), lifespan="auto", shutdown_timeout=0.1) as adapter:
+        with adapted(Site(shutdown=shutdown), lifespan="auto", shutdown_timeout=0.1) as adapter:
             ask(adapter)
 
         cancelled.wait()
@@ -427,7 +416,7 @@ class TestShutdownServer:
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
 
-        with wsgi(app, lifespan="auto") as adapter:
+        with adapted(app, lifespan="auto") as adapter:
             assert b"served" == ask(adapter).body
             done.wait()
 
@@ -443,17 +432,17 @@ def hello(environ: Environ, start_response: Any) -> list[bytes]:
     return [b"hello"]
 
 
-def lifespan(state: Any = MISSING) -> Request:
+def lifespan(state: Any = MISSING) -> Sent:
     """The lifespan connection of a server; no event has come yet."""
     scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
-    return Request(scope if state is MISSING else {**scope, "state": state}, [])
+    return Sent(scope if state is MISSING else {**scope, "state": state}, [])
 
 
 def answers(adapter_app: Any = hello, state: Any = MISSING, *, fails: bool = False, **options: Any) -> list[Event]:
     """What the adapter answers to a startup and a shutdown; where one `fails`, it must raise what the hook raised."""
 
     async def story(adapter: WsgiToAsgi) -> list[Event]:
-        async with opened(adapter, lifespan(state), fails=fails) as server:
+        async with opened(adapter, *lifespan(state), fails=fails) as server:
             server.feed({"type": "lifespan.startup"})
             await server.until(lambda: server.sent)
             if server.sent[0]["type"].endswith("complete"):
@@ -478,7 +467,7 @@ class TestEventsApplication:
         """Each answer waits for its event, and after the second the call returns."""
 
         async def story(adapter: WsgiToAsgi) -> None:
-            async with opened(adapter, lifespan()) as server:
+            async with opened(adapter, *lifespan()) as server:
                 await asyncio.sleep(0.02)
                 assert [] == server.sent
                 server.feed({"type": "lifespan.startup"})
@@ -544,7 +533,7 @@ class TestEventsApplication:
         gate = Flag()
 
         async def story(adapter: WsgiToAsgi) -> None:
-            async with opened(adapter, lifespan()) as server:
+            async with opened(adapter, *lifespan()) as server:
                 server.feed({"type": "lifespan.startup"})
                 await asyncio.sleep(0.02)
                 gate.set()  # not reached while the loop is blocked in the hook
@@ -566,10 +555,10 @@ class TestEventsApplication:
 
         async def story(adapter: WsgiToAsgi) -> None:
             state: dict[str, Any] = {}
-            async with opened(adapter, lifespan(state)) as server:
+            async with opened(adapter, *lifespan(state)) as server:
                 server.feed({"type": "lifespan.startup"})
                 await server.until(lambda: server.sent)
-                async with opened(adapter, get(state=dict(state))):
+                async with opened(adapter, *get(state=dict(state))):
                     pass
                 server.feed({"type": "lifespan.shutdown"})
 
@@ -580,8 +569,8 @@ class TestEventsApplication:
     def test_requests_are_served_without_a_lifespan(self) -> None:
         """A server that speaks no lifespan is served as any other."""
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            async with opened(adapter, get()) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            async with opened(adapter, *get()) as exchange:
                 pass
             return exchange
 
@@ -599,10 +588,10 @@ class TestEventsApplication:
             return hello(environ, start_response)
 
         async def story(adapter: WsgiToAsgi) -> None:
-            async with opened(adapter, lifespan()) as server:
+            async with opened(adapter, *lifespan()) as server:
                 server.feed({"type": "lifespan.startup"})
                 await server.until(lambda: server.sent)
-                async with opened(adapter, get()):
+                async with opened(adapter, *get()):
                     await entered.waited()
                     server.feed({"type": "lifespan.shutdown"})
                     await asyncio.sleep(0.02)

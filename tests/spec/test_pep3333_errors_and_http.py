@@ -12,22 +12,10 @@ from wsgiref.util import request_uri
 import pytest
 
 from bridge import WsgiToAsgi
-from spec.harness import (
-    Call,
-    Environ,
-    Exchange,
-    ask,
-    environ_of,
-    fetch,
-    get,
-    opened,
-    play,
-    post,
-    serve,
-    wsgi,
-    wsgi_environ,
-)
+from spec.harness import environ_of, play, serve_on_asgi, serve_on_wsgi, wsgi_environ
 from support.failures import AppError
+from support.scripted_asgi_server import Environ, Request, get, opened, post
+from support.scripted_wsgi_server import Call, adapted, ask
 from support.waiting import Flag, LogWatch, bounded
 from support.wsgi_apps import Chunks, simple
 
@@ -47,7 +35,7 @@ class TestErrorsServer:
                 raise AppError("early")
             return Chunks([AppError("early")])
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert isinstance(exchange.error, AppError)
         assert [] == exchange.sent
@@ -55,7 +43,9 @@ class TestErrorsServer:
 
     def test_an_error_after_the_headers_is_logged_and_aborts(self, log: LogWatch) -> None:
         """Half a response is never ended as if it were whole."""
-        exchange = serve(lambda environ, start: start("200 OK", []) and Chunks([b"half", AppError("late")]), fails=True)
+        exchange = serve_on_asgi(
+            lambda environ, start: start("200 OK", []) and Chunks([b"half", AppError("late")]), fails=True
+        )
 
         assert isinstance(exchange.error, AppError)
         assert (b"half", False) == (exchange.body, exchange.complete)
@@ -71,11 +61,11 @@ class TestErrorsServer:
             start_response("200 OK", [])
             return [b"fine"]
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            async with opened(adapter, get("/bad"), fails=True) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            async with opened(adapter, *get("/bad"), fails=True) as exchange:
                 pass
             assert not exchange.started
-            async with opened(adapter, get()) as exchange:
+            async with opened(adapter, *get()) as exchange:
                 pass
             return exchange
 
@@ -91,11 +81,11 @@ class TestErrorsServer:
             start_response("200 OK", [])
             return [b"fine"]
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
             for _ in range(20):
-                async with opened(adapter, get("/bad"), fails=True):
+                async with opened(adapter, *get("/bad"), fails=True):
                     pass
-            async with opened(adapter, get()) as exchange:
+            async with opened(adapter, *get()) as exchange:
                 pass
             return exchange
 
@@ -114,7 +104,7 @@ class TestOtherHttpServer:
             start_response("200 OK", [])
             return []
 
-        exchange = serve(app, post(b"abc", headers=[(b"expect", b"100-continue")]))
+        exchange = serve_on_asgi(app, post(b"abc", headers=[(b"expect", b"100-continue")]))
 
         assert [b"abc"] == body
         assert exchange.received >= 1
@@ -133,14 +123,14 @@ class TestOtherHttpServer:
                 return []
             return [b"body"] if kind == "list" else iter([b"bo", b"dy"])
 
-        exchange = serve(app, get(method=method))
+        exchange = serve_on_asgi(app, get(method=method))
 
         assert (int(status[:3]), b"", True) == (exchange.status, exchange.body, exchange.complete)
         assert [b'"1"'] == exchange.header(b"etag")
 
     def test_the_length_of_a_head_response_is_left_alone(self) -> None:
         """HEAD may say the length of what GET would send."""
-        exchange = serve(simple(headers=[("Content-Length", "1234")]), get(method="HEAD"))
+        exchange = serve_on_asgi(simple(headers=[("Content-Length", "1234")]), get(method="HEAD"))
 
         assert ([b"1234"], b"", True) == (exchange.header(b"content-length"), exchange.body, exchange.complete)
 
@@ -155,7 +145,7 @@ class TestOtherHttpServer:
             start_response("206 Partial Content", response_headers)
             return [b"\x1f\x8b"]
 
-        exchange = serve(app, get(headers=request_headers))
+        exchange = serve_on_asgi(app, get(headers=request_headers))
 
         assert ('"1"', "bytes=0-1", "gzip") == tuple(
             seen[0][key] for key in ("HTTP_IF_NONE_MATCH", "HTTP_RANGE", "HTTP_ACCEPT_ENCODING")
@@ -175,7 +165,7 @@ class TestOtherHttpServer:
             start_response("200 OK", [])
             return []
 
-        serve(app, post(b"abc", b"def", length=None), stream_chunked=stream)
+        serve_on_asgi(app, post(b"abc", b"def", length=None), stream_chunked=stream)
 
         assert [None if stream else "6", True, b"abcdef"] == found
 
@@ -196,7 +186,7 @@ class TestOtherHttpServer:
 
         async def story(adapter: WsgiToAsgi) -> None:
             async def one() -> None:
-                async with opened(adapter, get()):
+                async with opened(adapter, *get()):
                     pass
 
             await asyncio.gather(*(one() for _ in range(10)))
@@ -222,7 +212,7 @@ class TestOtherHttpServer:
             start_response("200 OK", [])
             return chunks
 
-        serve(app)
+        serve_on_asgi(app)
 
         assert threads == set(chunks.closings)
         assert 1 == len(threads)
@@ -238,7 +228,7 @@ class TestOtherHttpServer:
 
         async def story(adapter: WsgiToAsgi) -> None:
             async def one() -> None:
-                async with opened(adapter, get()):
+                async with opened(adapter, *get()):
                     pass
 
             await asyncio.gather(*(one() for _ in range(4)))
@@ -252,8 +242,8 @@ class TestNotesServer:
     @pytest.mark.parametrize(
         ("changes", "url"),
         [
-            ({}, "http://example.test/app/caf%C3%A9?a=1"),
-            ({"scheme": "https", "host": None}, "https://192.0.2.1:8000/app/caf%C3%A9?a=1"),
+            ({"host": b"example.test"}, "http://example.test/app/caf%C3%A9?a=1"),
+            ({"scheme": "https", "host": None}, "https://127.0.0.1:8000/app/caf%C3%A9?a=1"),
             ({"host": None, "server": ("shop.test", 80)}, "http://shop.test/app/caf%C3%A9?a=1"),
             ({"host": None, "server": ("shop.test", 443), "scheme": "https"}, "https://shop.test/app/caf%C3%A9?a=1"),
         ],
@@ -300,7 +290,7 @@ class TestFileWrapperServer:
 
         data = bytes(range(256)) * 10
 
-        assert data == serve(self.wrapping(Readable(data), *size)).body
+        assert data == serve_on_asgi(self.wrapping(Readable(data), *size)).body
 
     def test_it_is_an_iterable_for_middleware(self) -> None:
         """Middleware can iterate over what the application returned, and close it."""
@@ -313,13 +303,13 @@ class TestFileWrapperServer:
             wrapped.close()
             return chunks
 
-        assert b"ABCDEF" == serve(app).body
+        assert b"ABCDEF" == serve_on_asgi(app).body
         assert file.closed
 
     def test_close_closes_the_file(self) -> None:
         """The file is closed at the end of the request, where it can be."""
         file = io.BytesIO(b"abc")
-        serve(self.wrapping(file))
+        serve_on_asgi(self.wrapping(file))
 
         assert file.closed
 
@@ -331,7 +321,7 @@ class TestFileWrapperServer:
             environ["wsgi.file_wrapper"](io.BytesIO(b"file"))
             return [b"other"]
 
-        assert b"other" == serve(app).body
+        assert b"other" == serve_on_asgi(app).body
 
     @pytest.mark.parametrize("offered", [False, True], ids=["plain", "pathsend"])
     def test_it_begins_where_the_file_stands(self, tmp_path: Path, offered: bool) -> None:
@@ -340,7 +330,7 @@ class TestFileWrapperServer:
         path.write_bytes(b"0123456789")
         file = path.open("rb")
         file.seek(4)
-        exchange = serve(self.wrapping(file), get(extensions={"http.response.pathsend": {}} if offered else {}))
+        exchange = serve_on_asgi(self.wrapping(file), get(extensions={"http.response.pathsend": {}} if offered else {}))
 
         assert b"456789" == exchange.body
         assert file.closed
@@ -351,7 +341,7 @@ class TestFileWrapperServer:
         path = tmp_path / "file"
         path.write_bytes(b"0123456789")
         app = self.wrapping(path.open("rb"), headers=[("Content-Length", "3")])
-        exchange = serve(app, get(extensions={"http.response.pathsend": {}} if offered else {}))
+        exchange = serve_on_asgi(app, get(extensions={"http.response.pathsend": {}} if offered else {}))
 
         assert (b"012", True) == (exchange.body, exchange.complete)
 
@@ -360,7 +350,7 @@ class TestFileWrapperServer:
         path = tmp_path / "file"
         path.write_bytes(b"x" * 300_000)
         file = path.open("rb")
-        exchange = serve(self.wrapping(file, 4096))
+        exchange = serve_on_asgi(self.wrapping(file, 4096))
 
         assert b"x" * 300_000 == exchange.body
         assert file.closed
@@ -370,7 +360,7 @@ class TestFileWrapperServer:
         path = tmp_path / "file"
         path.write_bytes(b"0123456789")
         file = path.open("rb")
-        exchange = serve(self.wrapping(file), get(method="HEAD", extensions={"http.response.pathsend": {}}))
+        exchange = serve_on_asgi(self.wrapping(file), get(method="HEAD", extensions={"http.response.pathsend": {}}))
 
         assert (b"", True, True) == (exchange.body, exchange.complete, file.closed)
         assert "http.response.pathsend" not in [event["type"] for event in exchange.sent]
@@ -383,7 +373,7 @@ class TestFileWrapperServer:
                 raise AppError("disk gone")
 
         file = Broken()
-        exchange = serve(self.wrapping(file), fails=True)
+        exchange = serve_on_asgi(self.wrapping(file), fails=True)
 
         assert isinstance(exchange.error, AppError)
         assert (False, True) == (exchange.started, file.closed)
@@ -401,7 +391,7 @@ class TestErrorsApplication:
                 await send({"type": "http.response.start", "status": 200})
             raise AppError("early")
 
-        call = fetch(app, fails=True)
+        call = serve_on_wsgi(app, fails=True)
 
         assert isinstance(call.error, AppError)
         assert 0 == call.starts
@@ -417,7 +407,7 @@ class TestErrorsApplication:
             await gate.waited()
             raise AppError("late")
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -448,7 +438,7 @@ class TestErrorsApplication:
         def refusing(status: str, headers: Any, exc_info: Any = None, /) -> Any:
             raise AppError("no such header here")
 
-        with wsgi(app, disconnect_grace=0.05) as adapter:
+        with adapted(app, disconnect_grace=0.05) as adapter:
             with pytest.raises(AppError):
                 bounded(lambda: adapter(wsgi_environ(), refusing))
             ended.wait()
@@ -460,7 +450,7 @@ class TestErrorsApplication:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             raise cause
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
 
             def middleware(environ: Environ, start_response: Any) -> Any:
                 try:
@@ -497,7 +487,7 @@ class TestFileWrapperApplication:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.pathsend", "path": str(path)})
 
-        call = fetch(app, wsgi_environ(wsgi__file_wrapper=Wrapper), pathsend=True)
+        call = serve_on_wsgi(app, wsgi_environ(wsgi__file_wrapper=Wrapper), pathsend=True)
 
         assert [call.result] == wrapped
         assert b"0123456789" == call.body

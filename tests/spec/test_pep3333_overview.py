@@ -15,24 +15,11 @@ import pytest
 
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge.errors import ApplicationProtocolError
-from spec.harness import (
-    Call,
-    Environ,
-    Event,
-    Exchange,
-    ask,
-    environ_of,
-    fetch,
-    get,
-    opened,
-    play,
-    post,
-    serve,
-    wsgi,
-    wsgi_environ,
-)
+from spec.harness import environ_of, play, serve_on_asgi, serve_on_wsgi, wsgi_environ
 from support.asgi_apps import asgi, read_body, reply
 from support.failures import AppError
+from support.scripted_asgi_server import Environ, Event, Request, get, opened, post
+from support.scripted_wsgi_server import Call, adapted, ask
 from support.waiting import Flag, LogWatch, bounded
 from support.wsgi_apps import Chunks, simple
 
@@ -73,7 +60,7 @@ class TestOverviewServer:
             "opaque": Opaque(),
         }
 
-        assert b"here" == serve(apps[kind]).body
+        assert b"here" == serve_on_asgi(apps[kind]).body
 
     def test_the_application_is_called_once_for_each_request(self) -> None:
         """One call a request, as often as requests come."""
@@ -86,7 +73,7 @@ class TestOverviewServer:
 
         async def story(adapter: WsgiToAsgi) -> None:
             for path in ("/1", "/2", "/3"):
-                async with opened(adapter, get(path)):
+                async with opened(adapter, *get(path)):
                     pass
 
         play(app, story)
@@ -134,7 +121,7 @@ class TestStringsServer:
             start_response("200 OK", [])
             yield chunk
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert not exchange.started
         assert isinstance(exchange.error, ApplicationProtocolError)
@@ -146,13 +133,13 @@ class TestStringsServer:
     )
     def test_a_string_beyond_latin_1_is_refused(self, status: str, headers: Any) -> None:
         """Status and headers beyond ISO-8859-1 are a fatal error of the application."""
-        exchange = serve(simple(b"x", status=status, headers=headers), fails=True)
+        exchange = serve_on_asgi(simple(b"x", status=status, headers=headers), fails=True)
 
         assert not exchange.started
 
     def test_a_latin_1_header_value_is_sent_as_its_bytes(self) -> None:
         """A header value is one byte a code point."""
-        exchange = serve(simple(b"x", headers=[("X-Name", "J\xf6rg")]))
+        exchange = serve_on_asgi(simple(b"x", headers=[("X-Name", "J\xf6rg")]))
 
         assert [b"J\xf6rg"] == exchange.header(b"x-name")
 
@@ -167,7 +154,7 @@ class TestDetailsServer:
             s("200 OK", [])
             return [b"x"]
 
-        assert b"x" == serve(app).body
+        assert b"x" == serve_on_asgi(app).body
 
     def test_environ_is_a_dict_that_the_application_may_change(self) -> None:
         """A builtin `dict`; what the application does to it reaches neither the scope nor the next request."""
@@ -184,7 +171,7 @@ class TestDetailsServer:
             for _ in range(2):
                 request = get("/same")
                 before = dict(request.scope)
-                async with opened(adapter, request):
+                async with opened(adapter, *request):
                     pass
                 assert before == request.scope
 
@@ -213,7 +200,7 @@ class TestDetailsServer:
             start_response("200 OK", [])
             return bodies[kind]
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert b"ab" == exchange.body
         assert exchange.complete
@@ -226,7 +213,7 @@ class TestDetailsServer:
             start_response("302 Found", [("Location", "/x")])
             return body
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert (302, b"", True) == (exchange.status, exchange.body, exchange.complete)
 
@@ -238,14 +225,14 @@ class TestDetailsServer:
             start_response("200 OK", [])
             return body
 
-        assert not serve(app, fails=True).started
+        assert not serve_on_asgi(app, fails=True).started
 
     def test_bytes_are_not_altered(self) -> None:
         """Each byte value and each line ending arrives as it was yielded."""
         body = bytes(range(256)) + b"\r\n\n\r"
 
-        assert body == serve(simple(body)).body
-        assert body == serve(simple(body[:100], body[100:])).body
+        assert body == serve_on_asgi(simple(body)).body
+        assert body == serve_on_asgi(simple(body[:100], body[100:])).body
 
     def test_a_chunk_is_sent_before_the_next_is_asked_for(self) -> None:
         """A yielded bytestring reaches the server while the application still works on the next."""
@@ -257,8 +244,8 @@ class TestDetailsServer:
             gate.wait()
             yield b"two"
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            async with opened(adapter, get()) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            async with opened(adapter, *get()) as exchange:
                 await exchange.until(lambda: exchange.body == b"one")
                 assert not exchange.complete
                 gate.set()
@@ -276,14 +263,14 @@ class TestDetailsServer:
                 yield bytes(2**20)
             pulled_all.set()
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
             opening = asyncio.Event()
 
             async def slow(event: Event) -> None:
                 blocked.set()
                 await opening.wait()
 
-            async with opened(adapter, get(), slow) as exchange:
+            async with opened(adapter, *get(), slow) as exchange:
                 await blocked.waited()
                 assert not await asyncio.to_thread(pulled_all.comes)
                 opening.set()
@@ -301,7 +288,7 @@ class TestDetailsServer:
             start_response("200 OK", [])
             return chunks
 
-        serve(app)
+        serve_on_asgi(app)
 
         assert threads == chunks.closings
 
@@ -315,7 +302,7 @@ class TestDetailsServer:
             start_response("200 OK", [])
             return chunks
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert threads == chunks.closings
         assert isinstance(exchange.error, AppError)
@@ -335,10 +322,10 @@ class TestDetailsServer:
             start_response("200 OK", [])
             return chunks
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            async with opened(adapter, get()) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            async with opened(adapter, *get()) as exchange:
                 await exchange.until(lambda: exchange.body)
-                exchange.disconnect()
+                exchange.leave()
                 await chunks.closed.waited()
             return exchange
 
@@ -351,7 +338,7 @@ class TestDetailsServer:
         """`close()` runs for an iterable whose application forgot `start_response`."""
         chunks = Chunks([b"a"])
 
-        exchange = serve(lambda environ, start_response: chunks, fails=True)
+        exchange = serve_on_asgi(lambda environ, start_response: chunks, fails=True)
 
         assert 1 == len(chunks.closings)
         assert isinstance(exchange.error, ApplicationProtocolError)
@@ -365,7 +352,7 @@ class TestDetailsServer:
             start_response("200 OK", [])
             return chunks
 
-        serve(app, get(method="HEAD"))
+        serve_on_asgi(app, get(method="HEAD"))
 
         assert 1 == len(chunks.closings)
 
@@ -383,11 +370,10 @@ class TestDetailsServer:
             start_response("200 OK", [])
             return chunks if environ["PATH_INFO"] == "/broken" else [b"fine"]
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            broken = Exchange(adapter, get("/broken"))
-            broken.task = asyncio.create_task(broken.run())
-            await broken.task
-            async with opened(adapter, get()) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            broken = Request(adapter, *get("/broken"))
+            await broken.run()
+            async with opened(adapter, *get()) as exchange:
                 pass
             return exchange
 
@@ -402,7 +388,7 @@ class TestDetailsServer:
             start_response("201 Created", [])
             yield b"x"
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert (201, b"x") == (exchange.status, exchange.body)
 
@@ -422,13 +408,13 @@ class TestDetailsServer:
             start_response("200 OK", [])
             return Shy()
 
-        serve(app)
+        serve_on_asgi(app)
 
         assert names <= {"close", "__class__"}
 
     def test_the_length_of_an_iterable_is_believed(self) -> None:
         """One bytestring in a list of one: the Content-Length follows from it, and nothing is lost."""
-        exchange = serve(simple(b"hello"))
+        exchange = serve_on_asgi(simple(b"hello"))
 
         assert [b"5"] == exchange.header(b"content-length")
         assert b"hello" == exchange.body
@@ -443,7 +429,7 @@ class TestDetailsServer:
             return [body, *lines]
 
         for request in (get(), get(method="HEAD"), post(b"one\ntwo\nthree\nfour")):
-            serve(validator(app), request)
+            serve_on_asgi(validator(app), request)
 
 
 class TestDetailsApplication:
@@ -451,14 +437,14 @@ class TestDetailsApplication:
 
     def test_it_is_a_callable_of_two_positional_arguments(self) -> None:
         """The adapter is called as any WSGI application, again and again."""
-        with wsgi(asgi(b"x")) as adapter:
+        with adapted(asgi(b"x")) as adapter:
             assert [b"x", b"x"] == [ask(adapter).body, ask(adapter).body]
 
     def test_it_returns_an_iterable_of_bytes(self) -> None:
         """Bytestrings, concatenating to what the ASGI app sent."""
         body = bytes(range(256))
 
-        assert body + b"end" == fetch(asgi(body, b"", b"end")).body
+        assert body + b"end" == serve_on_wsgi(asgi(body, b"", b"end")).body
 
     def test_a_small_response_is_a_list_of_one(self) -> None:
         """What is there as a whole is returned as the single-element list that the PEP recommends."""
@@ -466,14 +452,14 @@ class TestDetailsApplication:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await reply(send, b"hello", headers=[(b"content-type", b"text/plain")])
 
-        call = fetch(app)
+        call = serve_on_wsgi(app)
 
         assert [b"hello"] == call.result
         assert list is type(call.result)
 
     def test_start_response_is_called_once_and_before_the_body(self) -> None:
         """One positional call, made before the application returns."""
-        with wsgi(asgi(b"a", b"b")) as adapter:
+        with adapted(asgi(b"a", b"b")) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -497,7 +483,7 @@ class TestDetailsApplication:
             await gate.waited()
             await send({"type": "http.response.body", "body": b"two"})
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -513,7 +499,7 @@ class TestDetailsApplication:
     def test_a_working_len_is_accurate(self) -> None:
         """Where `len()` works, it is the number of bytestrings."""
         for app in (asgi(), asgi(b"a"), asgi(b"a", b"b")):
-            with wsgi(app) as adapter:
+            with adapted(app) as adapter:
                 call = Call(adapter, wsgi_environ())
                 bounded(call.call)
                 chunks = bounded(lambda call=call: list(call.iterator))
@@ -524,7 +510,7 @@ class TestDetailsApplication:
 
     def test_it_is_an_iterator_to_its_end(self) -> None:
         """After the end `next()` goes on to say so, and `close()` may be called twice."""
-        with wsgi(asgi(b"a", b"b")) as adapter:
+        with adapted(asgi(b"a", b"b")) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -546,7 +532,7 @@ class TestDetailsApplication:
             assert "http.disconnect" == (await receive())["type"]
             heard.set()
 
-        with wsgi(app) as adapter:
+        with adapted(app) as adapter:
             call = Call(adapter, wsgi_environ())
 
             def story() -> None:
@@ -569,7 +555,7 @@ class TestDetailsApplication:
             finally:
                 ended.set()
 
-        with wsgi(app, disconnect_grace=0.05) as adapter:
+        with adapted(app, disconnect_grace=0.05) as adapter:
             call = Call(adapter, wsgi_environ())
             bounded(call.call)
             bounded(call.close)
@@ -579,7 +565,7 @@ class TestDetailsApplication:
         """Nothing of the request is taken out of the environ or changed in it."""
         environ = wsgi_environ("POST", "/x", b"abc", {"X-A": "1"})
         before = dict(environ)
-        fetch(asgi(b"x"), environ)
+        serve_on_wsgi(asgi(b"x"), environ)
 
         assert before == {key: environ[key] for key in before}
 
@@ -605,7 +591,7 @@ class TestDetailsApplication:
             result.close()
 
         for inner in (app, stream):
-            with wsgi(inner) as adapter:
+            with adapted(inner) as adapter:
                 for method in ("GET", "HEAD", "POST"):
                     bounded(lambda adapter=adapter, method=method: check(adapter, wsgi_environ(method)))
 

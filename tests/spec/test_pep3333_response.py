@@ -11,9 +11,10 @@ import pytest
 
 from bridge import WsgiToAsgi
 from bridge.errors import ApplicationProtocolError, ClientDisconnected
-from spec.harness import Environ, Event, Exchange, fetch, get, opened, play, serve, wsgi_environ
+from spec.harness import play, serve_on_asgi, serve_on_wsgi, wsgi_environ
 from support.asgi_apps import asgi
 from support.failures import AppError
+from support.scripted_asgi_server import Environ, Event, Request, get, opened
 from support.waiting import Flag, LogWatch
 from support.wsgi_apps import Chunks, simple
 
@@ -29,16 +30,16 @@ class TestStartResponseServer:
             write(b"written")
             return []
 
-        assert b"written" == serve(app).body
+        assert b"written" == serve_on_asgi(app).body
 
     @pytest.mark.parametrize(("status", "code"), [("200 OK", 200), ("404 Not Found", 404), ("299 Made up", 299)])
     def test_the_status_is_the_code_of_the_string(self, status: str, code: int) -> None:
         """The three digits count, the reason is free."""
-        assert code == serve(simple(b"x", status=status)).status
+        assert code == serve_on_asgi(simple(b"x", status=status)).status
 
     def test_a_status_without_a_reason_is_taken(self) -> None:
         """The PEP wants a reason; HTTP has done without since HTTP/2, so a bare code is not refused."""
-        assert 204 == serve(simple(status="204")).status
+        assert 204 == serve_on_asgi(simple(status="204")).status
 
     @pytest.mark.parametrize(
         "status",
@@ -56,7 +57,7 @@ class TestStartResponseServer:
                 raise
             return [b"x"]
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert [ApplicationProtocolError] == [type(error) for error in raised]
         assert not exchange.started
@@ -96,7 +97,7 @@ class TestStartResponseServer:
                 raise
             return [b"x"]
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert [ApplicationProtocolError] == [type(error) for error in raised]
         assert not exchange.started
@@ -116,7 +117,7 @@ class TestStartResponseServer:
     )
     def test_a_hop_by_hop_header_does_not_get_out(self, name: str) -> None:
         """These are the server's alone, and are left out: views hand on those of another server."""
-        exchange = serve(simple(b"x", headers=[(name, "x"), ("X-A", "b")]))
+        exchange = serve_on_asgi(simple(b"x", headers=[(name, "x"), ("X-A", "b")]))
 
         assert [(b"x-a", b"b"), (b"content-length", b"1")] == exchange.headers
         assert b"x" == exchange.body
@@ -124,7 +125,7 @@ class TestStartResponseServer:
     def test_headers_keep_order_and_repeats(self) -> None:
         """What the application supplies arrives in its order, repeats included."""
         headers = [("Set-Cookie", "a=1"), ("X-B", "2"), ("Set-Cookie", "c=3"), ("Date", "then"), ("Server", "mine")]
-        exchange = serve(simple(b"x", headers=headers))
+        exchange = serve_on_asgi(simple(b"x", headers=headers))
         names = {b"set-cookie", b"x-b", b"date", b"server"}
 
         assert [(name.lower().encode(), value.encode()) for name, value in headers] == [
@@ -139,7 +140,7 @@ class TestStartResponseServer:
             start_response("200 OK", shared)
             return [b"x"]
 
-        assert serve(app).headers == serve(app).headers
+        assert serve_on_asgi(app).headers == serve_on_asgi(app).headers
 
     def test_an_empty_chunk_does_not_send_the_headers(self) -> None:
         """Until there is a byte of body the application may change its mind: `exc_info` replaces the headers."""
@@ -154,7 +155,7 @@ class TestStartResponseServer:
                 start_response("500 Oops", [("X-New", "1")], sys.exc_info())
             yield b"sorry"
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert (500, b"sorry") == (exchange.status, exchange.body)
         assert ([], [b"1"]) == (exchange.header(b"x-old"), exchange.header(b"x-new"))
@@ -170,7 +171,7 @@ class TestStartResponseServer:
             gate.wait()
 
         async def story(adapter: WsgiToAsgi) -> None:
-            async with opened(adapter, get()) as exchange:
+            async with opened(adapter, *get()) as exchange:
                 await exchange.until(lambda: exchange.body == b"x")
                 gate.set()
 
@@ -183,7 +184,7 @@ class TestStartResponseServer:
             start_response("404 Not Found", [])
             yield b""
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert (404, True) == (exchange.status, exchange.complete)
 
@@ -208,7 +209,7 @@ class TestStartResponseServer:
                     raise
             yield b"an error page in the middle of a page"
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert [cause] == came_back
         assert cause is exchange.error
@@ -224,7 +225,7 @@ class TestStartResponseServer:
             start_response("201 Created", [])
             return [b"x"]
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert isinstance(exchange.error, ApplicationProtocolError)
         assert not exchange.started
@@ -243,7 +244,7 @@ class TestStartResponseServer:
                 start_response("500 Oops", [], sys.exc_info())
             return [b"page"]
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert 1 == len(errors)
         assert (500, b"page") == (exchange.status, exchange.body)
@@ -263,7 +264,7 @@ class TestStartResponseServer:
 
         gc.disable()
         try:
-            serve(app)
+            serve_on_asgi(app)
         finally:
             gc.enable()
 
@@ -276,7 +277,7 @@ class TestStartResponseServer:
             start_response("200 OK", [], None)
             return [b"x"]
 
-        assert 200 == serve(app).status
+        assert 200 == serve_on_asgi(app).status
 
 
 class TestContentLengthServer:
@@ -291,7 +292,7 @@ class TestContentLengthServer:
             start_response("200 OK", [(name, "5")])
             return chunks
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert b"abcde" == exchange.body
         assert exchange.complete
@@ -300,7 +301,7 @@ class TestContentLengthServer:
 
     def test_a_list_that_is_too_long_is_cut(self, log: LogWatch) -> None:
         """The same for a body that is there as a whole."""
-        exchange = serve(simple(b"abcdef", headers=[("Content-Length", "3")]))
+        exchange = serve_on_asgi(simple(b"abcdef", headers=[("Content-Length", "3")]))
 
         assert (b"abc", True) == (exchange.body, exchange.complete)
         log.wait_for("Content-Length", level=30)
@@ -313,7 +314,7 @@ class TestContentLengthServer:
             start_response("200 OK", [("Content-Length", "6")])
             return chunks
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert (b"abcdef", True, 2) == (exchange.body, exchange.complete, chunks.pulled)
 
@@ -330,7 +331,7 @@ class TestContentLengthServer:
                 raised.append(error)
             return []
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert b"abcd" == exchange.body
         assert [ApplicationProtocolError] == [type(error) for error in raised]
@@ -342,7 +343,7 @@ class TestContentLengthServer:
             start_response("200 OK", [("Content-Length", "10")])
             yield b"abc"
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert (b"abc", False) == (exchange.body, exchange.complete)
         assert isinstance(exchange.error, ApplicationProtocolError)
@@ -350,7 +351,7 @@ class TestContentLengthServer:
 
     def test_too_little_at_once_is_not_sent_at_all(self, log: LogWatch) -> None:
         """A list that is too short is an error before its headers leave, so the server can say so."""
-        exchange = serve(simple(b"abc", headers=[("Content-Length", "10")]), fails=True)
+        exchange = serve_on_asgi(simple(b"abc", headers=[("Content-Length", "10")]), fails=True)
 
         assert not exchange.started
         log.wait_for("Content-Length", level=40)
@@ -358,19 +359,19 @@ class TestContentLengthServer:
     @pytest.mark.parametrize("value", ["abc", "-1", "1.5", "", "1, 2", "+5", "0x10", "\u0663"])
     def test_a_length_that_is_no_number_is_refused(self, value: str) -> None:
         """It could be enforced by nobody, so `start_response` raises."""
-        exchange = serve(simple(b"abc", headers=[("Content-Length", value)]), fails=True)
+        exchange = serve_on_asgi(simple(b"abc", headers=[("Content-Length", value)]), fails=True)
 
         assert not exchange.started
 
     def test_two_lengths_that_differ_are_refused(self) -> None:
         """Two different Content-Length headers describe no response."""
-        exchange = serve(simple(b"abc", headers=[("Content-Length", "3"), ("content-length", "4")]), fails=True)
+        exchange = serve_on_asgi(simple(b"abc", headers=[("Content-Length", "3"), ("content-length", "4")]), fails=True)
 
         assert not exchange.started
 
     def test_zero_is_a_length(self) -> None:
         """A Content-Length of zero is sent as it is, with no body."""
-        exchange = serve(simple(headers=[("Content-Length", "0")]))
+        exchange = serve_on_asgi(simple(headers=[("Content-Length", "0")]))
 
         assert ([b"0"], b"", True) == (exchange.header(b"content-length"), exchange.body, exchange.complete)
 
@@ -382,7 +383,7 @@ class TestContentLengthServer:
             yield b"a"
             yield b"b"
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert [] == exchange.header(b"content-length") + exchange.header(b"transfer-encoding")
         assert exchange.complete
@@ -402,7 +403,7 @@ class TestStreamingServer:
                 flag.wait()
 
         async def story(adapter: WsgiToAsgi) -> None:
-            async with opened(adapter, get()) as exchange:
+            async with opened(adapter, *get()) as exchange:
                 for count, flag in enumerate(sent, 1):
                     await exchange.until(lambda count=count: exchange.body == b"block" * count)
                     flag.set()
@@ -419,8 +420,8 @@ class TestStreamingServer:
             gate.wait()
             return [b"yielded"]
 
-        async def story(adapter: WsgiToAsgi) -> Exchange:
-            async with opened(adapter, get()) as exchange:
+        async def story(adapter: WsgiToAsgi) -> Request:
+            async with opened(adapter, *get()) as exchange:
                 await exchange.until(lambda: exchange.body == b"written ")
                 gate.set()
             return exchange
@@ -436,7 +437,7 @@ class TestStreamingServer:
                 write(chunk)
             return [b"4", b"5"]
 
-        assert b"12345" == serve(app).body
+        assert b"12345" == serve_on_asgi(app).body
 
     def test_an_iterable_is_needed_also_after_write(self) -> None:
         """An application that has written must still return an iterable; one that does not is aborted."""
@@ -444,7 +445,7 @@ class TestStreamingServer:
         def app(environ: Environ, start_response: Any) -> Any:
             start_response("200 OK", [])(b"written")
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert not exchange.complete
 
@@ -461,7 +462,7 @@ class TestStreamingServer:
                 raised.append(error)
             return [b"x"]
 
-        exchange = serve(app)
+        exchange = serve_on_asgi(app)
 
         assert 1 == len(raised)
         assert b"x" == exchange.body
@@ -478,7 +479,7 @@ class TestStreamingServer:
                 start_response("500 Oops", [], sys.exc_info())
             return [b"x"]
 
-        assert 500 == serve(app).status
+        assert 500 == serve_on_asgi(app).status
 
     def test_exc_info_after_write_raises_it_again(self) -> None:
         """`write()` has sent the headers, so an error page comes too late."""
@@ -492,7 +493,7 @@ class TestStreamingServer:
                 start_response("500 Oops", [], sys.exc_info())
             return [b"x"]
 
-        exchange = serve(app, fails=True)
+        exchange = serve_on_asgi(app, fails=True)
 
         assert isinstance(exchange.error, AppError)
         assert (b"part", False) == (exchange.body, exchange.complete)
@@ -515,7 +516,7 @@ class TestStreamingServer:
                 blocked.set()
                 await opening.wait()
 
-            async with opened(adapter, get(), slow):
+            async with opened(adapter, *get(), slow):
                 await blocked.waited()
                 assert not await asyncio.to_thread(written_all.comes)
                 opening.set()
@@ -539,9 +540,9 @@ class TestStreamingServer:
                 ended.set()
 
         async def story(adapter: WsgiToAsgi) -> None:
-            async with opened(adapter, get()) as exchange:
+            async with opened(adapter, *get()) as exchange:
                 await exchange.until(lambda: exchange.body)
-                exchange.disconnect()
+                exchange.leave()
                 await ended.waited()
 
         play(app, story)
@@ -555,12 +556,12 @@ class TestStartResponseApplication:
     @pytest.mark.parametrize("code", [200, 201, 299, 404, 418, 500, 599])
     def test_the_status_has_code_and_reason(self, code: int) -> None:
         """Also a code without a registered reason gives a string of the form `999 Message here`."""
-        assert code == fetch(asgi(b"x", status=code)).code  # the scripted server checks the form
+        assert code == serve_on_wsgi(asgi(b"x", status=code)).code  # the scripted server checks the form
 
     def test_headers_are_a_list_of_pairs_of_native_strings(self) -> None:
         """Bytes become one code point each, order and repeats stay."""
         headers = [(b"set-cookie", b"a=1"), (b"x-name", b"J\xf6rg"), (b"set-cookie", b"b=2")]
-        call = fetch(asgi(b"x", headers=headers))
+        call = serve_on_wsgi(asgi(b"x", headers=headers))
 
         assert [("set-cookie", "a=1"), ("x-name", "J\xf6rg"), ("set-cookie", "b=2")] == [
             (name.lower(), value) for name, value in call.headers
@@ -580,7 +581,7 @@ class TestStartResponseApplication:
     )
     def test_a_header_that_breaks_the_head_does_not_get_out(self, pair: tuple[bytes, bytes], log: LogWatch) -> None:
         """What no server may send is an error of the ASGI app, and never reaches `start_response`."""
-        call = fetch(asgi(b"x", headers=[pair]), fails=True)
+        call = serve_on_wsgi(asgi(b"x", headers=[pair]), fails=True)
 
         assert 0 == call.starts
         log.wait_for("header", level=40)
@@ -590,23 +591,23 @@ class TestStartResponseApplication:
     )
     def test_no_hop_by_hop_header_gets_out(self, name: bytes) -> None:
         """They are common in ASGI apps and forbidden here: they are left out, and the response is served."""
-        call = fetch(asgi(b"x", headers=[(name, b"close"), (b"x-a", b"1")]))
+        call = serve_on_wsgi(asgi(b"x", headers=[(name, b"close"), (b"x-a", b"1")]))
 
         assert ["1"] == call.header("x-a")
         assert [] == call.header(name.decode())
 
     def test_content_length_passes(self) -> None:
         """The app's Content-Length reaches the server."""
-        assert ["2"] == fetch(asgi(b"x", b"y", headers=[(b"content-length", b"2")])).header("content-length")
+        assert ["2"] == serve_on_wsgi(asgi(b"x", b"y", headers=[(b"content-length", b"2")])).header("content-length")
 
     @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
     def test_a_response_that_has_no_body_carries_none(self, method: str, status: int) -> None:
         """Responses to HEAD, 204 and 304 yield nothing."""
-        call = fetch(asgi(b"body", status=status, headers=[(b"etag", b'"1"')]), wsgi_environ(method))
+        call = serve_on_wsgi(asgi(b"body", status=status, headers=[(b"etag", b'"1"')]), wsgi_environ(method))
 
         assert (status, b"") == (call.code, call.body)
         assert ['"1"'] == call.header("etag")
 
     def test_write_is_not_used(self) -> None:
         """New applications should do without it, and so does the adapter."""
-        assert b"abc" == fetch(asgi(b"a", b"b", b"c")).body  # the scripted server's write() raises
+        assert b"abc" == serve_on_wsgi(asgi(b"a", b"b", b"c")).body  # the scripted server's write() raises

@@ -13,7 +13,7 @@ from support.plain_servers import Event, scope_for
 from support.waiting import PATIENCE
 
 
-class Exchange:
+class LenientRequest:
     """One request as an ASGI server plays it, on asyncio and trio alike."""
 
     def __init__(self, app: Any, scope: dict[str, Any], events: Iterable[Event] = ()) -> None:
@@ -50,7 +50,7 @@ class Exchange:
             while not holds():
                 await self._news.wait()
 
-    async def ended(self) -> "Exchange":
+    async def ended(self) -> "LenientRequest":
         await self.until(lambda: self.over)
         if self.error is not None:
             raise self.error
@@ -90,18 +90,20 @@ class Exchange:
 
 
 @contextlib.asynccontextmanager
-async def opened(app: Any, scope: dict[str, Any] | None = None, *events: Event) -> AsyncIterator[Exchange]:
+async def opened_leniently(
+    app: Any, scope: dict[str, Any] | None = None, *events: Event
+) -> AsyncIterator[LenientRequest]:
     """A request that is under way; it has ended at the end."""
-    exchange = Exchange(app, scope or scope_for("GET", "/"), events)
+    exchange = LenientRequest(app, scope or scope_for("GET", "/"), events)
     with anyio.fail_after(2 * PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(exchange.run)
             yield exchange
 
 
-async def fetch(app: Any, scope: dict[str, Any] | None = None, *events: Event) -> Exchange:
+async def fetch(app: Any, scope: dict[str, Any] | None = None, *events: Event) -> LenientRequest:
     """One request, from its beginning to its end; its error is raised."""
-    exchange = Exchange(app, scope or scope_for("GET", "/"), events)
+    exchange = LenientRequest(app, scope or scope_for("GET", "/"), events)
     with anyio.fail_after(2 * PATIENCE):
         await exchange.run()
     return await exchange.ended()

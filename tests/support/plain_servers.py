@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 Environ = dict[str, Any]
 Event = dict[str, Any]
+MISSING: Any = object()
 
 
 @dataclass
@@ -53,7 +55,7 @@ class PiecemealInput(io.RawIOBase):
 
 
 def environ_for(method: str, path: str, body: bytes = b"", **changed: Any) -> Environ:
-    """The environ of an HTTP/1.1 request; `changed` has `__` in place of a `.`."""
+    """The environ of an HTTP/1.1 request; `changed` has `__` in place of a `.`, and what is `MISSING` is taken away."""
     environ: Environ = {
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",
@@ -75,7 +77,8 @@ def environ_for(method: str, path: str, body: bytes = b"", **changed: Any) -> En
     }
     if body:
         environ["CONTENT_LENGTH"] = str(len(body))
-    return environ | {key.replace("__", "."): value for key, value in changed.items()}
+    environ |= {key.replace("__", "."): value for key, value in changed.items()}
+    return {key: value for key, value in environ.items() if value is not MISSING}
 
 
 def call_wsgi(app: Any, environ: Environ) -> Seen:
@@ -113,23 +116,30 @@ def call_wsgi(app: Any, environ: Environ) -> Seen:
     return seen
 
 
-def scope_for(method: str, path: str, headers: Sequence[tuple[bytes, bytes]] = (), **changed: Any) -> dict[str, Any]:
-    """The scope of an HTTP/1.1 request."""
-    return {
+def scope_for(
+    method: str,
+    path: str,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    host: bytes | None = b"127.0.0.1:8000",
+    **changed: Any,
+) -> dict[str, Any]:
+    """The scope of an HTTP/1.1 request; a change to `MISSING` takes the key away."""
+    scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
         "path": path,
-        "raw_path": path.encode(),
+        "raw_path": quote(path).encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"127.0.0.1:8000"), *headers],
+        "headers": [*([] if host is None else [(b"host", host)]), *headers],
         "client": ("192.0.2.1", 50000),
         "server": ("127.0.0.1", 8000),
         **changed,
     }
+    return {key: value for key, value in scope.items() if value is not MISSING}
 
 
 def body_events(*pieces: bytes) -> list[Event]:

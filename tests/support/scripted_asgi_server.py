@@ -1,14 +1,16 @@
 """A scripted ASGI server for `WsgiToAsgi`, on asyncio, uvloop and trio: each step of a request is the test's.
 
 It offers as little as a server may: what `receive` and `send` return is awaitable but no coroutine, a second
-`receive()` after `http.disconnect` never returns. Every wait ends after `PATIENCE` seconds.
+`receive()` after `http.disconnect` never returns. It notes each rule of ASGI that an adapter breaks. Every wait ends
+after `PATIENCE` seconds.
 """
 
 import asyncio
 import contextlib
+import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -29,9 +31,18 @@ DISCONNECT: Event = {"type": "http.disconnect"}
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def get(path: str = "/", headers: Iterable[tuple[bytes, bytes]] = (), **changed: Any) -> tuple[Scope, list[Event]]:
-    """The scope of a request without a body, and its events."""
-    return scope_for("GET", path, [*headers], **changed), []
+class Sent(NamedTuple):
+    """What a client has sent: the scope of its request, and the events that are there when they are asked for."""
+
+    scope: Scope
+    events: Sequence[Event]
+
+
+def get(path: str = "/", headers: Iterable[tuple[bytes, bytes]] = (), method: str = "GET", **changed: Any) -> Sent:
+    """A request without a body. Of GET and HEAD over HTTP/1.1 its head says so, else an event does."""
+    told = method in ("GET", "HEAD") and changed.get("http_version") != "2"
+    events = [] if told else [piece_event(b"", more=False)]
+    return Sent(scope_for(method, path, [*headers], **changed), events)
 
 
 def post(
@@ -41,8 +52,8 @@ def post(
     path: str = "/",
     headers: Iterable[tuple[bytes, bytes]] = (),
     **changed: Any,
-) -> tuple[Scope, list[Event]]:
-    """The scope of a request with a body, and the events of its `pieces`.
+) -> Sent:
+    """A request with a body in `pieces`.
 
     `length` is the Content-Length (-1: the right one; None: none, so a chunked body). With `ends=False` the last piece
     promises more, which comes when the test feeds it.
@@ -51,7 +62,7 @@ def post(
         length = sum(map(len, pieces))
     framing = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)
     scope = scope_for("POST", path, [framing, *headers], **changed)
-    return scope, [piece_event(piece, more=at < len(pieces) - 1 or not ends) for at, piece in enumerate(pieces)]
+    return Sent(scope, [piece_event(piece, more=at < len(pieces) - 1 or not ends) for at, piece in enumerate(pieces)])
 
 
 def piece_event(body: bytes, *, more: bool) -> Event:
@@ -60,6 +71,8 @@ def piece_event(body: bytes, *, more: bool) -> Event:
 
 
 class _Awaitable:
+    """The least that ASGI promises of `receive()` and `send()`: something to await, not a coroutine."""
+
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
 
@@ -74,7 +87,11 @@ class Request:
     """
 
     def __init__(
-        self, app: Any, scope: Scope, events: Sequence[Event], on_send: Callable[[Event], Awaitable[None]] | None
+        self,
+        app: Any,
+        scope: Scope,
+        events: Sequence[Event] = (),
+        on_send: Callable[[Event], Awaitable[None]] | None = None,
     ) -> None:
         self.scope = scope
         self.sent: list[Event] = []
@@ -114,16 +131,16 @@ class Request:
 
     # what the test waits for
 
-    async def until(self, holds: Callable[["Request"], object]) -> None:
+    async def until(self, holds: Callable[[], object]) -> None:
         """Wait until something holds, which it must while the call is running."""
         with anyio.fail_after(PATIENCE):
-            while not holds(self):
+            while not holds():
                 assert not self.over, f"the call ended first: {self.error!r}, {self.sent}"
                 await self._changed.wait()
 
     async def asked(self) -> None:
         """Wait until the app waits for an event that is not there."""
-        await self.until(lambda _: self._asking and not self._incoming)
+        await self.until(lambda: self._asking and not self._incoming)
 
     async def ended(self) -> None:
         """Wait for the end of the call."""
@@ -134,17 +151,30 @@ class Request:
     # what came of it
 
     @property
+    def started(self) -> bool:
+        return any(event["type"] == "http.response.start" for event in self.sent)
+
+    @property
     def status(self) -> int:
         """The status, 0 where no response began."""
         return int(self.sent[0]["status"]) if self.sent else 0
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(bytes(name), bytes(value)) for name, value in self.sent[0]["headers"]]
+
     def header(self, name: bytes) -> list[bytes]:
         """The values of one response header."""
-        return [value for key, value in self.sent[0]["headers"] if key == name]
+        return [value for key, value in self.headers if key == name]
 
     @property
     def body(self) -> bytes:
         return b"".join(event.get("body", b"") for event in self.sent)
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """The pieces of the body that are not empty."""
+        return [event["body"] for event in self.sent if event.get("body")]
 
     @property
     def complete(self) -> bool:
@@ -228,8 +258,7 @@ class Request:
             self.broken.append(f"{event['type']} was sent from another task")
         if self.sending is not None:
             self.broken.append(f"{event['type']} was sent while another event was on its way")
-        if self.complete:
-            self.broken.append(f"{event['type']} was sent after the end")
+        self.broken.extend(faults(event, self.sent))
         self.sending = event
         self._notify()
         try:
@@ -241,6 +270,45 @@ class Request:
         if self.complete and not self._left:
             self.feed(DISCONNECT)
         self._notify()
+
+
+def faults(event: Event, sent: Sequence[Event]) -> Iterator[str]:
+    """The rules of ASGI that an event of the application breaks after those it `sent` before."""
+    kind = event["type"]
+    kinds = [earlier["type"] for earlier in sent]
+    if any(ends(earlier) for earlier in sent):
+        yield f"{kind} was sent after the end"
+    if kind.endswith("http.response.start"):
+        if kind in kinds:
+            yield "a second start was sent"
+        yield from faults_of_start(event)
+    elif kind.endswith(("http.response.body", "http.response.pathsend")):
+        if not any(earlier.endswith("http.response.start") for earlier in kinds):
+            yield f"{kind} was sent before the start"
+        if type(event.get("body", b"")) is not bytes or type(event.get("more_body", False)) is not bool:
+            yield f"{event} has values of a wrong type"
+    elif not kind.startswith(("lifespan.", "websocket.")):
+        yield f"{kind} is none of the events that were offered"
+
+
+def ends(event: Event) -> bool:
+    """Whether nothing may follow this event."""
+    kind = event["type"]
+    whole = kind.endswith("http.response.body") and not event.get("more_body", False)
+    return whole or kind in ("http.response.pathsend", "websocket.close")
+
+
+def faults_of_start(event: Event) -> Iterator[str]:
+    """What is wrong with the status and the headers of a start."""
+    if type(event["status"]) is not int:
+        yield f"the status is {event['status']!r}"
+    for name, value in event["headers"]:
+        if not (isinstance(name, bytes) and isinstance(value, bytes)):
+            yield f"the header {name!r}: {value!r} is not of bytes"
+        elif name != name.lower() or not re.fullmatch(rb"[!#$%&'*+.^_`|~0-9a-z-]+", name):
+            yield f"the header name {name!r} is not a lower-case token"
+        elif re.search(rb"[\r\n\0]", value):
+            yield f"the header {name!r} has a control character in {value!r}"
 
 
 @contextlib.asynccontextmanager
@@ -286,7 +354,7 @@ async def lifespan(app: Any, state: dict[str, Any] | None = None) -> AsyncIterat
     if state is not None:
         scope["state"] = state
     async with opened(app, scope, [{"type": "lifespan.startup"}]) as server:
-        await server.until(lambda _: server.sent)
+        await server.until(lambda: server.sent)
         yield server
         server.feed({"type": "lifespan.shutdown"})
 

@@ -1,4 +1,4 @@
-"""What the tests of `AsgiToWsgi` share: a WSGI server whose steps are the test's, bounded waits, processes of our own.
+"""A scripted WSGI server for `AsgiToWsgi`: each step of a request is the test's.
 
 Nothing here waits without a bound: what does not come within `PATIENCE` seconds fails the test, and says where the
 thread was that it waited for.
@@ -6,9 +6,11 @@ thread was that it waited for.
 
 import contextlib
 import io
+import re
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
+from wsgiref.util import is_hop_by_hop
 
 from bridge import AsgiToWsgi
 from support.plain_servers import Environ, environ_for
@@ -20,40 +22,43 @@ Headers = list[tuple[str, str]]
 # --- a WSGI server ----------------------------------------------------------------------------------------------------
 
 
-class Served:
-    """One request as a WSGI server plays it, in one thread; each step is the test's (PEP 3333, "The Server Side")."""
+class Call:
+    """One request as a WSGI server plays it, strict about what the app does; each step is the test's.
 
-    def __init__(self, app: Any, environ: Environ | None = None) -> None:
+    The steps are those of PEP 3333, "The Server Side", in the thread that makes them; `run` is all of them.
+    """
+
+    def __init__(self, app: Any, environ: Environ) -> None:
         self.app = app
-        self.environ = environ_for("GET", "/") if environ is None else environ
-        self.thread = OneThread()
+        self.environ = environ
+        self.starts = 0
         self.status = ""
         self.headers: Headers = []
         self.started = Flag()
         self.result: Any = None
+        self.iterator: Iterator[bytes] = iter(())
         self.chunks: list[bytes] = []
+        self.complete = False
+        self.error: BaseException | None = None
         # Called in start_response, as a server may do there whatever it likes.
         self.on_start: Callable[[], object] = lambda: None
 
-    def __enter__(self) -> "Served":
+    def call(self) -> Self:
+        """Call the app; the headers must be there when it returns."""
+        self.result = self.app(self.environ, self._start_response)
+        assert self.started.is_set(), "start_response was not called before the app returned"
+        self.iterator = iter(self.result)
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.thread.end()
-
-    def begin(self) -> Callable[[], "Served"]:
-        """Call the app; what is returned waits until that returns."""
-        return self.thread.begin(self._call)
-
-    def call(self) -> "Served":
-        return self.begin()()
-
-    def begin_next(self) -> Callable[[], bytes | None]:
-        """Ask for the next chunk; what is returned waits for it. None is the end."""
-        return self.thread.begin(self._next)
-
     def next(self) -> bytes | None:
-        return self.begin_next()()
+        """The next chunk, or None at the end."""
+        chunk = next(self.iterator, None)
+        if chunk is None:
+            self.complete = True
+        else:
+            assert type(chunk) is bytes, chunk
+            self.chunks.append(chunk)
+        return chunk
 
     def rest(self) -> bytes:
         """All chunks that are still to come."""
@@ -63,11 +68,12 @@ class Served:
         return b"".join(rest)
 
     def close(self) -> None:
-        """PEP 3333: however the request ended."""
-        self.thread.run(self._close)
+        """However the request ended."""
+        if hasattr(self.result, "close"):
+            self.result.close()
 
-    def run(self) -> "Served":
-        """The whole request."""
+    def run(self) -> Self:
+        """The whole request, in the order of PEP 3333's own gateway."""
         self.call()
         try:
             self.rest()
@@ -76,44 +82,88 @@ class Served:
         return self
 
     @property
+    def code(self) -> int:
+        return int(self.status[:3])
+
+    @property
     def body(self) -> bytes:
         return b"".join(self.chunks)
 
     def header(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key.lower() == name]
+        """The values of one response header."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
 
-    def _call(self) -> "Served":
-        self.result = self.app(self.environ, self._start_response)
-        assert self.started.is_set(), "start_response was not called before the app returned"
-        self._iterator = iter(self.result)
-        return self
-
-    def _start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], None]:
-        assert not self.started.is_set(), "start_response was called twice"
+    def _start_response(self, status: str, headers: Headers, exc_info: Any = None, /) -> Callable[[bytes], None]:
+        self.starts += 1
+        assert self.starts == 1, "start_response was called twice"
+        check_start(status, headers)
         self.status, self.headers = status, headers
         self.started.set()
         self.on_start()
         return self._write
 
-    def _write(self, _data: bytes) -> None:
+    def _write(self, _data: bytes, /) -> None:
         raise AssertionError("write() is for applications that cannot be iterated over")
 
-    def _next(self) -> bytes | None:
-        chunk = next(self._iterator, None)
-        if chunk is not None:
-            assert type(chunk) is bytes, chunk
-            self.chunks.append(chunk)
-        return chunk
 
-    def _close(self) -> None:
-        if hasattr(self.result, "close"):
-            self.result.close()
+def check_start(status: Any, headers: Any) -> None:
+    """What PEP 3333 says of the arguments of `start_response`."""
+    assert type(status) is str
+    assert re.fullmatch(r"[1-9]\d\d [^\x00-\x1f\x7f]*[^\x00-\x20\x7f]", status), status
+    assert type(headers) is list
+    for pair in headers:
+        assert type(pair) is tuple
+        name, value = pair
+        assert type(name) is str
+        assert type(value) is str
+        assert re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name), name
+        assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value), value
+        value.encode("latin-1")
+        assert not is_hop_by_hop(name), name
 
 
-def ask(app: Any, environ: Environ | None = None) -> Served:
-    """One request from its beginning to its end."""
+class Served(Call):
+    """A `Call` in a thread of its own, as that of a server: each of its steps can be waited for, with a bound."""
+
+    def __init__(self, app: Any, environ: Environ | None = None) -> None:
+        super().__init__(app, environ_for("GET", "/") if environ is None else environ)
+        self.thread = OneThread()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.thread.end()
+
+    def begin(self) -> Callable[[], Self]:
+        """Call the app; what is returned waits until that returns."""
+        return self.thread.begin(super().call)
+
+    def call(self) -> Self:
+        return self.begin()()
+
+    def begin_next(self) -> Callable[[], bytes | None]:
+        """Ask for the next chunk; what is returned waits for it. None is the end."""
+        return self.thread.begin(super().next)
+
+    def next(self) -> bytes | None:
+        return self.begin_next()()
+
+    def close(self) -> None:
+        self.thread.run(super().close)
+
+
+def ask(app: Any, environ: Environ | None = None, *, fails: bool = False) -> Served:
+    """One request from its beginning to its end; its failure is noted where it `fails`, and must come."""
     with Served(app, environ) as served:
-        return served.run()
+        try:
+            served.run()
+        except Exception as error:
+            if not fails:
+                raise
+            served.error = error
+        assert fails is (served.error is not None)
+        return served
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from support.scripted_asgi_server import Environ, Event, Request, Scope, get, piece_event, post
+from support.scripted_asgi_server import Environ, Event, Request, Sent, get, piece_event, post
 from support.sizes import BOUND, MIB
 from support.waiting import Flag, eventually
 from support.wsgi_apps import Chunks, endless, reply
@@ -39,7 +39,7 @@ class Stage:
         self.returned = True
         return iterable
 
-    def request(self) -> tuple[Scope, list[Event]]:
+    def request(self) -> Sent:
         return get("/held")
 
     async def slow(self, request: Request, event: Event) -> None:
@@ -62,7 +62,7 @@ class Collecting(Stage):
 
     needs_go = False
 
-    def request(self) -> tuple[Scope, list[Event]]:
+    def request(self) -> Sent:
         return post(b"half", length=8, ends=False, path="/held")
 
     async def reached(self, request: Request) -> None:
@@ -72,7 +72,7 @@ class Collecting(Stage):
 class CollectingChunked(Collecting):
     """The adapter waits for the rest of a body without Content-Length."""
 
-    def request(self) -> tuple[Scope, list[Event]]:
+    def request(self) -> Sent:
         return post(b"half", length=None, ends=False, path="/held")
 
 
@@ -90,7 +90,7 @@ class Reading(Stage):
 
     needs_go = False
 
-    def request(self) -> tuple[Scope, list[Event]]:
+    def request(self) -> Sent:
         return post(b"half", length=2 * MIB, ends=False, path="/held")
 
     def app(self, environ: Environ, start_response: Any) -> Any:
@@ -107,7 +107,7 @@ class Reading(Stage):
 class ReadingFirst(Reading):
     """The app reads a body of which no byte has come."""
 
-    def request(self) -> tuple[Scope, list[Event]]:
+    def request(self) -> Sent:
         return post(b"", length=2 * MIB, ends=False, path="/held")
 
 
@@ -120,7 +120,7 @@ class Starting(Stage):
         await request.gate.wait()
 
     async def reached(self, request: Request) -> None:
-        await request.until(lambda _: request.sending)
+        await request.until(lambda: request.sending)
 
 
 class Blocked(Stage):
@@ -133,7 +133,7 @@ class Blocked(Stage):
             await request.gate.wait()
 
     async def reached(self, request: Request) -> None:
-        await request.until(lambda _: request.sending and request.sending["type"] == "http.response.body")
+        await request.until(lambda: request.sending and request.sending["type"] == "http.response.body")
         await eventually(lambda: self.chunks.taken > BOUND * 3 // 4)
 
 
@@ -214,7 +214,7 @@ class StreamingAtOnce(Stage):
     needs_go = False
 
     async def reached(self, request: Request) -> None:
-        await request.until(lambda _: len(request.body) > 3 * BOUND)
+        await request.until(lambda: len(request.body) > 3 * BOUND)
 
 
 class Closing(Stage):
@@ -236,4 +236,4 @@ class Closing(Stage):
 
     async def reached(self, request: Request) -> None:
         await super().reached(request)
-        await request.until(lambda _: request.complete)
+        await request.until(lambda: request.complete)

@@ -141,7 +141,7 @@ async def test_client_disconnects(adapt: Adapt) -> None:
     """The client left first: in its upload, while the app read it, or in the response."""
     adapter = adapt(site, collect=2)
     async with opened(adapter, *get("/endless")) as request:
-        await request.until(lambda _: request.body)
+        await request.until(lambda: request.body)
         request.leave()
     for upload in (
         post(b"b", length=4, ends=False, path="/read"),
@@ -169,7 +169,7 @@ async def test_a_server_that_gives_a_request_up(adapt: Adapt) -> None:
     async with opened(adapter, *get("/"), fail, fails=True):
         pass
     async with opened(adapter, *get("/endless")) as request:
-        await request.until(lambda _: request.body)
+        await request.until(lambda: request.body)
         request.cancel()
     await eventually(lambda: not adapter.stats().busy)
 

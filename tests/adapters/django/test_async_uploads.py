@@ -115,7 +115,7 @@ FACES: dict[str, Callable[[], Asgi | Wsgi]] = {
     "asgi": lambda: Asgi(get_asgi_application(shutdown_timeout=2.0)),
     "wsgi": lambda: Wsgi(get_wsgi_application()),
     "WsgiToAsgi(bridge)": lambda: Asgi(WsgiToAsgi(get_wsgi_application(), shutdown_timeout=2.0)),
-    "middleware, django asgi": lambda: Asgi(Plain(ASGIHandler()), sends_from_its_task=False),
+    "middleware, django asgi": lambda: Asgi(Plain(ASGIHandler()), djangos_own=True),
     "middleware, django wsgi": lambda: Wsgi(Plain(WSGIHandler())),
     "middleware, WsgiToAsgi(django)": lambda: Asgi(WsgiToAsgi(WSGIHandler(), shutdown_timeout=2.0)),
 }

@@ -100,7 +100,7 @@ async def test_clients_that_leave_endless_responses(adapt: Adapt, ends: str) -> 
 
             async def ask() -> None:
                 async with opened(adapter, *get()) as request:
-                    await request.until(lambda _: len(request.body) > BOUND)
+                    await request.until(lambda: len(request.body) > BOUND)
                     getattr(request, ends)()
 
             for _ in range(4):

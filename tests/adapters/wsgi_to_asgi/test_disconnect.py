@@ -238,7 +238,7 @@ async def test_a_whole_response_that_is_cancelled_while_it_is_sent(adapt: Adapt,
             await request.gate.wait()
 
     async with opened(adapter, *get(), slow) as request:
-        await request.until(lambda _: request.sending and request.sending["type"] == event)
+        await request.until(lambda: request.sending and request.sending["type"] == event)
         request.cancel()
         await request.ended()
 
@@ -394,7 +394,7 @@ async def test_a_disconnect_after_the_end_is_none(adapt: Adapt, log: LogWatch) -
 
     adapter = adapt(app)
     async with opened(adapter, *get()) as request:
-        await request.until(lambda _: request.complete)
+        await request.until(lambda: request.complete)
         await eventually(lambda: request.received)  # the watch on the client, which is told of the end now
         await anyio.sleep(0)
         go.set()

@@ -223,7 +223,7 @@ async def test_a_lifespan_that_the_server_cancels(adapt: Adapt) -> None:
     adapter = adapt(hello)
     scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
     async with opened(adapter, scope, [{"type": "lifespan.startup"}]) as server:
-        await server.until(lambda _: server.sent)
+        await server.until(lambda: server.sent)
         server.cancel()
         await server.ended()
 

@@ -2,9 +2,6 @@
 
 import asyncio
 import logging
-import os
-import subprocess
-import sys
 import textwrap
 import threading
 from collections.abc import Callable
@@ -17,6 +14,7 @@ from bridge import WsgiToAsgi
 from support.event_loops import loop_factories
 from support.failures import AppError
 from support.plain_servers import call_asgi
+from support.python_process import run_script
 from support.scripted_asgi_server import Adapt, Environ, Request, get, opened
 from support.stages import Blocked, ReadingFirst
 from support.waiting import LogWatch, eventually, until
@@ -95,7 +93,7 @@ def test_a_loop_that_is_closed_under_a_request(
         scope, events = stage.request()
         request.append(Request(adapter, scope, events, lambda event: stage.slow(request[0], event)))
         task = asyncio.get_running_loop().create_task(request[0].run())
-        await request[0].until(lambda _: request[0].sending or stage.entered.is_set())
+        await request[0].until(lambda: request[0].sending or stage.entered.is_set())
         if streams:
             await stage.reached(request[0])
         else:
@@ -117,24 +115,13 @@ def test_a_loop_that_is_closed_under_a_request(
     del task, tasks, left
 
 
-def run_script(script: str, timeout: float = 15) -> subprocess.CompletedProcess[str]:
-    """Run a script in an interpreter of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"},
-        check=False,
-    )
-
-
 PRELUDE = """
-import asyncio, logging, os, sys, threading
+import asyncio, logging, os, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of os.fork in a process with threads, which is what is tested
 from bridge import WsgiToAsgi
 from support.plain_servers import call_asgi, scope_for
 
-logging.basicConfig()
+logging.basicConfig(stream=sys.stdout)
 go = threading.Event()
 entered = threading.Event()
 
@@ -173,9 +160,7 @@ def test_a_fork(used: bool) -> None:
     assert ask() == os.getpid()
     print("served", adapter.stats().served)
     """
-    done = run_script(script)
-
-    assert (done.stdout, done.returncode, done.stderr) == (f"served {3 if used else 1}\n", 0, "")
+    assert run_script(PRELUDE + textwrap.dedent(script)) == [f"served {3 if used else 1}"]
 
 
 def test_a_fork_while_a_request_runs() -> None:
@@ -195,9 +180,7 @@ def test_a_fork_while_a_request_runs() -> None:
     assert ask() == os.getpid()
     print("served", adapter.stats().served)
     """
-    done = run_script(script)
-
-    assert (done.stdout, done.returncode, done.stderr) == ("served 2\n", 0, "")
+    assert run_script(PRELUDE + textwrap.dedent(script)) == ["served 2"]
 
 
 def test_the_exit_with_a_thread_that_is_stuck() -> None:
@@ -213,18 +196,16 @@ def test_the_exit_with_a_thread_that_is_stuck() -> None:
     asyncio.run(main())
     print("the end")
     """
-    done = run_script(script)
+    end, *logged = run_script(PRELUDE + textwrap.dedent(script))
 
-    assert (done.stdout, done.returncode) == ("the end\n", 0)
-    assert "bridge-wsgi-1" in done.stderr
-    assert "in stuck_here" in done.stderr
+    assert end == "the end"
+    assert "bridge-wsgi-1" in "".join(logged)
+    assert "in stuck_here" in "".join(logged)
 
 
 def test_the_exit_with_idle_threads() -> None:
     """Nothing is said, and nobody waits."""
-    done = run_script("adapter = WsgiToAsgi(app)\nask()\nprint('the end')")
-
-    assert (done.stdout, done.returncode, done.stderr) == ("the end\n", 0, "")
+    assert run_script(PRELUDE + "adapter = WsgiToAsgi(app)\nask()\nprint('the end')") == ["the end"]
 
 
 @loop_factories

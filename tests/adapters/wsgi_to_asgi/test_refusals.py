@@ -89,7 +89,7 @@ async def test_a_streamed_body_that_turns_out_too_large_after_the_headers(adapt:
 
     adapter = adapt(app, max_body=10, collect=1, stream_chunked=True)
     async with opened(adapter, *post(b"1234", length=None, ends=False), fails=True) as request:
-        await request.until(lambda _: request.body)
+        await request.until(lambda: request.body)
         request.feed(piece_event(b"x" * 100, more=True))
 
     assert (request.status, request.body, request.complete) == (200, b"1234", False)
@@ -110,7 +110,7 @@ async def test_a_truncated_body_after_the_headers(adapt: Adapt) -> None:
 
     adapter = adapt(app, collect=1)
     async with opened(adapter, *post(b"1234", length=8, ends=False), fails=True) as request:
-        await request.until(lambda _: request.body)
+        await request.until(lambda: request.body)
         request.feed(piece_event(b"56", more=False))
     stats = adapter.stats()
 

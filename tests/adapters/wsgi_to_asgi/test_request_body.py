@@ -164,9 +164,9 @@ async def test_reading_and_writing_take_turns(adapt: Adapt) -> None:
 
     adapter = adapt(app, collect=0)
     async with opened(adapter, *post(b"one\n", length=14, ends=False)) as request:
-        await request.until(lambda _: request.body == b"ONE\n")
+        await request.until(lambda: request.body == b"ONE\n")
         request.feed(piece_event(b"two\n", more=True))
-        await request.until(lambda _: request.body == b"ONE\nTWO\n")
+        await request.until(lambda: request.body == b"ONE\nTWO\n")
         request.feed(piece_event(b"three\n", more=False))
 
     assert (request.body, request.complete) == (b"ONE\nTWO\nTHREE\n", True)
@@ -198,7 +198,7 @@ async def test_what_is_received_ahead_of_the_app_is_bounded(adapt: Adapt) -> Non
     async with opened(adapt(app, collect=4 * piece), scope, events) as request:
         await entered.waited()
         with anyio.move_on_after(HOLD):
-            await request.until(lambda _: request.received > 12)
+            await request.until(lambda: request.received > 12)
         received = request.received
         go.set()
 

@@ -194,7 +194,7 @@ async def test_chunks_leave_as_they_are_yielded(adapt: Adapt) -> None:
 
     async with opened(adapt(app), *get()) as request:
         for at, flag in enumerate(flags):
-            await request.until(lambda _, at=at: request.body == b"0123"[: at + 1])
+            await request.until(lambda at=at: request.body == b"0123"[: at + 1])
             flag.set()
 
     assert request.complete
@@ -213,7 +213,7 @@ async def test_write_leaves_at_once(adapt: Adapt) -> None:
         return [b"three"]
 
     async with opened(adapt(app), *get()) as request:
-        await request.until(lambda _: request.body == b"one, ")
+        await request.until(lambda: request.body == b"one, ")
         go.set()
 
     assert (request.body, request.complete) == (b"one, two, three", True)

@@ -42,7 +42,7 @@ def face(request: pytest.FixtureRequest, bridged: None) -> Iterator[Asgi | Wsgi]
     if request.param == "django wsgi":
         made = Wsgi(Plain(WSGIHandler()))
     elif request.param == "django asgi":
-        made = Asgi(Plain(ASGIHandler()), sends_from_its_task=False)
+        made = Asgi(Plain(ASGIHandler()), djangos_own=True)
     elif request.param == "WsgiToAsgi":
         made = Asgi(WsgiToAsgi(WSGIHandler(), shutdown_timeout=2.0))
     elif request.param == "bridge wsgi":

@@ -90,7 +90,7 @@ class TestServerTiming:
         """As counted between Django and asgiref."""
         with override_settings(BRIDGE={"SERVER_TIMING": True}):
             app = Plain(handler())
-            face = Wsgi(app) if handler is WSGIHandler else Asgi(app, sends_from_its_task=False)
+            face = Wsgi(app) if handler is WSGIHandler else Asgi(app, djangos_own=True)
             said = face.ask(f"/{view}").header("server-timing") or ""
             face.close()
 
@@ -100,7 +100,7 @@ class TestServerTiming:
         """Sync only middleware brings the chain there: out, back for the core of Django, and out to the view."""
         chain = ["bridge.django.BridgeMiddleware", "support.django_project.thread_middleware"]
         with override_settings(BRIDGE={"SERVER_TIMING": True}, MIDDLEWARE=chain):
-            face = Asgi(Plain(ASGIHandler()), sends_from_its_task=False)
+            face = Asgi(Plain(ASGIHandler()), djangos_own=True)
             said = face.ask("/hello").header("server-timing") or ""
             face.close()
 

@@ -398,7 +398,7 @@ async def test_a_client_that_leaves_while_a_file_is_read(adapt: Adapt, path: Pat
 
     closed = Flag()
     async with opened(adapt(sending(Endless)), *get()) as request:
-        await request.until(lambda _: len(request.body) > 2**18)
+        await request.until(lambda: len(request.body) > 2**18)
         request.leave()
         await closed.waited()
 

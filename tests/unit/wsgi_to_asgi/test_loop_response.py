@@ -83,7 +83,7 @@ async def test_the_thread_is_free_meanwhile(adapt: Adapt) -> None:
 
     adapter = adapt(Site(chunks), threads=1)
     async with opened(adapter, *get()) as request:
-        await request.until(lambda request: request.body == b"one")
+        await request.until(lambda: request.body == b"one")
         await eventually(lambda: adapter.stats().busy == 0)
         go.set()
     assert b"onetwo" == request.body
@@ -99,7 +99,7 @@ async def test_the_head_does_not_wait_for_a_first_chunk(adapt: Adapt) -> None:
         yield b"one"
 
     async with opened(adapt(Site(chunks)), *get()) as request:
-        await request.until(lambda request: bool(request.sent))
+        await request.until(lambda: bool(request.sent))
         assert ["http.response.start"] == [event["type"] for event in request.sent]
         go.set()
     assert b"one" == request.body
@@ -141,7 +141,7 @@ async def test_the_client_leaves(adapt: Adapt) -> None:
     site = Site(chunks)
     adapter = adapt(site)
     async with opened(adapter, *get()) as request:
-        await request.until(lambda request: request.body)
+        await request.until(lambda: request.body)
         request.leave()
     await site.closed.waited()
     assert ended.is_set()
@@ -152,7 +152,7 @@ async def test_the_server_cancels(adapt: Adapt) -> None:
     """The same."""
     site = Site(_endless)
     async with opened(adapt(site), *get()) as request:
-        await request.until(lambda request: request.body)
+        await request.until(lambda: request.body)
         request.cancel()
     await site.closed.waited()
     assert request.cancelled
@@ -298,7 +298,7 @@ async def test_after_the_threads_were_stopped(adapt: Adapt) -> None:
     site = Site(chunks)
     adapter = adapt(site)
     async with opened(adapter, *get()) as request:
-        await request.until(lambda request: request.body)
+        await request.until(lambda: request.body)
         await asyncio.to_thread(adapter.close)
         go.set()
     await site.closed.waited()

@@ -263,7 +263,7 @@ async def test_a_generator_that_refuses_to_be_closed(adapt: Adapt) -> None:
 
     adapter = adapt(app, threads=1)
     async with opened(adapter, *get()) as request:
-        await request.until(lambda _: request.body)
+        await request.until(lambda: request.body)
         request.leave()
 
     assert (await serve(adapter, *get("/next"))).body == b"served"
@@ -288,7 +288,7 @@ async def test_write_after_the_client_has_left(adapt: Adapt) -> None:
         return []
 
     async with opened(adapt(app), *get()) as request:
-        await request.until(lambda _: request.body)
+        await request.until(lambda: request.body)
         request.leave()
         await ended.waited()
 
