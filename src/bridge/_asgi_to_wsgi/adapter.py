@@ -37,8 +37,8 @@ class AsgiToWsgi(Closable):
     * `background`: "after" lets work after the response go on on the loop, and the server's thread go; "before" has the
       thread stay until it is done, `shutdown_timeout` seconds at most: for hosts that freeze the process in between.
 
-    Raises `TypeError` or `ValueError` for a wrong application or option. The loop is started by the first request and
-    is that of this process, so that the server may fork.
+    `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application or option. The
+    loop is started by the first request and is that of this process, so that the server may fork.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class AsgiToWsgi(Closable):
         return AsgiResponder(runner, spawn, self.app, environ, scope, body).respond(environ, start_response)
 
     def stats(self) -> LoopStats:
-        """Counts of tasks and requests, for this process."""
+        """Counts of tasks and requests, for this process; raises nothing, and starts nothing."""
         return self._runners.stats()
 
     def close(self) -> None:

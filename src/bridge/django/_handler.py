@@ -21,9 +21,9 @@ from bridge._types import Environ, StartResponse
 from bridge._wsgi_to_asgi import AsyncBody
 from bridge.django import _hops, _signals
 from bridge.django._agents import GET_RESPONSE_ASYNC, AsyncFace, WsgiCall, make_request
-from bridge.django._isolation import find_caches, keep_caches, leave_caches
+from bridge.django._isolation import Nothing, find_caches, keep_caches, leave_caches
 from bridge.django._request import Request
-from bridge.django._streams import Nothing, async_parts
+from bridge.django._streams import async_parts
 from bridge.errors import ClientDisconnected
 
 _log = logging.getLogger("bridge")
