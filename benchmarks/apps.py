@@ -16,6 +16,7 @@ ASGIApp = Callable[[Any, Any, Any], Any]
 
 HELLO = b"Hello, world!\n"
 BLOCK_SECONDS = 0.05
+COMPUTE_SECONDS = 0.003
 TRANSFER_PIECE = 65536
 
 
@@ -52,6 +53,21 @@ def wsgi_echo(environ: Environ, start_response: Any) -> Iterable[bytes]:
 
 def wsgi_block(environ: Environ, start_response: Any) -> Iterable[bytes]:
     time.sleep(BLOCK_SECONDS)
+    return wsgi_hello(environ, start_response)
+
+
+def _compute() -> None:
+    """As much of Python as takes `COMPUTE_SECONDS` of a processor, however long this thread waits for one."""
+    until = time.thread_time() + COMPUTE_SECONDS
+    while time.thread_time() < until:
+        for _ in range(200):
+            pass
+
+
+def wsgi_hello_or_compute(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """Hello, after some computing where the query says so."""
+    if environ["QUERY_STRING"] == "compute":
+        _compute()
     return wsgi_hello(environ, start_response)
 
 

@@ -13,6 +13,7 @@ A2WSGI, ASGIREF, UVICORN, NATIVE = "a2wsgi", "asgiref", "uvicorn", peers.NATIVE
 
 LABELS = {
     peers.A2WSGI_40: "a2wsgi, 40 workers",
+    peers.NO_GIL_USAGE: "bridge, as if no thread computed",
     UVICORN: "uvicorn's own",
     NATIVE: "no adapter",
     servers.GUNICORN_SYNC: "Gunicorn sync",
@@ -92,6 +93,7 @@ _POST_1 = _isolated("post-1", *_WSGI_ADAPTERS, NATIVE)
 _CALL_1 = _isolated("call-1", *_ASGI_ADAPTERS, NATIVE)
 _CALL_8 = _isolated("call-8", *_ASGI_ADAPTERS, NATIVE)
 _BLOCKING = _isolated("blocking", peers.BRIDGE, A2WSGI, peers.A2WSGI_40, ASGIREF, UVICORN, most_rounds=2)
+_COMPUTING = _isolated("computing", peers.BRIDGE, peers.NO_GIL_USAGE, A2WSGI)
 _STREAM_WTA = _isolated("stream-wsgi-to-asgi", *_WSGI_ADAPTERS, NATIVE)
 _STREAM_ATW = _isolated("stream-asgi-to-wsgi", *_ASGI_ADAPTERS, NATIVE)
 _AHEAD_WTA = _isolated("ahead-wsgi-to-asgi", *_WSGI_ADAPTERS, most_rounds=1)
@@ -109,6 +111,10 @@ _DJANGO_SYNC = Measure("django-sync", (*django.SUBJECTS, *_DJANGO_GUNICORN), dja
 _DJANGO_ASYNC = Measure("django-async", django.SUBJECTS, django.async_view, most_rounds=3)
 _DJANGO_ON_WSGI = Measure("django-async-wsgi", django.SUBJECTS, django.async_view_on_wsgi, most_rounds=3)
 _DJANGO_STREAMS = Measure("django-streams", django.SUBJECTS, django.streams, most_rounds=1)
+
+_DJANGO_IN_PROCESS = _isolated("django-in-process", *django.SUBJECTS)
+
+_FASTER = AtLeast(django.DJANGO, 1, above=True)
 
 _REQUEST, _CHUNK, _AHEAD = "µs a request", "µs a chunk", "KiB ahead"
 # Far below the stream that is offered, and above what either adapter holds on purpose.
@@ -168,6 +174,16 @@ ROWS = (
         ),
     ),
     Row(
+        "computing",
+        "WsgiToAsgi in process, uvloop: 8 clients ask for hello beside 4 whose requests compute 3 ms in Python",
+        (
+            Case("hello", _COMPUTING, "hello-rate", "requests a second", more_is_better=True),
+            Case("hello", _COMPUTING, "hello-median", "ms, median"),
+            Case("hello", _COMPUTING, "hello-99", "ms, 99th percentile"),
+            Case("what computes", _COMPUTING, "compute-rate", "requests a second", more_is_better=True),
+        ),
+    ),
+    Row(
         "stream",
         "Streamed bodies in process: what a chunk costs, and backpressure",
         (
@@ -209,6 +225,17 @@ ROWS = (
                 _at_least(3, django.DJANGO),
                 more_is_better=True,
             ),
+        ),
+    ),
+    Row(
+        "django-in-process",
+        "The same project in process, a sync view: what the handler costs, in processor time",
+        (
+            Case(
+                "ASGI, one at a time", _DJANGO_IN_PROCESS, "asgi-1", _REQUEST, (AtLeast(django.DJANGO, 1, above=True),)
+            ),
+            Case("ASGI, 32 at once", _DJANGO_IN_PROCESS, "asgi-32", _REQUEST, (AtLeast(django.DJANGO, 1, above=True),)),
+            Case("WSGI, one at a time", _DJANGO_IN_PROCESS, "wsgi", _REQUEST, (AtLeast(django.DJANGO, 1, above=True),)),
         ),
     ),
     Row(

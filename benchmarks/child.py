@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from benchmarks import backpressure, in_process, mixing, streams
+from benchmarks import backpressure, django_in_process, in_process, mixing, streams
 from benchmarks.settings import Settings
 
 MEASURES: dict[str, Callable[[str, Settings], dict[str, float]]] = {
@@ -15,10 +15,12 @@ MEASURES: dict[str, Callable[[str, Settings], dict[str, float]]] = {
     "call-1": in_process.call_1,
     "call-8": in_process.call_8,
     "blocking": in_process.blocking,
+    "computing": in_process.computing,
     "stream-wsgi-to-asgi": streams.wsgi_to_asgi,
     "stream-asgi-to-wsgi": streams.asgi_to_wsgi,
     "ahead-wsgi-to-asgi": backpressure.wsgi_to_asgi,
     "ahead-asgi-to-wsgi": backpressure.asgi_to_wsgi,
+    "django-in-process": django_in_process.requests,
     "mounts-asgi": mixing.asgi_mounts,
     "mounts-wsgi": mixing.wsgi_mounts,
     "sandwich": mixing.sandwich,

@@ -138,7 +138,6 @@ ASGI = [
     ),
 ]
 
-OUTLASTING = ["a_stop_ends_live_streams[SIGINT]", "what_outlasts_the_grace_of_a_stop[SIGINT]"]
 BLIND = "the server shows no connection and tells nothing: a leave is noticed at the next write"
 EMPTY_REPLY = {
     "an_exception_before_the_body_is_a_500": "uWSGI logs the traceback, and closes the connection without an answer"
@@ -291,12 +290,6 @@ WSGI = [
         },
     ),
     Kind(servers.gevent_pywsgi, lacks=cut_at_once(SIGINT)),
-    Kind(
-        servers.eventlet,
-        cannot={**LAST_ONE, **dict.fromkeys(OUTLASTING, "SIGINT waits without limit for what is in progress")},
-        lacks=cut_at_once(SIGTERM),
-        stops_cleanly_on=SIGINT,
-    ),
     Kind(
         servers.bjoern,
         at_once=1,

@@ -25,7 +25,6 @@ PACKAGES = {
     "werkzeug": "werkzeug",
     "django": "django",
     "gevent": "gevent",
-    "eventlet": "eventlet",
     "bjoern": "bjoern",
 }
 INTRODUCTION = """# Servers and cases

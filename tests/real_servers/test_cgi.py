@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-import servers
+from support.paths import PYTHONPATH
 
 pytestmark = pytest.mark.timeout(60)
 
 SCRIPT = """\
 from wsgiref.handlers import CGIHandler
 
-import apps
 from bridge import AsgiToWsgi
+from support import apps
 
 
 async def app(scope, receive, send):
@@ -44,7 +44,7 @@ def ask(directory: Path, method: str, path: str, body: bytes = b"") -> tuple[byt
         "REMOTE_ADDR": "127.0.0.1",
         "CONTENT_LENGTH": str(len(body)) if body else "",
         "BRIDGE_TEST_SIGNALS": str(directory / "signals"),
-        "PYTHONPATH": os.pathsep.join([str(servers.ROOT / "src"), str(servers.ROOT / "tests")]),
+        "PYTHONPATH": PYTHONPATH,
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT],

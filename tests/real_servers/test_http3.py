@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import servers
-from apps import MIB
 from real_servers.kinds import HELLO, WSGI_APP
 from servers.certificates import certified
+from support.sizes import MIB
 
 if TYPE_CHECKING:
     from servers.http3 import Http3Client

@@ -153,9 +153,5 @@ def gevent_pywsgi(directory: Path, app: str) -> Running:
     return serve("gevent_pywsgi", directory, app)
 
 
-def eventlet(directory: Path, app: str) -> Running:
-    return serve("eventlet", directory, app)
-
-
 def bjoern(directory: Path, app: str) -> Running:
     return serve("bjoern", directory, app)

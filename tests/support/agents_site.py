@@ -167,6 +167,7 @@ from django.http import HttpResponse, StreamingHttpResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from bridge.django import on_loop  # noqa: E402
+from bridge.django._agents import UNUSED  # noqa: E402
 
 # --- views
 
@@ -324,3 +325,6 @@ _module = "bridge.django" if ENTRY == "bridge" else f"django.core.{SIDE}"
 application = getattr(importlib.import_module(_module), f"get_{SIDE}_application")()
 if WHEN == "after":
     start_agent()
+for hook in UNUSED:
+    if not hook.is_own():
+        record(kind="unused", name=str(hook))

@@ -232,3 +232,15 @@ class WsgiOpen:
         if not self._left:
             self._left = True
             self._served.close()
+
+
+class Plain:
+    """An adapter that has nothing to be closed."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._app(*arguments)
+
+    def close(self) -> None: ...

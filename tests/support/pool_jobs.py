@@ -11,7 +11,7 @@ from support.waiting import Flag, until
 class Job:
     """A job that tells when it has begun, and then waits for `go` unless it has been set before."""
 
-    def __init__(self, work: Callable[[JobThread], object] = lambda _host: None, *, go: bool = False) -> None:
+    def __init__(self, work: Callable[[JobThread], object] = lambda _thread: None, *, go: bool = False) -> None:
         self.begun = Flag()
         self.go = Flag()
         self.done = Flag()
@@ -21,11 +21,11 @@ class Job:
         if go:
             self.go.set()
 
-    def run(self, host: JobThread) -> None:
+    def run(self, thread: JobThread) -> None:
         self.thread = threading.current_thread().name
         self.begun.set()
         self.go.wait()
-        self._work(host)
+        self._work(thread)
         self.done.set()
 
     def dropped(self) -> None:

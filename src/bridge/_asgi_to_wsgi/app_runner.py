@@ -152,20 +152,26 @@ class AppRunner:
             self._emptied = self.loop.waiter()
             await self.loop.wait_at_most(timeout, self._emptied)
 
-    def discard(self, timeout: float) -> None:
-        """As `close`, for a finalizer: neither waits nor locks."""
+    def discard(self, timeout: float, on_end: Callable[[], None]) -> None:
+        """As `close`, for a finalizer: neither waits nor locks. `on_end` is called once it is done."""
         private = self.private
+        assert private is not None
+        closed = self.closed = threading.Event()
 
         async def end() -> None:
             try:
                 await self.end(timeout)
             finally:
-                if private is not None:
-                    private_loop.release(private, self.user, wait=False)
+                closed.set()
+                on_end()
+                private_loop.release(private, self.user, wait=False)
 
-        if private is not None and private.usable:
+        if private.usable:
             with suppress(LoopClosed):
                 self.loop.post(Posted(lambda: self.spawn(end, Context())))
+                return
+        closed.set()
+        on_end()
 
     def close(self, timeout: float, *, at_exit: bool) -> None:
         """End what runs on the private loop, and release that; from a thread."""
@@ -307,10 +313,18 @@ class AppRunners:
     def discard(self) -> None:
         """End what goes on on private loops, in time; for a finalizer, so that it neither waits nor locks."""
         runners = self._runners.known()
-        if runners is not None:
-            unregister(self)
-            for runner in list(runners.all):
-                runner.discard(self._options.shutdown_timeout)
+        if runners is None:
+            return
+        left = [runner for runner in list(runners.all) if runner.private is not None and runner.closed is None]
+
+        def ended(runner: AppRunner) -> None:
+            left.remove(runner)
+            if not left:
+                unregister(self)
+
+        # What has not ended when the process does is waited for then (see `close`).
+        for runner in list(left):
+            runner.discard(self._options.shutdown_timeout, functools.partial(ended, runner))
 
     def stats(self) -> LoopStats:
         """Counts, for this process."""

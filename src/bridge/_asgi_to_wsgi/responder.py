@@ -14,7 +14,7 @@ import anyio.lowlevel
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._asgi_to_wsgi.request_events import STEP_BYTES, RequestEvents
-from bridge._asgi_to_wsgi.task import ENDED, Demand, Task
+from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.loops import Spawn
 from bridge._servers.connection import Connection
@@ -93,11 +93,11 @@ class AsgiResponder(Task):
         """The server closes the response. Returns whether it has got all of it; else its client has left."""
         response = self.response
         if response.bodyless:
-            self.demand = Demand.HEAD_ONLY
+            self.demand = HEAD_ONLY
         elif response.filled and not self.output.items:
             # A server may stop at Content-Length, before the application has said that this was all.
-            self.demand = Demand.NOTHING
-        if self.demand is not Demand.ALL or self.complete or self.finished:
+            self.demand = NOTHING
+        if self.demand is not ALL or self.complete or self.finished:
             return True
         self.disconnect()
         return False
@@ -198,7 +198,7 @@ class AsgiResponder(Task):
                 raise PeerGone  # who polls, and sends empty pieces, hears here that nobody listens
             elif self.overdue:
                 self.flush_head()
-            if response.state is SENT and (self.demand is not Demand.ALL or not items):
+            if response.state is SENT and (self.demand is not ALL or not items):
                 # Nobody takes it, so that nobody makes it wait: without this it would keep the loop from all others.
                 await anyio.lowlevel.checkpoint()
         except PeerGone:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Final
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner
-from bridge._asgi_to_wsgi.request_events import Reading, RequestEvents
+from bridge._asgi_to_wsgi.request_events import AWAITING_CLIENT, WANTED, RequestEvents
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone, call_of
@@ -41,6 +41,10 @@ class Demand(enum.Enum):
     HEAD_ONLY = "nothing more, and the application may go on without end"
 
 
+# By name in this module, as a member of an enum's class is looked up slowly.
+ALL, NOTHING, HEAD_ONLY = Demand
+
+
 class Task:
     """One task on the loop of `runner`, in a copy of the thread's context; made in the thread.
 
@@ -68,7 +72,7 @@ class Task:
     # One is made for each request: what most never need exists here only.
     error: BaseException | None = None
     finished = complete = disconnected = False
-    demand = Demand.ALL
+    demand: Demand = ALL
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None
     _waiters: list[Awaitable[None]] | None = None
@@ -122,7 +126,7 @@ class Task:
             if self.disconnected and not thread.sensitive:
                 raise PeerGone
             thread.expect_notice()
-            if not (items or self.finished or thread.has_jobs or (body and body.reading is Reading.WANTED)):
+            if not (items or self.finished or thread.has_jobs or (body and body.reading is WANTED)):
                 self._await_item()
         item = items.popleft()
         if isinstance(item, bytes):
@@ -145,7 +149,7 @@ class Task:
     def serve(self) -> bool:
         """Read what the task wants of the request body; False where there is nothing to do."""
         body = self.body
-        if body is None or body.reading is not Reading.WANTED or not body.serve():
+        if body is None or body.reading is not WANTED or not body.serve():
             return False
         self.disconnected = self.disconnected or body.disconnected
         self._post()
@@ -158,13 +162,13 @@ class Task:
         """
         thread, body = self.thread, self.body
         timeout = min(timeout, POLL_SECONDS)
-        awaits_client = body is not None and body.reading is Reading.AWAITING_CLIENT
+        awaits_client = body is not None and body.reading is AWAITING_CLIENT
         if awaits_client and thread.outer is None and (number := self.connection.descriptor) is not None:
             timely = thread.await_readable(number, timeout)
         else:
             timely = thread.await_wake(timeout)
         if awaits_client and body is not None:
-            body.reading = Reading.WANTED
+            body.reading = WANTED
         if self._outer is not None and self._outer.abandoned and not self.disconnected:
             self.disconnect()
         if not timely:
@@ -235,7 +239,7 @@ class Task:
             if self.overdue and not self.finished:
                 self.flush_head()
             self._wake()
-        if (self.disconnected or self.demand is Demand.HEAD_ONLY) and not self._expiring and not self.finished:
+        if (self.disconnected or self.demand is HEAD_ONLY) and not self._expiring and not self.finished:
             self._expiring = True
             self._spawn(self._expire, copy_context())
 
@@ -274,7 +278,7 @@ class Task:
 
     def write(self, items: Sequence[object]) -> None:
         """Hand `items` to the thread. Raises `PeerGone`."""
-        if self.demand is not Demand.ALL:
+        if self.demand is not ALL:
             return
         if self.disconnected or self.thread.left:
             raise PeerGone

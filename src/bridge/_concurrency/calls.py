@@ -370,8 +370,8 @@ class Dispatcher:
         self.counters = Counters()
         # Responses that go on without a thread.
         self.streams: set[object] = set()
-        # How often the other side of this loop has said at once that a client had left, and a response was ready all
-        # the same; None once it was seen to wait before it said so.
+        # How often the other side has said at once that a client had left, and a response was ready all the same; None
+        # once it was seen to wait before it said so.
         self.hasty: int | None = 0
         # Starts tasks that last as long as the server does, where a loop has none outside a group.
         self.spawn: Spawn | None = None

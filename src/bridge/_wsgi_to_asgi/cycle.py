@@ -195,6 +195,11 @@ class RequestResponseCycle:
                     responder.stream.start()
                     self._start_watcher()
                 await responder.changed()
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Count the request, and raise what the server is to see of one that failed."""
+        responder = self._responder
         if self._ended:
             responder.dispatcher.counters.served += 1
         elif responder.abandoned:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-_BLOCK: Final = 64 * 1024
+_BLOCK_BYTES: Final = 64 * 1024
 
 
 _BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
@@ -16,9 +16,9 @@ _BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
 class FileWrapper:
     """An iterable over the blocks of a file-like object, which the server may send by itself instead."""
 
-    def __init__(self, filelike: Any, block_size: int = _BLOCK) -> None:
+    def __init__(self, filelike: Any, block_size: int = _BLOCK_BYTES) -> None:
         self.filelike = filelike
-        self.block_size = max(block_size, _BLOCK)
+        self.block_size = max(block_size, _BLOCK_BYTES)
         close = getattr(filelike, "close", None)
         if close is not None:
             self.close = close

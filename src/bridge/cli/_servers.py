@@ -11,8 +11,8 @@ Wanted = Literal["asgi", "wsgi"]
 Command = Callable[[argparse.Namespace, Wanted, int], Iterator[str]]
 
 # Seconds that requests in progress get when the server stops; and those where a developer waits for the new code.
-GRACE: Final = 10
-RELOAD_GRACE: Final = 1
+GRACE_SECONDS: Final = 10
+RELOAD_GRACE_SECONDS: Final = 1
 
 # The environment variable that tells the server's process what to serve.
 KEY: Final = "BRIDGE_SERVE"
@@ -46,7 +46,7 @@ class Server:
 
 def grace(options: argparse.Namespace) -> int:
     """The seconds that requests in progress get when the server stops."""
-    return int(options.grace or (RELOAD_GRACE if options.reload else GRACE))
+    return int(options.grace or (RELOAD_GRACE_SECONDS if options.reload else GRACE_SECONDS))
 
 
 def _address(options: argparse.Namespace) -> str:

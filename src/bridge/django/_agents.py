@@ -247,7 +247,8 @@ class WsgiCall:
         except asyncio.CancelledError:
             self._left = True
             request.close()
-            response = HttpResponse(status=_CLIENT_LEFT, reason="Client Closed Request")
+            nobody: Any = HttpResponse(status=_CLIENT_LEFT, reason="Client Closed Request")
+            response = nobody
         except BaseException:
             request.close()
             signals.request_finished.send(sender=sender)

@@ -29,7 +29,7 @@ from bridge.errors import ClientDisconnected
 _log = logging.getLogger("bridge")
 
 # Django's own is 4 KiB, of which a large file has very many.
-BLOCK: Final = 64 * 1024
+BLOCK_BYTES: Final = 64 * 1024
 
 
 class Handler(WSGIHandler):
@@ -84,6 +84,7 @@ class Handler(WSGIHandler):
             return watched.run(call)
         finally:
             keep_caches()
+            self.portal.prepare(None)
             if found:
                 self.portal.uninstall()
 
@@ -91,16 +92,22 @@ class Handler(WSGIHandler):
         _signals.start(self.__class__, environ)
         request: Any = make_request(self.request_class, environ) if self._on_asgi else self.request_class(environ)
         request._portal = self.portal
-        self.portal.prepare(request.prepare_body)
-        as_asgi = self._on_asgi and not GET_RESPONSE_ASYNC.is_own()
+        # Django's async function needs asyncio.
+        as_asgi = self._on_asgi and not GET_RESPONSE_ASYNC.is_own() and self.portal.runner().loop.is_asyncio
         try:
             response: Any = self._get_response_as_asgi(request) if as_asgi else self.get_response(request)
         except BaseException:
             request.close()
             raise
         response._handler_class = self.__class__
+        return response
+
+    def get_response(self, request: Any) -> Any:
+        """Django's, with the body there before async code begins: it could only be waited for in this thread."""
+        self.portal.prepare(request.prepare_body)
+        response: Any = super().get_response(request)
         if response.streaming and response.is_async:
-            request.prepare_body()  # the stream may read it, on the loop
+            request.prepare_body()
         return response
 
     def _get_response_as_asgi(self, request: Any) -> Any:
@@ -138,7 +145,7 @@ class Handler(WSGIHandler):
                 lambda: async_parts(response), partial(self.portal.iterate, environ), response.close, _between
             )
         if isinstance(response, FileResponse):
-            response.block_size = max(response.block_size, BLOCK)
+            response.block_size = max(response.block_size, BLOCK_BYTES)
         return response
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:

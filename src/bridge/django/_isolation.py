@@ -34,7 +34,7 @@ _all: Any = caches
 _CACHES: Final[ContextVar[Any]] = _all._connections._storage._data
 _thread: Final = _Thread()
 # How many requests at once can leave their caches to later ones on one loop; as many as there are threads elsewhere.
-_KEPT: Final = 40
+_KEPT_CACHES: Final = 40
 
 
 def find_caches() -> None:
@@ -80,7 +80,7 @@ class LoopCaches:
 def keep_caches_in(free: list[Any]) -> None:
     """Leave the caches of the request that ends in this context to the next one."""
     made = _CACHES.get(None)
-    if made is not None and len(free) < _KEPT:
+    if made is not None and len(free) < _KEPT_CACHES:
         free.append(made)
 
 

@@ -24,7 +24,7 @@ from bridge._types import Environ, Event, Scope
 from bridge._wsgi_to_asgi import LoopResponse, RequestBody, complete_environ, log_failure
 from bridge.django import _modes, _streams
 from bridge.django._agents import make_request
-from bridge.django._handler import BLOCK, headers
+from bridge.django._handler import BLOCK_BYTES, headers
 from bridge.django._isolation import LoopCaches, keep_caches_in
 from bridge.django._request import Request
 from bridge.django._settings import Settings
@@ -206,7 +206,7 @@ class _Chain(LoopResponse):
             responder.finish(whole)
             return
         if isinstance(response, FileResponse):
-            response.block_size = max(response.block_size, BLOCK)
+            response.block_size = max(response.block_size, BLOCK_BYTES)
         await self.send(_streams.async_parts(response) if response.is_async else _streams.on_loop(response))
 
     def end(self) -> None:

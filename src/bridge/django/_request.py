@@ -16,7 +16,7 @@ from bridge._wsgi_to_asgi import ScopeView
 from bridge.django._bridge import Bridge
 from bridge.errors import ClientDisconnected
 
-_STEP: Final = 64 * 1024
+_STEP_BYTES: Final = 64 * 1024
 
 
 class Request(WSGIRequest):
@@ -93,7 +93,7 @@ def take_chunked(environ: Environ) -> None:
         return
     spool: IO[bytes] = SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115  # Input closes it
     try:
-        while data := environ["wsgi.input"].read(_STEP):
+        while data := environ["wsgi.input"].read(_STEP_BYTES):
             spool.write(data)
         length = spool.tell()
         spool.seek(0)
@@ -168,7 +168,7 @@ class Input(io.IOBase):
             spool = SpooledTemporaryFile(memory)  # noqa: SIM115  # close() closes it
             self._file = spool
             while self._left:
-                spool.write(self.read(_STEP))
+                spool.write(self.read(_STEP_BYTES))
             spool.seek(0)
             self._from = spool
         self._left = left

@@ -73,10 +73,16 @@ def start(sender: type, environ: Environ) -> None:
 async def start_on_loop(sender: type, environ: Environ) -> None:
     """`request_started`; in the task of the request.
 
-    Not by `asend`, which runs receivers in tasks of their own: what one of them sets in the context would be lost.
+    What a receiver sets in the context is there for the request, a transaction say. `asend` runs receivers in tasks of
+    their own, in which that would be lost; async ones are run no other way without more hops.
     """
-    if not only_django_listens(signals.request_started):
-        await sync_to_async(signals.request_started.send, thread_sensitive=True)(sender=sender, environ=environ)
+    signal = signals.request_started
+    if only_django_listens(signal):
+        return
+    if any(is_async for *_, is_async in signal.receivers):
+        await signal.asend(sender=sender, environ=environ)
+    else:
+        await sync_to_async(signal.send, thread_sensitive=True)(sender=sender, environ=environ)
 
 
 def closes_at_once(response: Any) -> bool:

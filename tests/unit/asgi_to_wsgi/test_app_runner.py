@@ -673,3 +673,21 @@ assert os.waitpid(pid, 0)[1] == 0
 """
         # asyncio says something of the parent's tasks when they are destroyed in a child that exits.
         assert ["shutdown in the child", "shutdown in the parent"] == run_script(FORK + script, quiet=False)
+
+
+def test_what_is_dropped_at_the_end_of_the_process_is_ended_before() -> None:
+    """As a CGI script does that gives its adapter to a handler and keeps no name for it: the shutdown is run whole."""
+    script = """
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] != "lifespan":
+        return await reply(send, b"ok")
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await asyncio.sleep(0.2)  # longer than an exit takes that waits for nothing
+    print("shutdown")
+    await send({"type": "lifespan.shutdown.complete"})
+print(ask(AsgiToWsgi(app)).body)
+"""
+    assert ["b'ok'", "shutdown"] == run_script(FORK + script)

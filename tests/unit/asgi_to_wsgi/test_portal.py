@@ -60,7 +60,7 @@ class TestCall:
         assert 1 == len(loops)
 
     def test_the_thread_is_left_as_it_was(self, portal: Portal) -> None:
-        """`be_found` is until `no_longer`."""
+        """What `install` has put there goes with `uninstall`."""
 
         async def loop() -> asyncio.AbstractEventLoop:
             return asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import io
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from bridge._servers.connection import Connection
 from bridge._stats import Counters
 from bridge._translate.input_to_events import BodyEvents
 from support.plain_servers import environ_for
-from support.waiting import FOREVER, Flag, OneThread, bounded
+from support.waiting import FOREVER, Flag, OneThread, bounded, until
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
@@ -64,9 +65,16 @@ class Source:
 class Probe(Task):
     """A task whose work and request body, of `length` bytes, are the test's."""
 
-    def __init__(self, runner: Runner, work: Work, source: object = None, length: int | None = None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        work: Work,
+        source: object = None,
+        length: int | None = None,
+        environ: dict[str, Any] | None = None,
+    ) -> None:
         source = source or Source(lambda: pytest.fail("nobody has asked for the body"))
-        super().__init__(runner, runner.spawn, Connection(environ_for("POST", "/", wsgi__input=source)))
+        super().__init__(runner, runner.spawn, Connection(environ or environ_for("POST", "/", wsgi__input=source)))
         self.body: RequestEvents = RequestEvents(BodyEvents(length), self.connection)
         self._work_of_test = work
 
@@ -226,6 +234,35 @@ class TestReading:
 
         assert [b"1", b"2", b"3"] == written(probe, thread)
         assert [thread.ident] * 3 == reads
+
+    def test_it_reads_again_when_the_client_has_sent_more(self, runner: Runner, thread: OneThread) -> None:
+        """Nothing else wakes it: once the head was not there in time, it waits without end."""
+        client, server = socket.socketpair()
+        found_nothing: list[int] = []
+
+        class Slow:
+            def read(self, size: int) -> bytes | None:
+                try:
+                    return server.recv(size)
+                except BlockingIOError:
+                    found_nothing.append(size)
+                    return None
+
+        async def work(task: Probe) -> None:
+            event = await task.next_event()
+            assert event is not None
+            task.write([event["body"]])
+
+        with client, server:
+            server.setblocking(False)
+            environ = environ_for("POST", "/", wsgi__input=Slow(), werkzeug__socket=server)
+            probe = thread.run(lambda: Probe(runner, work, length=3, environ=environ))
+            thread.run(probe.start)
+            item = thread.begin(probe.next)
+            until(lambda: len(found_nothing) == 2 and probe.thread._polling)
+            client.sendall(b"abc")
+            assert b"abc" == item()
+            assert [] == written(probe, thread)
 
     @pytest.mark.parametrize("end", ["complete", "disconnected", "released"])
     def test_without_an_answer_it_ends_with_the_request(self, end: str, runner: Runner, thread: OneThread) -> None:

@@ -1,7 +1,6 @@
 """`bridge check` against each app of tests/support/apps.py: it finds the sinful ones and nothing in the others."""
 
 import asyncio
-import contextlib
 import threading
 import time
 from pathlib import Path
@@ -10,11 +9,9 @@ from typing import Any
 import pytest
 
 from bridge._check import client, probe
-from bridge._check.client import CheckClient
-from bridge._check.findings import Finding, of_error
+from bridge._check.findings import Finding
 from bridge._check.probe import probe_asgi, probe_wsgi
 from bridge._check.requests import CheckRequest, requests_for
-from bridge.errors import ApplicationProtocolError, ServerProtocolError
 from support import apps
 
 SINS = ("no_content_with_body", "raises", "raises_after_start", "raises_in_the_middle", "raises_before_content_length")
@@ -114,7 +111,8 @@ def test_an_app_that_blocks_the_loop_is_interrupted(monkeypatch: pytest.MonkeyPa
     assert "raised TimeoutError: the event loop was blocked" in found[0].did
 
 
-def test_it_asks_many_at_once() -> None:
+def test_it_asks_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_WATCH_SECONDS", 10.0)  # eight responses may take their time on a busy machine
     barrier = threading.Barrier(8, timeout=10)
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -130,56 +128,3 @@ def test_an_error_is_told_with_its_place() -> None:
 
     assert "raised LookupError: raised before the headers (apps.py:" in outcome.findings[0].did
     assert outcome.findings[0].did.endswith(") before its response")
-
-
-class TestRequests:
-    def test_they_are_what_they_say(self) -> None:
-        seen: list[Any] = []
-
-        def app(environ: Any, start_response: Any) -> Any:
-            body = None
-            with contextlib.suppress(OSError):
-                body = environ["wsgi.input"].read()
-            seen.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"], body))
-            return apps.wsgi_hello(environ, start_response)
-
-        probe_wsgi(app, list(requests_for("/a b?x=1", safe=False)))
-
-        assert {"GET", "HEAD", "POST"} == {method for method, *_ in seen}
-        assert {"/a b"} == {path for _, path, *_ in seen}
-        assert {"x=1", "x=1&bridge-check=%C3%BC%20+"} == {query for *_, query, _ in seen}
-        assert {0, 7, 70_015} == {len(body) for *_, body in seen if body is not None}
-
-    def test_safe_ones_change_nothing(self) -> None:
-        """RFC 9110 9.2.1."""
-        assert {"GET", "HEAD"} == {request.method for request in requests_for("/", safe=True)}
-
-    @pytest.mark.parametrize("chunked", [True, False])
-    def test_how_a_body_is_framed(self, chunked: bool) -> None:
-        headers = dict(CheckRequest("x", "POST", "/", (b"ab", b"c"), chunked=chunked).scope(None)["headers"])
-
-        framing = {b"transfer-encoding": b"chunked"} if chunked else {b"content-length": b"3"}
-        assert framing == {name: value for name, value in headers.items() if name in framing or b"length" in name}
-
-    def test_a_response_that_is_enough(self) -> None:
-        """Not more than a MiB of an endless one is looked at."""
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            while True:
-                await send({"type": "http.response.body", "body": b"x" * 2**18, "more_body": True})
-
-        async def ask() -> CheckClient:
-            exchange = CheckClient(GET, None)
-            await exchange.run(app)
-            return exchange
-
-        exchange = asyncio.run(ask())
-        assert (True, 2**20, False) == (exchange.left, exchange.size, exchange.stuck)
-
-
-def test_a_finding_says_whose_fault_it_is() -> None:
-    facts = {"did": "did this", "expected": "that", "clause": "PEP 3333, X", "state": "then"}
-
-    assert "did this then; expected that (PEP 3333, X)" == str(of_error(ApplicationProtocolError(**facts)))
-    assert "the server did this then; expected that (PEP 3333, X)" == str(of_error(ServerProtocolError(**facts)))

@@ -18,7 +18,7 @@ import bridge._asgi_to_wsgi.task
 from bridge import AsgiToWsgi
 from support.plain_servers import environ_for
 
-bridge._asgi_to_wsgi.task.POLL = 3600.0  # nothing may wait by the clock: a wake-up that is lost is a hang
+bridge._asgi_to_wsgi.task.POLL_SECONDS = 3600.0  # nothing may wait by the clock: a wake-up that is lost is a hang
 main_thread = monkey.get_original("threading", "get_ident")()
 threads, loops = set(), set()
 

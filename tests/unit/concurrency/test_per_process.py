@@ -32,12 +32,17 @@ def test_known_makes_nothing() -> None:
 
 def test_what_is_false_is_made_once_too() -> None:
     """An empty dict is a state as any other."""
-    state: PerProcess[dict[str, int]] = PerProcess(dict)
-    state.here()["a"] = 1
-    state.here().clear()
-    kept = state.here()
+    made: list[dict[str, int]] = []
 
-    assert state.here() is kept
+    def make() -> dict[str, int]:
+        made.append({})
+        return made[-1]
+
+    state = PerProcess(make)
+    state.here()
+    state.here()
+
+    assert 1 == len(made)
 
 
 def test_each_process_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

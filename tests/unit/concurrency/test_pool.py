@@ -25,7 +25,7 @@ def test_no_thread_exists_before_the_first_job(pools: Pools) -> None:
 def test_a_job_runs_in_a_daemon_thread_of_that_name(pools: Pools) -> None:
     """The threads are told apart by the name of the pool and a number, and do not hold up the exit."""
     daemons: list[bool] = []
-    job = Job(lambda _host: daemons.append(threading.current_thread().daemon), go=True)
+    job = Job(lambda _thread: daemons.append(threading.current_thread().daemon), go=True)
 
     pools(name="some").submit(job, eager=False)
     job.done.wait()
@@ -51,7 +51,7 @@ def test_waiting_jobs_run_in_their_order(pools: Pools) -> None:
     threads = pools(1)
     [first] = pools.held(threads, 1)
     order: list[int] = []
-    jobs = [Job(lambda _host, at=at: order.append(at), go=True) for at in range(20)]
+    jobs = [Job(lambda _thread, at=at: order.append(at), go=True) for at in range(20)]
     for job in jobs:
         threads.submit(job, eager=False)
     first.go.set()
@@ -184,7 +184,7 @@ def test_long_jobs_are_not_kept_waiting(pools: Pools, monkeypatch: pytest.Monkey
 
     def run_some(seconds: float) -> None:
         for _ in range(12):
-            job = Job(lambda _host: setattr(clock, "now", clock.now + seconds), go=True)
+            job = Job(lambda _thread: setattr(clock, "now", clock.now + seconds), go=True)
             threads.submit(job, eager=False)
             job.done.wait()
             until(lambda: not threads.busy)
@@ -256,18 +256,18 @@ def test_no_job_is_lost_to_a_thread_that_is_about_to_end(
         job.done.wait()
 
 
-def test_a_nudge_too_many_is_harmless(pools: Pools) -> None:
-    """A nudge that comes after its job was over neither ends the thread nor keeps it from the next job."""
+def test_a_wake_up_too_many_is_harmless(pools: Pools) -> None:
+    """A wake-up that comes after its job was over neither ends the thread nor keeps it from the next job."""
     threads = pools(1)
-    hosts: list[JobThread] = []
-    job = Job(hosts.append, go=True)
+    threads_of_jobs: list[JobThread] = []
+    job = Job(threads_of_jobs.append, go=True)
     threads.submit(job, eager=False)
     job.done.wait()
     for _ in range(3):
-        hosts[0].wake()
+        threads_of_jobs[0].wake()
     until(lambda: not threads.busy)
     for _ in range(3):
-        hosts[0].wake()
+        threads_of_jobs[0].wake()
         job = Job(go=True)
         threads.submit(job, eager=False)
         job.done.wait()
@@ -275,8 +275,8 @@ def test_a_nudge_too_many_is_harmless(pools: Pools) -> None:
     assert (job.thread, threads.alive) == ("bridge-test-1", 1)
 
 
-def test_a_job_waits_for_a_nudge(pools: Pools) -> None:
-    """In its thread, a job can wait until it is nudged, or for some seconds."""
+def test_a_job_waits_for_a_wake_up(pools: Pools) -> None:
+    """In its thread, a job can wait until it is woken, or for some seconds."""
     outcomes: list[bool] = []
 
     def work(thread: JobThread) -> None:
@@ -291,8 +291,8 @@ def test_a_job_waits_for_a_nudge(pools: Pools) -> None:
     assert outcomes == [False, True]
 
 
-def test_a_thread_knows_its_host(pools: Pools) -> None:
-    """`current.thread` is the thread of the thread that one is in, and None in other threads."""
+def test_a_thread_of_a_pool_is_known_in_it(pools: Pools) -> None:
+    """`current.thread` is the thread that one is in, and None in other threads."""
     seen: list[Any] = []
     job = Job(lambda thread: seen.append(current.thread is thread and thread.job is job), go=True)
     pools().submit(job, eager=False)
@@ -373,18 +373,18 @@ def stuck_here(_thread: JobThread, released: Flag) -> None:
 def test_where_a_thread_is_can_be_told(pools: Pools) -> None:
     """A description has the name of the thread and its stack."""
     released = Flag()
-    hosts: list[JobThread] = []
+    threads_of_jobs: list[JobThread] = []
 
     def work(thread: JobThread) -> None:
-        hosts.append(thread)
+        threads_of_jobs.append(thread)
         stuck_here(thread, released)
 
     job = Job(work, go=True)
     threads = pools()
     threads.submit(job, eager=False)
-    until(lambda: hosts)
-    until(lambda: "in stuck_here" in hosts[0].describe())
-    description = hosts[0].describe()
+    until(lambda: threads_of_jobs)
+    until(lambda: "in stuck_here" in threads_of_jobs[0].describe())
+    description = threads_of_jobs[0].describe()
     released.set()
     job.done.wait()
 
@@ -495,7 +495,7 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
 
     def submit(at: int) -> None:
         for number in range(100):
-            job = Job(lambda _host, number=number: ran.append(at * 100 + number), go=True)
+            job = Job(lambda _thread, number=number: ran.append(at * 100 + number), go=True)
             threads.submit(job, eager=eager)
             names.add(f"{threads.alive <= limit}")
         threads.submit(last[at], eager=eager)

@@ -16,20 +16,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import django_site  # sets Django up
 import pytest
-from callers_asgi import until
+import trio
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.dispatch import Signal
 from django.test import override_settings
-from django_faces import Asgi, Ask, Wsgi
 
 from bridge import ClientDisconnected
-from bridge._concurrency.loops import AsyncioCrossing
+from bridge._concurrency.loops import AsyncioLoop
 from bridge.django import _agents, get_asgi_application, get_wsgi_application
+from bridge.django._report import checks
+from support import django_project  # sets Django up
+from support.django_clients import Asgi, Ask, Wsgi
+from support.waiting import until
 
 EACH_SIDE = pytest.mark.parametrize("side", ["asgi", "wsgi"])
 Face = Asgi | Wsgi
@@ -192,9 +194,37 @@ def test_what_was_replaced_before_all_is_known() -> None:
     assert "False False True" == ran.stdout.strip()
 
 
+def test_the_check_names_what_is_not_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the ASGI application is this package's; and what is called is none of it."""
+    for package in ("bridge", "django"):
+        text = f"from {package.replace('django', 'django.core.asgi').replace('bridge', 'bridge.django')} import *"
+        (tmp_path / f"agents_{package}_asgi.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def said(package: str) -> list[tuple[str | None, str]]:
+        with override_settings(ASGI_APPLICATION=f"agents_{package}_asgi.application"):
+            return [(one.id, one.msg) for one in checks.hooks_are_called(None)]
+
+    def replaced(*args: Any) -> None:
+        raise AssertionError("nobody calls it")
+
+    for owner, name in ((ASGIHandler, "__call__"), (ASGIHandler, "create_request"), (WSGIHandler, "__call__")):
+        monkeypatch.setattr(owner, name, replaced)
+    assert [] == said("bridge")
+    monkeypatch.setattr(ASGIHandler, "send_response", replaced)
+    assert [] == said("django")
+    [(number, message)] = said("bridge")
+    assert "bridge.W006" == number
+    assert message.startswith(f"ASGIHandler.send_response was replaced (by {__name__}), and agents_bridge_asgi.app")
+
+
 # --- what is around a request
 
-NAMED = {"BRIDGE": {"ON_LOOP": [f"django_site.{name}" for name in dir(django_site) if name.startswith("async_")]}}
+NAMED = {
+    "BRIDGE": {
+        "ON_LOOP": [f"support.django_project.{name}" for name in dir(django_project) if name.startswith("async_")]
+    }
+}
 
 
 @contextmanager
@@ -369,6 +399,25 @@ def test_what_is_around_the_async_functions_is_around_a_request_in_a_thread(watc
             assert "get_response" not in watcher.noted
 
 
+def test_on_trio_the_sync_function_is_asked(watcher: Watcher) -> None:
+    """The other one is for asyncio; what is around `__call__` is there all the same."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await trio.sleep_forever()
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    with get_asgi_application() as app:
+        for name in ("get_response_async", "get_response"):
+            watcher.around(BaseHandler, name)
+        watcher.around_call("asgi")
+        trio.run(app, Ask("/hello").scope()[0], receive, send)
+    assert b"hello\n" == b"".join(event.get("body", b"") for event in sent)
+    assert ["get_response", "200", "closed"] == watcher.noted
+
+
 def test_what_is_around_the_sync_function_is_around_a_request_of_a_wsgi_server(watcher: Watcher) -> None:
     """Of either kind of view."""
     with serving("wsgi") as server:
@@ -382,11 +431,11 @@ def test_what_is_around_the_sync_function_is_around_a_request_of_a_wsgi_server(w
 @EACH_SIDE
 def test_thread_and_state_are_those_of_the_request(watcher: Watcher, side: str) -> None:
     """With something around the async function, too: middleware, view and ORM in one thread, one context."""
-    with override_settings(MIDDLEWARE=["django_site.thread_middleware"]), serving(side) as server:
+    with override_settings(MIDDLEWARE=["support.django_project.thread_middleware"]), serving(side) as server:
         watcher.around(BaseHandler, "get_response_async")
-        django_site.events.clear()
+        django_project.events.clear()
         where = server.ask("/where").json()
-        threads = {thread for _, thread in django_site.events}
+        threads = {thread for _, thread in django_project.events}
         assert threads == {where["thread"]}
         orm = server.ask("/async_where").json()["orm"]
         assert 1 == len(set(orm))
@@ -498,5 +547,5 @@ async def test_a_task_is_made_in_its_own_context() -> None:
     context.run(seen.set, "of the request")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "create_task", create_task)
-        await AsyncioCrossing(loop).spawn(work(), context)
+        await AsyncioLoop(loop).spawn(work(), context)
     assert ["of the request", "of the request"] == noted

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from servers.process import ROOT, Server, free_port, start
+from servers.process import Server, free_port, start
+from support.paths import ROOT
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(120)]
 
@@ -135,6 +136,7 @@ def reported(directory: Path, agent: str, entry: str, side: str, when: str = "be
             # Django's WSGI handler fails at what it has read to its end before there was a head.
             assert running.get(path) in ({status, 500} if path.endswith("?broken") else {status}), path
             running.wait_for("transaction", number)
+        assert [] == running.records("unused")  # else the system check would warn of this agent
         running.get("/sync")
         found = {kind: running.records(kind) for kind in ("transaction", "error")}
         running.wait_for("transaction", len(ANSWERS) + 1)
@@ -213,10 +215,12 @@ def test_a_client_that_leaves_is_no_error(agent: str, side: str, tmp_path: Path)
         for path in paths:
             running.leave(path)
         running.get("/sync")
-        running.wait_for("transaction", 1)
+        # Those that are a middleware do not hear of the end of a request that is cancelled.
+        running.wait_for("transaction", len(paths) + 1 if agent in {"sentry", "ddtrace"} else 1)
         assert [] == running.records("error")
         log = running.server.log()
-    assert "Traceback" not in log, log
+    # OpenTelemetry's leaves a span open then, and complains when that is collected; so it does with Django's handlers.
+    assert agent == "otel" or "Traceback" not in log, log
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -274,9 +274,9 @@ async def test_all_threads_share_the_deadline(monkeypatch: pytest.MonkeyPatch, h
     if how == "drain":
         await dispatchers.drain(dispatcher)
     elif how == "close":
-        dispatchers.close()
+        await anyio.to_thread.run_sync(dispatchers.close)
     else:
-        dispatchers.exit(2.0)
+        await anyio.to_thread.run_sync(dispatchers.exit, 2.0)
 
     assert [2.0 if how == "exit" else 3.0, 0.0] == waited
     assert [True, True] == [pool.closing for pool in both]
