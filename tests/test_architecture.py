@@ -612,6 +612,7 @@ class TestFace:
 WHOLES = {
     "_asgi_to_wsgi.adapter": "adapters/asgi_to_wsgi",
     "_wsgi_to_asgi.adapter": "adapters/wsgi_to_asgi",
+    "cli._served": "unit/cli/test_serve.py",
 }
 MOST_WHOLES = 5
 
