@@ -582,11 +582,12 @@ class TestThreadSensitiveOnAnAsgiServer:
 
         inner = AsgiToWsgi(app, lifespan="off")
         outer = WsgiToAsgi(inner)
-        with outer, inner:
+        with outer:
             await fetch(outer)
             await anyio.to_thread.run_sync(ask, inner)
             await fetch(outer)
             assert 3 == inner.stats().served
+            await anyio.to_thread.run_sync(inner.close)
 
         assert asyncio.get_running_loop() is loops[0] is loops[2]
         assert loops[1] is not loops[0]

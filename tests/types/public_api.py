@@ -162,6 +162,7 @@ def options(flask: Flask, starlette: Starlette) -> None:
         disconnect_grace=1,
         loop_factory=asyncio.new_event_loop,
         slow_warning=0.5,
+        background="before",
     )
     AsgiToWsgi(starlette, lifespan="off", loop_factory=None, slow_warning=None)
 

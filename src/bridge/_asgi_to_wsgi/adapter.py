@@ -32,10 +32,10 @@ class AsgiToWsgi(Closable):
     * `startup_timeout`, `shutdown_timeout` (seconds): how long the startup and the shutdown may take. At the shutdown,
       tasks that are still at work then are cancelled.
     * `disconnect_grace` (seconds): how long the application may go on after `http.disconnect` before it is cancelled.
-    * `loop_factory`: makes the event loop (`uvloop.new_event_loop`, say); adapters with the same one share one loop.
-    * `slow_warning` (seconds, or None): a callback that blocks the loop for longer is logged with its stack.
     * `background`: "after" lets work after the response go on on the loop, and the server's thread go; "before" has the
       thread stay until it is done, `shutdown_timeout` seconds at most: for hosts that freeze the process in between.
+    * `loop_factory`: makes the event loop (`uvloop.new_event_loop`, say); adapters with the same one share one loop.
+    * `slow_warning` (seconds, or None): a callback that blocks the loop for longer is logged with its stack.
 
     `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application or option. The
     loop is started by the first request and is that of this process, so that the server may fork.
@@ -49,19 +49,19 @@ class AsgiToWsgi(Closable):
         startup_timeout: float = 60.0,
         shutdown_timeout: float = 30.0,
         disconnect_grace: float = 3.0,
+        background: Literal["after", "before"] = "after",
         loop_factory: LoopFactory | None = None,
         slow_warning: float | None = 1.0,
-        background: Literal["after", "before"] = "after",
     ) -> None:
         _arguments.asgi_app(app)
         _arguments.choice("lifespan", lifespan, ("auto", "on", "off"))
         _arguments.seconds("startup_timeout", startup_timeout)
         _arguments.seconds("shutdown_timeout", shutdown_timeout)
         _arguments.seconds("disconnect_grace", disconnect_grace)
+        _arguments.choice("background", background, ("after", "before"))
         _arguments.factory("loop_factory", loop_factory)
         if slow_warning is not None:
             _arguments.seconds("slow_warning", slow_warning)
-        _arguments.choice("background", background, ("after", "before"))
         self.app = app
         self._runners = AppRunners(
             Options(

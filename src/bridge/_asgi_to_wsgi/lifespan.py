@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import anyio
 
-from bridge._concurrency.loops import LoopHandle, Spawn
+from bridge._concurrency.loops import LoopHandle, Spawn, refuse_on_loop
 from bridge._lifespan_client import LifespanClient, lifespan_scope
 from bridge._translate.lifespan import FAILED, STARTING
 from bridge._types import ASGIApp
@@ -41,8 +41,10 @@ class LifespanRun:
     def start(self, timeout: float) -> None:
         """Start it if nobody has, and wait until the application is ready; from a thread, by any number at once.
 
-        Raises `LifespanFailed` where it is not ready within `timeout` seconds, or will never be.
+        Raises `LifespanFailed` where it is not ready within `timeout` seconds, or will never be; `RuntimeError` on an
+        event loop.
         """
+        refuse_on_loop("an application's startup was waited for", "do it in a thread (asyncio.to_thread)")
         self._loop.post(self)
         if not self._started.wait(timeout):
             self._late = LifespanFailed(f"the application's startup has not been completed within {timeout} seconds")

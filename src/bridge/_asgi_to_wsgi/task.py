@@ -16,7 +16,7 @@ from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone, call_of
 from bridge._concurrency.jobs import request_executor
-from bridge._concurrency.loops import LoopClosed, Spawn
+from bridge._concurrency.loops import LoopClosed, Spawn, refuse_on_loop
 from bridge._concurrency.server_thread import ServerThread
 from bridge._servers.connection import Connection
 from bridge._types import Event
@@ -158,8 +158,9 @@ class Task:
     def rest(self, timeout: float) -> bool:
         """Wait for the task, and meanwhile look after the client and the loop; False after `timeout` seconds.
 
-        Raises `LoopClosed`.
+        Raises `LoopClosed`, and `RuntimeError` on an event loop.
         """
+        refuse_on_loop("a response was waited for", "iterate over it, and close it, in a thread (asyncio.to_thread)")
         thread, body = self.thread, self.body
         timeout = min(timeout, POLL_SECONDS)
         awaits_client = body is not None and body.reading is AWAITING_CLIENT

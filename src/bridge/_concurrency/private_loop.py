@@ -15,7 +15,7 @@ from typing import Final
 
 from bridge._concurrency.greenlets import start_thread
 from bridge._concurrency.jobs import describe
-from bridge._concurrency.loops import AsyncioLoop, LoopClosed, Postable, Posted
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, Postable, Posted, refuse_on_loop
 from bridge._concurrency.per_process import PerProcess
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -56,6 +56,7 @@ class PrivateLoop:
     """An event loop in a thread of its own, native also where a library has patched `threading` to make greenlets."""
 
     def __init__(self, factory: LoopFactory | None) -> None:
+        refuse_on_loop("the private event loop was started", "do it in a thread (asyncio.to_thread)")
         self.pid = os.getpid()
         self.users: set[object] = set()
         self._factory = factory or asyncio.new_event_loop
@@ -86,7 +87,9 @@ class PrivateLoop:
         return describe("bridge-loop", self._ident)
 
     def stop(self, *, wait: bool) -> None:
-        """Cancel what is left, and end the thread; `wait` for it, not for ever."""
+        """Cancel what is left, and end the thread; `wait` for it, not for ever, and not on an event loop."""
+        if wait:
+            refuse_on_loop("the private event loop was stopped", "do it in a thread (asyncio.to_thread)")
         try:
             self.loop.post(Posted(self._set_stop))
         except LoopClosed:
@@ -171,7 +174,7 @@ _loops: Final = PerProcess(_Loops)
 def acquire(factory: LoopFactory | None, user: object) -> PrivateLoop:
     """Return the loop of this process, which is kept running until each `user` has released it.
 
-    Raises `RuntimeError` where a new one cannot be started.
+    Raises `RuntimeError` where a new one cannot be started, as on an event loop.
     """
     loops = _loops.here()
     with loops.lock:

@@ -120,8 +120,8 @@ class Dispatchers:
         self.close(timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop the threads, and wait for them. Raises `RuntimeError` on an event loop where they are at work."""
-        if any(pool.busy or pool.waiting for pool in self._pools.here().made()):
+        """Stop the threads, and wait for them. Raises `RuntimeError` on an event loop while they serve requests."""
+        if any(dispatcher.live or dispatcher.streams for dispatcher in list(self._pools.here().dispatchers.values())):
             refuse_on_loop(
                 "WsgiToAsgi.close() was called while requests were served",
                 "leave it to the lifespan's shutdown, or call it in a thread (asyncio.to_thread)",
@@ -130,7 +130,7 @@ class Dispatchers:
         for pool in detached:
             pool.close(None)
         if runs_loop():
-            return  # the threads have nothing to do, and end
+            return  # the threads are done, and end
         deadline = monotonic() + min(self._shutdown_timeout, self._shutdown_timeout if timeout is None else timeout)
         for pool in detached:
             self._report(pool.join(max(deadline - monotonic(), 0.0)))

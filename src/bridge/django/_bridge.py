@@ -1,6 +1,5 @@
 """`request.bridge`: what a view can ask of the server that it runs on."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
@@ -9,6 +8,7 @@ from django.http import HttpRequest
 
 from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.jobs import current
+from bridge._concurrency.loops import refuse_on_loop
 from bridge._servers.connection import Connection
 
 _R = TypeVar("_R")
@@ -32,12 +32,7 @@ class Bridge:
         what belongs to a loop can be shared. When the client leaves it is cancelled (`asyncio.CancelledError`). Raises
         `RuntimeError` in async code, which can await it.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            raise RuntimeError("request.bridge.call_async() was called in async code; await the function instead")
+        refuse_on_loop("request.bridge.call_async() was called", "await the function instead")
         if self.interface == "asgi" and current.thread is None:
             return async_to_sync(function)(*args, **kwargs)  # a thread of asgiref's, which knows the server's loop
         result: _R = self._portal.call(self.environ, function, *args, **kwargs)

@@ -153,16 +153,21 @@ class TestManyAtOnce:
             assert (count, 0) == (adapter.stats().served, adapter.stats().busy)
 
     def test_a_caller_whose_thread_runs_a_loop_of_its_own(self) -> None:
-        """A WSGI test client within an async test, say."""
+        """A WSGI test client within an async test, say: that loop would stand still, so it is told to use a thread."""
         loops: list[Any] = []
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             loops.append(asyncio.get_running_loop())
             await reply(send, b"ok")
 
+        def call() -> bytes:
+            return b"".join(adapter(environ_for("GET", "/"), lambda *_: None))
+
         async def caller() -> None:
             loops.append(asyncio.get_running_loop())
-            assert b"ok" == b"".join(adapter(environ_for("GET", "/"), lambda *_: None))
+            with pytest.raises(RuntimeError, match=r"asyncio\.to_thread"):
+                call()
+            assert b"ok" == await asyncio.to_thread(call)
 
         with adapted(app) as adapter:
             bounded(lambda: asyncio.run(caller()))

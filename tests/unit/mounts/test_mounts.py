@@ -304,13 +304,15 @@ class TestNative:
     async def test_an_adapter_of_the_users_own_keeps_its_options(self) -> None:
         """And comes off on the side where it is not needed."""
         old, new = wsgi_app("old"), asgi_app("new")
-        with WsgiToAsgi(old, threads=1) as one, AsgiToWsgi(new, lifespan="off") as other:
+        with WsgiToAsgi(old, threads=1) as one:
+            other = AsgiToWsgi(new, lifespan="off")
             site = Mounts({"/old": one, "/new": other})
             with closing(site):
                 found = {mount.prefix: mount for mount in site.mounts}
                 await by_asgi(site.asgi, "/old/x")
                 by_wsgi(site.wsgi, "/new/x")
                 assert (1, 1) == (one.stats().served, other.stats().served)
+            await anyio.to_thread.run_sync(other.close)
 
         assert (one, old) == (found["/old"].asgi, found["/old"].wsgi)
         assert (new, other) == (found["/new"].asgi, found["/new"].wsgi)
@@ -477,10 +479,12 @@ class TestHome:
             return [b"home"]
 
         site = Mounts({"/new": asgi_app("new"), "/old": app})
-        with AsgiToWsgi(lambda scope, receive, send: site.asgi(scope, receive, send)) as outer, closing(site):
+        outer = AsgiToWsgi(lambda scope, receive, send: site.asgi(scope, receive, send))
+        with closing(site):
             threads = [bounded(lambda: (ask(outer, environ_for("GET", "/old/x")), threading.get_ident()))]
             served = ask(outer, environ_for("GET", "/old/x"))
             ours = [name for name in (thread.name for thread in threading.enumerate()) if name.startswith("bridge-")]
+        await anyio.to_thread.run_sync(outer.close)
 
         assert (b"home", ["bridge-loop"]) == (served.body, ours)
         assert served.thread.ident == seen[1]
