@@ -198,7 +198,7 @@ def _extensions(environ: Environ, scheme: str) -> dict[str, Any]:
     return extensions
 
 
-# --- crossing twice ---
+# --- nested adapters ---
 
 
 def _come_home(scope: Scope, outer: Scope) -> None:

@@ -222,7 +222,7 @@ def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
 def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     """A response that is there as a whole.
 
-    It is closed at once, where that takes no time: behind `WsgiToAsgi`, one crossing then takes it to the loop. But
+    It is closed at once, where that takes no time: behind `WsgiToAsgi`, one hop then takes it to the loop. But
     what a project does at its end may take its time, and the client is not to wait for that.
     """
     if not _signals.closes_at_once(response) or ("asgi.scope" not in environ and _signals.much_to_close()):
