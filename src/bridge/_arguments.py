@@ -3,7 +3,8 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from asgiref.sync import iscoroutinefunction
 
@@ -67,17 +68,51 @@ def factory(name: str, function: Any) -> None:
         raise TypeError(f"{name} must be None or a callable that takes nothing, got {function!r:.80}")
 
 
+# As many positional arguments as anything asked about here takes: a hook none or one, WSGI two, ASGI three.
+_COUNTS: Final = range(4)
+
+
 def fits(app: Any, arguments: int) -> bool:
     """Whether `app` can be called with so many positional arguments, and no others."""
-    if not callable(app):
-        return False
-    try:
-        inspect.signature(app).bind(*range(arguments))
-    except TypeError:
-        return False
-    except ValueError:
-        return True  # a callable of C that does not tell its signature
-    return True
+    return callable(app) and arguments in _fitting(app)
+
+
+def _fitting(app: Any) -> set[int]:
+    """With how many positional arguments `app` can be called.
+
+    A decorator often takes anything, and tells with `functools.wraps` whose arguments it hands on; but what it wraps
+    may be of the other interface, and then it is its own signature that counts.
+    """
+    own = _binding(app, follow_wrapped=False)
+    return own & _binding(app, follow_wrapped=True) or own
+
+
+def _binding(app: Any, *, follow_wrapped: bool) -> set[int]:
+    signature = _signature(app, follow_wrapped=follow_wrapped)
+    if signature is None:
+        return set(_COUNTS)  # a callable of C that does not tell its signature
+    found = set()
+    for count in _COUNTS:
+        with suppress(TypeError):
+            signature.bind(*range(count))
+            found.add(count)
+    return found
+
+
+def _signature(app: Any, *, follow_wrapped: bool = True) -> inspect.Signature | None:
+    """What `app` takes, where it can be told."""
+    with suppress(TypeError, ValueError):
+        return inspect.signature(app, follow_wrapped=follow_wrapped)
+    # An object whose class has its `__call__` made for each instance: a slot, or another descriptor.
+    with suppress(TypeError, ValueError, AttributeError):
+        return inspect.signature(app.__call__, follow_wrapped=follow_wrapped)
+    return None
+
+
+def parameters(app: Any) -> list[str]:
+    """The names of the parameters of `app`; none where they cannot be told."""
+    signature = _signature(app)
+    return [] if signature is None else list(signature.parameters)
 
 
 def is_async(app: Any) -> bool:
@@ -109,7 +144,5 @@ def seen(app: Any) -> str:
         )
     if fits(app, 1) and not fits(app, 3):
         return f"{what}, which takes one argument, as ASGI 2 did (asgiref.compatibility adapts that)"
-    try:
-        return f"{what}{inspect.signature(app)}"
-    except (TypeError, ValueError):
-        return what
+    signature = _signature(app)
+    return what if signature is None else f"{what}{signature}"

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import anyio
 
+from bridge._concurrency.interrupts import may_pass
 from bridge._translate.lifespan import FAILED, RUNNING, STARTING, STOPPED, STOPPING, LifespanOrder, LifespanState
 from bridge._types import ASGIApp, Event, Scope
 from bridge.errors import ApplicationProtocolError, LifespanFailed
@@ -29,7 +30,7 @@ class LifespanClient:
     or can no longer say so; `ended` once its call is over. What there is to know then:
 
     * `failure`: the application has said that its startup or shutdown failed, has raised in its shutdown, or was
-      cancelled in its startup, which says nothing about what it supports.
+      cancelled in its startup or raised there what is no `Exception`, which says nothing about what it supports.
     * `unsupported`: its call was over before it had answered the startup, or it has answered with events that are none
       of a lifespan: it has none, and is to be served without (ASGI Lifespan, "Scope").
     * `error`: what its call raised, or what is wrong with such an event.
@@ -57,6 +58,8 @@ class LifespanClient:
         self._on_started = on_started
         self._order = LifespanOrder()
         self._asked = anyio.Event()
+        # The task was cancelled, or its loop has ended.
+        self._cut_off = False
 
     @property
     def state(self) -> LifespanState:
@@ -87,11 +90,11 @@ class LifespanClient:
         if self.unsupported:
             pass  # it has said so before
         elif state is STARTING:
-            if from_outside or isinstance(error, asyncio.CancelledError):
+            if from_outside or isinstance(error, asyncio.CancelledError) or _is_outcome(error):
                 self._fail(f"the application ended its lifespan before its startup was complete: {error!r}", error)
             else:
                 self.unsupported = True
-        elif from_outside:
+        elif from_outside or (self._cut_off and state is RUNNING):
             pass  # whoever has cancelled it knows why; and a loop that ends is nobody's fault
         elif state is RUNNING:
             _log.error("%s ended its lifespan before it was asked to shut down", self._name, exc_info=error)
@@ -114,13 +117,19 @@ class LifespanClient:
         if not self.received:
             self.received = True
             return {"type": "lifespan.startup"}
-        await self._asked.wait()
+        try:
+            await self._asked.wait()
+        except BaseException as error:
+            self._cut_off = _is_from_outside(error)
+            raise
         return self._order.ask_shutdown()
 
     async def _send(self, event: Event) -> None:
         try:
             self._order.answer(event)
         except ApplicationProtocolError as error:
+            if self._cut_off and self._order.state is RUNNING:
+                return  # frameworks answer a cancellation with "failed", to nobody
             if self._order.state is STARTING and not _is_of_lifespan(event):
                 # It does not look at the type of its scope, and answers as it does to a request.
                 self.error = self.error or error
@@ -139,6 +148,11 @@ class LifespanClient:
 
 def _is_of_lifespan(event: object) -> bool:
     return isinstance(event, Mapping) and str(event.get("type")).startswith("lifespan.")
+
+
+def _is_outcome(error: BaseException | None) -> bool:
+    """Whether it is for the caller of the application: the outcome of a test, say."""
+    return error is not None and not isinstance(error, Exception) and may_pass(error)
 
 
 def _is_from_outside(error: BaseException) -> bool:

@@ -96,10 +96,7 @@ def _by_words(app: Any) -> Interface:
     """The interface of what can be called with two arguments and with three."""
     if _arguments.is_async(app):
         return "asgi"
-    try:
-        names = list(inspect.signature(app).parameters)
-    except ValueError:
-        names = []
+    names = _arguments.parameters(app)
     if names[:1] and names[0] in _SCOPE:
         return "asgi"
     if (names[:1] and names[0] in _ENVIRON) or names[1:2] == ["start_response"]:

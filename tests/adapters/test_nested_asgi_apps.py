@@ -41,7 +41,8 @@ def outer_and_inner(app: Any, middleware: Any = None, **options: Any) -> Iterato
     """An ASGI app within WSGI middleware, for an ASGI server."""
     options.setdefault("lifespan", "off")
     inner = AsgiToWsgi(app, shutdown_timeout=3.0, **options)
-    outer = WsgiToAsgi(inner if middleware is None else middleware(inner), shutdown_timeout=3.0)
+    pathsend = options.get("pathsend", False)
+    outer = WsgiToAsgi(inner if middleware is None else middleware(inner), shutdown_timeout=3.0, pathsend=pathsend)
     try:
         yield outer
     finally:
@@ -474,21 +475,21 @@ class TestAsgiAppOnAnAsgiServer:
 
         assert [f"/{number}".encode() for number in range(20)] == [exchange.body for exchange in exchanges]
 
-    async def test_a_file_is_sent_by_the_server(self, tmp_path: Path) -> None:
-        """`pathsend` of the app becomes `wsgi.file_wrapper`, and that becomes `pathsend` for the server."""
+    @pytest.mark.parametrize("extensions", [{}, {"http.response.pathsend": {}}])
+    async def test_a_file_may_be_removed_when_it_was_sent(self, tmp_path: Path, extensions: dict[str, Any]) -> None:
+        """It is open then, and is not left to the server, which would open it by its name."""
         file = tmp_path / "file"
         file.write_bytes(b"content" * 1000)
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await start(send, 200, [(b"content-length", b"7000")])
             await send({"type": "http.response.pathsend", "path": str(file)})
+            file.unlink()
 
-        with outer_and_inner(app) as outer:
-            offered = await fetch(outer, scope_for("GET", "/", extensions={"http.response.pathsend": {}}))
-            read = await fetch(outer, scope_for("GET", "/"))
+        with outer_and_inner(app, pathsend=True) as outer:
+            exchange = await fetch(outer, scope_for("GET", "/", extensions=extensions))
 
-        assert {"type": "http.response.pathsend", "path": str(file)} == offered.sent[1]
-        assert b"content" * 1000 == read.body
+        assert b"content" * 1000 == exchange.body
 
     async def test_two_layers_more_are_at_home_too(self) -> None:
         """`WsgiToAsgi(AsgiToWsgi(WsgiToAsgi(AsgiToWsgi(app))))`, in full duplex, with more than all can hold."""

@@ -103,10 +103,10 @@ every_asgi_middleware = pytest.mark.parametrize("middleware", ASGI_MIDDLEWARE.va
 
 
 @contextlib.contextmanager
-def on_asgi(app: Any, middleware: Callable[[Any], Any]) -> Iterator[Any]:
+def on_asgi(app: Any, middleware: Callable[[Any], Any], *, pathsend: bool = False) -> Iterator[Any]:
     """`WsgiToAsgi(middleware(AsgiToWsgi(app)))`."""
     inner = AsgiToWsgi(app, lifespan="off", shutdown_timeout=3.0)
-    outer = WsgiToAsgi(middleware(inner), shutdown_timeout=3.0)
+    outer = WsgiToAsgi(middleware(inner), shutdown_timeout=3.0, pathsend=pathsend)
     try:
         yield outer
     finally:
@@ -248,14 +248,14 @@ class TestWsgiMiddlewareAroundAnAsgiApp:
 
     @pytest.mark.parametrize("pathsend", [True, False])
     async def test_whitenoise_serves_its_files(self, pathsend: bool) -> None:
-        """By path, where the server can; and the app has the rest."""
+        """By path, where the project asks for that and the server can; and the app has the rest."""
         page = TESTS / "types" / "public_api.py"
-        extensions = {"http.response.pathsend": {}} if pathsend else {}
+        extensions: dict[str, Any] = {"http.response.pathsend": {}}
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await reply(send, b"the app")
 
-        with on_asgi(app, whitenoise) as outer:
+        with on_asgi(app, whitenoise, pathsend=pathsend) as outer:
             found = await fetch(outer, get("/static/public_api.py") | {"extensions": extensions})
             other = await fetch(outer, get("/static/nothing") | {"extensions": extensions})
 

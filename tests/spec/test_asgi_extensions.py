@@ -37,8 +37,9 @@ class TestPathSendServer:
             yield from iter(lambda: file.read(size), b"")
 
     def test_it_is_offered_where_the_server_wraps_files(self) -> None:
-        """An empty dict under its name, where there is a `wsgi.file_wrapper`."""
-        assert {} == scope_of(wsgi_environ(wsgi__file_wrapper=self.wrapper))["extensions"]["http.response.pathsend"]
+        """An empty dict under its name, where there is a `wsgi.file_wrapper` and the project asks for it."""
+        scope = scope_of(wsgi_environ(wsgi__file_wrapper=self.wrapper), pathsend=True)
+        assert {} == scope["extensions"]["http.response.pathsend"]
 
     def test_the_file_is_sent(self, tmp_path: Path) -> None:
         """One event after the start sends the file and ends the response."""
@@ -48,6 +49,7 @@ class TestPathSendServer:
         call = fetch(
             sending(start, {"type": "http.response.pathsend", "path": str(path)}),
             wsgi_environ(wsgi__file_wrapper=self.wrapper),
+            pathsend=True,
         )
 
         assert (200, b"x" * 100_000, True) == (call.code, call.body, call.complete)
@@ -71,7 +73,7 @@ class TestPathSendServer:
                 await send(event)
             await send({**END, "body": b""})
 
-        with wsgi(app) as adapter:
+        with wsgi(app, pathsend=True) as adapter:
             after = ask(adapter, wsgi_environ(path="/after", wsgi__file_wrapper=self.wrapper))
             alone = ask(adapter, wsgi_environ(wsgi__file_wrapper=self.wrapper))
 
@@ -80,7 +82,7 @@ class TestPathSendServer:
     def test_a_file_that_cannot_be_opened_is_an_error(self, tmp_path: Path, log: LogWatch) -> None:
         """The server can answer 500: nothing was sent when it turns out."""
         event = {"type": "http.response.pathsend", "path": str(tmp_path / "nothing")}
-        call = fetch(sending(START, event), wsgi_environ(wsgi__file_wrapper=self.wrapper), fails=True)
+        call = fetch(sending(START, event), wsgi_environ(wsgi__file_wrapper=self.wrapper), fails=True, pathsend=True)
 
         assert not call.complete
         log.wait_for("nothing", level=40)
@@ -93,6 +95,7 @@ class TestPathSendServer:
         call = fetch(
             sending({**START, "headers": [(b"content-length", b"4")]}, event),
             wsgi_environ("HEAD", wsgi__file_wrapper=self.wrapper),
+            pathsend=True,
         )
 
         assert (["4"], b"") == (call.header("content-length"), call.body)
@@ -262,7 +265,7 @@ class TestPathSendApplication:
         """One event with the absolute path after a start with Content-Length, and no body event beside it."""
         path = tmp_path / "file"
         path.write_bytes(b"x" * 100_000)
-        exchange = serve(self.file_app(path), get(extensions={"http.response.pathsend": {}}))
+        exchange = serve(self.file_app(path), get(extensions={"http.response.pathsend": {}}), pathsend=True)
 
         assert ["http.response.start", "http.response.pathsend"] == [event["type"] for event in exchange.sent]
         assert str(path) == exchange.sent[1]["path"]
@@ -275,13 +278,14 @@ class TestPathSendApplication:
         path = tmp_path / "file"
         path.write_bytes(b"data")
 
-        assert b"data" == serve(self.file_app(path), get(extensions=extensions)).body
+        assert b"data" == serve(self.file_app(path), get(extensions=extensions), pathsend=True).body
 
     def test_a_part_of_a_file_is_sent_as_a_body(self, tmp_path: Path) -> None:
         """The extension knows no range, so a Content-Length below the size goes the plain way."""
         path = tmp_path / "file"
         path.write_bytes(b"0123456789")
-        exchange = serve(self.file_app(path, ("Content-Length", "4")), get(extensions={"http.response.pathsend": {}}))
+        app = self.file_app(path, ("Content-Length", "4"))
+        exchange = serve(app, get(extensions={"http.response.pathsend": {}}), pathsend=True)
 
         assert b"0123" == exchange.body
 

@@ -449,15 +449,16 @@ def lifespan(state: Any = MISSING) -> Request:
     return Request(scope if state is MISSING else {**scope, "state": state}, [])
 
 
-def answers(adapter_app: Any = hello, state: Any = MISSING, **options: Any) -> list[Event]:
-    """What the adapter answers to a startup and a shutdown."""
+def answers(adapter_app: Any = hello, state: Any = MISSING, *, fails: bool = False, **options: Any) -> list[Event]:
+    """What the adapter answers to a startup and a shutdown; where one `fails`, it must raise what the hook raised."""
 
     async def story(adapter: WsgiToAsgi) -> list[Event]:
-        async with opened(adapter, lifespan(state)) as server:
+        async with opened(adapter, lifespan(state), fails=fails) as server:
             server.feed({"type": "lifespan.startup"})
             await server.until(lambda: server.sent)
             if server.sent[0]["type"].endswith("complete"):
                 server.feed({"type": "lifespan.shutdown"})
+        assert isinstance(server.error, AppError) is fails
         return server.sent
 
     return play(adapter_app, story, **options)
@@ -520,7 +521,7 @@ class TestEventsApplication:
         def startup() -> None:
             raise AppError("no database")
 
-        (event,) = answers(startup=startup)
+        (event,) = answers(startup=startup, fails=True)
 
         assert "lifespan.startup.failed" == event["type"]
         assert "no database" in event["message"]
@@ -532,7 +533,7 @@ class TestEventsApplication:
         def shutdown() -> None:
             raise AppError("still busy")
 
-        events = answers(shutdown=shutdown)
+        events = answers(shutdown=shutdown, fails=True)
 
         assert ["lifespan.startup.complete", "lifespan.shutdown.failed"] == [event["type"] for event in events]
         assert "still busy" in events[1]["message"]

@@ -497,7 +497,7 @@ class TestFileWrapperApplication:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.pathsend", "path": str(path)})
 
-        call = fetch(app, wsgi_environ(wsgi__file_wrapper=Wrapper))
+        call = fetch(app, wsgi_environ(wsgi__file_wrapper=Wrapper), pathsend=True)
 
         assert [call.result] == wrapped
         assert b"0123456789" == call.body

@@ -160,6 +160,54 @@ class Streaming(Stage):
         return self.chunks
 
 
+class Polling(Stage):
+    """The app has yielded a chunk, and looks again and again whether there is more."""
+
+    needs_go = False
+
+    def app(self, environ: Environ, start_response: Any) -> Any:
+        def polling() -> Iterator[bytes]:
+            yield b"first"
+            self.entered.set()
+            for _ in self.looks():
+                yield b""
+
+        start_response("200 OK", [])
+        self.chunks = Chunks(polling())
+        return self.chunks
+
+    def looks(self) -> Iterator[None]:
+        """Once a millisecond, for longer than any test lasts."""
+        pause = threading.Event()
+        for _ in range(10**5):
+            pause.wait(0.001)
+            yield
+
+
+class PollingFirst(Polling):
+    """As that, before it has anything to send."""
+
+    def app(self, environ: Environ, start_response: Any) -> Any:
+        def polling() -> Iterator[bytes]:
+            self.entered.set()
+            for _ in self.looks():
+                yield b""
+
+        start_response("200 OK", [])
+        self.chunks = Chunks(polling())
+        return self.chunks
+
+
+class PollingByWrite(Polling):
+    """As that, with `write()`."""
+
+    def app(self, environ: Environ, start_response: Any) -> Any:
+        write = start_response("200 OK", [])
+        self.entered.set()
+        for _ in self.looks():
+            write(b"")
+
+
 class StreamingAtOnce(Stage):
     """Chunks go to the client as fast as it takes them."""
 

@@ -84,6 +84,36 @@ class AsgiObject:
         pass
 
 
+class SlotsItsCall:
+    """An object whose `__call__` is a slot that is set on it, as Sentry's ASGI middleware has it."""
+
+    __slots__ = ("__call__",)
+
+    def __init__(self, call: Any) -> None:
+        self.__call__ = call
+
+
+class ReadsItsCall:
+    """Its class has a `__call__` that looks it up."""
+
+    @property
+    def __call__(self) -> Any:
+        return self.method
+
+    async def method(self, scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+
+@functools.wraps(wsgi)
+async def asgi_that_wraps_wsgi(scope: Any, receive: Any, send: Any) -> None:
+    pass
+
+
+@functools.wraps(asgi)
+def wsgi_that_wraps_asgi(environ: Any, start_response: Any) -> Any:
+    return []
+
+
 class WsgiClass:
     def __init__(self, environ: Any, start_response: Any) -> None:
         pass
@@ -129,6 +159,8 @@ SPEAKS_WSGI = {
     "partial": functools.partial(with_an_option_before, True),
     "partial of an object": functools.partial(WsgiObject()),
     "wrapped": wrapped(wsgi),
+    "wraps an app of the other kind": wsgi_that_wraps_asgi,
+    "its call is a slot": SlotsItsCall(wsgi),
     "more arguments, with defaults": wsgi_with_an_option,
     "any number of arguments, by their names": wsgi_of_falcon,
     "middleware": ProxyFix(wsgi),
@@ -144,6 +176,9 @@ SPEAKS_ASGI = {
     "class": HTTPEndpoint,
     "partial": functools.partial(asgi),
     "wrapped": wrapped(asgi),
+    "wraps an app of the other kind": asgi_that_wraps_wsgi,
+    "its call is a slot": SlotsItsCall(asgi),
+    "its call is looked up": ReadsItsCall(),
     "async, with any arguments": really_async,
     "defaults, by their names": asgi_with_defaults,
     "marked as a coroutine function": markcoroutinefunction(lambda *args: asgi(*args)),

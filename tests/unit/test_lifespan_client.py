@@ -244,6 +244,38 @@ async def test_a_loop_that_ends_is_nobodys_fault(caplog: pytest.LogCaptureFixtur
     assert (RUNNING, None, []) == (client.state, client.failure, caplog.messages)
 
 
+@pytest.mark.parametrize("last", [NO_STOP, STOPPED_WELL])
+async def test_what_an_app_says_to_a_cancellation_is_no_error(last: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Starlette says that its shutdown has failed, to nobody; the loop of a test ends so under a nested adapter."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(STARTED)
+        try:
+            await receive()
+        except BaseException:
+            await send(last)
+            raise
+
+    client = LifespanClient(app, lifespan_scope({}))
+    with anyio.fail_after(HANG):
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.run)
+            await client.started.wait()
+            group.cancel_scope.cancel()
+    assert client.ended.is_set()
+    assert (RUNNING, None, None, []) == (client.state, client.failure, client.broken, caplog.messages)
+
+
+async def test_the_outcome_of_a_test_does_not_say_that_there_is_no_lifespan() -> None:
+    """ASGI Lifespan says so of an exception; `pytest.fail` is none, and is for the test."""
+    outcome = pytest.fail.Exception("of the test")
+    async with running(None, outcome) as client:
+        assert (False, outcome) == (client.unsupported, client.error)
+        assert client.failure is not None
+        assert client.failure.__cause__ is outcome
+
+
 @pytest.mark.parametrize("state", [STARTING, RUNNING])
 async def test_an_event_out_of_order_is_an_error_in_the_app(state: str, caplog: pytest.LogCaptureFixture) -> None:
     errors = []

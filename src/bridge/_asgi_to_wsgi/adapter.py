@@ -36,6 +36,10 @@ class AsgiToWsgi(Closable):
       thread stay until it is done, `shutdown_timeout` seconds at most: for hosts that freeze the process in between.
     * `loop_factory`: makes the event loop (`uvloop.new_event_loop`, say); adapters with the same one share one loop.
     * `slow_warning` (seconds, or None): a callback that blocks the loop for longer is logged with its stack.
+    * `pathsend`: offer the application `http.response.pathsend` where the server has `wsgi.file_wrapper`, so that the
+      server sends files by itself. Not by default: middleware that does not know it loses such a response, and none
+      compresses it. The file is open once the application's `send` has returned; what cannot be opened is an `OSError`
+      there.
 
     `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application or option. The
     loop is started by the first request and is that of this process, so that the server may fork.
@@ -52,6 +56,7 @@ class AsgiToWsgi(Closable):
         background: Literal["after", "before"] = "after",
         loop_factory: LoopFactory | None = None,
         slow_warning: float | None = 1.0,
+        pathsend: bool = False,
     ) -> None:
         _arguments.asgi_app(app)
         _arguments.choice("lifespan", lifespan, ("auto", "on", "off"))
@@ -62,7 +67,9 @@ class AsgiToWsgi(Closable):
         _arguments.factory("loop_factory", loop_factory)
         if slow_warning is not None:
             _arguments.seconds("slow_warning", slow_warning)
+        _arguments.flag("pathsend", pathsend)
         self.app = app
+        self._pathsend = pathsend
         self._runners = AppRunners(
             Options(
                 app=app,
@@ -94,14 +101,11 @@ class AsgiToWsgi(Closable):
                 environ.get("SERVER_SOFTWARE") or "this WSGI server",
             )
         try:
-            scope = environ_to_scope(complete(environ), outer=_outer_scope(environ))
+            scope = environ_to_scope(complete(environ), outer=_outer_scope(environ), pathsend=self._pathsend)
             body = BodyEvents(body_length(environ))
         except ClientProtocolError as refusal:
             runner.counters.rejected += 1
-            _log.info("refused a request with %d: %s", refusal.status, refusal)
-            head, text = text_response(refusal.status, str(refusal))
-            start_response(*head)
-            return [text]
+            return refuse(refusal, start_response)
         state = dict(scope.get("state") or ())
         if runner.lifespan is not None:
             state.update(runner.lifespan.state)
@@ -119,6 +123,14 @@ class AsgiToWsgi(Closable):
         `RuntimeError` in a callback of that loop, which would wait for itself.
         """
         self._runners.close()
+
+
+def refuse(refusal: ClientProtocolError, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a request with `refusal`."""
+    _log.info("refused a request with %d: %s", refusal.status, refusal)
+    head, text = text_response(refusal.status, str(refusal))
+    start_response(*head)
+    return [text]
 
 
 def _outer_scope(environ: Environ) -> Scope | None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import anyio
 
+from bridge._concurrency.interrupts import may_pass
 from bridge._concurrency.loops import LoopHandle, Spawn, refuse_on_loop
 from bridge._lifespan_client import LifespanClient, lifespan_scope
 from bridge._translate.lifespan import FAILED, STARTING
@@ -35,14 +36,17 @@ class LifespanRun:
         self._demanded = demanded
         self._client: LifespanClient | None = None
         self._started = threading.Event()
+        # The application's call is over, or has been waited for as long as it is to be.
+        self._over = threading.Event()
         self._late: LifespanFailed | None = None
         self._cancel: Callable[[], object] | None = None
 
     def start(self, timeout: float) -> None:
         """Start it if nobody has, and wait until the application is ready; from a thread, by any number at once.
 
-        Raises `LifespanFailed` where it is not ready within `timeout` seconds, or will never be; `RuntimeError` on an
-        event loop.
+        Raises `LifespanFailed` where it is not ready within `timeout` seconds, or will never be; from what the
+        application has raised, if it has. The outcome of a test, which is no `Exception`, is raised itself.
+        `RuntimeError` on an event loop.
         """
         refuse_on_loop("an application's startup was waited for", "do it in a thread (asyncio.to_thread)")
         self._loop.post(self)
@@ -52,8 +56,21 @@ class LifespanRun:
             self._started.wait(_CANCEL_SECONDS)
             self.failure = self.failure or self._late
         if self.failure is not None:
-            # Raised in several threads: each needs an exception, and traceback, of its own.
-            raise LifespanFailed(str(self.failure)) from self.failure.__cause__
+            raise self._reason(self.failure)
+
+    def _reason(self, failure: LifespanFailed) -> BaseException:
+        """What tells of `failure` in this thread: raised in several, it needs an exception and traceback for each."""
+        # Applications say that they have failed, and then raise what has made them.
+        if not self._over.wait(_CANCEL_SECONDS):
+            self._over.set()
+        error = None if self._client is None else self._client.error
+        if error is not None and not may_pass(error):
+            error = None
+        if error is not None and not isinstance(error, Exception):
+            return error
+        reason = LifespanFailed(str(failure))
+        reason.__cause__ = failure.__cause__ or error
+        return reason
 
     def run_on_loop(self) -> None:
         """On the loop: start the task; or cancel it, if the startup has taken too long."""
@@ -61,9 +78,10 @@ class LifespanRun:
         if client is None:
             self._client = client = LifespanClient(self._app, lifespan_scope(self.state), on_started=self._settle)
             if self._spawn is not None:
-                self._cancel = self._spawn(client.run, Context())
+                self._cancel = self._spawn(self._run, Context())
                 self._end_unsupported()
             else:
+                self._over.set()
                 self._go_without(RuntimeError("the server runs no lifespan within which it could last"))
                 self._started.set()
         elif self._late is not None and self.failure is None and client.state is STARTING:
@@ -71,6 +89,13 @@ class LifespanRun:
             _log.error("%s; it is cancelled", self.failure)
             if self._cancel is not None:
                 self._cancel()
+
+    async def _run(self) -> None:
+        assert self._client is not None
+        try:
+            await self._client.run()
+        finally:
+            self._over.set()
 
     async def stop(self, timeout: float) -> None:
         """Ask the application to shut down, and wait `timeout` seconds at most; on the loop."""

@@ -4,11 +4,13 @@ Only this file calls `start_response`.
 """
 
 import asyncio
+import errno
 import logging
+import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Final, Self, cast
 
 import anyio.lowlevel
 
@@ -16,12 +18,16 @@ from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._asgi_to_wsgi.request_events import STEP_BYTES, RequestEvents
 from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task
 from bridge._concurrency.calls import PeerGone
+from bridge._concurrency.interrupts import may_pass
 from bridge._concurrency.loops import Spawn
 from bridge._servers.connection import Connection
-from bridge._translate.events_to_response import END, SENT, AsgiResponse, EarlyHint, File, Head
+from bridge._translate.events_to_response import END, SENT, AsgiResponse, EarlyHint, File, Head, Items
 from bridge._translate.input_to_events import DISCONNECT, BodyEvents
 from bridge._types import ASGIApp, Environ, Event, Scope, StartResponse
 from bridge.errors import ClientDisconnected
+
+# An open that would wait, of a pipe without a writer say, fails at once; it says nothing of a regular file.
+_WITHOUT_WAITING: Final[int] = getattr(os, "O_NONBLOCK", 0)
 
 _log = logging.getLogger("bridge")
 
@@ -32,6 +38,8 @@ class AsgiResponder(Task):
     body: RequestEvents
     # The connection ends with a reset if the process is killed.
     _guarded = False
+    # There is, or was, an open file in `output`. Set on the loop, before it is put there.
+    _has_file = False
 
     def __init__(
         self, runner: AppRunner, spawn: Spawn, app: ASGIApp, environ: Environ, scope: Scope, body: BodyEvents
@@ -41,7 +49,9 @@ class AsgiResponder(Task):
         self._scope = scope
         # Any task may have none; this one has, from here on.
         self.body = RequestEvents(body, self.connection)  # pyright: ignore[reportIncompatibleVariableOverride]
-        self.response = AsgiResponse(head_only=scope["method"] == "HEAD", extensions=scope["extensions"])
+        self.response = AsgiResponse(
+            head_only=scope["method"] == "HEAD", extensions=scope["extensions"], open_file=_open_regular
+        )
 
     # -- in the server's thread
 
@@ -59,7 +69,7 @@ class AsgiResponder(Task):
                     raise self.failure()
                 environ["wsgi.early_hints"](item.links)
             if items and type(items[0]) is File:
-                opened = self.open(items[0].path)
+                opened = items.popleft().opened
                 try:
                     start_response(item.status, item.headers)
                 except BaseException:
@@ -76,9 +86,11 @@ class AsgiResponder(Task):
             raise
         if len(items) == 2 and items[1] is END and not self.thread.sensitive:
             # PEP 3333, Handling the Content-Length Header: servers have a short way for a list of one bytestring.
+            # Nor must it be without a chunk: there are servers that fail at an iterable that is empty.
+            chunk = items[0]
             self.await_background()
             self.release()
-            return [items[0]] if not self.response.bodyless else []
+            return iter((chunk,)) if self.response.untold else [chunk]
         return ResponseIterator(self)
 
     def await_background(self) -> None:
@@ -102,12 +114,12 @@ class AsgiResponder(Task):
         self.disconnect()
         return False
 
-    def failure(self) -> Exception:
+    def failure(self) -> BaseException:
         """What the server is to see of an application that ended before its response did."""
         if self.disconnected:
             return ClientDisconnected("the client left, or the adapter was closed, before the response was complete")
         error = self.error or self.response.unfinished()
-        if isinstance(error, Exception):
+        if error is not None and may_pass(error):
             return error
         failure = RuntimeError(f"the application ended its task with {error!r}")
         failure.__cause__ = error
@@ -125,7 +137,7 @@ class AsgiResponder(Task):
             self._guarded = False
             self.connection.end_with_reset(False)
 
-    def broken(self) -> Exception:
+    def broken(self) -> BaseException:
         """As `failure`, of a response that has begun: it breaks off, and must not look complete."""
         self._guarded = False
         self.connection.end_with_reset(True)
@@ -137,14 +149,20 @@ class AsgiResponder(Task):
         """End the thread's part; jobs not yet done go to another thread."""
         self.unguard()
         super().release()
+        self._close_untaken()
 
-    def open(self, path: str) -> BinaryIO:
-        """Return the file of a path send. The server closes it, through its wrapper, or `ResponseIterator.close`."""
-        try:
-            return Path(path).open("rb")
-        except OSError as error:
-            _log.error("%s sent a path that cannot be opened", self.request(), exc_info=error)
-            raise
+    def _close_untaken(self) -> None:
+        """Close the file that nobody will take; at both ends, when the thread has left or what it takes has changed.
+
+        Whichever comes later, the thread that says so or the loop that puts the file into `output`, finds it there.
+        """
+        while self._has_file and self.output.items:
+            try:
+                item = self.output.items.popleft()
+            except IndexError:
+                return  # the other end was quicker
+            if type(item) is File:
+                item.opened.close()
 
     # -- on the loop
 
@@ -185,13 +203,17 @@ class AsgiResponder(Task):
         over = response.complete
         items = response.feed(event)
         if response.complete and not over:
+            self._has_file = len(items) > 1 and type(items[-2]) is File
             self.runner.counters.served += 1
             if response.overrun:
                 _log.error("%s sent more than its Content-Length; the surplus was cut", self.request())
             self.finish_response()
         try:
             if items:
-                self.write(items)
+                if self._has_file:
+                    self._write_file(items)
+                else:
+                    self.write(items)
                 if self.output.full and not response.complete:
                     await self.drain()
             elif self.disconnected:
@@ -203,6 +225,19 @@ class AsgiResponder(Task):
                 await anyio.lowlevel.checkpoint()
         except PeerGone:
             raise ClientDisconnected("the client left before the response was complete") from None
+
+    def _write_file(self, items: Items) -> None:
+        """As `write`, of items with a file. Raises `PeerGone`."""
+        written = False
+        try:
+            written = self.write(items)
+        finally:
+            if not written:
+                for item in items:
+                    if type(item) is File:
+                        item.opened.close()
+        if self.thread.left:
+            self._close_untaken()
 
     def flush_head(self) -> None:
         """Let the head go without a body: the thread has waited for one long enough.
@@ -219,12 +254,28 @@ class AsgiResponder(Task):
         return f"the application, asked for {self._scope['method']} {self._scope['path']!r:.200},"
 
 
+def _open_regular(path: str) -> BinaryIO:
+    """Open the file of a path send, before the application's `send` returns: it may remove the file then.
+
+    Raises `OSError`, for what is no regular file too: reading that may wait.
+    """
+    number = os.open(path, os.O_RDONLY | _WITHOUT_WAITING)
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        # By its number: an adapter further out would have its server open it by its name, when it may be gone.
+        return os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
 class ResponseIterator:
     """The iterable of a streamed response (PEP 3333, "Buffering and Streaming")."""
 
     def __init__(self, responder: AsgiResponder) -> None:
         self._responder = responder
-        self._sent_all = self._closed = self._awaited = False
+        self._sent_all = self._closed = self._begun = self._awaited = False
         self._file: BinaryIO | None = None  # what a path send sends after the head has left
         responder.guard()
 
@@ -232,13 +283,19 @@ class ResponseIterator:
         return self
 
     def __next__(self) -> bytes:
-        """The next chunk, made of those that have piled up."""
+        """The next chunk, made of those that have piled up; an empty one where there are none at all."""
+        # There are servers that fail at an iterable without a chunk.
+        first, self._begun = not self._begun, True
         if self._responder.response.bodyless:
+            if first:
+                return b""
             raise StopIteration  # the head is all of it, whatever the application goes on with
         try:
             while not self._sent_all:
                 if data := self._read_file() or self._next_data():
                     return data
+            if first:
+                return b""
             self._linger()
         except PeerGone:
             raise self._responder.broken() from None
@@ -277,7 +334,7 @@ class ResponseIterator:
             if item is END:
                 self._sent_all = True
             else:
-                self._file = responder.open(item.path)
+                self._file = item.opened
             break
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -85,8 +85,6 @@ class Task:
         self.thread = thread = ServerThread(runner.lock)
         thread.owner = self
         self._spawn = spawn
-        # Where the thread works for an event loop: the task that waits for it there may give the request up.
-        self._outer = None if thread.outer is None else call_of(thread.outer)
         self.context: Context | None = copy_context()
         self._inherits = len(self.context) > 0
         self.context.run(self._enter)
@@ -170,7 +168,9 @@ class Task:
             timely = thread.await_wake(timeout)
         if awaits_client and body is not None:
             body.reading = WANTED
-        if self._outer is not None and self._outer.abandoned and not self.disconnected:
+        # Where the thread works for an event loop: the task that waits for it there may have given the request up.
+        outer = None if thread.outer is None else call_of(thread.outer)
+        if outer is not None and outer.abandoned and not self.disconnected:
             self.disconnect()
         if not timely:
             if not (self.disconnected or self.complete) and self.connection.has_left():
@@ -277,10 +277,10 @@ class Task:
         """Whether the request is over for the task: answered, or the client or the thread has left."""
         return self.disconnected or self.complete or self.thread.left
 
-    def write(self, items: Sequence[object]) -> None:
-        """Hand `items` to the thread. Raises `PeerGone`."""
+    def write(self, items: Sequence[object]) -> bool:
+        """Hand `items` to the thread; False where it takes nothing more. Raises `PeerGone`."""
         if self.demand is not ALL:
-            return
+            return False
         if self.disconnected or self.thread.left:
             raise PeerGone
         output = self.output
@@ -289,6 +289,7 @@ class Task:
                 output.written += len(item) + ITEM_OVERHEAD_BYTES
         output.items.extend(items)
         self.thread.notify()
+        return True
 
     async def drain(self) -> None:
         """Wait while too many bytes are in flight. Raises `PeerGone`."""

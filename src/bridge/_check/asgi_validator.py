@@ -74,9 +74,12 @@ class AsgiWatch:
             self._status = event.get("status")
             if isinstance(self._status, int) and self._status < 200:
                 self._note(Finding(f"sent the status {self._status}", "a final response, 2xx to 5xx", "RFC 9110 15.2"))
-            for name, _ in event.get("headers", ()):
+            for name, value in event.get("headers", ()):
                 if name != name.lower():
                     self._note(Finding(f"sent the header name {name!r:.80}", "lower-case names", _START_CLAUSE))
+                if value != value.strip(b" \t"):
+                    did = f"sent the header {name!r:.80} with a value with blanks around it"
+                    self._note(Finding(did, "none", "RFC 9110 5.5"))
         elif event["type"] == "http.response.body":
             body = event.get("body", b"")
             if not isinstance(body, bytes):

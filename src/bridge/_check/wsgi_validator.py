@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from bridge._check.findings import Finding, Note, of_error
+from bridge._translate.headers import header_faults
 from bridge._translate.response_to_events import ENDED, HELD, IDLE, WsgiResponse
 from bridge._types import Environ, StartResponse, Write, WSGIApp
 from bridge.errors import ApplicationProtocolError
@@ -40,7 +41,15 @@ class WsgiWatch:
         self._write: Write = _unused
         self._close: Callable[[], object] | None = None
 
-    def start_response(self, status: Any, headers: Any, exc_info: Any = None, /) -> Write:
+    def start_response(self, *given: Any, **named: Any) -> Write:
+        if named:
+            did = f"called start_response with {' and '.join(named)} by keyword"
+            self._note(Finding(did, "positional arguments", _CALLABLE_CLAUSE))
+        return self._start(*given, **named)
+
+    def _start(self, status: Any, headers: Any, exc_info: Any = None) -> Write:
+        for fault in header_faults(headers):
+            self._note(of_error(fault))
         try:
             self._response.start_response(status, headers, exc_info)
         except ApplicationProtocolError as error:

@@ -16,6 +16,7 @@ import anyio.lowlevel
 from bridge._concurrency import interop
 from bridge._concurrency.borrowed_thread import borrow
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, ByteQueue
+from bridge._concurrency.interrupts import may_pass
 from bridge._concurrency.jobs import JobThread, PoolClosed, request_executor
 from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Spawn, refuse_on_loop, spawner
 from bridge._concurrency.pool import ThreadPool
@@ -442,11 +443,20 @@ class Dispatcher:
         if self.loop.is_asyncio:
             await function()
             return
+        failure: BaseException | None = None
         async with anyio.create_task_group() as group:
             self.spawn = spawner(group)
-            await function()
-            self.spawn = None
+            try:
+                await function()
+            except BaseException as error:
+                if not may_pass(error):
+                    raise
+                failure = error  # raised outside, so that it does not become a group
+            finally:
+                self.spawn = None
             group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def shut_down(self) -> None:
         """Run what has to end before the loop does, the latest first."""

@@ -57,15 +57,45 @@ class _PreparingLoop:
         return getattr(self._loop, name)
 
 
+class _NoLoop:
+    """Stands for the loop that asgiref cannot use: it calls `prepare_async`, and then has asgiref make a loop."""
+
+    create_task = None
+
+    def is_running(self) -> bool:
+        """Whether it can be used."""
+        return False
+
+    def call_soon_threadsafe(self, *_args: object) -> None:
+        """Raises `RuntimeError`, as a loop does that is closed."""
+        prepare_async()
+        raise RuntimeError("there is no asyncio loop")
+
+
+class _PreparingTrioToken:
+    """Stands for the token of a trio run where trio looks for it, so that it calls `prepare_async` on its way there."""
+
+    def __init__(self, token: Any) -> None:
+        self._token = token
+
+    def run_sync_soon(self, *args: Any, **kwargs: Any) -> None:
+        """As the token's own, which is the way from a thread to the run."""
+        prepare_async()
+        self._token.run_sync_soon(*args, **kwargs)
+
+
 class LoopToken:
     """What has to be found in a thread that works for one loop; made on that loop."""
 
     def __init__(self, loop: LoopHandle) -> None:
         token = anyio.lowlevel.current_token()
-        self._loop: Any = None
+        self._trio: _PreparingTrioToken | None = None
         if isinstance(loop, AsyncioLoop):
-            self._loop = _PreparingLoop(loop.loop)
+            self._loop: Any = _PreparingLoop(loop.loop)
             token = dataclasses.replace(token, native_token=self._loop)
+        else:
+            self._loop = _NoLoop()
+            self._trio = _PreparingTrioToken(token.native_token)
         self._anyio = token
 
     def enter(self) -> list["asyncio.Task[Any]"]:
@@ -76,9 +106,9 @@ class LoopToken:
         tasks: list[asyncio.Task[Any]] = []
         local = SyncToAsync.threadlocal
         local.main_event_loop = self._loop
-        local.main_event_loop_pid = os.getpid() if self._loop is not None else None
+        local.main_event_loop_pid = os.getpid()
         local.task_context = tasks
-        _enter_trio(None if self._loop is not None else self._anyio.native_token)
+        _enter_trio(self._trio)
         _anyio_threadlocals.current_token = self._anyio
         _anyio_threadlocals.current_cancel_scope = None
         return tasks

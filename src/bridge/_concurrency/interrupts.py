@@ -1,7 +1,11 @@
-"""Whether what was raised in a server's thread is for the server: a signal has interrupted whatever was done there."""
+"""What was raised besides exceptions: is it for the server, which a signal has told to end; may its caller see it?"""
 
 import signal
 import threading
+from typing import Final
+
+# Where the classes come from that tests end with, and which are no exceptions so that code under test lets them pass.
+_TEST_TOOLS: Final = frozenset(("_pytest", "hypothesis"))
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -19,3 +23,17 @@ def is_interrupt(error: BaseException) -> bool:
     while step is not None and step.tb_frame.f_code not in codes:
         step = step.tb_next
     return step is not None
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether `error`, which an application has raised, may be raised to its caller as it is.
+
+    Besides exceptions that is the outcome of a test (`pytest.fail`, `skip`), which is for the test that the application
+    is part of. Whatever else is no `Exception` would end the thread, the task or the process of a server, which is not
+    the application's to end.
+    """
+    return isinstance(error, Exception) or _is_outcome(error)
+
+
+def _is_outcome(error: BaseException) -> bool:
+    return any(kind.__module__.partition(".")[0] in _TEST_TOOLS for kind in type(error).__mro__)

@@ -42,24 +42,28 @@ _VERSIONS = {
 }
 
 
-def environ_to_scope(environ: Environ, *, outer: Scope | None = None) -> Scope:
+def environ_to_scope(environ: Environ, *, outer: Scope | None = None, pathsend: bool = False) -> Scope:
     """The scope of the ASGI HTTP specification for one request of a WSGI server.
 
     `outer` is the scope of the ASGI server that the request came from, where it crosses for the second time: its
     state, extensions and connection facts come home, but what WSGI middleware has changed in the environ wins.
-    Raises `ClientProtocolError` for a request that must be refused, with the status to refuse it with, and
-    `ServerProtocolError` for an environ that lacks what PEP 3333 demands.
+    `pathsend`: offer `http.response.pathsend` where the server has `wsgi.file_wrapper`. A number or bytes in place of a
+    native string is replaced by that in `environ`, and None taken out. Raises `ClientProtocolError` for a request that
+    must be refused, with the status to refuse it with, and `ServerProtocolError` for an environ that lacks what PEP
+    3333 demands.
     """
     try:
-        return _scope(environ, outer)
+        return _scope(environ, outer, pathsend)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         # An environ is looked at closely only when it has failed to serve, so that a good one pays nothing.
+        if _mend(environ):
+            return environ_to_scope(environ, outer=outer, pathsend=pathsend)
         if (blame := _blame(environ)) is None:
             raise  # the fault is ours
         raise blame from error
 
 
-def _scope(environ: Environ, outer: Scope | None) -> Scope:
+def _scope(environ: Environ, outer: Scope | None, pathsend: bool) -> Scope:
     get = environ.get
     scheme: str = get("wsgi.url_scheme") or "http"
     root: str = get("SCRIPT_NAME", "")
@@ -67,8 +71,9 @@ def _scope(environ: Environ, outer: Scope | None) -> Scope:
     if root:
         # RFC 3875 4.1.5 wants a slash in front. Gunicorn and Granian cut one that is not there: told of /shop and asked
         # for /shopping, they say "ping". That is not below the root, and must not pass for /shop/ping.
+        # A slash at the end of the root is the path's, where the server has cut it off with the root.
         cut = root.rstrip("/")
-        native = f"{cut}/{native}" if native and native[0] != "/" and cut != root else cut + native
+        native = f"{cut}/{native}" if native[:1] != "/" and cut != root else cut + native
         root = cut
     if not native:
         native = "/"
@@ -87,7 +92,7 @@ def _scope(environ: Environ, outer: Scope | None) -> Scope:
         # Where only the address is known (behind a proxy, say), ASGI servers say port 0.
         "client": (address, _port(get("REMOTE_PORT")) or 0) if address else None,
         "server": _server(get("SERVER_NAME"), get("SERVER_PORT"), scheme),
-        "extensions": _extensions(environ, scheme),
+        "extensions": _extensions(environ, scheme, pathsend),
         "wsgi_environ": environ,
     }
     if outer is not None:
@@ -152,13 +157,27 @@ def _headers(environ: Environ) -> ASGIHeaders:
     length = environ.get("CONTENT_LENGTH")
     if length:
         if not is_length(length):
-            raise ClientProtocolError(
-                f"sent the Content-Length {length!r:.80}", expected="one decimal number", clause="RFC 9110 8.6"
-            )
+            headers = _settle_length(environ, headers, length)
         if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
             # RFC 9112 6.3: Transfer-Encoding overrides it, and the server has decoded the body accordingly.
-            headers = [header for header in headers if header[0] != b"content-length"]
+            headers = _without_length(headers)
     return headers
+
+
+def _settle_length(environ: Environ, headers: ASGIHeaders, length: str) -> ASGIHeaders:
+    """Take the blanks around a Content-Length away, which are no part of it; one of blanks alone is none."""
+    environ["CONTENT_LENGTH"] = bare = length.strip(" \t")
+    if not bare:
+        return _without_length(headers)
+    if not is_length(bare):
+        raise ClientProtocolError(
+            f"sent the Content-Length {length!r:.80}", expected="one decimal number", clause="RFC 9110 8.6"
+        )
+    return [*_without_length(headers), (b"content-length", bare.encode("ascii"))]
+
+
+def _without_length(headers: ASGIHeaders) -> ASGIHeaders:
+    return [header for header in headers if header[0] != b"content-length"]
 
 
 # --- the connection ---
@@ -185,7 +204,7 @@ def _server(name: str | None, port: Any, scheme: str) -> tuple[str, int | None] 
     return (name[1:-1] if name[0] == "[" else name), number
 
 
-def _extensions(environ: Environ, scheme: str) -> dict[str, Any]:
+def _extensions(environ: Environ, scheme: str, pathsend: bool) -> dict[str, Any]:
     """What the WSGI server lets an ASGI app do beyond the specification."""
     get = environ.get
     extensions: dict[str, Any] = {}
@@ -193,7 +212,7 @@ def _extensions(environ: Environ, scheme: str) -> dict[str, Any]:
         extensions["tls"] = tls_extension(environ)
     if callable(get("wsgi.early_hints")):
         extensions["http.response.early_hint"] = {}
-    if get("wsgi.file_wrapper") is not None:
+    if pathsend and get("wsgi.file_wrapper") is not None:
         extensions["http.response.pathsend"] = {}
     return extensions
 
@@ -219,6 +238,26 @@ def _come_home(scope: Scope, outer: Scope) -> None:
         replaced = server_address(server, host, outer.get("scheme") or "http")
         if (environ.get("SERVER_NAME"), environ.get("SERVER_PORT")) == replaced:
             scope["server"] = server
+
+
+def _mend(environ: Environ) -> bool:
+    """Make native strings of what stands for one; returns whether there was anything to do."""
+    changed: dict[str, str | None] = {}
+    for key, value in environ.items():
+        if isinstance(value, str) or not (key in _STRINGS or SCOPE_NAMES[key] is not None):
+            continue
+        if value is None:
+            changed[key] = None
+        elif isinstance(value, bytes):
+            changed[key] = value.decode("latin-1")
+        elif isinstance(value, int) and not isinstance(value, bool):
+            changed[key] = str(value)
+    for key, text in changed.items():
+        if text is None:
+            del environ[key]
+        else:
+            environ[key] = text
+    return bool(changed)
 
 
 def _blame(environ: Environ) -> ServerProtocolError | None:

@@ -7,7 +7,8 @@ from typing import Any, Final
 from bridge._types import Environ, Event
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
-_BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"})
+# Those of which few requests have a body, and then say so.
+_BODILESS_METHODS: Final = ("GET", "HEAD")
 _BUFFER_BYTES: Final = 64 * 1024
 
 
@@ -15,14 +16,17 @@ def expects_body(environ: Environ) -> bool:
     """Whether the request can have a body, so that the server has to be asked for it.
 
     HTTP/1 says so in its head (RFC 9112 6.3); later versions do not (RFC 9113 8.1), there the server has to be asked.
-    A request of a method that usually has a body is asked for in any case: scopes made by hand often lack the header.
+    So it is for every method but GET and HEAD, and for those where Content-Type says that there is a body: hosts that
+    make the scope of an event, and scopes made by hand, have bodies without a length.
     """
     length: str | None = environ.get("CONTENT_LENGTH")
     if is_framed(environ):
         return True
     if length is not None:
         return length != "0"
-    return "HTTP_TRANSFER_ENCODING" in environ or environ["REQUEST_METHOD"] not in _BODILESS_METHODS
+    if environ["REQUEST_METHOD"] not in _BODILESS_METHODS:
+        return True
+    return "HTTP_TRANSFER_ENCODING" in environ or bool(environ.get("CONTENT_TYPE"))
 
 
 def is_framed(environ: Environ) -> bool:

@@ -4,9 +4,9 @@ An item is a `Head`, a chunk (`bytes`), `EarlyHint`, `File` or `END`. The head i
 so that a small response goes over as one; `flush` lets it go without one. Nothing is sent here: the caller sends.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from bridge._translate.headers import status_line, wsgi_headers
 from bridge._types import Event, WSGIHeaders
@@ -27,9 +27,9 @@ class EarlyHint(NamedTuple):
 
 
 class File(NamedTuple):
-    """The path of an `http.response.pathsend` event."""
+    """The open file of an `http.response.pathsend` event; whoever takes the item closes it."""
 
-    path: str
+    opened: BinaryIO
 
 
 END: Final = None
@@ -72,16 +72,31 @@ class AsgiResponse:
     """One response of an ASGI application, from `http.response.start` to the last body event.
 
     `complete` is true once nothing more may be sent; `overrun` once the application has sent more than its
-    Content-Length (the surplus is cut); `bodyless` where the status or the method allows no body.
+    Content-Length (the surplus is cut); `bodyless` where the status or the method allows no body. `open_file` opens the
+    path of an `http.response.pathsend` event: the application may remove the file once that has been taken.
     """
 
-    __slots__ = ("_extensions", "_head", "_head_only", "_left", "_length", "bodyless", "complete", "overrun", "state")
+    __slots__ = (
+        "_extensions",
+        "_head",
+        "_head_only",
+        "_left",
+        "_length",
+        "_open_file",
+        "bodyless",
+        "complete",
+        "overrun",
+        "state",
+    )
 
-    def __init__(self, *, head_only: bool, extensions: dict[str, Any]) -> None:
+    def __init__(
+        self, *, head_only: bool, extensions: dict[str, Any], open_file: Callable[[str], BinaryIO] | None = None
+    ) -> None:
         self.state: AsgiResponseState = IDLE
         self.complete = False
         self.overrun = False
         self._extensions = extensions
+        self._open_file = open_file
         self._head_only = head_only
         self.bodyless = head_only
         self._head: Head | None = None
@@ -89,7 +104,8 @@ class AsgiResponse:
         self._left: int | None = None
 
     def feed(self, event: Event) -> Items:
-        """The items to hand on for one event that the application sent; raises `ApplicationProtocolError`.
+        """The items to hand on for one event that the application sent; raises `ApplicationProtocolError`, and what
+        `open_file` raises.
 
         An event that raises has no effect.
         """
@@ -124,6 +140,11 @@ class AsgiResponse:
     def measured(self) -> bool:
         """Whether its client knows where it ends without being told: it has a length, or no body."""
         return self.bodyless or self._length is not None
+
+    @property
+    def untold(self) -> bool:
+        """Whether it is the head of a response whose length nobody knows, so that a server must not work one out."""
+        return self._head_only and self._length is None
 
     @property
     def filled(self) -> bool:
@@ -190,9 +211,12 @@ class AsgiResponse:
                 expected="str",
                 clause="ASGI Extensions, Path Send",
             )
+        body: bytes | File = b""
+        if not self.bodyless and self._open_file is not None:
+            body = File(self._open_file(path))
         head, self._head = self._head, None
         heads: Items = () if head is None else (head,)
-        return (*heads, b"" if self.bodyless else File(path), END)
+        return (*heads, body, END)
 
     def _short(self, left: int) -> ApplicationProtocolError:
         return ApplicationProtocolError(

@@ -3,7 +3,7 @@
 The tables here are memos: a server sees the same few dozen names and statuses all day, so each is worked out once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NoReturn, TypeVar
 
@@ -36,6 +36,7 @@ _HEADERS_CLAUSE = 'PEP 3333, "The start_response() Callable"'
 _HOP_CLAUSE = 'PEP 3333, "Other HTTP Features"'
 _RESPONSE_START_CLAUSE = 'ASGI HTTP, "Response Start"'
 _LENGTH_CLAUSE = "RFC 9110 8.6"
+_VALUE_CLAUSE = "RFC 9110 5.5"
 
 
 class Memo(dict[K, V]):
@@ -101,13 +102,11 @@ def _fault(did: str, expected: str, clause: str) -> NoReturn:
     raise ApplicationProtocolError(did, expected=expected, clause=clause)
 
 
-def _work_out_response_name(name: str) -> bytes:
+def _work_out_response_name(name: str) -> bytes | None:
     if not name or not _TOKEN.issuperset(name):
         _fault(f"gave the header name {name!r:.80}", "an RFC 9110 token", _HEADERS_CLAUSE)
     lower = name.lower()
-    if lower in _HOP_BY_HOP:
-        _fault(f"gave the hop-by-hop header {name}", "only end-to-end headers", _HOP_CLAUSE)
-    return lower.encode("ascii")
+    return None if lower in _HOP_BY_HOP else lower.encode("ascii")
 
 
 def _work_out_native_name(name: bytes) -> str | None:
@@ -117,7 +116,8 @@ def _work_out_native_name(name: bytes) -> str | None:
     return None if text.lower() in _HOP_BY_HOP else text
 
 
-_RESPONSE_NAMES: Memo[str, bytes] = Memo(_work_out_response_name)
+# None for those that are dropped.
+_RESPONSE_NAMES: Memo[str, bytes | None] = Memo(_work_out_response_name)
 _NATIVE_NAMES: Memo[bytes, str | None] = Memo(_work_out_native_name)
 
 
@@ -136,18 +136,19 @@ def _length(value: str, before: int | None, clause: str) -> int:
     return length
 
 
-def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None]:
-    """The headers of `start_response` as ASGI wants them, and their Content-Length.
+def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None, Sequence[str]]:
+    """The headers of `start_response` as ASGI wants them, their Content-Length, and the names that were dropped.
 
-    Raises `ApplicationProtocolError` where PEP 3333 forbids what the app gave.
+    Servers differ in what they take, and apps are written for theirs: any iterable of pairs passes, and blanks around a
+    value, which are no part of it (RFC 9110 5.5), go. Hop-by-hop headers are dropped: views hand on those of another
+    server, and Gunicorn drops them too. `header_faults` tells of all this. Raises `ApplicationProtocolError` for
+    anything else that PEP 3333 forbids.
     """
-    given: Any = response_headers
-    if not isinstance(given, list):
-        _fault(f"gave headers of type {type(given).__name__}", "a list", _HEADERS_CLAUSE)
     headers: ASGIHeaders = []
     length: int | None = None
-    for item in given:
-        if not isinstance(item, tuple) or len(item) != 2:
+    dropped: list[str] | None = None
+    for item in _pairs(response_headers):
+        if not isinstance(item, tuple | list) or len(item) != 2:
             _fault(f"gave a header of type {type(item).__name__}", "a tuple (name, value)", _HEADERS_CLAUSE)
         name, value = item
         if not (isinstance(name, str) and isinstance(value, str)):
@@ -155,7 +156,12 @@ def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None
             _fault(f"gave a header of types {kinds}", "(str, str)", _HEADERS_CLAUSE)
         if not value.isprintable():
             _refuse_controls(name, value, _HEADERS_CLAUSE)
+        value = value.strip(" \t")
         lower = _RESPONSE_NAMES[name]
+        if lower is None:
+            dropped = dropped or []
+            dropped.append(name)
+            continue
         if lower == b"content-length":
             repeated = length is not None
             length = _length(value, length, _HEADERS_CLAUSE)
@@ -165,13 +171,49 @@ def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None
             headers.append((lower, value.encode("latin-1")))
         except UnicodeEncodeError:
             _fault(f"gave the header {name} a value outside latin-1", "latin-1", 'PEP 3333, "Unicode Issues"')
-    return headers, length
+    return headers, length, dropped or ()
+
+
+def _pairs(given: Any) -> Iterable[Any]:
+    """The headers of `start_response`, where they are an iterable that can be one of pairs."""
+    if isinstance(given, list) or (isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)):
+        return given
+    _fault(f"gave headers of type {type(given).__name__}", "a list", _HEADERS_CLAUSE)
+
+
+def header_faults(response_headers: object) -> Iterator[ApplicationProtocolError]:
+    """What PEP 3333 and HTTP forbid in the headers of `start_response`, and `asgi_headers` takes all the same."""
+    if not isinstance(response_headers, Iterable):
+        return
+    if not isinstance(response_headers, list):
+        yield ApplicationProtocolError(
+            f"gave headers of type {type(response_headers).__name__}", expected="a list", clause=_HEADERS_CLAUSE
+        )
+    if not isinstance(response_headers, list | tuple):
+        return  # it may give its pairs only once
+    for item in response_headers:
+        if not isinstance(item, tuple):
+            yield ApplicationProtocolError(
+                f"gave a header of type {type(item).__name__}", expected="a tuple (name, value)", clause=_HEADERS_CLAUSE
+            )
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            continue
+        name, value = item
+        if isinstance(value, str) and value != value.strip(" \t"):
+            yield ApplicationProtocolError(
+                f"gave the header {name!r:.80} a value with blanks around it", expected="none", clause=_VALUE_CLAUSE
+            )
+        if isinstance(name, str) and name.lower() in _HOP_BY_HOP:
+            yield ApplicationProtocolError(
+                f"gave the hop-by-hop header {name}", expected="only end-to-end headers", clause=_HOP_CLAUSE
+            )
 
 
 def wsgi_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[WSGIHeaders, int | None]:
     """The headers of `http.response.start` as `start_response` wants them, and their Content-Length.
 
-    Hop-by-hop headers are dropped: PEP 3333 forbids them, and ASGI apps do send `Connection: close`.
+    Hop-by-hop headers are dropped: PEP 3333 forbids them, and ASGI apps do send `Connection: close`. So are blanks
+    around a value, which are no part of it (RFC 9110 5.5).
     Raises `ApplicationProtocolError` where the ASGI specification or HTTP forbids what the app sent.
     """
     result: WSGIHeaders = []
@@ -189,6 +231,7 @@ def wsgi_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[WSGIHeaders, i
         text = value.decode("latin-1")
         if not text.isprintable():
             _refuse_controls(name.decode("latin-1"), text, _RESPONSE_START_CLAUSE)
+        text = text.strip(" \t")
         if native is None:
             continue
         if len(name) == 14 and name.lower() == b"content-length":

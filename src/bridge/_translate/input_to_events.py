@@ -9,18 +9,23 @@ DISCONNECT: Final[Event] = {"type": "http.disconnect"}
 EMPTY: Final[Event] = {"type": "http.request", "body": b"", "more_body": False}
 # The major versions that say in the head whether there is a body; a server that tells none is taken for one of these.
 _VERSIONS_1: Final = ("1", "0", "")
+# Those of which few requests have a body, and then say so.
+_BODILESS_METHODS: Final = ("GET", "HEAD")
 
 
 def body_length(environ: Environ) -> int | None:
-    """How many bytes of body to read: Content-Length, 0 without one, None where the input ends by itself.
+    """How many bytes of body to read: Content-Length, 0 where there is no body, None where the input ends by itself.
 
-    CGI (RFC 3875 4.1.2): without CONTENT_LENGTH there is no body. `wsgi.input_terminated` is the servers' common
-    promise that the input ends with the request, which is how a chunked body reaches an application; then
-    Transfer-Encoding overrides Content-Length (RFC 9112 6.3). Raises `ClientProtocolError` (411) where there is a
-    body and nothing says where it ends: taken for an empty one it would be lost.
+    `wsgi.input_terminated` is the servers' common promise that the input ends with the request, which is how a chunked
+    body reaches an application; then Transfer-Encoding overrides Content-Length (RFC 9112 6.3). So do some whose body
+    comes decoded without any sign of it, which then is looked for where there may be one: for every method but GET and
+    HEAD, and for those where Content-Type says so. Without that promise there is no body without CONTENT_LENGTH (CGI,
+    RFC 3875 4.1.2). Raises `ClientProtocolError` (411) where there is a body and nothing says where it ends: taken for
+    an empty one it would be lost.
     """
     coded = "HTTP_TRANSFER_ENCODING" in environ
-    if coded and environ.get("wsgi.input_terminated"):
+    terminated = environ.get("wsgi.input_terminated")
+    if coded and terminated:
         return None
     length = environ.get("CONTENT_LENGTH")
     if length:
@@ -32,10 +37,13 @@ def body_length(environ: Environ) -> int | None:
             "RFC 9110 15.5.12",
             411,
         )
-    if environ.get("SERVER_PROTOCOL", "")[5:6] in _VERSIONS_1:
+    if not terminated:
         return 0
-    # From HTTP/2 on there need be neither of the two (RFC 9113 8.1).
-    return None if environ.get("wsgi.input_terminated") else 0
+    bodiless = environ["REQUEST_METHOD"].upper() in _BODILESS_METHODS and not environ.get("CONTENT_TYPE")
+    # From HTTP/2 on there need be no sign (RFC 9113 8.1).
+    if bodiless and environ.get("SERVER_PROTOCOL", "")[5:6] in _VERSIONS_1:
+        return 0
+    return None
 
 
 class BodyEvents:

@@ -77,14 +77,16 @@ def _too_late(_data: bytes) -> object:
 class WsgiResponse:
     """One response of a WSGI application, from `start_response` to the end of the iterable.
 
-    `overrun` is true once the application has tried to send more than its Content-Length (the surplus is cut).
+    `overrun` is true once the application has tried to send more than its Content-Length (the surplus is cut);
+    `dropped` are the names of hop-by-hop headers that it gave, which no server is sent.
     """
 
-    __slots__ = ("_bodyless", "_head", "_head_only", "_left", "_length", "_write", "overrun", "state")
+    __slots__ = ("_bodyless", "_head", "_head_only", "_left", "_length", "_write", "dropped", "overrun", "state")
 
     def __init__(self, *, head_only: bool, write: Write) -> None:
         self.state: WsgiResponseState = IDLE
         self.overrun = False
+        self.dropped: Sequence[str] = ()
         self._head_only = head_only
         self._bodyless = head_only
         self._write = write
@@ -103,8 +105,9 @@ class WsgiResponse:
         """Let go of `write` after the end: it usually belongs to who owns this response."""
         self._write = _too_late
 
-    def start_response(self, status: str, headers: WSGIHeaders, exc_info: ExcInfo | None = None, /) -> Write:
-        """The callable that the application is given; returns its `write`.
+    def start_response(self, status: str, headers: WSGIHeaders, exc_info: ExcInfo | None = None) -> Write:
+        """The callable that the application is given; returns its `write`. PEP 3333 has it called with positional
+        arguments; servers take keywords too, by these names.
 
         Raises `ApplicationProtocolError` for what PEP 3333 forbids, and what `exc_info` holds once the headers have
         left.
@@ -124,7 +127,7 @@ class WsgiResponse:
             exc_info = None  # PEP 3333 asks for it: the traceback refers to this frame
         try:
             code = status_code(status)
-            pairs, length = asgi_headers(headers)
+            pairs, length, self.dropped = asgi_headers(headers)
         except BaseException:
             self.state = ORDER[self.state][INVALID]
             raise

@@ -45,13 +45,16 @@ _NOT_CARRIED_PREFIXES = ("HTTP_", "wsgi.", "asgi.", "bridge.")
 def scope_to_environ(scope: Scope, *, max_repeats: int = 100) -> Environ:
     """The environ of PEP 3333 for one request of an ASGI server.
 
-    A header may occur `max_repeats` times. Raises `ClientProtocolError` for a request that must be refused, with the
-    status to refuse it with, and `ServerProtocolError` for a scope that lacks what the ASGI specification demands.
+    A header may occur `max_repeats` times. An optional key of a wrong type is taken for what it means, and for missing
+    where it means nothing. Raises `ClientProtocolError` for a request that must be refused, with the status to refuse
+    it with, and `ServerProtocolError` for a scope that lacks what the ASGI specification demands.
     """
     try:
         return _environ(scope, max_repeats)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         # A scope is looked at closely only when it has failed to serve, so that a good one pays nothing.
+        if (mended := _mended(scope)) is not None:
+            return _environ(mended, max_repeats)
         if (blame := _blame(scope)) is None:
             raise  # the fault is ours
         raise blame from error
@@ -72,14 +75,12 @@ def _environ(scope: Scope, max_repeats: int) -> Environ:
         environ["wsgi.url_scheme"] = scheme
         if scheme == "https":
             environ["HTTPS"] = "on"
+        elif not isinstance(scheme, str):
+            raise TypeError("scheme is no str")
     _put_path(environ, scope)
     _put_headers(environ, scope["headers"], max_repeats)
-    client = get("client")
-    if client and client[0]:
-        environ["REMOTE_ADDR"] = client[0]
-        # Servers behind a proxy know the address only, and say port 0.
-        if client[1]:
-            environ["REMOTE_PORT"] = str(int(client[1]))
+    if client := get("client"):
+        _put_client(environ, *client)
     address = server_address(get("server"), environ.get("HTTP_HOST"), scheme)
     environ["SERVER_NAME"], environ["SERVER_PORT"] = address
     extensions = get("extensions")
@@ -88,6 +89,14 @@ def _environ(scope: Scope, max_repeats: int) -> Environ:
     if (outer := get("wsgi_environ")) is not None:
         _carry_over(environ, outer)
     return environ
+
+
+def _put_client(environ: Environ, host: str | None, port: Any) -> None:
+    if host:
+        environ["REMOTE_ADDR"] = host
+        # Servers behind a proxy know the address only, and say port 0.
+        if port:
+            environ["REMOTE_PORT"] = str(int(port))
 
 
 # --- the path ---
@@ -197,6 +206,8 @@ def _join(environ: Environ, repeats: dict[str, list[str]]) -> None:
 def _settle_length(environ: Environ, length: str) -> None:
     if "HTTP_TRANSFER_ENCODING" in environ:
         del environ["CONTENT_LENGTH"]  # RFC 9112 6.3: Transfer-Encoding overrides it
+    elif not length.strip(" \t"):
+        del environ["CONTENT_LENGTH"]  # CGI's way to say that there is none, which gateways hand on
     elif not is_length(length):
         # RFC 9112 6.3: a list of the same number over and over may pass as that number, anything else is an error.
         values = {value.strip(" \t") for value in length.split(",")}
@@ -223,6 +234,50 @@ def _carry_over(environ: Environ, outer: Mapping[Any, Any]) -> None:
 
 
 # --- whose fault it was ---
+
+
+def _mended(scope: Scope) -> Scope | None:
+    """A copy of the scope whose optional keys are of the types that they should be; None where all of them are.
+
+    What cannot be told apart from an attack, or would be lost without a word, is not mended but blamed: the headers,
+    and a query that is no text.
+    """
+    changed: dict[str, Any] = {}
+    for key, mend in _MENDS.items():
+        value = scope.get(key)
+        if not _KEYS[key][0](value) and (mended := mend(value)) is not _HOPELESS:
+            changed[key] = mended
+    return {**scope, **changed} if changed else None
+
+
+# What `_mended` leaves as it is.
+_HOPELESS: Any = object()
+
+
+def _to_bytes(value: Any) -> Any:
+    """The bytes that a text stands for, as `native_path` has them."""
+    if isinstance(value, str):
+        return native_path(value).encode("latin-1")
+    return bytes(value) if isinstance(value, bytearray | memoryview) else _HOPELESS
+
+
+def _to_raw_path(value: Any) -> Any:
+    raw = _to_bytes(value)
+    return None if raw is _HOPELESS else raw  # it only says once more what `path` says
+
+
+def _to_text(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else _HOPELESS
+
+
+def _to_address(value: Any) -> Any:
+    """Host and port of a socket's address, which has four parts with IPv6; without a port where that is none."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value or not _is_text(value[0]):
+        return None
+    address = tuple(value[:2])
+    return address if _is_address(address) else (value[0], None)
 
 
 def _blame(scope: Scope) -> ServerProtocolError | None:
@@ -258,7 +313,7 @@ def _is_address(value: Any) -> bool:
     """None, or a host and a port; the port of a unix socket is None, that of a client that is not known 0."""
     if not value:
         return True
-    if not isinstance(value, Sequence) or len(value) != 2 or not _is_text(value[0]):
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2 or not _is_text(value[0]):
         return False
     return not value[1] or isinstance(value[1], int) or (isinstance(value[1], str) and value[1].isdecimal())
 
@@ -280,4 +335,14 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "server": (_is_address, "a pair of str and int, or None"),
     "extensions": (_are_extensions, "a dict of dicts"),
     "wsgi_environ": (lambda value: value is None or isinstance(value, Mapping), "the environ of a WSGI server"),
+}
+_MENDS: dict[str, Callable[[Any], Any]] = {
+    "http_version": _to_text,
+    "scheme": _to_text,
+    "root_path": _to_text,
+    "raw_path": _to_raw_path,
+    "query_string": _to_bytes,
+    "client": _to_address,
+    "server": _to_address,
+    "extensions": lambda _: None,
 }

@@ -35,12 +35,13 @@ def native_path(text: str) -> str:
 def split_path(root: str, path: str) -> tuple[str, str]:
     """The parts of `path` that are `root` and below it (SCRIPT_NAME and PATH_INFO), cut between segments only.
 
-    Servers disagree whether `path` holds the root (ASGI says it does); where it does not, it stays as it is.
+    Servers disagree whether `path` holds the root (ASGI says it does); where it does not, it stays as it is. A slash at
+    the end of `root` is the path's.
     """
-    script = root.rstrip("/")
+    bare = script = root.rstrip("/")
     if script and script[0] != "/":
         script = "/" + script
-    for prefix in (root, script):
+    for prefix in (bare, script):
         if path.startswith(prefix):
             rest = path[len(prefix) :]
             if not rest or rest[0] == "/":

@@ -4,7 +4,7 @@ from bridge._wsgi_to_asgi.adapter import WsgiToAsgi
 from bridge._wsgi_to_asgi.lifespan import answer_lifespan
 from bridge._wsgi_to_asgi.loop_response import AsyncBody, LoopResponse
 from bridge._wsgi_to_asgi.request_body import RequestBody
-from bridge._wsgi_to_asgi.responder import Responder, complete_environ, log_failure
+from bridge._wsgi_to_asgi.responder import Responder, complete_environ, log_failure, warn_of_dropped
 from bridge._wsgi_to_asgi.scope_view import ScopeView
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "answer_lifespan",
     "complete_environ",
     "log_failure",
+    "warn_of_dropped",
 ]

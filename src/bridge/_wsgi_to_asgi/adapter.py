@@ -41,6 +41,9 @@ class WsgiToAsgi(Closable):
       state, a dict that is `environ["bridge.state"]` in each request.
     * `shutdown_timeout` (seconds): how long a shutdown waits for running requests.
     * `slow_warning` (seconds, or None): a request that takes longer is logged with the stack of its thread.
+    * `pathsend`: leave files that `app` gives `wsgi.file_wrapper` to the server where it offers
+      `http.response.pathsend`. Not by default: ASGI middleware that does not know it loses such a response, and none
+      compresses it.
 
     `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application or option. An
     instance serves any number of event loops, on asyncio, uvloop and trio; threads are started by requests and are
@@ -61,6 +64,7 @@ class WsgiToAsgi(Closable):
         shutdown: Callable[..., Any] | None = None,
         shutdown_timeout: float = 30.0,
         slow_warning: float | None = 30.0,
+        pathsend: bool = False,
     ) -> None:
         _arguments.wsgi_app(app)
         _arguments.count("threads", threads, least=1)
@@ -75,7 +79,9 @@ class WsgiToAsgi(Closable):
         _arguments.seconds("shutdown_timeout", shutdown_timeout)
         if slow_warning is not None:
             _arguments.seconds("slow_warning", slow_warning)
+        _arguments.flag("pathsend", pathsend)
         self.app = app
+        self._pathsend = pathsend
         self._single = threads == 1
         self._backlog = backlog
         self._collect = collect
@@ -152,7 +158,10 @@ class WsgiToAsgi(Closable):
 
     def _make_responder(self, dispatcher: Dispatcher, environ: Environ, scope: Scope) -> Responder:
         """Return what makes the response. `bridge.django` has another kind for some requests."""
-        return WsgiResponder(dispatcher, self.app, environ, scope)
+        responder = WsgiResponder(dispatcher, self.app, environ, scope)
+        if self._pathsend:
+            responder.pathsend = True
+        return responder
 
     async def _receive_body(self, responder: Responder, receive: Receive, send: Send) -> RequestResponseCycle | None:
         """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""

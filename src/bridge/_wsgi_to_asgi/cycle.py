@@ -10,6 +10,7 @@ from typing import Final
 import anyio
 
 from bridge._concurrency.calls import TICK_SECONDS, run_in_thread
+from bridge._concurrency.interrupts import may_pass
 from bridge._concurrency.jobs import PoolClosed
 from bridge._concurrency.loops import spawner
 from bridge._log_once import warn_once
@@ -137,7 +138,7 @@ class RequestResponseCycle:
             await asyncio.wait([self._watcher], timeout=_END_GRACE_SECONDS)
 
     async def _serve_on_trio(self) -> None:
-        failure = None
+        failure: BaseException | None = None
         responder, counter = self._responder, self._counter
         ticking, watching = anyio.CancelScope(), anyio.CancelScope()
 
@@ -166,7 +167,9 @@ class RequestResponseCycle:
                     # An ASGI application further in that the thread is about to start needs this group for it.
                     while not responder.finished:
                         await responder.changed()
-            except Exception as error:
+            except BaseException as error:
+                if not may_pass(error):
+                    raise
                 failure = error  # raised outside, so that it does not become a group
             finally:
                 responder.abandon()
@@ -256,7 +259,7 @@ class RequestResponseCycle:
                 raise error
             if isinstance(error, ClientDisconnected):
                 raise truncated(error)
-        if isinstance(error, Exception) and not isinstance(error, (ClientProtocolError, ClientDisconnected)):
+        if error is not None and may_pass(error) and not isinstance(error, (ClientProtocolError, ClientDisconnected)):
             raise error
         raise RuntimeError(f"the application's response cannot be completed: {error!r}") from error
 

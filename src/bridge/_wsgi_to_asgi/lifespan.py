@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from bridge import _arguments
+from bridge._concurrency.interrupts import may_pass
 from bridge._types import Receive, Scope, Send
 
 Hook = Callable[..., Any]
@@ -37,7 +38,8 @@ async def answer_lifespan(
     go on may need what the hook takes away. `end()` is awaited before the last answer, whichever that is: Hypercorn
     cancels what is not over then, and takes its worker for failed.
 
-    A hook that raises is logged, and answered with "failed".
+    A hook that raises is logged, answered with "failed", and what it raised is raised then: test clients look at that
+    only, as the routers of frameworks have it.
     """
     state = scope.get("state", {})
     for phase, hook in (("startup", startup), ("shutdown", shutdown)):
@@ -47,11 +49,13 @@ async def answer_lifespan(
                 await stop()
             if hook is not None:
                 await run_hook(hook, (state,) if _arguments.takes_argument(hook) else (), in_thread)
-        except Exception as error:
-            _log.exception("the %s hook of the application raised", phase)
+        except BaseException as error:
+            if not may_pass(error):
+                raise
+            _log.error("the %s hook of the application raised", phase, exc_info=error)
             await end()
             await send({"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"})
-            return
+            raise
         if phase == "shutdown":
             await end()
         await send({"type": f"lifespan.{phase}.complete"})

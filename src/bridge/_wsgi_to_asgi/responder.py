@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.calls import Call, Dispatcher, PeerGone
 from bridge._concurrency.loops import Spawn
+from bridge._log_once import warn_once
 from bridge._translate.response_to_events import HELD, WsgiResponse
 from bridge._types import Environ, Event, Scope, WSGIApp
 from bridge._wsgi_to_asgi.file_wrapper import FileWrapper
@@ -86,6 +87,8 @@ class WsgiResponder(Call):
     error: BaseException | None
     needs_whole_body = False
     logs_errors = True
+    # Whether files are left to the server, where it offers that.
+    pathsend = False
     body: RequestBody | None = None
     whole: tuple[Event, bytes] | None = None
     stream: LoopResponse | None = None
@@ -203,10 +206,10 @@ class WsgiResponder(Call):
 
     def _chunks_of(self, iterable: Iterable[bytes]) -> Generator[None]:
         response = self._response
-        extensions = self._scope.get("extensions") or ()
         if (
-            isinstance(iterable, FileWrapper)
-            and "http.response.pathsend" in extensions
+            self.pathsend
+            and isinstance(iterable, FileWrapper)
+            and "http.response.pathsend" in (self._scope.get("extensions") or ())
             and (file := iterable.whole_file())
         ):
             items = response.file(*file)
@@ -233,6 +236,8 @@ class WsgiResponder(Call):
             if items:
                 self.write(items, len(data))
                 self.drain()
+            elif self.abandoned:
+                raise PeerGone  # who polls, and writes nothing, hears here that nobody listens
             if self._response.overrun:
                 raise ApplicationProtocolError(
                     "called write()",
@@ -256,6 +261,7 @@ class WsgiResponder(Call):
         """Let go of what the call held."""
         if self._response.overrun:
             _log.error("%s sent more than its Content-Length; the surplus was cut", described(self._scope))
+        warn_of_dropped(self._scope, self._response)
         if self.body is not None:
             self.body.close()
         # They refer back to this call; freed now, they need not be found by the garbage collector.
@@ -286,6 +292,18 @@ def log_failure(scope: Scope, error: BaseException, *, excused: bool, as_error: 
         _log.info("%s raised after its client had left or was refused", described(scope), exc_info=error)
     elif as_error:
         _log.error("%s raised", described(scope), exc_info=error)
+
+
+def warn_of_dropped(scope: Scope, response: WsgiResponse) -> None:
+    """Warn of hop-by-hop headers that were dropped, once a process."""
+    if response.dropped:
+        warn_once(
+            "hop-by-hop headers",
+            "%s gave %s: hop-by-hop headers are between a server and its client (PEP 3333), and are dropped; this is"
+            " said once",
+            described(scope),
+            ", ".join(response.dropped),
+        )
 
 
 def _close(iterable: object) -> None:

@@ -14,7 +14,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.utils.module_loading import import_string
 
 from bridge import _arguments
-from bridge._asgi_to_wsgi import Portal
+from bridge._asgi_to_wsgi import Portal, refuse
 from bridge._concurrency.calls import Dispatcher
 from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
 from bridge._wsgi_to_asgi import Responder, WsgiToAsgi, answer_lifespan
@@ -23,6 +23,7 @@ from bridge.django._handler import Handler
 from bridge.django._isolation import Body, Shown, isolated
 from bridge.django._loop_handler import LoopHandler, LoopResponder
 from bridge.django._request import Request, take_chunked
+from bridge.errors import ClientProtocolError
 
 Hook = Callable[..., Any]
 
@@ -37,6 +38,7 @@ def get_asgi_application(
     shutdown: Hook | str | None = None,
     shutdown_timeout: float = 30.0,
     slow_warning: float | None = 30.0,
+    pathsend: bool = False,
 ) -> "AsgiApplication":
     """The project as an ASGI application, for `asgi.py`; sets Django up.
 
@@ -48,7 +50,8 @@ def get_asgi_application(
       runs, unless it is marked with `on_loop` or all middleware is async; an async stream holds none.
     * `startup`, `shutdown`: callables, async or not, for the server's lifespan. They may take the lifespan state, a
       dict that is `request.scope["state"]`.
-    * `backlog`, `max_body`, `shutdown_timeout`, `slow_warning`: as for `WsgiToAsgi`.
+    * `backlog`, `max_body`, `shutdown_timeout`, `slow_warning`, `pathsend`: as for `WsgiToAsgi`. The last one is for
+      `FileResponse`.
 
     `websocket`, `startup` and `shutdown` may be dotted paths, which are imported once Django is set up: what is there
     can import models.
@@ -68,6 +71,7 @@ def get_asgi_application(
         shutdown=_imported(shutdown),
         shutdown_timeout=shutdown_timeout,
         slow_warning=slow_warning,
+        pathsend=pathsend,
     )
 
 
@@ -182,8 +186,13 @@ class WsgiApplication(WSGIHandler):
         """
         if self._has_lifespan:
             environ["bridge.state"] = self._portal.state()
-        if not environ.get("CONTENT_LENGTH") and environ.get("HTTP_TRANSFER_ENCODING"):
-            take_chunked(environ)
+        if not environ.get("CONTENT_LENGTH") and (
+            "HTTP_TRANSFER_ENCODING" in environ or environ["REQUEST_METHOD"] not in ("GET", "HEAD")
+        ):
+            try:
+                take_chunked(environ)
+            except ClientProtocolError as refusal:
+                return refuse(refusal, start_response)
         if not self._is_wrapped and _agents.WSGI_CALL.is_own():
             return isolated(self._handler, environ, start_response)
         context = Shown()

@@ -118,13 +118,16 @@ class Body:
 
 
 class Nothing:
-    """The body of a response that has none, for WSGI, with what is to be closed."""
+    """The body of a response that has none, for WSGI, with what is to be closed.
+
+    It is one empty chunk, since there are servers that fail at an iterable without one.
+    """
 
     def __init__(self, close: Callable[[], object]) -> None:
         self.close = close
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(())
+        return iter((b"",))
 
 
 class Shown:

@@ -21,7 +21,7 @@ from bridge._concurrency.jobs import JobThread
 from bridge._concurrency.loops import Spawn
 from bridge._translate.response_to_events import WsgiResponse
 from bridge._types import Environ, Event, Scope
-from bridge._wsgi_to_asgi import LoopResponse, RequestBody, complete_environ, log_failure
+from bridge._wsgi_to_asgi import LoopResponse, RequestBody, complete_environ, log_failure, warn_of_dropped
 from bridge.django import _modes, _streams
 from bridge.django._agents import make_request
 from bridge.django._handler import BLOCK_BYTES, headers
@@ -164,6 +164,7 @@ class LoopResponder:
 
     def clean_up(self) -> None:
         """Let go of what the request held."""
+        warn_of_dropped(self._scope, self.response)
         if self.body is not None:
             self.body.close()
         # They refer back to this; freed now, they need not be found by the garbage collector.

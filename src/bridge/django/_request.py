@@ -10,7 +10,9 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.utils.functional import cached_property
 
 from bridge._asgi_to_wsgi import Portal
+from bridge._servers.connection import complete, whole_body
 from bridge._translate.environ_to_scope import environ_to_scope
+from bridge._translate.input_to_events import body_length
 from bridge._types import Environ, Scope
 from bridge._wsgi_to_asgi import ScopeView
 from bridge.django._bridge import Bridge
@@ -85,15 +87,15 @@ def bring_body_of(request: WSGIRequest) -> "Input | None":
 
 
 def take_chunked(environ: Environ) -> None:
-    """Receive a body without Content-Length, and give it one: Django reads nothing without.
+    """Receive a body without Content-Length, if there is one, and give it one: Django reads nothing without.
 
-    Only where the server ends `wsgi.input` with the body (`wsgi.input_terminated`); else it has no end to be found.
+    Raises `ClientProtocolError` (411) for one whose end cannot be found, and what the server's input raises.
     """
-    if not environ.get("wsgi.input_terminated"):
+    if body_length(complete(environ)) is not None:
         return
     spool: IO[bytes] = SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115  # Input closes it
     try:
-        while data := environ["wsgi.input"].read(_STEP_BYTES):
+        for data in whole_body(environ):
             spool.write(data)
         length = spool.tell()
         spool.seek(0)
@@ -101,7 +103,7 @@ def take_chunked(environ: Environ) -> None:
         spool.close()
         raise
     environ["CONTENT_LENGTH"] = str(length)
-    del environ["HTTP_TRANSFER_ENCODING"]  # it is no longer in any (RFC 9112 7.1.3)
+    environ.pop("HTTP_TRANSFER_ENCODING", None)  # it is no longer in any (RFC 9112 7.1.3)
     if length:
         environ["wsgi.input"] = spool
     else:

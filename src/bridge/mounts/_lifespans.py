@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import anyio
+from anyio.abc import TaskGroup
 
+from bridge._concurrency.interrupts import may_pass
 from bridge._lifespan_client import LifespanClient
 from bridge._types import ASGIApp, Receive, Scope, Send
+from bridge.errors import LifespanFailed
 
 # How long those that have started get to stop where a later one has failed.
 _STOP_SECONDS: Final = 30.0
+# How long one that has said that it failed may take to raise.
+_RAISE_SECONDS: Final = 1.0
 
 _log = logging.getLogger("bridge")
 
@@ -18,8 +23,9 @@ _log = logging.getLogger("bridge")
 class MountedLifespans:
     """Starts `apps`, which are pairs of a name and an application, one after the other, and stops them all at once.
 
-    The failure of one ends the start: those before it are stopped, and the message names it. Each application has a
-    lifespan state of its own; `enter` gives it to the application's requests.
+    The failure of one ends the start: those before it are stopped, and the message names it. What it has raised is
+    raised then, else a `LifespanFailed`; so it is after a shutdown in which one has failed, or the first of several.
+    Each application has a lifespan state of its own; `enter` gives it to the application's requests.
     """
 
     def __init__(self, apps: Sequence[tuple[str, ASGIApp]]) -> None:
@@ -29,29 +35,44 @@ class MountedLifespans:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The lifespan call of a server."""
+        failure: BaseException | None = None
+        async with anyio.create_task_group() as group:
+            try:
+                await self._run(scope, receive, send, group)
+            except BaseException as error:
+                if not may_pass(error):
+                    raise
+                failure = error  # raised outside, so that it does not become a group
+                group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send, group: TaskGroup) -> None:
         await receive()
         state = scope.get("state")
         started: list[_MountedApp] = []
-        async with anyio.create_task_group() as group:
-            for name, app in self._apps:
-                life = _MountedApp(name, app, scope)
-                group.start_soon(life.run)
-                await life.start()
-                if life.failure is not None:
-                    with anyio.move_on_after(_STOP_SECONDS):
-                        await _stop(started)
-                    await send({"type": "lifespan.startup.failed", "message": life.failure})
-                    group.cancel_scope.cancel()
-                    return
-                started.append(life)
-            if state is not None:
-                state[self._key] = {id(life.app): life.state for life in started if life.state}
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            if failures := await _stop(started):
-                await send({"type": "lifespan.shutdown.failed", "message": "; ".join(failures)})
-            else:
-                await send({"type": "lifespan.shutdown.complete"})
+        for name, app in self._apps:
+            life = _MountedApp(name, app, scope)
+            group.start_soon(life.run)
+            await life.start()
+            if life.failure is not None:
+                with anyio.move_on_after(_STOP_SECONDS):
+                    await _stop(started)
+                reason = await life.reason()
+                await send({"type": "lifespan.startup.failed", "message": life.failure})
+                raise reason
+            started.append(life)
+        if state is not None:
+            state[self._key] = {id(life.app): life.state for life in started if life.state}
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        failed = await _stop(started)
+        if not failed:
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        reason = await failed[0].reason()
+        await send({"type": "lifespan.shutdown.failed", "message": "; ".join(str(life.failure) for life in failed)})
+        raise reason
 
     def enter(self, app: ASGIApp, scope: Scope) -> None:
         """Put the state of `app` into the scope of a request, which is the request's own (ASGI, "Lifespan State").
@@ -64,13 +85,13 @@ class MountedLifespans:
                 state.setdefault(key, value)
 
 
-async def _stop(lives: Sequence["_MountedApp"]) -> list[str]:
-    """Stop them all, so that one that does not end keeps no other from it; returns what failed."""
+async def _stop(lives: Sequence["_MountedApp"]) -> list["_MountedApp"]:
+    """Stop them all, so that one that does not end keeps no other from it; returns those that failed."""
     for life in lives:
         life.client.ask_shutdown()
     for life in lives:
         await life.client.stopped.wait()
-    return [life.failure for life in lives if life.failure is not None]
+    return [life for life in lives if life.failure is not None]
 
 
 class _MountedApp:
@@ -89,7 +110,7 @@ class _MountedApp:
         with self._cancellation:
             await self.client.run()
         error = self.client.error
-        if error is not None and not isinstance(error, (Exception, anyio.get_cancelled_exc_class())):
+        if error is not None and not (may_pass(error) or isinstance(error, anyio.get_cancelled_exc_class())):
             raise error
 
     async def start(self) -> None:
@@ -105,6 +126,19 @@ class _MountedApp:
         elif error is not None:
             _log.info("%s does not support lifespan: %s: %s", self._name, type(error).__name__, error)
         self._cancellation.cancel()
+
+    async def reason(self) -> BaseException:
+        """What to raise for its failure."""
+        # Applications say that they have failed, and then raise what has made them.
+        with anyio.move_on_after(_RAISE_SECONDS):
+            await self.client.ended.wait()
+        error = self.client.error
+        if error is not None and may_pass(error):
+            return error
+        failed = LifespanFailed(str(self.failure))
+        if self.client.failure is not None:
+            failed.__cause__ = self.client.failure.__cause__
+        return failed
 
     @property
     def failure(self) -> str | None:

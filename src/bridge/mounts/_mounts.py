@@ -155,7 +155,7 @@ class WsgiMounts(TwoSided):
         if mount is None:
             head, text = text_response(404, _NOT_FOUND)
             start_response(*head)
-            return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
+            return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [text]
         if prefix := mount.native_prefix:
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/") + prefix
             environ["PATH_INFO"] = path[len(prefix) :]

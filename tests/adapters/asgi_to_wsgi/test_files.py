@@ -1,7 +1,8 @@
 """The extensions for files and early hints, where the server has what they need."""
 
 import asyncio
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class TestPathSend:
 
     def test_the_wrapper_of_the_server_is_returned_itself(self, file: Path) -> None:
         """Servers look for its type, and send the file by themselves."""
-        with adapted(sends_path(file)) as adapter:
+        with adapted(sends_path(file), pathsend=True) as adapter:
             served = ask(adapter, environ_for("GET", "/", wsgi__file_wrapper=Wrapper))
 
             assert Wrapper is type(served.result)
@@ -61,16 +62,109 @@ class TestPathSend:
 
     def test_after_the_head_has_left_the_bytes_of_the_file_are_sent(self, file: Path) -> None:
         """A middleware between the app and us may pause after the start."""
-        with adapted(sends_path(file, pauses=True)) as adapter:
+        with adapted(sends_path(file, pauses=True), pathsend=True) as adapter:
             assert file.read_bytes() == ask(adapter, environ_for("GET", "/", wsgi__file_wrapper=Wrapper)).body
 
     @pytest.mark.parametrize("pauses", [False, True])
     def test_a_head_request_gets_no_file(self, file: Path, pauses: bool) -> None:
-        with adapted(sends_path(file, pauses=pauses)) as adapter:
+        with adapted(sends_path(file, pauses=pauses), pathsend=True) as adapter:
             served = ask(adapter, environ_for("HEAD", "/", wsgi__file_wrapper=Wrapper))
 
         assert b"" == served.body
         assert ["190000"] == served.header("content-length")
+
+    @pytest.mark.parametrize("pauses", [False, True])
+    def test_the_file_is_open_when_send_has_returned(self, file: Path, pauses: bool) -> None:
+        """So that the app may remove it then, as a background task of a framework does."""
+        content = file.read_bytes()
+        go = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            if pauses:
+                await go.waited()
+            await send({"type": "http.response.pathsend", "path": str(file)})
+            file.unlink()
+
+        environ = environ_for("GET", "/", wsgi__file_wrapper=Wrapper)
+        with adapted(app, pathsend=True) as adapter, Served(adapter, environ) as served:
+            served.on_start = go.set
+            assert content == served.run().body
+
+    def test_an_app_hears_of_a_file_that_has_vanished(self, tmp_path: Path) -> None:
+        """And can still answer something else."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            with pytest.raises(FileNotFoundError, match="missing"):
+                await send({"type": "http.response.pathsend", "path": str(tmp_path / "missing")})
+            await chunk(send, b"it has gone", more=False)
+
+        with adapted(app, pathsend=True) as adapter:
+            assert b"it has gone" == ask(adapter, environ_for("GET", "/", wsgi__file_wrapper=Wrapper)).body
+
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+    def test_what_is_no_regular_file_is_refused_without_a_wait(self, tmp_path: Path, make: Callable[..., None]) -> None:
+        """To open a pipe waits for its writer, and this is on the loop."""
+        path = str(tmp_path / "odd")
+        make(path)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            with pytest.raises(OSError, match="not a regular file"):
+                await send({"type": "http.response.pathsend", "path": path})
+            await chunk(send, b"refused", more=False)
+
+        with adapted(app, pathsend=True) as adapter:
+            assert b"refused" == ask(adapter, environ_for("GET", "/", wsgi__file_wrapper=Wrapper)).body
+
+    def test_a_file_that_nobody_takes_is_closed(self, file: Path) -> None:
+        """The client leaves while the app is about to send it; the fixtures look for what is left open."""
+        begun, left, sent = Flag(), Flag(), Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await begun.waited()
+            await left.waited()
+            try:
+                with pytest.raises(OSError, match="left"):
+                    await send({"type": "http.response.pathsend", "path": str(file)})
+            finally:
+                sent.set()
+
+        environ = environ_for("GET", "/", wsgi__file_wrapper=Wrapper)
+        with adapted(app, pathsend=True) as adapter, Served(adapter, environ) as served:
+            served.on_start = begun.set
+            served.call()
+            served.close()
+            left.set()
+            sent.wait()
+
+    def test_a_file_that_was_sent_and_is_not_taken_is_closed(self, file: Path) -> None:
+        """The client leaves when it is there."""
+        begun, sent = Flag(), Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await begun.waited()
+            await send({"type": "http.response.pathsend", "path": str(file)})
+            sent.set()
+
+        environ = environ_for("GET", "/", wsgi__file_wrapper=Wrapper)
+        with adapted(app, pathsend=True) as adapter, Served(adapter, environ) as served:
+            served.on_start = begun.set
+            served.call()
+            sent.wait()
+            served.close()
+
+    def test_it_is_offered_only_where_the_project_asks_for_it(self) -> None:
+        """Compressing middleware that does not know it loses the response, or passes it by."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await reply(send, repr(sorted(scope["extensions"])).encode())
+
+        with adapted(app) as adapter:
+            assert b"[]" == ask(adapter, environ_for("GET", "/", wsgi__file_wrapper=Wrapper)).body
 
     def test_a_file_that_is_not_there_is_an_error_before_the_head(self, tmp_path: Path, log: LogWatch) -> None:
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -78,7 +172,7 @@ class TestPathSend:
             await send({"type": "http.response.pathsend", "path": str(tmp_path / "missing")})
 
         environ = environ_for("GET", "/", wsgi__file_wrapper=Wrapper)
-        with adapted(app) as adapter, Served(adapter, environ) as served:
+        with adapted(app, pathsend=True) as adapter, Served(adapter, environ) as served:
             with pytest.raises(FileNotFoundError):
                 served.call()
             assert not served.started.is_set()
@@ -90,7 +184,7 @@ class TestPathSend:
             raise AssertionError("no")
 
         environ = environ_for("GET", "/", wsgi__file_wrapper=Wrapper)
-        with adapted(sends_path(file)) as adapter, Served(adapter, environ) as served:
+        with adapted(sends_path(file), pathsend=True) as adapter, Served(adapter, environ) as served:
             served.on_start = fail
             with pytest.raises(AssertionError, match="no"):
                 served.call()
@@ -99,7 +193,7 @@ class TestPathSend:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await reply(send, repr(sorted(scope["extensions"])).encode())
 
-        with adapted(app) as adapter:
+        with adapted(app, pathsend=True) as adapter:
             assert b"[]" == ask(adapter).body
 
 

@@ -1,6 +1,7 @@
 """The request body: read in the server's thread as the app asks for it; and answers that do not wait for it."""
 
 import asyncio
+import io
 import socket
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,21 @@ class TestRequestBody:
             assert b"" == ask(adapter, environ_for("POST", "/", wsgi__input=body, CONTENT_LENGTH=length)).body
 
         assert [] == body.asked
+
+    @pytest.mark.parametrize("changes", [{}, {"CONTENT_LENGTH": ""}, {"HTTP_TRANSFER_ENCODING": "chunked"}])
+    def test_an_input_that_ends_by_itself_is_read_to_its_end(self, changes: dict[str, str]) -> None:
+        """Test clients and servers that have decoded a chunked body give it in memory, and do not say that it ends."""
+        environ = environ_for("POST", "/", wsgi__input=io.BytesIO(b"x" * 100_000), **changes)
+        if not changes:
+            environ.pop("CONTENT_LENGTH", None)
+        environ.pop("wsgi.input_terminated", None)
+        with adapted(echo) as adapter:
+            assert b"x" * 100_000 == ask(adapter, environ).body
+
+    def test_a_length_that_is_a_number_is_taken_for_it(self) -> None:
+        """A server gives an int."""
+        with adapted(echo) as adapter:
+            assert b"body" == ask(adapter, upload(io.BytesIO(b"body"), 4) | {"CONTENT_LENGTH": 4}).body
 
     @pytest.mark.parametrize("given", [b"", b"short", b"x" * 99])
     @pytest.mark.parametrize("error", [None, OSError("reset"), ValueError("framing")])

@@ -37,8 +37,8 @@ class TestSmallResponse:
 
     @pytest.mark.parametrize(("method", "status"), [("GET", 204), ("GET", 304), ("HEAD", 200), ("HEAD", 404)])
     @pytest.mark.parametrize("body", [b"", b"surplus"])
-    def test_what_has_no_body_is_an_empty_list(self, method: str, status: int, body: bytes) -> None:
-        """RFC 9110 6.4.1: the bytes would be taken for the next response."""
+    def test_what_has_no_body_is_one_empty_bytestring(self, method: str, status: int, body: bytes) -> None:
+        """RFC 9110 6.4.1: the bytes would be taken for the next response. There are servers that fail at no chunk."""
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await start(send, status, [(b"content-length", b"7")])
@@ -47,8 +47,35 @@ class TestSmallResponse:
         with adapted(app) as adapter:
             served = ask(adapter, environ_for(method, "/"))
 
-        assert [] == served.result
+        assert [b""] == served.result
         assert ["7"] == served.header("content-length")
+
+    def test_no_length_is_worked_out_for_head(self) -> None:
+        """RFC 9110 8.6: that of a list of one bytestring would be 0, and GET may say another one."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await chunk(send, b"as long as GET says", more=False)
+
+        with adapted(app) as adapter:
+            served = ask(adapter, environ_for("HEAD", "/"))
+
+        assert [b""] == served.chunks
+        assert not hasattr(served.result, "__len__")
+        assert [] == served.header("content-length")
+
+    def test_a_stream_of_nothing_is_one_empty_bytestring(self) -> None:
+        begun = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await chunk(send, b"")
+            await begun.waited()
+            await chunk(send, b"", more=False)
+
+        with adapted(app) as adapter, Served(adapter) as served:
+            served.on_start = begun.set
+            assert [b""] == served.run().chunks
 
     @pytest.mark.parametrize(("method", "status"), [("GET", 204), ("HEAD", 200)])
     def test_what_has_no_body_has_none_as_a_stream_either(self, method: str, status: int) -> None:

@@ -1,5 +1,6 @@
 """A request that ends early, wherever it is: its client leaves, its server cancels it or cannot send."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import anyio
 import pytest
 
-from bridge import WsgiToAsgi
+from bridge import WsgiToAsgi, _log_once
 from bridge.errors import ClientDisconnected
 from support.event_loops import on_asyncio
 from support.failures import AppError
-from support.scripted_asgi_server import Adapt, Environ, Event, Scope, get, opened, post, serve
+from support.scripted_asgi_server import DISCONNECT, Adapt, Environ, Event, Request, Scope, get, opened, post, serve
 from support.sizes import KIB
 from support.stages import (
     Blocked,
@@ -19,6 +20,9 @@ from support.stages import (
     Closing,
     Collecting,
     CollectingChunked,
+    Polling,
+    PollingByWrite,
+    PollingFirst,
     Reading,
     ReadingFirst,
     Stage,
@@ -40,6 +44,9 @@ STAGES = [
     Blocked,
     Writing,
     Streaming,
+    Polling,
+    PollingFirst,
+    PollingByWrite,
     StreamingAtOnce,
     Closing,
 ]
@@ -139,11 +146,20 @@ async def test_a_send_that_raises_for_a_whole_response(adapt: Adapt, fatal: int)
 @on_asyncio
 @pytest.mark.anyio
 @pytest.mark.parametrize("ends", ["cancel", "leave"])
-async def test_async_code_of_the_app_ends_with_its_request(adapt: Adapt, ends: str) -> None:
-    """What `async_to_sync` runs on the server's loop for the app is cancelled where the request ends early."""
-    from asgiref.sync import async_to_sync
+@pytest.mark.parametrize("nested", [False, True], ids=["at first", "after sync code of async code"])
+async def test_async_code_of_the_app_ends_with_its_request(adapt: Adapt, ends: str, nested: bool) -> None:
+    """What `async_to_sync` runs on the server's loop for the app is cancelled where the request ends early.
+
+    Whatever the thread has done before: asgiref's `sync_to_async` leaves something of its own in it.
+    """
+    from asgiref.sync import async_to_sync, sync_to_async
 
     entered, left = Flag(), Flag()
+    loops: list[Any] = []
+
+    async def there_and_back() -> None:
+        loops.append(asyncio.get_running_loop())
+        await sync_to_async(int)()
 
     async def never() -> None:
         entered.set()
@@ -155,9 +171,15 @@ async def test_async_code_of_the_app_ends_with_its_request(adapt: Adapt, ends: s
     def app(environ: Environ, start_response: Any) -> Any:
         if environ["PATH_INFO"] == "/held":
             async_to_sync(never)()
+        elif environ["PATH_INFO"] == "/nested":
+            async_to_sync(there_and_back)()
+            async_to_sync(there_and_back)()
         return reply(start_response)
 
     adapter = adapt(app, threads=1)
+    if nested:
+        await serve(adapter, *get("/nested"))
+    assert loops == [asyncio.get_running_loop()] * (2 * nested)
     async with opened(adapter, *get("/held")) as request:
         await entered.waited()
         getattr(request, ends)()
@@ -379,3 +401,85 @@ async def test_a_disconnect_after_the_end_is_none(adapt: Adapt, log: LogWatch) -
     assert asked == ["closed"]
     assert "in close" in log.wait_for("raised", level=logging.ERROR)
     assert (adapter.stats().client_disconnects, adapter.stats().served) == (0, 1)
+
+
+# --- a server that says of each request at once that its client has left
+
+
+class Asked:
+    """An app that waits until the server has been asked about its client, and then answers, or streams."""
+
+    def __init__(self) -> None:
+        self.request: Request | None = None
+        self.pieces: list[bytes] = []
+
+    def __call__(self, environ: Environ, start_response: Any) -> Any:
+        until(lambda: self.request is not None and self.request.received)
+        if not self.pieces:
+            return reply(start_response)
+        start_response("200 OK", [])
+        return Chunks(self.pieces)
+
+    async def serve(self, adapter: WsgiToAsgi, *events: Event) -> Request:
+        """One request whose events are there from the start."""
+        self.request = None
+        async with opened(adapter, get()[0], events) as self.request:
+            await self.request.ended()
+        return self.request
+
+
+@pytest.fixture
+def not_warned() -> None:
+    """As in a new process."""
+    _log_once.forget()
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("not_warned")
+async def test_a_disconnect_at_once_fails_no_request(adapt: Adapt, log: LogWatch) -> None:
+    """It is not believed of a response that is there as a whole soon; the log says so once."""
+    app = Asked()
+    adapter = adapt(app)
+    for _ in range(4):
+        request = await app.serve(adapter, DISCONNECT)
+        assert (request.body, request.complete) == (b"served", True)
+
+    assert (adapter.stats().served, adapter.stats().client_disconnects) == (4, 0)
+    assert len(log.having("right after a request that its client had left", level=logging.WARNING)) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("before", [0, 3])
+async def test_a_disconnect_at_once_ends_a_stream(adapt: Adapt, before: int) -> None:
+    """That could be one without end, also where the server is known to say so too soon."""
+    app = Asked()
+    adapter = adapt(app)
+    for _ in range(before):
+        assert (await app.serve(adapter, DISCONNECT)).complete
+    app.pieces = [b"x" * KIB] * 1000
+    request = await app.serve(adapter, DISCONNECT)
+
+    assert not request.complete
+    await eventually(lambda: adapter.stats().busy == 0)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_has_waited_is_believed(adapt: Adapt) -> None:
+    """One that has waited once for a client to leave says so where it is true."""
+    held = Gate()
+    asked = Asked()
+
+    def app(environ: Environ, start_response: Any) -> Any:
+        return (held if environ["PATH_INFO"] == "/held" else asked)(environ, start_response)
+
+    adapter = adapt(app)
+    async with opened(adapter, *get("/held")) as first:
+        await held.entered.waited()
+        await first.asked()
+        await anyio.sleep(0.02)  # longer than what counts as at once
+        held.go.set()
+        await first.ended()
+    request = await asked.serve(adapter, DISCONNECT)
+
+    assert request.sent == []
+    assert adapter.stats().client_disconnects == 1

@@ -143,7 +143,10 @@ async def test_the_state_reaches_the_requests(adapt: Adapt) -> None:
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("phase", ["startup", "shutdown"])
 async def test_a_hook_that_fails(adapt: Adapt, log: LogWatch, phase: str, is_async: bool) -> None:
-    """The server is told that the phase failed and why, the log has the traceback, no thread is left."""
+    """The server is told that the phase failed and why, the log has the traceback, no thread is left.
+
+    And the exception is raised: test clients look at that only, as Starlette's router raises it.
+    """
 
     def fail() -> None:
         raise AppError("no database")
@@ -154,8 +157,9 @@ async def test_a_hook_that_fails(adapt: Adapt, log: LogWatch, phase: str, is_asy
     adapter = adapt(hello, **{phase: fail_async if is_async else fail})
     before = threading.enumerate()
     scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
-    server = await serve(adapter, scope, [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    server = await serve(adapter, scope, [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}], fails=True)
 
+    assert isinstance(server.error, AppError), "on trio as well, and no group of it"
     assert server.sent[-1] == {"type": f"lifespan.{phase}.failed", "message": "AppError: no database"}
     assert "in fail" in log.wait_for(f"the {phase} hook", level=logging.ERROR)
     await no_thread_is_left(before)

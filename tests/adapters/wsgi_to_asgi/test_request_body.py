@@ -34,6 +34,28 @@ async def test_a_body_arrives_whole(adapt: Adapt, collect: int, length: int | No
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("method", ["DELETE", "OPTIONS", "POST", "GET", "HEAD"])
+async def test_a_body_without_any_sign_of_its_length_arrives(adapt: Adapt, method: str) -> None:
+    """Hosts that make the scope of an event have bodies like this; GET and HEAD have one where Content-Type says so."""
+    seen: list[Any] = []
+    scope, _ = get(headers=[(b"content-type", b"text/plain")])
+    scope["method"] = method
+    await serve(adapt(reader(seen)), scope, [piece_event(b"ab", more=True), piece_event(b"cd", more=False)])
+
+    assert seen[0] == b"abcd"
+    assert seen[1]["CONTENT_LENGTH"] == "4"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_without_a_sign_of_a_body_the_server_is_not_asked(adapt: Adapt, method: str) -> None:
+    """It costs nothing."""
+    scope, _ = get()
+    scope["method"] = method
+    assert (await serve(adapt(hello), scope)).received == 0
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("collect", [1, 100], ids=["in a file", "in memory"])
 async def test_a_chunked_body_gets_a_length(adapt: Adapt, collect: int) -> None:
     """CONTENT_LENGTH is there where the body was collected, and the transfer coding is no longer (RFC 9112 7.1.3)."""

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from bridge import _log_once
 from bridge.errors import ApplicationProtocolError
 from support.event_loops import on_asyncio
 from support.failures import AppError
@@ -392,3 +393,44 @@ async def test_a_small_response_asks_the_server_for_nothing(adapt: Adapt) -> Non
 
     assert [event["type"] for event in request.sent] == ["http.response.start", "http.response.body"]
     assert request.received == 0
+
+
+@pytest.mark.anyio
+async def test_hop_by_hop_headers_are_dropped_with_one_warning(adapt: Adapt, log: LogWatch) -> None:
+    """Views that hand on another server's headers give them, and Gunicorn drops them."""
+    _log_once.forget()
+
+    def proxy(environ: Environ, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Keep-Alive", "timeout=5"), ("Transfer-Encoding", "chunked"), ("X-A", "b")])
+        return [b"body"]
+
+    adapter = adapt(proxy)
+    for path in ("/first", "/second"):
+        request = await serve(adapter, *get(path))
+        assert request.body == b"body"
+        assert request.sent[0]["headers"] == [(b"x-a", b"b"), (b"content-length", b"4")]
+
+    assert len(log.having("WARNING", "/first", "Keep-Alive, Transfer-Encoding", "hop-by-hop")) == 1
+    assert not log.having("WARNING", "/second")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ((("A", "b"), ("Content-Length", "4")), {}),
+        ([["A", "b"], ["Content-Length", " 4 "]], {}),
+        ([("A", "b "), ("Content-Length", "4")], {"exc_info": None}),
+        ({"A": "b", "Content-Length": "4"}.items(), {}),
+    ],
+)
+async def test_what_gunicorn_takes_is_taken(adapt: Adapt, headers: Any, named: dict[str, Any]) -> None:
+    """Apps are written for their server; `bridge check` tells which clause they break."""
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        start_response("200 OK", headers, **named)
+        return [b"body"]
+
+    request = await serve(adapt(app), *get())
+    assert request.sent[0]["headers"] == [(b"a", b"b"), (b"content-length", b"4")]
+    assert request.body == b"body"

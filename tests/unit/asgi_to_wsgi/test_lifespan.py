@@ -86,6 +86,34 @@ class TestSupport:
                 served.call()
             assert isinstance(raised.value.__cause__, ValueError)
 
+    def test_one_that_answers_as_to_a_request_does_not_keep_the_first_one(self) -> None:
+        """One of its tasks answers, another waits for a disconnect, and it waits for both; then it is cancelled."""
+        cancelled = Flag()
+
+        async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+            with pytest.raises(ApplicationProtocolError):
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                cancelled.set()
+
+        with adapted(app_with(lifespan), lifespan="auto", startup_timeout=FOREVER) as adapter:
+            assert b"hello" == ask(adapter).body
+            cancelled.wait()
+
+    def test_what_the_app_raises_after_it_has_failed_is_the_cause(self) -> None:
+        """As Starlette has it: the message is a text, and this has the traceback."""
+
+        async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "see below"})
+            raise LookupError("no database")
+
+        with adapted(app_with(lifespan), lifespan="auto") as adapter, pytest.raises(LifespanFailed) as raised:
+            ask(adapter)
+        assert isinstance(raised.value.__cause__, LookupError)
+
     def test_off_does_not_ask(self) -> None:
         with adapted(app_with(None), lifespan="off") as adapter:
             assert b"hello" == ask(adapter).body

@@ -68,6 +68,7 @@ SINS = {
     "status that is text": (sends(START | {"status": "200"}, END), "sent the status '200'"),
     "informational status": (sends(START | {"status": 103}, END), "RFC 9110 15.2"),
     "upper-case header": (sends(START | {"headers": [(b"X-A", b"1")]}, END), "lower-case names"),
+    "header with blanks around its value": (sends(START | {"headers": [(b"x-a", b"1 ")]}, END), "blanks"),
     "header of text": (sends(START | {"headers": [("x-a", "1")]}, END), "Response Start"),
     "header with a line break": (sends(START | {"headers": [(b"a", b"b\r\nc: d")]}, END), "control characters"),
     "headers that are no pairs": (sends(START | {"headers": [b"x"]}, END), "Response Start"),

@@ -33,6 +33,11 @@ def never_starts_nor_yields(environ: Any, start_response: Any) -> Any:
     return []
 
 
+def names_an_argument(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", PLAIN, exc_info=None)
+    return [b"body"]
+
+
 def starts_twice(environ: Any, start_response: Any) -> Any:
     start_response("200 OK", PLAIN)
     start_response("200 OK", PLAIN)
@@ -110,6 +115,9 @@ SINS = {
     "header name with a space": (answering("200 OK", [("A b", "c")], b""), "header"),
     "header with a line break": (answering("200 OK", [("A", "b\r\nc: d")], b""), "header"),
     "header that is bytes": (answering("200 OK", [(b"A", b"b")], b""), "header"),
+    "headers that are no sequence": (answering("200 OK", {"A": "b"}.items(), b""), "headers"),
+    "header with blanks around its value": (answering("200 OK", [("A", " b")], b""), "blanks"),
+    "exc_info by keyword": (names_an_argument, "by keyword"),
     "hop-by-hop header": (answering("200 OK", [("Connection", "close")], b""), "hop-by-hop"),
     "Content-Length that is none": (answering("200 OK", [("Content-Length", "x")], b""), "RFC 9110"),
     "list that is short": (answering("200 OK", [("Content-Length", "10")], b"short"), LENGTH),

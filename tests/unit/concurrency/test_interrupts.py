@@ -1,5 +1,6 @@
 """What a signal raises in the server's thread goes to the server, whatever that thread does for a request."""
 
+import asyncio
 import signal
 import sys
 import threading
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge._concurrency.interrupts import is_interrupt
+from bridge._concurrency.interrupts import is_interrupt, may_pass
 from support.python_process import run_script
 
 
@@ -137,3 +138,15 @@ def test_the_server_gets_it(app: str, seen: str) -> None:
     """Out of thread-sensitive work, and out of a WSGI app further in; what the app raises stays the app's."""
     printed = run_script(SERVER.format(app=app))
     assert ["SystemExit", "KeyboardInterrupt", "RuntimeError", "b'next'", seen] == printed
+
+
+@pytest.mark.parametrize("error", [LookupError(), pytest.fail.Exception("x"), pytest.skip.Exception("x")])
+def test_what_an_application_raises_may_pass(error: BaseException) -> None:
+    """The outcome of a test too, which is no `Exception`."""
+    assert may_pass(error)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, BaseException])
+def test_what_would_end_a_server_may_not(kind: type[BaseException]) -> None:
+    """Its process, a thread or a task."""
+    assert not may_pass(kind())

@@ -1,6 +1,7 @@
 """The two functions for `asgi.py` and `wsgi.py`: their options, websockets, and the life of the process."""
 
 import asyncio
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,9 @@ from bridge import LifespanFailed
 from bridge.django import get_asgi_application, get_wsgi_application
 from support import django_project  # sets Django up
 from support.django_clients import Asgi, Wsgi
-from support.scripted_asgi_server import Request, lifespan, opened
+from support.plain_servers import environ_for
+from support.scripted_asgi_server import Request, get, lifespan, opened
+from support.scripted_wsgi_server import ask
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +142,49 @@ def test_hooks_by_their_dotted_paths(monkeypatch: pytest.MonkeyPatch) -> None:
         assert {"from": "path"} == face.ask("/facts").json()["state"]
     finally:
         face.close()
+
+
+async def test_a_hook_that_fails_on_an_asgi_server_is_told_and_raised() -> None:
+    """Test clients look at the exception, as Starlette's router raises it."""
+
+    def startup() -> None:
+        raise ConnectionError("no database")
+
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
+    with get_asgi_application(startup=startup) as app:
+        async with opened(app, scope, [{"type": "lifespan.startup"}], fails=True) as server:
+            pass
+    assert ["lifespan.startup.failed"] == [event["type"] for event in server.sent]
+    assert isinstance(server.error, ConnectionError)
+
+
+@pytest.mark.parametrize("pathsend", [False, True])
+async def test_a_file_is_left_to_the_server_where_the_project_asks_for_it(pathsend: bool) -> None:
+    """`pathsend`, as for `WsgiToAsgi`."""
+    with get_asgi_application(pathsend=pathsend) as app:
+        scope, events = get("/file", extensions={"http.response.pathsend": {}})
+        async with opened(app, scope, events) as request:
+            pass
+    assert pathsend is ("http.response.pathsend" in [event["type"] for event in request.sent])
+
+
+@pytest.mark.parametrize("changes", [{}, {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}])
+def test_a_body_without_a_length_arrives_on_a_wsgi_server(changes: dict[str, str]) -> None:
+    """Where the input ends by itself: Django reads nothing without a length."""
+    with get_wsgi_application() as app:
+        environ = environ_for("POST", "/body") | {"wsgi.input": io.BytesIO(b"body")}
+        for key in ("CONTENT_LENGTH", "wsgi.input_terminated"):
+            environ.pop(key, None)
+        assert b"body" in ask(app, environ | changes).body
+
+
+def test_a_body_whose_end_nobody_knows_is_refused_on_a_wsgi_server() -> None:
+    """RFC 9110 15.5.12: taken for an empty one, it would be lost without a word."""
+    with get_wsgi_application() as app:
+        environ = environ_for("POST", "/body") | {"wsgi.input": None, "HTTP_TRANSFER_ENCODING": "chunked"}
+        for key in ("CONTENT_LENGTH", "wsgi.input_terminated"):
+            environ.pop(key, None)
+        assert "411 Length Required" == ask(app, environ).status
 
 
 def test_a_startup_that_fails_on_a_wsgi_server() -> None:

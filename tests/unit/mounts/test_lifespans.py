@@ -82,9 +82,29 @@ class KnowsNoLifespan(Living):
         raise ValueError("only http")
 
 
+class AnswersAsARequest(Living):
+    """One of its tasks answers, another waits for a disconnect, and it waits for both."""
+
+    async def lifespan(self, scope: Any, receive: Any, send: Any) -> None:
+        with contextlib.suppress(Exception):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await anyio.sleep_forever()
+
+
 class RaisesAtTheStart(Living):
     async def start(self, scope: Any, send: Any) -> None:
         raise LookupError("at the start")
+
+
+class SaysItAndRaises(FailsToStart):
+    async def start(self, scope: Any, send: Any) -> None:
+        await super().start(scope, send)
+        raise LookupError("no database")
+
+
+class FailsATest(Living):
+    async def start(self, scope: Any, send: Any) -> None:
+        pytest.fail("of the test")
 
 
 class CancelsItselfAtTheStart(Living):
@@ -113,11 +133,20 @@ def wsgi(environ: Environ, start_response: Any) -> list[bytes]:
 
 
 class Answers(Life):
-    """A lifespan of which each event that is sent is kept whole."""
+    """A lifespan of which each event that is sent is kept whole, and what its call raises."""
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
         self.events: list[dict[str, Any]] = []
+        self.error: BaseException | None = None
+        self.over = anyio.Event()
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        except (Exception, pytest.fail.Exception) as error:
+            self.error = error
+        self.over.set()
 
     async def _send(self, event: Any) -> None:
         self.events.append(event)
@@ -134,6 +163,8 @@ async def answering(site: Mounts) -> AsyncIterator[Answers]:
             yield life
             if life.sent == ["lifespan.startup.complete"]:
                 await life.shut_down()
+            if life.sent[-1].endswith(".failed"):
+                await life.over.wait()
             group.cancel_scope.cancel()
 
 
@@ -158,6 +189,28 @@ class TestOnAnAsgiServer:
         message = "the app mounted at '/bad': the application's startup failed: no database"
         assert [{"type": "lifespan.startup.failed", "message": message}] == life.events
         assert ["one starts", "one stops"] == log
+        assert isinstance(life.error, LifespanFailed)
+        assert message == str(life.error)
+
+    async def test_what_one_raises_after_it_has_failed_is_raised(self) -> None:
+        """As Starlette's router has it: test clients look at the exception, and it is no group on trio either."""
+        log: list[str] = []
+        with closing(Mounts({"/one": Living("one", log), "/bad": SaysItAndRaises("bad", log)})) as site:
+            async with answering(site) as life:
+                pass
+
+        assert ["lifespan.startup.failed"] == life.sent
+        assert isinstance(life.error, LookupError)
+        assert "one stops" == log[-1]
+
+    async def test_the_outcome_of_a_test_reaches_it(self) -> None:
+        """`pytest.fail` in the startup of an app is no app without a lifespan."""
+        with closing(Mounts({"/one": FailsATest("one", [])})) as site:
+            async with answering(site) as life:
+                pass
+
+        assert ["lifespan.startup.failed"] == life.sent
+        assert isinstance(life.error, pytest.fail.Exception)
 
     async def test_all_are_stopped_though_one_fails_to(self) -> None:
         log: list[str] = []
@@ -171,6 +224,8 @@ class TestOnAnAsgiServer:
             "the app mounted at '/one': the application's shutdown failed: lost a write; "
             "the app mounted at '/': the application's shutdown raised LookupError: at the stop"
         ) == life.events[1]["message"]
+        assert isinstance(life.error, LifespanFailed)
+        assert "the app mounted at '/one': the application's shutdown failed: lost a write" == str(life.error)
         assert ["one stops", "other stops"] == sorted(log[-2:])
 
     async def test_one_that_does_not_return_keeps_nobody(self) -> None:
@@ -219,6 +274,15 @@ class TestOnAnAsgiServer:
         assert b"one" == exchange.body
         assert ["other starts", "other stops"] == [line for line in log if line.startswith("other")]
         assert "the app mounted at '/one'" in caplog.text
+
+    async def test_an_app_that_answers_with_other_events_is_served_at_once(self) -> None:
+        """It takes the lifespan for a request; what it waits for then does not come."""
+        log: list[str] = []
+        with closing(Mounts({"/one": AnswersAsARequest("one", log), "/other": Living("other", log)})) as site:
+            async with living(site.asgi):
+                assert b"one" == (await fetch(site.asgi, scope_for("GET", "/one"))).body
+
+        assert ["other starts", "other stops"] == log
 
     async def test_without_asgi_mounts_there_is_a_lifespan_too(self) -> None:
         with closing(Mounts({"/": wsgi})) as site:

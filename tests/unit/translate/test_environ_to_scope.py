@@ -115,6 +115,8 @@ class TestPath:
             ("/api", "/", "/api", "/api/"),
             ("/api/", "/x", "/api", "/api/x"),
             ("/api/", "x", "/api", "/api/x"),
+            # The slash is the path's, where a server told of a root that ends in one has cut it off.
+            ("/api/", "", "/api", "/api/"),
             ("/api", "x", "/api", "/apix"),
             ("/", "/x", "", "/x"),
             ("/", "", "", "/"),
@@ -181,13 +183,16 @@ class TestHeaders:
                 {"CONTENT_LENGTH": "3", "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": False},
                 [(b"content-length", b"3"), (b"transfer-encoding", b"chunked")],
             ),
+            # RFC 9110 5.5: blanks around a value are no part of it.
+            ({"CONTENT_LENGTH": " 3\t"}, [(b"content-length", b"3")]),
+            ({"CONTENT_LENGTH": " "}, []),
         ],
     )
     def test_headers(self, changes: dict[str, Any], headers: list[tuple[bytes, bytes]]) -> None:
         """ASGI HTTP: lower-case names, byte strings; PEP 3333: two keys may be empty where nothing was sent."""
         assert environ_to_scope(an_environ() | changes)["headers"] == headers
 
-    @pytest.mark.parametrize("length", ["x", "-1", "+1", " 1", "1_0", "3,3", "\xb2", "9" * 5000])
+    @pytest.mark.parametrize("length", ["x", "-1", "+1", "1 1", "1_0", "3,3", "\xb2", "9" * 5000])
     def test_a_content_length_that_is_no_number_is_refused(self, length: str) -> None:
         """RFC 9110 8.6."""
         with pytest.raises(ClientProtocolError) as caught:
@@ -261,7 +266,11 @@ class TestExtensions:
     )
     def test_what_the_server_can_do_is_offered(self, changes: dict[str, Any], names: set[str]) -> None:
         """And nothing else; ASGI TLS Extension: not on a connection without TLS."""
-        assert set(environ_to_scope(an_environ() | changes)["extensions"]) == names
+        assert set(environ_to_scope(an_environ() | changes, pathsend=True)["extensions"]) == names
+
+    def test_pathsend_is_offered_only_where_it_is_asked_for(self) -> None:
+        """Middleware that does not know it would lose the response."""
+        assert environ_to_scope(an_environ() | {"wsgi.file_wrapper": print})["extensions"] == {}
 
     def test_tls(self) -> None:
         """ASGI TLS Extension; the table is in test_tls.py."""
@@ -309,7 +318,8 @@ class TestCrossingTwice:
 
     def test_what_the_environ_can_honour_is_offered(self) -> None:
         """The same names, from the other side."""
-        scope = environ_to_scope(scope_to_environ(self.OUTER) | {"wsgi.file_wrapper": print}, outer=self.OUTER)
+        environ = scope_to_environ(self.OUTER) | {"wsgi.file_wrapper": print}
+        scope = environ_to_scope(environ, outer=self.OUTER, pathsend=True)
         assert set(scope["extensions"]) == {"tls", "vendor.thing", "http.response.pathsend"}
 
     @pytest.mark.parametrize(
@@ -363,14 +373,12 @@ class TestServerAtFault:
             ({"REQUEST_METHOD": ...}, "REQUEST_METHOD"),
             ({"REQUEST_METHOD": None}, "REQUEST_METHOD"),
             ({"PATH_INFO": "/\u20ac"}, "PATH_INFO"),
-            ({"PATH_INFO": b"/"}, "PATH_INFO"),
-            ({"SCRIPT_NAME": None, "PATH_INFO": None}, "SCRIPT_NAME"),
+            ({"PATH_INFO": ["/"]}, "PATH_INFO"),
             ({"QUERY_STRING": "\u20ac"}, "QUERY_STRING"),
-            ({"HTTP_X_A": None}, "HTTP_X_A"),
-            ({"HTTP_X_A": b"b"}, "HTTP_X_A"),
+            ({"HTTP_X_A": ["b"]}, "HTTP_X_A"),
             ({"HTTP_X_A": "\u20ac"}, "HTTP_X_A"),
-            ({"CONTENT_LENGTH": 3}, "CONTENT_LENGTH"),
-            ({"SERVER_PROTOCOL": 5}, "SERVER_PROTOCOL"),
+            ({"CONTENT_LENGTH": True}, "CONTENT_LENGTH"),
+            ({"SERVER_PROTOCOL": 1.1}, "SERVER_PROTOCOL"),
         ],
     )
     def test_an_environ_that_pep_3333_forbids_is_the_servers_fault(self, changes: dict[str, Any], named: str) -> None:
@@ -378,6 +386,29 @@ class TestServerAtFault:
         with pytest.raises(ServerProtocolError, match="PEP 3333") as caught:
             scope_of(**changes)
         assert named in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ({"CONTENT_LENGTH": 3}, {"headers": [(b"content-length", b"3")]}),
+            ({"CONTENT_LENGTH": None, "CONTENT_TYPE": None}, {"headers": []}),
+            ({"HTTP_X_A": None}, {"headers": []}),
+            ({"HTTP_X_A": 5}, {"headers": [(b"x-a", b"5")]}),
+            ({"HTTP_X_A": b"\xe9"}, {"headers": [(b"x-a", b"\xe9")]}),
+            ({"PATH_INFO": b"/\xc3\xa9"}, {"path": "/\xe9", "raw_path": b"/%C3%A9"}),
+            ({"SCRIPT_NAME": None, "PATH_INFO": None}, {"path": "/", "root_path": ""}),
+            ({"QUERY_STRING": None}, {"query_string": b""}),
+            ({"SERVER_PROTOCOL": None}, {"http_version": "1.1"}),
+        ],
+    )
+    def test_what_stands_for_a_native_string_is_taken_for_it(
+        self, changes: dict[str, Any], expected: dict[str, Any]
+    ) -> None:
+        """There are servers that give a number, bytes or None; and whoever reads the environ later finds it mended."""
+        environ = an_environ() | changes
+        scope = environ_to_scope(environ)
+        assert {key: scope[key] for key in expected} == expected
+        assert all(isinstance(environ[key], str) for key in changes if key in environ)
 
     def test_a_fault_of_ours_is_not_the_servers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Blamed on the server, it would never be looked for here."""

@@ -38,12 +38,17 @@ class TestExpectsBody:
             # RFC 9112 6.3: a request without either header has no body ...
             ({}, False),
             ({"REQUEST_METHOD": "HEAD"}, False),
-            ({"REQUEST_METHOD": "OPTIONS"}, False),
-            ({"REQUEST_METHOD": "TRACE"}, False),
-            ({"REQUEST_METHOD": "DELETE"}, False),
-            ({"REQUEST_METHOD": "CONNECT"}, False),
+            ({"CONTENT_TYPE": ""}, False),
             ({"SERVER_PROTOCOL": "HTTP/1.0"}, False),
-            # ... but these are asked all the same: scopes made by hand lack the header.
+            # ... but these are asked all the same: scopes made of an event, or by hand, lack the header.
+            ({"REQUEST_METHOD": "OPTIONS"}, True),
+            ({"REQUEST_METHOD": "TRACE"}, True),
+            ({"REQUEST_METHOD": "DELETE"}, True),
+            ({"REQUEST_METHOD": "CONNECT"}, True),
+            ({"REQUEST_METHOD": "DELETE", "CONTENT_LENGTH": "0"}, False),
+            ({"CONTENT_TYPE": "text/plain"}, True),
+            ({"REQUEST_METHOD": "HEAD", "CONTENT_TYPE": "text/plain"}, True),
+            ({"CONTENT_TYPE": "text/plain", "CONTENT_LENGTH": "0"}, False),
             ({"REQUEST_METHOD": "POST"}, True),
             ({"REQUEST_METHOD": "PUT"}, True),
             ({"REQUEST_METHOD": "PATCH"}, True),

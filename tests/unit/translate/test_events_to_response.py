@@ -1,5 +1,6 @@
 """Response events become what WSGI is given: each state and event, each rule, any sequence."""
 
+import io
 import re
 from typing import Any
 
@@ -37,6 +38,7 @@ OK = Head("200 OK", [])
 HINT = {"type": "http.response.early_hint", "links": [b"</a>; rel=preload", b"</b>"]}
 HINTED = EarlyHint([("Link", "</a>; rel=preload"), ("Link", "</b>")])
 FILE = {"type": "http.response.pathsend", "path": "/f"}
+OPENED = File(io.BytesIO())
 
 
 def start(length: int | None = None, status: int = 200) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def last(body: Any = b"") -> dict[str, Any]:
 
 
 def a_response(*, head_only: bool = False, extensions: dict[str, Any] = EXTENSIONS) -> AsgiResponse:
-    return AsgiResponse(head_only=head_only, extensions=extensions)
+    return AsgiResponse(head_only=head_only, extensions=extensions, open_file={"/f": OPENED.opened}.__getitem__)
 
 
 def fed(*events: Any, head_only: bool = False) -> list[Any]:
@@ -218,9 +220,9 @@ class TestBody:
             ([start(), "flush", HINT, last()], [OK, b"", END]),
             ([start(), more(b"a"), HINT, last()], [OK, b"a", b"", END]),
             # ASGI Extensions, Path Send: the file is the body.
-            ([start(), FILE], [OK, File("/f"), END]),
-            ([start(), "flush", FILE], [OK, File("/f"), END]),
-            ([start(), HINT, FILE, last(b"x")], [HINTED, OK, File("/f"), END]),
+            ([start(), FILE], [OK, OPENED, END]),
+            ([start(), "flush", FILE], [OK, OPENED, END]),
+            ([start(), HINT, FILE, last(b"x")], [HINTED, OK, OPENED, END]),
         ],
     )
     def test_items(self, events: list[Any], items: list[Any]) -> None:
@@ -386,7 +388,29 @@ class TestExtensions:
         kind = type(None if path is ... else path).__name__
         did = f"sent http.response.pathsend with a path of type {kind}"
         assert f"the application {did}; expected str (ASGI Extensions, Path Send)" == str(caught.value)
-        assert [OK, File("/f"), END] == list(response.feed(FILE))
+        assert [OK, OPENED, END] == list(response.feed(FILE))
+
+    def test_a_file_that_cannot_be_opened_has_no_effect(self) -> None:
+        """The application hears of it in its send(), and can still answer something else."""
+        response = in_state(HELD)
+        with pytest.raises(LookupError):
+            response.feed({"type": "http.response.pathsend", "path": "/other"})
+        assert [OK, b"", END] == list(response.feed(last()))
+
+    def test_where_there_is_no_body_no_file_is_opened(self) -> None:
+        """RFC 9110 9.3.2."""
+        response = a_response(head_only=True)
+        response.feed(start())
+        assert [OK, b"", END] == list(response.feed({"type": "http.response.pathsend", "path": "/other"}))
+
+    @pytest.mark.parametrize(
+        ("length", "head_only", "untold"), [(None, True, True), (5, True, False), (None, False, False)]
+    )
+    def test_a_length_that_nobody_may_work_out(self, length: int | None, head_only: bool, untold: bool) -> None:
+        """RFC 9110 8.6: the Content-Length of an answer to HEAD is that of GET, or is not there."""
+        response = a_response(head_only=head_only)
+        response.feed(start(length))
+        assert untold is response.untold
 
 
 # --- any sequence -------------------------------------------------------------------------------------------------
@@ -429,7 +453,7 @@ class TestAnySequence:
             length = 0 if bodyless else dict(heads[0].headers).get("content-length")
             assert length is None or size <= int(length)
             # Too little never looks complete.
-            assert length is None or not response.complete or size == int(length) or File("/f") in items
+            assert length is None or not response.complete or size == int(length) or OPENED in items
         assert (response.unfinished() is None) is response.complete
 
     @few

@@ -292,7 +292,7 @@ class TestStartResponse:
         with pytest.raises(ApplicationProtocolError):
             response.start_response("500 Oops", [], info)
 
-    @pytest.mark.parametrize(("status", "headers"), [("bad", []), ("200 OK", [("a", "b\n")]), ("200 OK", ())])
+    @pytest.mark.parametrize(("status", "headers"), [("bad", []), ("200 OK", [("a", "b\n")]), ("200 OK", None)])
     def test_what_is_invalid_is_never_sent(self, status: str, headers: Any) -> None:
         """Not even where the application goes on as if nothing had happened."""
         response = a_response()
@@ -306,6 +306,23 @@ class TestStartResponse:
         for go_on in going_on:
             with pytest.raises(ApplicationProtocolError):
                 go_on()
+
+    def test_the_arguments_may_be_named(self) -> None:
+        """Gunicorn and Waitress take that, and apps are written for them."""
+        response = a_response()
+        response.start_response(status="200 OK", headers=[], exc_info=None)
+        assert response.state is HELD
+
+    def test_what_is_dropped_is_told(self) -> None:
+        """By the last call: an error page has headers of its own."""
+        response = a_response()
+        response.start_response("200 OK", [("Connection", "close"), ("A", "b")])
+        assert list(response.dropped) == ["Connection"]
+        try:
+            raise LookupError
+        except LookupError:
+            response.start_response("500 Oops", [], sys.exc_info())
+        assert list(response.dropped) == []
 
     def test_a_head_that_could_not_be_replaced_is_not_sent_either(self) -> None:
         """The application no longer wants it."""

@@ -1,6 +1,7 @@
 """`wsgi.file_wrapper`: what the app wraps reaches the client, sent by the server itself where that is the same."""
 
 import bz2
+import functools
 import gzip
 import io
 import os
@@ -19,6 +20,12 @@ from support.scripted_asgi_server import Adapt, Environ, Event, Request, get, op
 from support.waiting import HOLD, Flag, eventually
 
 CONTENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture(name="adapt")
+def adapt_fixture(adapt: Adapt) -> Adapt:
+    """Makes adapters that leave files to the server."""
+    return functools.partial(adapt, pathsend=True)
 
 
 @pytest.fixture
@@ -67,6 +74,15 @@ async def test_a_whole_file_is_sent_by_its_path(adapt: Adapt, path: Path) -> Non
     assert [event["type"] for event in request.sent] == ["http.response.start", "http.response.pathsend"]
     assert by_path(request) == [str(path)]
     assert request.header(b"content-length") == [b"%d" % len(CONTENT)]
+    assert request.body == CONTENT
+
+
+@pytest.mark.anyio
+async def test_a_whole_file_is_read_unless_the_project_has_asked_for_it(adapt: Adapt, path: Path) -> None:
+    """Middleware between the adapter and the server may not know the event, and would lose the response."""
+    request = await fetch(adapt(sending(lambda: path.open("rb")), pathsend=False))
+
+    assert by_path(request) == []
     assert request.body == CONTENT
 
 

@@ -73,7 +73,7 @@ async def test_without_hooks() -> None:
 
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_a_startup_that_raises_has_failed(is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """The server learns that it failed, and the log has a traceback."""
+    """The server learns that it failed, the log has a traceback, and the caller gets the exception, as of Starlette."""
 
     def fail() -> None:
         raise LookupError("no database")
@@ -82,7 +82,8 @@ async def test_a_startup_that_raises_has_failed(is_async: bool, caplog: pytest.L
         fail()
 
     server = Server()
-    await server.run(afail if is_async else fail, server.hook("never"))
+    with pytest.raises(LookupError, match="no database"):
+        await server.run(afail if is_async else fail, server.hook("never"))
     assert ["end", "startup.failed", "LookupError: no database"] == server.log[-3:]
     assert "never" not in server.log
     assert ["the startup hook of the application raised"] == caplog.messages
@@ -94,9 +95,22 @@ async def test_a_shutdown_that_raises_has_failed(caplog: pytest.LogCaptureFixtur
         raise LookupError("lost a write")
 
     server = Server()
-    await server.run(None, fail)
+    with pytest.raises(LookupError, match="lost a write"):
+        await server.run(None, fail)
     assert ["startup.complete", "stop", "thread", "end", "shutdown.failed", "LookupError: lost a write"] == server.log
     assert ["the shutdown hook of the application raised"] == caplog.messages
+
+
+async def test_the_outcome_of_a_test_is_told_and_raised() -> None:
+    """`pytest.fail` is no `Exception`, so that code under test lets it pass."""
+
+    def fail() -> None:
+        pytest.fail("of the test")
+
+    server = Server()
+    with pytest.raises(pytest.fail.Exception):
+        await server.run(fail)
+    assert ["end", "startup.failed", "Failed: of the test"] == server.log[-3:]
 
 
 @pytest.mark.parametrize("state", [{}, None])
