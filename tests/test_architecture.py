@@ -89,7 +89,6 @@ TEST_LINES = 700
 LEAST_LINES = 30
 SHORT = {
     "bridge.__main__": "Python finds it by its name",
-    "bridge._concurrency.interrupts": "what a signal raises, for modules that import nothing of each other",
     "bridge._log_once": "the ground of both directions: neither may have it",
     "bridge._tables": "cli and django print tables, and neither imports from the other",
     "bridge.cli._mounts": "one subcommand, beside those of the others",
