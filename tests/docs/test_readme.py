@@ -178,18 +178,19 @@ def test_each_log_line_is_listed() -> None:
     """Every line that the package can log is in the tables, with its level, and no other one."""
     text = section(page("observability.md"), "## What each line means")
     logged = set()
-    for node in (node for name in set(MODULES) - {"bridge._log_once"} for node in ast.walk(MODULES[name])):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_logger(node.func.value):
-            logged.add((node.func.attr.replace("exception", "error"), text_of(node.args[0])))
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "warn_once":
-            logged.add(("warning", text_of(node.args[1])))
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or name == "bridge._log_once":
+                continue
+            if isinstance(node.func, ast.Attribute) and is_logger(node.func.value):
+                level, line = node.func.attr.replace("exception", "error"), node.args[0]
+            elif isinstance(node.func, ast.Name) and node.func.id == "warn_once":
+                level, line = "warning", node.args[1]
+            else:
+                continue
+            logged.add((level, re.sub(r"%(\.\d)?[sdf]", "…", ast.literal_eval(line))))
 
     assert logged == {(row[0], row[1].strip("`")) for row in rows(text)}
-
-
-def text_of(message: ast.expr) -> str:
-    """A message with dots for what is filled in."""
-    return re.sub(r"%(\.\d)?[sdf]", "…", ast.literal_eval(message))
 
 
 def is_logger(node: ast.expr) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.cli._servers import GRACE, RELOAD_GRACE, SERVERS, grace
+from bridge.cli._servers import GRACE_SECONDS, RELOAD_GRACE_SECONDS, SERVERS, grace
 
 
 def options(**changed: Any) -> argparse.Namespace:
@@ -39,7 +39,9 @@ def test_threads_are_the_servers_where_it_calls_wsgi_apps(server: str) -> None:
         assert (each.own_threads(wanted), len(named)) in [(True, 1), (False, 0)]
 
 
-@pytest.mark.parametrize(("given", "seconds"), [({}, GRACE), ({"reload": True}, RELOAD_GRACE), ({"grace": 3}, 3)])
+@pytest.mark.parametrize(
+    ("given", "seconds"), [({}, GRACE_SECONDS), ({"reload": True}, RELOAD_GRACE_SECONDS), ({"grace": 3}, 3)]
+)
 def test_requests_get_some_seconds_when_the_server_stops(given: dict[str, Any], seconds: int) -> None:
     """Fewer where a developer waits for the new code; and what was asked for, whatever else was."""
     assert seconds == grace(options(**given))
