@@ -1,7 +1,7 @@
 """Writes the pages of docs/ that are printed from code; with `--check` it writes nothing, and exits 1 if one is stale.
 
 docs/order.md is printed from the order tables that the adapters use, docs/conformance.md from the table of the clauses,
-docs/django_deviations.md from what is expected of Django's own tests.
+docs/django_deviations.md from what is expected of Django's own tests, docs/internals.md from the source.
 """
 
 import argparse
@@ -146,10 +146,17 @@ def django_page() -> str:
     return str(deviations.page())
 
 
+def internals_page() -> str:
+    """The text of docs/internals.md."""
+    internals: Any = importlib.import_module("internals")
+    return str(internals.page())
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/order.md": order_page,
     "docs/conformance.md": conformance_page,
     "docs/django_deviations.md": django_page,
+    "docs/internals.md": internals_page,
 }
 
 

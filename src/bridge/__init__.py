@@ -6,6 +6,7 @@ has to be; `Mounts` serves applications of both kinds under path prefixes, on se
 """
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
+from bridge._stats import LoopStats, ThreadStats
 from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.errors import (
     ApplicationProtocolError,
@@ -24,12 +25,19 @@ __all__ = [
     "ClientDisconnected",
     "ClientProtocolError",
     "LifespanFailed",
+    "LoopStats",
     "Mounts",
     "ProtocolError",
     "ServerProtocolError",
+    "ThreadStats",
     "WsgiToAsgi",
     "as_asgi",
     "as_wsgi",
     "interface_of",
 ]
 __version__ = "0.1.0"
+
+# In a repr, a traceback or a pickle they are found where they are imported from, not where they are made.
+for _public in (AsgiToWsgi, LoopStats, Mounts, ThreadStats, WsgiToAsgi):
+    _public.__module__ = __name__
+del _public

@@ -325,6 +325,13 @@ class TestGenerated:
         assert (1, ["docs/order.md"]) == (generate_docs.main(["--check"], tmp_path), generate_docs.stale(tmp_path))
         assert "docs/order.md is stale" in capsys.readouterr().out
 
+    def test_a_drawing_names_only_what_is_there(self, generate_docs: Any) -> None:
+        """A function that is renamed has to be drawn anew; it is no arrow that leads nowhere."""
+        internals = importlib.import_module("internals")
+        assert "Call.write" == internals._checked("_concurrency.calls.Call.write")
+        with pytest.raises(LookupError, match=r"names _concurrency\.calls\.Call\.scribble"):
+            internals._checked("_concurrency.calls.Call.scribble")
+
     def test_each_state_and_step_is_drawn(self, generate_docs: Any) -> None:
         """In the diagram and in the table."""
         page = generate_docs.order_page()

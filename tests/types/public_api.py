@@ -261,3 +261,9 @@ def caught(work: Callable[[], None]) -> None:
         assert_type(str(failed), str)
     assert_type(bridge.__version__, str)
     assert_type(errors.ProtocolError.party, str)
+
+
+# --- what they tell about themselves can be named --------------------------------------------------------------------
+
+assert_type(WsgiToAsgi(by_wsgiref).stats(), bridge.ThreadStats)
+assert_type(AsgiToWsgi(app=WsgiToAsgi(by_wsgiref)).stats(), bridge.LoopStats)

@@ -41,8 +41,8 @@ class AsgiToWsgi(Closable):
       compresses it. The file is open once the application's `send` has returned; what cannot be opened is an `OSError`
       there.
 
-    Raises `TypeError` or `ValueError` for a wrong application or option. The loop is started by the first request and
-    is that of this process, so that the server may fork.
+    `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application or option. The
+    loop is started by the first request and is that of this process, so that the server may fork.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class AsgiToWsgi(Closable):
         return AsgiResponder(runner, spawn, self.app, environ, scope, body).respond(environ, start_response)
 
     def stats(self) -> LoopStats:
-        """Counts of tasks and requests, for this process."""
+        """Counts of tasks and requests, for this process; raises nothing, and starts nothing."""
         return self._runners.stats()
 
     def close(self) -> None:

@@ -47,7 +47,8 @@ class AsgiResponder(Task):
         super().__init__(runner, spawn, Connection(environ))
         self._app = app
         self._scope = scope
-        self.body = RequestEvents(body, self.connection)
+        # Any task may have none; this one has, from here on.
+        self.body = RequestEvents(body, self.connection)  # pyright: ignore[reportIncompatibleVariableOverride]
         self.response = AsgiResponse(
             head_only=scope["method"] == "HEAD", extensions=scope["extensions"], open_file=_open_regular
         )

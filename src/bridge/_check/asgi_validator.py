@@ -33,7 +33,7 @@ def asgi_validator(app: ASGIApp, note: Callable[[], Note]) -> ASGIApp:
 
 
 class AsgiWatch:
-    """One request."""
+    """Watches one request of an ASGI application, and notes what breaks a clause."""
 
     def __init__(self, note: Note, scope: Scope, receive: Receive, send: Send) -> None:
         self._note = note

@@ -30,7 +30,7 @@ def wsgi_validator(app: WSGIApp, note: Callable[[], Note]) -> WSGIApp:
 
 
 class WsgiWatch:
-    """One request."""
+    """Watches one request of a WSGI application, and notes what breaks a clause."""
 
     def __init__(self, note: Note, method: str, start_response: StartResponse) -> None:
         self._note = note

@@ -178,7 +178,7 @@ class Call:
         output = self.output
         if output is None:
             output = self.output = ByteQueue()
-        # As `ByteQueue.put`, whose call would cost 0.06 us a chunk.
+        # As `ByteQueue.put`, whose call would cost 0.06 us an item.
         output.written += size + ITEM_OVERHEAD_BYTES
         output.items.extend(items)
         self._post()

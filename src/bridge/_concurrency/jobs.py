@@ -56,6 +56,8 @@ request_executor: ContextVar[RequestExecutor | None] = ContextVar("bridge_reques
 
 
 class _Current(threading.local):
+    """What a thread knows of itself."""
+
     thread: JobThread | None = None
     prepare: Callable[[], None] | None = None
 

@@ -217,7 +217,7 @@ def _extensions(environ: Environ, scheme: str, pathsend: bool) -> dict[str, Any]
     return extensions
 
 
-# --- crossing twice ---
+# --- nested adapters ---
 
 
 def _come_home(scope: Scope, outer: Scope) -> None:

@@ -152,6 +152,8 @@ class _Input(io.BufferedReader):
 
 
 class _Pulled(io.RawIOBase):
+    """What `pull` gives, as an unbuffered file."""
+
     def __init__(self, pull: Callable[[], bytes]) -> None:
         self._pull = pull
         self._rest = memoryview(b"")

@@ -218,7 +218,7 @@ def _settle_length(environ: Environ, length: str) -> None:
             )
 
 
-# --- crossing twice ---
+# --- nested adapters ---
 
 
 def _carry_over(environ: Environ, outer: Mapping[Any, Any]) -> None:

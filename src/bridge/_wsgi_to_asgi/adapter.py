@@ -45,8 +45,9 @@ class WsgiToAsgi(Closable):
       `http.response.pathsend`. Not by default: ASGI middleware that does not know it loses such a response, and none
       compresses it.
 
-    Raises `TypeError` or `ValueError` for a wrong application or option. An instance serves any number of event loops,
-    on asyncio, uvloop and trio; threads are started by requests and are those of this process, so that it may fork.
+    `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application or option. An
+    instance serves any number of event loops, on asyncio, uvloop and trio; threads are started by requests and are
+    those of this process, so that it may fork.
     """
 
     def __init__(
@@ -208,13 +209,13 @@ class WsgiToAsgi(Closable):
         )
 
     def stats(self) -> ThreadStats:
-        """Counts of threads and requests, for this process."""
+        """Counts of threads and requests, for this process; raises nothing, and starts nothing."""
         return self._dispatchers.stats()
 
     def close(self) -> None:
         """End the threads, and wait for running requests, `shutdown_timeout` seconds at most; not on their event loop.
 
-        A later request starts threads anew.
+        A later request starts threads anew. Raises `RuntimeError` on an event loop while requests are served.
         """
         self._dispatchers.close()
 

@@ -38,7 +38,10 @@ _log = logging.getLogger("bridge")
 
 
 class RequestResponseCycle:
-    """One such request, from an ASGI server. With `adapter.py` the only one that awaits `receive` and `send`."""
+    """One request that is received, watched or answered step by step.
+
+    With `adapter.py` the only one that awaits `receive` and `send`.
+    """
 
     def __init__(self, responder: Responder, receive: Receive, send: Send, counter: BodyCounter | None) -> None:
         self._responder = responder

@@ -64,7 +64,7 @@ class AsyncBody:
 
 
 class StreamOwner(OuterCall, Protocol):
-    """Whose response it is."""
+    """The request whose response a `LoopResponse` makes, as that sees it."""
 
     output: ByteQueue | None
     thread_sensitive: bool

@@ -84,6 +84,7 @@ class WsgiResponder(Call):
     `whole` and `stream` are set in the thread before `finished`, and looked at by the loop after it.
     """
 
+    error: BaseException | None
     needs_whole_body = False
     logs_errors = True
     # Whether files are left to the server, where it offers that.

@@ -10,3 +10,5 @@ from bridge.django._middleware import BridgeMiddleware
 from bridge.django._modes import on_loop
 
 __all__ = ["BridgeMiddleware", "get_asgi_application", "get_wsgi_application", "on_loop"]
+
+BridgeMiddleware.__module__ = __name__  # as `settings.MIDDLEWARE` spells it

@@ -182,7 +182,7 @@ class AsyncFace(ASGIHandler):
 
 # --- WSGI -------------------------------------------------------------------------------------------------------------
 
-_current: ContextVar["WsgiCall"] = ContextVar("bridge_wsgi_call")
+_current_call: ContextVar["WsgiCall"] = ContextVar("bridge_wsgi_call")
 
 
 class Maker(Protocol):
@@ -215,7 +215,7 @@ class WsgiCall:
 
     def run(self, call: Callable[..., Any]) -> Any:
         """The body, for the server; in the context of the request."""
-        _current.set(self)
+        _current_call.set(self)
         try:
             body = call(self._environ, self.start_response)
         except BaseException:
@@ -241,6 +241,7 @@ class WsgiCall:
     def get_response(self, request: Any, sender: type) -> Any:
         """What Django's `__call__` asks for: something with a head, to be iterated over."""
         request._portal = self._maker.portal
+        response: Any
         try:
             response = self._response = self._maker.get_response(request)
         except asyncio.CancelledError:
@@ -271,7 +272,7 @@ class WsgiCall:
 
 def get_response(request: Any, sender: type) -> Any:
     """The response to `request`, for the call that is made in this context."""
-    return _current.get().get_response(request, sender)
+    return _current_call.get().get_response(request, sender)
 
 
 class _Streamed:

@@ -21,9 +21,9 @@ from bridge._types import Environ, StartResponse
 from bridge._wsgi_to_asgi import AsyncBody
 from bridge.django import _hops, _signals
 from bridge.django._agents import GET_RESPONSE_ASYNC, AsyncFace, WsgiCall, make_request
-from bridge.django._isolation import find_caches, keep_caches, leave_caches
+from bridge.django._isolation import Nothing, find_caches, keep_caches, leave_caches
 from bridge.django._request import Request
-from bridge.django._streams import Nothing, async_parts
+from bridge.django._streams import async_parts
 from bridge.errors import ClientDisconnected
 
 _log = logging.getLogger("bridge")
@@ -222,7 +222,7 @@ def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
 def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     """A response that is there as a whole.
 
-    It is closed at once, where that takes no time: behind `WsgiToAsgi`, one crossing then takes it to the loop. But
+    It is closed at once, where that takes no time: behind `WsgiToAsgi`, one hop then takes it to the loop. But
     what a project does at its end may take its time, and the client is not to wait for that.
     """
     if not _signals.closes_at_once(response) or ("asgi.scope" not in environ and _signals.much_to_close()):

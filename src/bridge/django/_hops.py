@@ -13,7 +13,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 
 
 class Hops:
-    """What one request has cost: crossings, one direction each, and seconds between asking for one and being there."""
+    """What one request has cost: hops, one direction each, and seconds between asking for one and being there."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -35,7 +35,7 @@ def begin(crossed: int = 0) -> Hops:
 
 
 def count(number: int) -> None:
-    """`number` crossings that do not go through asgiref."""
+    """Count `number` hops that do not go through asgiref."""
     hops = _current.get()
     if hops is not None:
         hops.count += number
@@ -51,7 +51,7 @@ def install() -> None:
 
 
 class _Trip:
-    """Out and back: two crossings, and the time that they take."""
+    """Out and back: two hops, and the time that they take."""
 
     def __init__(self, hops: Hops) -> None:
         hops.count += 2

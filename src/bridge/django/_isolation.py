@@ -18,19 +18,20 @@ from django.http.response import HttpResponseBase
 
 from bridge._types import Environ, StartResponse
 from bridge._wsgi_to_asgi import AsyncBody
-from bridge.django._streams import Nothing
 
 
 class _Thread(threading.local):
+    """What this module keeps for one thread of a server."""
+
     # What the variable below holds between the requests of this thread.
     caches: Any = None
     # What a request that has failed is shown with until the next one begins.
     shown: tuple[tuple[ContextVar[Any], Token[Any]], ...] = ()
 
 
-_handler: Any = caches
+_all: Any = caches
 # Where Django keeps the caches that a thread, or a task, has made.
-_CACHES: Final[ContextVar[Any]] = _handler._connections._storage._data
+_CACHES: Final[ContextVar[Any]] = _all._connections._storage._data
 _thread: Final = _Thread()
 # How many requests at once can leave their caches to later ones on one loop; as many as there are threads elsewhere.
 _KEPT_CACHES: Final = 40
@@ -114,6 +115,19 @@ class Body:
         close = getattr(self._body, "close", None)
         if close is not None:
             self._context.run(close)
+
+
+class Nothing:
+    """The body of a response that has none, for WSGI, with what is to be closed.
+
+    It is one empty chunk, since there are servers that fail at an iterable without one.
+    """
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((b"",))
 
 
 class Shown:

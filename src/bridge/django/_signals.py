@@ -29,9 +29,9 @@ _SEND, _ASEND, _LIVE_RECEIVERS = (hook.own for hook in SIGNALS)
 _signal: Any = Signal
 # The receivers that were looked at last, and what they are.
 _seen: dict[Signal, tuple[list[Any], frozenset[object]]] = {}
-_handler: Any = connections
+_connections: Any = connections
 # Where Django keeps the connections of a thread in which no event loop runs: a `threading.local`.
-_made: Final[Any] = _handler._connections._storage
+_made: Final[Any] = _connections._connections._storage
 
 
 def only_django_listens(signal: Signal) -> bool:

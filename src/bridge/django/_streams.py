@@ -1,6 +1,6 @@
 """The parts of a `StreamingHttpResponse`, one at a time, for a server of the other kind than the iterator's."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import copy_context
 from typing import Any, Final
 
@@ -12,19 +12,6 @@ from bridge._types import Environ
 from bridge.django import _hops
 
 _END: Final = object()
-
-
-class Nothing:
-    """The body of a response that has none, for WSGI, with what is to be closed.
-
-    It is one empty chunk, since there are servers that fail at an iterable without one.
-    """
-
-    def __init__(self, close: Callable[[], object]) -> None:
-        self.close = close
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter((b"",))
 
 
 def async_parts(response: Any) -> AsyncIterator[bytes]:

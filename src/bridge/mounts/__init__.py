@@ -3,3 +3,8 @@
 from bridge.mounts._mounts import AsgiMounts, Mount, Mounts, WsgiMounts
 
 __all__ = ["AsgiMounts", "Mount", "Mounts", "WsgiMounts"]
+
+# In a repr they are found where they are imported from, as in `bridge`.
+for _public in (AsgiMounts, Mount, WsgiMounts):
+    _public.__module__ = __name__
+del _public

@@ -42,8 +42,8 @@ def test_it_shows_what_runs_how(module: Any, side: str, capsys: pytest.CaptureFi
         ["/in", "<Mounts", "/v2,", "/>", "both", "natively", "natively"],
         ["/in", "mountshop.old", "wsgi", "adapted", "natively"],
         ["/in/v2", "mountshop.new", "asgi", "natively", "adapted"],
-        ["/mine", "bridge._wsgi_to_asgi.adapter.WsgiToAsgi", "asgi", "natively", "natively"],
-        ["/yours", "bridge._asgi_to_wsgi.adapter.AsgiToWsgi", "wsgi", "natively", "natively"],
+        ["/mine", "bridge.WsgiToAsgi", "asgi", "natively", "natively"],
+        ["/yours", "bridge.AsgiToWsgi", "wsgi", "natively", "natively"],
     ] == [line.split() for line in lines[1:]]
 
 
