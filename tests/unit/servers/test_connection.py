@@ -12,6 +12,7 @@ from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
 from bridge._servers.connection import Connection, complete
+from bridge.errors import ClientDisconnected
 from support.plain_servers import environ_for
 from support.waiting import OneThread, bounded
 
@@ -103,6 +104,23 @@ class TestWaitress:
                 return b"x" * size
 
         assert connection_for(Buffer(), waitress__client_disconnected=lambda: False).at_hand(10**9)
+
+    def test_what_it_is_told_of_a_client_that_left(self) -> None:
+        """Its own exception, for which it logs no error; and ours."""
+        from waitress.channel import ClientDisconnected as Waitress
+
+        departure = connection_for(io.BytesIO(), waitress__client_disconnected=lambda: True).departure("left")
+
+        assert isinstance(departure, Waitress)
+        assert isinstance(departure, ClientDisconnected)
+        assert "left" in str(departure)
+
+    def test_what_other_servers_are_told(self) -> None:
+        """Ours only; uWSGI, which prints each traceback, that the response is at its end."""
+        assert type(connection_for(io.BytesIO()).departure("left")) is ClientDisconnected
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert type(connection_for(ours, uwsgi__version=b"2.0").departure("left")) is StopIteration
 
 
 class TestBufferedReader:

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from bridge._wsgi_to_asgi.request_body import SpoolFile
+from bridge._concurrency.calls import PeerGone
+from bridge._translate.events_to_input import BodyCounter
+from bridge._wsgi_to_asgi.request_body import MEMORY_BYTES, RequestBody, SpoolFile
+from bridge.errors import ClientDisconnected
 from support.waiting import Flag
 
 
@@ -151,3 +154,62 @@ def test_it_reads_as_bytesio_does() -> None:
         lines = spool.rewind().readlines(hint)
         spool.close()
         assert lines == io.BytesIO(body).readlines(hint)
+
+
+# --- the rest of a body, brought before async code begins
+
+
+class Fed:
+    """A call that is fed `chunks`; an exception among them is raised."""
+
+    finished = False
+
+    def __init__(self, *chunks: Any) -> None:
+        self._chunks = iter(chunks)
+
+    def read(self) -> bytes:
+        chunk = next(self._chunks)
+        if isinstance(chunk, BaseException):
+            raise chunk
+        return chunk  # type: ignore[no-any-return]
+
+
+def body_of(*chunks: Any, length: int | None = None) -> RequestBody:
+    """A body of which all of `chunks` are still to come."""
+    counter = BodyCounter(length, None)
+    return RequestBody(counter, Fed(*chunks))  # type: ignore[arg-type]
+
+
+def test_all_that_is_to_come_is_brought() -> None:
+    """Then reading waits for nothing; a second time there is nothing to bring."""
+    body = body_of(b"one", b"two", b"", AssertionError("nothing more is asked for"))
+    body.complete()
+    body.complete()
+    read = body.open().read()
+    body.close()
+
+    assert read == b"onetwo"
+
+
+def test_much_is_brought_into_a_file(made: Made) -> None:
+    """Above what is held in memory; it is removed with the body."""
+    block = b"x" * MEMORY_BYTES
+    body = body_of(block, block, b"y", b"")
+    body.complete()
+    assert len(made.files) == 1
+    assert body.open().read() == block * 2 + b"y"
+    body.close()
+
+    assert [file.closed for file in made.files] == [True]
+
+
+def test_a_body_that_breaks_off_is_an_error_to_who_reads_it() -> None:
+    """What came before can be read; bringing it raises nothing."""
+    body = body_of(b"one", PeerGone())
+    body.complete()
+    stream = body.open()
+    assert stream.read(3) == b"one"
+    for _ in range(2):
+        with pytest.raises(ClientDisconnected):
+            stream.read()
+    body.close()

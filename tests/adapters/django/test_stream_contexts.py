@@ -1,0 +1,97 @@
+"""All steps of a sync stream run in one context, wherever they run: what a step has set can be reset in another."""
+
+import contextvars
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest, StreamingHttpResponse
+from django.test import override_settings
+from django.urls import path
+
+from bridge.django import get_asgi_application, get_wsgi_application, on_loop
+from support import django_project
+from support.django_clients import Asgi, Wsgi
+from support.waiting import until
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("stream_contexts", default="unset")
+outcomes: list[str] = []
+
+
+def _parts(number: int) -> Iterator[str]:
+    token = variable.set("set")
+    try:
+        for _ in range(number):
+            yield variable.get()
+    finally:
+        try:
+            variable.reset(token)
+            outcomes.append("reset")
+        except ValueError as error:
+            outcomes.append(str(error))
+
+
+def sync_view(request: HttpRequest, number: int) -> StreamingHttpResponse:
+    return StreamingHttpResponse(_parts(number))
+
+
+async def async_view(request: HttpRequest, number: int) -> StreamingHttpResponse:
+    return StreamingHttpResponse(_parts(number))
+
+
+@on_loop
+async def view_on_the_loop(request: HttpRequest, number: int) -> StreamingHttpResponse:
+    return StreamingHttpResponse(_parts(number))
+
+
+VIEWS = [sync_view, async_view, view_on_the_loop]
+urlpatterns = [path(f"{view.__name__}/<int:number>", view) for view in VIEWS]
+
+
+class Plain:
+    """An adapter that has nothing to be closed."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._app(*arguments)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(params=["asgi", "asgi, all async", "wsgi", "middleware under Django's ASGI handler"])
+def face(request: pytest.FixtureRequest) -> Iterator[Asgi | Wsgi]:
+    """Each way to such a stream."""
+    outcomes.clear()
+    chain = {"asgi": django_project.MIDDLEWARE, "wsgi": django_project.MIDDLEWARE, "asgi, all async": []}
+    with override_settings(
+        ROOT_URLCONF=__name__, MIDDLEWARE=chain.get(request.param, ["bridge.django.BridgeMiddleware"])
+    ):
+        made: Asgi | Wsgi
+        if request.param == "wsgi":
+            made = Wsgi(get_wsgi_application())
+        elif "middleware" in request.param:
+            made = Asgi(Plain(ASGIHandler()), sends_from_its_task=False)
+        else:
+            made = Asgi(get_asgi_application(shutdown_timeout=2.0))
+        yield made
+        made.close()
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
+def test_to_its_end(face: Asgi | Wsgi, view: Any) -> None:
+    """What the first step has set, the others see."""
+    assert face.ask(f"/{view.__name__}/3").body == b"set" * 3
+    assert outcomes == ["reset"]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
+def test_left_in_the_middle(face: Asgi | Wsgi, view: Any) -> None:
+    """The end of a stream whose client has left is a step as well."""
+    with face.open(f"/{view.__name__}/1000000") as opened:
+        assert opened.next()
+        opened.leave()
+        until(lambda: outcomes)
+    assert outcomes == ["reset"]
