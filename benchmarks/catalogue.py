@@ -13,7 +13,6 @@ A2WSGI, ASGIREF, UVICORN, NATIVE = "a2wsgi", "asgiref", "uvicorn", peers.NATIVE
 
 LABELS = {
     peers.A2WSGI_40: "a2wsgi, 40 workers",
-    peers.NO_GIL_USAGE: "bridge, as if no thread computed",
     UVICORN: "uvicorn's own",
     NATIVE: "no adapter",
     servers.GUNICORN_SYNC: "Gunicorn sync",
@@ -93,7 +92,7 @@ _POST_1 = _isolated("post-1", *_WSGI_ADAPTERS, NATIVE)
 _CALL_1 = _isolated("call-1", *_ASGI_ADAPTERS, NATIVE)
 _CALL_8 = _isolated("call-8", *_ASGI_ADAPTERS, NATIVE)
 _BLOCKING = _isolated("blocking", peers.BRIDGE, A2WSGI, peers.A2WSGI_40, ASGIREF, UVICORN, most_rounds=2)
-_COMPUTING = _isolated("computing", peers.BRIDGE, peers.NO_GIL_USAGE, A2WSGI)
+_COMPUTING = _isolated("computing", peers.BRIDGE, A2WSGI)
 _STREAM_WTA = _isolated("stream-wsgi-to-asgi", *_WSGI_ADAPTERS, NATIVE)
 _STREAM_ATW = _isolated("stream-asgi-to-wsgi", *_ASGI_ADAPTERS, NATIVE)
 _AHEAD_WTA = _isolated("ahead-wsgi-to-asgi", *_WSGI_ADAPTERS, most_rounds=1)

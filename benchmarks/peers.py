@@ -14,14 +14,11 @@ BRIDGE = "bridge"
 NATIVE = "native"
 # For the requests that block: as many threads as ours has by default, beside the ten that a2wsgi has by default.
 A2WSGI_40 = "a2wsgi-40-workers"
-# Ours, which wakes threads as if none of them computed: what the rule about those is for (`wake_policy.GilUsage`).
-NO_GIL_USAGE = "bridge-no-gil-usage"
 PACKAGES = ("a2wsgi", "asgiref", "gunicorn", "httptools", "uvicorn", "uvloop", "wsgi-asgi-bridge")
 
 _WSGI_TO_ASGI: dict[str, tuple[str, str, dict[str, Any]]] = {
     BRIDGE: ("bridge", "WsgiToAsgi", {}),
     "a2wsgi": ("a2wsgi", "WSGIMiddleware", {}),
-    NO_GIL_USAGE: ("benchmarks.peers", "without_gil_usage", {}),
     A2WSGI_40: ("a2wsgi", "WSGIMiddleware", {"workers": 40}),
     "asgiref": ("asgiref.wsgi", "WsgiToAsgi", {}),
     # Uvicorn's own, which it deprecates: its public name `WSGIMiddleware` is a2wsgi's wherever that is installed.
@@ -43,15 +40,6 @@ def asgi_to_wsgi(subject: str, app: ASGIApp) -> WSGIApp:
     """`app` behind the adapter of `subject`, as a WSGI app."""
     adapted: WSGIApp = _build(_ASGI_TO_WSGI[subject], app)
     return adapted
-
-
-def without_gil_usage(app: WSGIApp) -> ASGIApp:
-    """`app` behind our adapter, as if its threads never used up the interpreter lock; so in all of this process."""
-    from bridge import WsgiToAsgi
-    from bridge._concurrency.wake_policy import GilUsage
-
-    GilUsage.reached = property(lambda _: False)  # type: ignore[assignment,method-assign]
-    return WsgiToAsgi(app)
 
 
 def _build(adapter: tuple[str, str, dict[str, Any]], app: Any) -> Any:

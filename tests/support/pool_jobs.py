@@ -40,8 +40,6 @@ class Pools:
 
     def __call__(self, limit: int = 40, name: str = "test") -> ThreadPool:
         threads = ThreadPool(limit, name=name)
-        # How busy the test's own process is does not matter here; TestSaturation is about that.
-        threads._usage.look = lambda now: None  # type: ignore[method-assign]
         self.made.append((threads, []))
         return threads
 

@@ -21,6 +21,8 @@ from bridge._types import ASGIApp, Environ
 from bridge.errors import ClientDisconnected
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
+# Whether the thread belonged to no loop before, and what was called before async code ran for it.
+Installed = tuple[bool, Callable[[], None] | None]
 
 # How long the thread stays for what cancelled code still has to clean up, in seconds.
 _CLEANUP_SECONDS: Final = 3.0
@@ -74,22 +76,24 @@ class Portal:
         runner, spawn = self._runners.here()
         return PortalIterator(_Iteration(runner, spawn, Connection(environ), chunks))
 
-    def install(self) -> bool:
+    def install(self) -> Installed:
         """Let asgiref's `async_to_sync` run on this portal's loop, in a thread that belongs to no loop yet.
 
-        Returns whether `uninstall` has to be called when that is to end.
+        Returns what `uninstall` is to be called with when that is to end.
         """
-        return current.thread is None and interop.enter_lazily(self.loop)
+        return current.thread is None and interop.enter_lazily(self.loop), current.prepare
 
-    def prepare(self, prepare: Callable[[], None] | None) -> None:
-        """Have `prepare` called in this thread before async code runs for it: all must be there that the code may want
-        of the thread. Not in a thread of a dispatcher, whose calls prepare themselves.
+    def prepare(self, prepare: Callable[[], None]) -> None:
+        """Have `prepare` called in this thread before async code runs for it, until `uninstall`: all must be there that
+        the code may want of the thread. Not in a thread of a dispatcher, whose calls prepare themselves.
         """
         current.prepare = prepare
 
-    def uninstall(self) -> None:
-        """The thread belongs to no loop again."""
-        interop.leave()
+    def uninstall(self, installed: Installed) -> None:
+        """The thread is as it was before `install`: it may be within another request."""
+        entered, current.prepare = installed
+        if entered:
+            interop.leave()
 
     def state(self) -> dict[str, Any]:
         """What the startup has put into the state, where this portal has a lifespan."""

@@ -17,7 +17,7 @@ from bridge._concurrency import interop
 from bridge._concurrency.borrowed_thread import borrow
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.interrupts import may_pass
-from bridge._concurrency.jobs import JobThread, PoolClosed, request_executor
+from bridge._concurrency.jobs import JobThread, PoolClosed, current, request_executor
 from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Spawn, refuse_on_loop, spawner
 from bridge._concurrency.pool import ThreadPool
 from bridge._stats import Counters
@@ -225,10 +225,12 @@ class Call:
     def _wait(self) -> None:
         if self.abandoned:
             raise PeerGone
-        refuse_on_loop(
-            "a request body was read, or a response written,",
-            "do it before the async code begins, or in the thread of the request (asgiref's sync_to_async)",
-        )
+        if current.thread is not self.thread:
+            # A loop that runs in the call's own thread is the application's, and nobody else's.
+            refuse_on_loop(
+                "a request body was read, or a response written,",
+                "do it before the async code begins, or in the thread of the request (asgiref's sync_to_async)",
+            )
         assert self.thread is not None  # only its own thread waits
         if not self.thread.wait(_LOOP_CHECK_SECONDS) and self.dispatcher.loop.closed:
             self.abandoned = True

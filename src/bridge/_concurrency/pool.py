@@ -9,10 +9,6 @@ helps
 * when the queue has stood still for a millisecond (`grow`): the awake workers block, so further ones are woken, one,
   then two, then four ... as long as it stands still;
 * when the queue moves, but has not been empty for fifty milliseconds: the awake workers block for a moment each.
-
-Where the workers use up the interpreter lock (`GilUsage`) all but the first say something else: the jobs compute,
-and another thread would wait for the same lock. Then the queue has to stand still for eight milliseconds, as it does
-where they have released it; and where long jobs keep one worker busy, a second one tries whether both can compute.
 """
 
 import logging
@@ -27,7 +23,7 @@ from time import monotonic
 from typing import Any, Final
 
 from bridge._concurrency.jobs import Job, PoolClosed, current, describe
-from bridge._concurrency.wake_policy import GilUsage, WakePolicy
+from bridge._concurrency.wake_policy import JobLengths, WakePolicy
 
 IDLE_SECONDS: Final = 60.0
 
@@ -43,7 +39,6 @@ class Worker:
     def __init__(self, pool: "ThreadPool") -> None:
         self.job: Job | None = None
         self.since = 0.0
-        self.looked = self.computed = 0.0
         self.loop: object = None
         self.tasks: list[Any] = []
         # Workers whose threads this one is to start.
@@ -114,8 +109,8 @@ class ThreadPool:
         self._awake = self._started = self._completed = 0
         # Workers whose threads have not begun yet, and whether the last one could not be started.
         self._starting, self._failing = 0, False
-        self._usage = GilUsage()
-        self._policy = WakePolicy(self._usage)
+        self._lengths = JobLengths()
+        self._policy = WakePolicy()
         self.closing = False
         self._drained = threading.Event()
         self._on_drained: Callable[[], None] | None = None
@@ -151,7 +146,7 @@ class ThreadPool:
             self._queue.append(job)
             if len(self._queue) == 1:
                 self._policy.begin(self._completed)
-            helps = eager or not self._awake or (self._usage.long and not self._usage.reached)
+            helps = eager or not self._awake or self._lengths.long
             worker = self._pick_thread() if helps else None
         return worker is None or not self.start([worker], job)
 
@@ -161,8 +156,7 @@ class ThreadPool:
             if not self._queue:
                 self._policy.end()
                 return False
-            self._usage.look(monotonic())
-            further = self._policy.helpful(self._completed, len(self._queue), self._awake)
+            further = self._policy.helpful(self._completed, len(self._queue))
             woken = [worker for _ in range(further) if (worker := self._pick_thread())]
         self.start(woken)
         with self._lock:
@@ -215,10 +209,9 @@ class ThreadPool:
             if done:
                 self.busy -= 1
                 self._completed += 1
-                self._usage.ended(worker, now, self._awake)
+                self._lengths.add(now - worker.since)
             else:
                 self._starting -= 1
-                self._usage.began(worker, now)
             job = self._take(worker, now)
             if job is not None:
                 return job
@@ -229,7 +222,6 @@ class ThreadPool:
                 self._idle.append(worker)
         while worker in self._workers:
             timely = worker.wait(self.idle)
-            self._usage.began(worker, monotonic())
             with self._lock:
                 if worker in self._idle:
                     if timely and not self.closing:

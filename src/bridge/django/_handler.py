@@ -54,7 +54,7 @@ class Handler(WSGIHandler):
         """One request (PEP 3333); returns the iterable of the body."""
         find_caches()
         set_script_prefix(get_script_name(environ))
-        found = self.portal.install()
+        installed = self.portal.install()
         try:
             response = self._respond(environ)
         except BaseException as error:
@@ -66,9 +66,7 @@ class Handler(WSGIHandler):
             raise
         finally:
             keep_caches()
-            self.portal.prepare(None)
-            if found:
-                self.portal.uninstall()
+            self.portal.uninstall(installed)
         try:
             start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
             return self._body(response, environ)
@@ -79,14 +77,12 @@ class Handler(WSGIHandler):
     def call_watched(self, watched: WsgiCall, call: Callable[..., Any]) -> Any:
         """As `__call__`, through `call`, which is Django's own and what others have put around it."""
         find_caches()
-        found = self.portal.install()
+        installed = self.portal.install()
         try:
             return watched.run(call)
         finally:
             keep_caches()
-            self.portal.prepare(None)
-            if found:
-                self.portal.uninstall()
+            self.portal.uninstall(installed)
 
     def _respond(self, environ: Environ) -> Any:
         _signals.start(self.__class__, environ)

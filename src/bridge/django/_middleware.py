@@ -44,7 +44,7 @@ class BridgeMiddleware:
         if self._async:
             return self._acall(request, bridge)
         hops = _hops.begin(_crossed(request)) if self._timing else None
-        found = self._portal.install()
+        installed = self._portal.install()
         brought: list[Input | None] = []
         if type(request) is WSGIRequest:
             self._portal.prepare(lambda: brought.append(bring_body_of(request)))
@@ -53,10 +53,7 @@ class BridgeMiddleware:
             if type(request) is WSGIRequest and response.streaming and _streams.is_async(response):
                 brought.append(bring_body_of(request))  # the stream may read it, on the loop
         finally:
-            if type(request) is WSGIRequest:
-                self._portal.prepare(None)
-            if found:
-                self._portal.uninstall()
+            self._portal.uninstall(installed)
         closing: Any = response
         closing._resource_closers += [each.close for each in brought if each is not None]
         return self._finish(request, response, bridge, hops)

@@ -1,5 +1,6 @@
 """Async code that a WSGI app calls finds the request body there, in whatever way it is called and on whatever loop."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -196,3 +197,20 @@ async def test_a_flask_view(adapt: Adapt) -> None:
 
     assert (sent.status, sent.body) == (200, b"%d" % len(BODY))
     assert echoed.body == content
+
+
+@pytest.mark.anyio
+async def test_a_loop_of_the_apps_own(adapt: Adapt) -> None:
+    """`asyncio.run` in a sync app is its own affair: that loop runs in the thread of the request, and may wait there."""
+
+    def in_a_new_loop(read: Callable[[], Any]) -> Any:
+        async def code() -> Any:
+            await asyncio.sleep(0)
+            return read()
+
+        return asyncio.run(code())
+
+    reader = Reader(in_a_new_loop)
+    await serve(adapt(reader), *post(BODY[:HALF], BODY[HALF:], path="/upload"))
+
+    assert [BODY] == reader.seen

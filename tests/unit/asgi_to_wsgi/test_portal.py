@@ -12,6 +12,7 @@ from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 
 from bridge import ClientDisconnected, WsgiToAsgi
 from bridge._asgi_to_wsgi.portal import Portal
+from bridge._concurrency.jobs import current
 from support.scripted_asgi_server import get, opened, serve
 from support.waiting import Flag, OneThread, until
 from support.wsgi_apps import reply
@@ -49,9 +50,9 @@ class TestCall:
             return asyncio.get_running_loop()
 
         def sync() -> asyncio.AbstractEventLoop:
-            assert portal.install()
+            installed = portal.install()
             found: asyncio.AbstractEventLoop = async_to_sync(loop)()
-            portal.uninstall()
+            portal.uninstall(installed)
             return found
 
         other = OneThread()
@@ -65,18 +66,26 @@ class TestCall:
         async def loop() -> asyncio.AbstractEventLoop:
             return asyncio.get_running_loop()
 
-        assert portal.install()
+        outer = portal.install()
+        assert outer[0]
+        portal.prepare(list)
         ours = async_to_sync(loop)()
-        assert not portal.install()
-        portal.uninstall()
+        inner = portal.install()
+        assert (False, list) == inner
+        portal.prepare(dict)
+        portal.uninstall(inner)
+        assert current.prepare is list
+        portal.uninstall(outer)
+        assert current.prepare is None
         assert ours is not async_to_sync(loop)()
 
     def test_a_loop_that_has_ended_is_none(self, portal: Portal) -> None:
         """asgiref leaves it in a thread that has worked for it."""
         async_to_sync(sync_to_async(int))()  # type: ignore[arg-type]
         assert getattr(SyncToAsync.threadlocal, "main_event_loop", None) is not None
-        assert portal.install()
-        portal.uninstall()
+        installed = portal.install()
+        assert installed[0]
+        portal.uninstall(installed)
 
     def test_sensitive_work_is_done_in_the_thread_that_waits(self, portal: Portal) -> None:
         """Also from tasks, and nested."""

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from bridge._concurrency import pool, wake_policy
+from bridge._concurrency import pool
 from bridge._concurrency.jobs import JobThread, current
-from bridge._concurrency.pool import ThreadPool
 from support.pool_jobs import Clock, Job, Pools, finish
 from support.waiting import Flag, until
 
@@ -513,25 +512,3 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
 
     assert sorted(ran) == list(range(400))
     assert names == {"True"}
-
-
-def test_fewer_threads_are_woken_where_they_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before eight pushes without progress, and not for the length of the jobs."""
-    monkeypatch.setattr(wake_policy.GilUsage, "reached", True)
-    monkeypatch.setattr(wake_policy.GilUsage, "long", True)
-    threads = ThreadPool(8, name="saturated")
-    jobs = [Job() for _ in range(6)]
-    threads.submit(jobs[0], eager=False)
-    jobs[0].begun.wait()
-    threads._completed = 1
-    assert [True] * 5 == [threads.submit(job, eager=False) for job in jobs[1:]]
-    alive = []
-    for _ in range(10):
-        threads.grow()
-        alive.append(threads.alive)
-    for job in jobs:
-        job.go.set()
-    threads.close(None)
-
-    assert [] == threads.join(5)
-    assert [1] * 8 + [2, 4] == alive
