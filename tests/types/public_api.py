@@ -28,9 +28,11 @@ from bridge import (
     ClientDisconnected,
     ClientProtocolError,
     LifespanFailed,
+    LoopStats,
     Mounts,
     ProtocolError,
     ServerProtocolError,
+    ThreadStats,
     WsgiToAsgi,
     as_asgi,
     as_wsgi,
@@ -265,5 +267,5 @@ def caught(work: Callable[[], None]) -> None:
 
 # --- what they tell about themselves can be named --------------------------------------------------------------------
 
-assert_type(WsgiToAsgi(by_wsgiref).stats(), bridge.ThreadStats)
-assert_type(AsgiToWsgi(app=WsgiToAsgi(by_wsgiref)).stats(), bridge.LoopStats)
+assert_type(WsgiToAsgi(by_wsgiref).stats(), ThreadStats)
+assert_type(AsgiToWsgi(app=WsgiToAsgi(by_wsgiref)).stats(), LoopStats)

@@ -73,7 +73,7 @@ def face(request: pytest.FixtureRequest) -> Iterator[Asgi | Wsgi]:
         if request.param == "wsgi":
             made = Wsgi(get_wsgi_application())
         elif "middleware" in request.param:
-            made = Asgi(Plain(ASGIHandler()), sends_from_its_task=False)
+            made = Asgi(Plain(ASGIHandler()), djangos_own=True)
         else:
             made = Asgi(get_asgi_application(shutdown_timeout=2.0))
         yield made

@@ -267,7 +267,7 @@ async def test_a_client_that_leaves_ends_the_wait_for_the_app(dispatchers: Dispa
 
     cycle = Cycle(dispatchers, app)
     async with opened(cycle, *get()) as request:
-        await request.until(lambda request: request.body)
+        await request.until(lambda: request.body)
         await request.asked()
         request.leave()
     await over.waited()
