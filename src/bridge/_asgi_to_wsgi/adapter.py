@@ -1,25 +1,23 @@
 """`AsgiToWsgi`: one request from a WSGI server through an ASGI application."""
 
-import logging
 import weakref
 from collections.abc import Iterable
 from typing import Literal, cast
 
 from bridge import _arguments
 from bridge._asgi_to_wsgi.app_runner import AppRunners, Options
-from bridge._asgi_to_wsgi.responder import AsgiResponder
+from bridge._asgi_to_wsgi.responder import AsgiResponder, refuse
+from bridge._asgi_to_wsgi.websocket import WebSocketOptions, open_session
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import current
 from bridge._concurrency.private_loop import LoopFactory
 from bridge._servers.connection import complete
 from bridge._stats import LoopStats
 from bridge._translate.environ_to_scope import environ_to_scope
-from bridge._translate.events_to_response import text_response
 from bridge._translate.input_to_events import BodyEvents, body_length
+from bridge._translate.websocket import is_handshake
 from bridge._types import ASGIApp, Closable, Environ, Scope, StartResponse
 from bridge.errors import ClientProtocolError
-
-_log = logging.getLogger("bridge")
 
 
 class AsgiToWsgi(Closable):
@@ -36,6 +34,13 @@ class AsgiToWsgi(Closable):
     * `slow_warning` (seconds, or None): a callback that blocks the loop for longer is logged with its stack.
     * `background`: "after" lets work after the response go on on the loop, and the server's thread go; "before" has the
       thread stay until it is done, `shutdown_timeout` seconds at most: for hosts that freeze the process in between.
+    * `websocket`: "auto" serves WebSockets where the server's connection can be had and wsproto is installed; elsewhere
+      such a request is plain http, and one warning says why. "reject" answers it with 426 there. "off" serves none.
+    * `max_websockets` (1 or more, or None): how many may be open in the process, of all adapters; one more gets 503.
+      None: all threads of the server but one, where the server tells how many it has, else no limit.
+    * `max_message` (bytes): the largest message of a client; a larger one closes the WebSocket with 1009.
+    * `ping_interval`, `ping_timeout` (seconds, or None): how often the client is sent a ping, and how long it may then
+      be silent before the WebSocket is closed with 1011.
 
     Raises `TypeError` or `ValueError` for a wrong application or option. The loop is started by the first request and
     is that of this process, so that the server may fork.
@@ -52,6 +57,11 @@ class AsgiToWsgi(Closable):
         loop_factory: LoopFactory | None = None,
         slow_warning: float | None = 1.0,
         background: Literal["after", "before"] = "after",
+        websocket: Literal["auto", "reject", "off"] = "auto",
+        max_websockets: int | None = None,
+        max_message: int = 16 * 2**20,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 20.0,
     ) -> None:
         _arguments.asgi_app(app)
         _arguments.choice("lifespan", lifespan, ("auto", "on", "off"))
@@ -63,6 +73,13 @@ class AsgiToWsgi(Closable):
             _arguments.seconds("slow_warning", slow_warning)
         _arguments.choice("background", background, ("after", "before"))
         self.app = app
+        self._websockets = WebSocketOptions(
+            websocket=websocket,
+            max_websockets=max_websockets,
+            max_message=max_message,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+        )
         self._runners = AppRunners(
             Options(
                 app=app,
@@ -77,7 +94,6 @@ class AsgiToWsgi(Closable):
         )
         # An adapter that is dropped, as test suites make them, keeps neither its application nor a loop.
         weakref.finalize(self, self._runners.discard).atexit = False
-        self._warned_of_websocket = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """One request of a WSGI server (PEP 3333).
@@ -86,26 +102,18 @@ class AsgiToWsgi(Closable):
         `RuntimeError` where it is called on its own event loop.
         """
         runner, spawn = self._runners.here()
-        if environ.get("HTTP_UPGRADE", "").lower() == "websocket" and not self._warned_of_websocket:
-            self._warned_of_websocket = True
-            _log.warning(
-                "%s cannot hand a WebSocket to an application; such requests run as plain http. Serve that path with an"
-                " ASGI server",
-                environ.get("SERVER_SOFTWARE") or "this WSGI server",
-            )
         try:
             scope = environ_to_scope(complete(environ), outer=_outer_scope(environ))
             body = BodyEvents(body_length(environ))
+            session = open_session(environ, self.app, self._websockets) if is_handshake(environ) else None
         except ClientProtocolError as refusal:
-            runner.counters.rejected += 1
-            _log.info("refused a request with %d: %s", refusal.status, refusal)
-            head, text = text_response(refusal.status, str(refusal))
-            start_response(*head)
-            return [text]
+            return refuse(runner, refusal, start_response)
         state = dict(scope.get("state") or ())
         if runner.lifespan is not None:
             state.update(runner.lifespan.state)
         scope["state"] = state
+        if session is not None:
+            return session.respond(runner, spawn, environ, scope, body, start_response)
         return AsgiResponder(runner, spawn, self.app, environ, scope, body).respond(environ, start_response)
 
     def stats(self) -> LoopStats:

@@ -68,6 +68,8 @@ class Task:
     # One is made for each request: what most never need exists here only.
     error: BaseException | None = None
     finished = complete = disconnected = False
+    # The connection is no longer HTTP's; set on the loop, never cleared.
+    upgraded = False
     demand = Demand.ALL
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None
@@ -185,8 +187,13 @@ class Task:
                 self.rest(left)
 
     def disconnect(self) -> None:
-        """The client left."""
+        """The client left, or is to be taken for gone; from any thread."""
         self.disconnected = True
+        self._post()
+        self.thread.notify()
+
+    def wake_task(self) -> None:
+        """Have the task look again at what it waits for; in the thread."""
         self._post()
 
     def drop(self) -> None:
@@ -312,6 +319,10 @@ class Task:
         """Wait until the request is over: answered, or the client left."""
         while not self.over:
             await self._changed()
+
+    async def wait_for_change(self) -> None:
+        """Wait until something may be different: for what looks at conditions of its own."""
+        await self._changed()
 
     def finish_response(self) -> None:
         """The response is complete."""
