@@ -7,6 +7,7 @@ import contextlib
 import socket
 import socketserver
 import threading
+import time
 import wsgiref.simple_server
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class Client:
             event = self._next()
             if isinstance(event, ws.Ping):
                 self.pings.append(bytes(event.payload))
-                if self._answers_pings:
+                if self._answers_pings and self._protocol.state is wsproto.connection.ConnectionState.OPEN:
                     self.socket.sendall(self.frame(event.response()))
             elif isinstance(event, ws.Pong):
                 self.pongs.append(bytes(event.payload))
@@ -135,6 +136,20 @@ class Client:
             assert isinstance(ping, ws.Ping), ping
             self.socket.sendall(self.frame(ping.response()))
             count -= 1
+
+    def receive_slowly(self) -> Message | Closed:
+        """As `receive`, in small pieces, with a pause behind each quarter of a MiB."""
+        taken = 0
+        while not any(getattr(event, "message_finished", True) for event in self._arrived):
+            data = self.socket.recv(4096)
+            assert data, "the connection ended without a word"
+            self._protocol.receive_data(data)
+            self._arrived.extend(self._protocol.events())
+            taken += len(data)
+            if taken >= 2**18:
+                taken = 0
+                time.sleep(0.02)  # the pause is what the test is about
+        return self.receive()
 
     def close(self, code: int = 1000, reason: str | None = None) -> Closed:
         """Close, drop what comes until the answer, and see that nothing follows it."""

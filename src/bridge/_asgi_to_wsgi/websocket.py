@@ -36,6 +36,8 @@ from bridge.errors import ClientDisconnected, ClientProtocolError
 _STEP_BYTES: Final = 64 * 1024
 # How often a thread with nothing to do looks whether its loop is still there.
 _LOOK_SECONDS: Final = 5.0
+# How long a client may take to answer the application's close frame: it may have much to read before that.
+_CLOSE_SECONDS: Final = 5.0
 # So many messages may follow each other before the loop has a turn, where none of them had to wait.
 _SENDS_IN_A_ROW: Final = 16
 # RFC 6455 7.4.1, and the registry at IANA.
@@ -363,7 +365,7 @@ class WebSocketSession:
                 self._phase = Phase.DONE
         elif self._close_sent:
             self._phase = Phase.CLOSING
-            self._deadline = now + self.responder.runner.disconnect_grace
+            self._deadline = now + _CLOSE_SECONDS
         elif self.responder.disconnected:
             self._close(output, _RESTART, "the server is being restarted")
             self._depart(_RESTART, "the server is being restarted")

@@ -306,12 +306,15 @@ class TestClose:
             client.answer_close(closed)
         assert [{"type": "websocket.disconnect", "code": 3005, "reason": "enough"}] == events
 
-    def test_a_client_that_does_not_answer_the_close_is_not_waited_for(self) -> None:
+    def test_a_client_that_does_not_answer_the_close_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not for ever."""
+        monkeypatch.setattr("bridge._asgi_to_wsgi.websocket._CLOSE_SECONDS", 0.2)
+
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await accept(receive, send)
             await send({"type": "websocket.close"})
 
-        with opened(app, disconnect_grace=0.2) as (_, client):
+        with opened(app) as (_, client):
             client.open()
             assert Closed(1000, "") == client.receive()
             client.see_the_end()
