@@ -42,6 +42,7 @@ _CLOSE_SECONDS: Final = 5.0
 _SENDS_IN_A_ROW: Final = 16
 # RFC 6455 7.4.1, and the registry at IANA.
 _NORMAL, _ABNORMAL, _FAULT, _SILENT, _RESTART = 1000, 1006, 1011, 1011, 1012
+_RESTARTING: Final = "the server is being restarted"
 
 _log = logging.getLogger("bridge")
 
@@ -315,6 +316,10 @@ class WebSocketSession:
             return False
         if data:
             self._take(output, data)
+        elif self._phase is Phase.OPEN and self._wire.cut_by_server():
+            self._close(output, _RESTART, _RESTARTING)
+            self._depart(_RESTART, _RESTARTING)
+            self._phase = Phase.FLUSHING  # an answer could not be read
         else:
             self._depart(_ABNORMAL, "")
             self._phase = Phase.DONE
@@ -367,8 +372,8 @@ class WebSocketSession:
             self._phase = Phase.CLOSING
             self._deadline = now + _CLOSE_SECONDS
         elif self.responder.disconnected:
-            self._close(output, _RESTART, "the server is being restarted")
-            self._depart(_RESTART, "the server is being restarted")
+            self._close(output, _RESTART, _RESTARTING)
+            self._depart(_RESTART, _RESTARTING)
         elif now >= self._patience(output):
             self._close(output, _SILENT, "keepalive ping timeout")
             self._depart(_ABNORMAL, "keepalive ping timeout")

@@ -121,7 +121,7 @@ class WebSocketProtocol:
 
     def feed(self, data: bytes) -> Iterator[Received]:
         """What `data` brings; after a `Closed` nothing may be fed."""
-        step = len(data)
+        step = len(data) or 1
         if self._deflate.enabled():
             # What one step can become is about as much as one message may have.
             step = max(self._max_message // _LARGEST_INFLATION, _LEAST_STEP_BYTES)

@@ -23,6 +23,8 @@ from bridge._servers.process import server_threads
 from bridge._types import Environ
 
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+# Linux, tcp(7): the first byte of TCP_INFO is the state.
+_ESTABLISHED: Final = b"\1"
 _AGAIN: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -47,6 +49,10 @@ class Wire(Protocol):
 
     def send(self, data: bytes | bytearray) -> int:
         """Send what there is room for; return how many bytes that was. Raises `OSError`."""
+        ...
+
+    def cut_by_server(self) -> bool:
+        """Whether an end that was read is of the server's making, and the client still there."""
         ...
 
     def finish_sending(self) -> None:
@@ -74,6 +80,13 @@ class _PlainWire:
             return self._socket.send(data, _NEVER_WAIT)
         except _AGAIN:
             return 0
+
+    def cut_by_server(self) -> bool:
+        # Cheroot shuts down for reading what is open when it stops; the state of TCP is what it was.
+        try:
+            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == _ESTABLISHED
+        except (AttributeError, OSError):  # not on this system, or no TCP
+            return False
 
     def finish_sending(self) -> None:
         with suppress(OSError):
@@ -109,6 +122,9 @@ class _TlsWire:
             return 0
         except ssl.SSLError as error:
             raise ConnectionResetError(f"TLS failed: {error}") from error
+
+    def cut_by_server(self) -> bool:
+        return False
 
     def finish_sending(self) -> None:
         # It says goodbye, and does not wait for the answer.
@@ -197,7 +213,9 @@ def _name(environ: Environ) -> str:
     for key, name in (("mod_wsgi.version", "mod_wsgi"), ("uwsgi.version", "uWSGI"), ("eventlet.input", "eventlet")):
         if key in environ:
             return name
-    software = environ.get("SERVER_SOFTWARE") or "this WSGI server"
+    software: str | None = environ.get("SERVER_SOFTWARE")
+    if not software:
+        return "bjoern" if "bjoern" in sys.modules else "this WSGI server"
     return "Granian" if software.lower().startswith("granian") else software
 
 
@@ -236,9 +254,8 @@ def threads_of(environ: Environ) -> int | None:
         options = getattr(sys.modules.get("uwsgi"), "opt", {})
         return _whole(options.get("threads", 1)) if "gevent" not in options else None
     pool = getattr(getattr(threading.current_thread(), "server", None), "requests", None)
-    if pool is not None:  # a worker of Cheroot's; its largest number may be -1, for none
-        largest = _whole(getattr(pool, "max", None))
-        return largest if largest is None or largest > 0 else None
+    if pool is not None:  # a worker of Cheroot's, which makes more than its least number only when it is told to
+        return _whole(getattr(pool, "min", None))
     if threads_are_greenlets():
         return None
     if not environ.get("wsgi.multithread", True):
@@ -249,5 +266,5 @@ def threads_of(environ: Environ) -> int | None:
 def _whole(value: Any) -> int | None:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
