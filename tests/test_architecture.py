@@ -52,6 +52,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "bridge._translate.response_to_events",
         "bridge._translate.events_to_response",
         "bridge._translate.lifespan",
+        "bridge._translate.websocket",
     ),
     "what arrows share": ("bridge._translate.headers", "bridge._translate.tls", "bridge._translate.urls"),
     "the ground": ("bridge._types", "bridge.errors"),
@@ -200,10 +201,12 @@ class TestImports:
         assert {"bridge._translate"} == set(PURE_MODULES) - named
 
     def test_nothing_is_imported_from_a_test_or_an_extra(self) -> None:
-        """At import there is the standard library, asgiref, anyio; sniffio comes with anyio, gevent has its own try."""
+        """At import there is the standard library, asgiref, anyio; sniffio comes with anyio, gevent and wsproto have
+        their own try.
+        """
         inside = [others for name, others in IMPORTS.items() if not is_door(name)]
         roots = {other.partition(".")[0] for others in inside for other in others}
-        assert {"bridge", "asgiref", "anyio", "sniffio", "gevent"} >= roots - sys.stdlib_module_names
+        assert {"bridge", "asgiref", "anyio", "sniffio", "gevent", "wsproto"} >= roots - sys.stdlib_module_names
 
 
 class TestThreadsAndLoops:
@@ -364,6 +367,7 @@ class TestFace:
 WHOLES = {
     "_asgi_to_wsgi.adapter": "adapters/asgi_to_wsgi",
     "_asgi_to_wsgi.responder": "adapters/asgi_to_wsgi",
+    "_asgi_to_wsgi.websocket": "adapters/asgi_to_wsgi/test_websocket.py",
     "_asgi_to_wsgi.app_runner": "unit/asgi_to_wsgi/test_app_runner.py",
     "_asgi_to_wsgi.task": "unit/asgi_to_wsgi/test_task.py",
     "_check.client": "unit/check/test_probe.py",

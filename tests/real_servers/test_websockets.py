@@ -43,12 +43,13 @@ class Kind:
 
 KINDS = [
     Kind(servers.gunicorn_sync, at_once=1, stops_on=None),
+    Kind(servers.gunicorn_sync_hooks, at_once=1),
     Kind(servers.gunicorn_gthread, core=True, stops_on=None),
     Kind(servers.gunicorn_hooks),
     Kind(servers.gunicorn_gevent, stops_on=None),
     Kind(servers.gunicorn_gevent_hooks),
     Kind(servers.gunicorn_gevent_pywsgi, stops_on=None),
-    Kind(servers.gevent_pywsgi, stops_on=None),
+    Kind(servers.gevent_pywsgi),
     Kind(servers.werkzeug, stops_on=signal.SIGINT),
     Kind(servers.werkzeug_debugger, stops_on=signal.SIGINT),
     Kind(servers.wsgiref, at_once=1, stops_on=signal.SIGINT),

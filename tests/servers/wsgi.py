@@ -42,6 +42,11 @@ def gunicorn_hooks(directory: Path, app: str) -> Running:
     return serve("gunicorn_hooks", directory, app, ["--graceful-timeout", "6"])
 
 
+def gunicorn_sync_hooks(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", "6", "--worker-class", "sync", "--threads", "1"]
+    return serve("gunicorn_hooks", directory, app, more)
+
+
 def gunicorn_gevent_hooks(directory: Path, app: str) -> Running:
     # The worker looks at its clock each second, and takes another one to end its greenlets.
     return serve("gunicorn_gevent_hooks", directory, app, ["--graceful-timeout", "10"])

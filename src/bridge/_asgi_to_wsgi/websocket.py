@@ -441,7 +441,7 @@ class WebSocketSession:
                 raise
             if self._departure is None and not self.responder.disconnected:
                 counters.aborted += 1
-                _log.error("%s raised", self.responder.request(), exc_info=error)
+                _log.error("%s raised%s", self.responder.request(), " while its WebSocket was open", exc_info=error)
                 await self._finish(Close(_FAULT, "internal error"))
                 return
             expected = isinstance(error, ClientDisconnected) or type(error).__name__ == "CancelledError"
@@ -462,7 +462,7 @@ class WebSocketSession:
         try:
             await self._close_from_loop(close)
         except ClientDisconnected:
-            _log.debug("%s returned when its client had left", self.responder.request())
+            _log.info("%s ended after its client had left", self.responder.request())
 
     async def _receive(self) -> Event:
         """ASGI WebSocket, "Connect", "Receive" and "Disconnect"."""

@@ -1,5 +1,6 @@
 """The protocol of one connection: any messages, cut anywhere, are the same messages."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ class Pair:
         data = b"".join(bytes(self.client.send(event)) for event in events)
         places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
         got: list[Any] = []
-        for start, end in zip(places, places[1:], strict=False):
+        for start, end in itertools.pairwise(places):
             if not any(isinstance(item, Closed) for item in got):
                 got.extend(self.server.feed(data[start:end]))
         return got

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -129,7 +130,7 @@ def test_waitress(pair: Pair) -> None:
 
 
 def test_uwsgi(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    server, client = pair
+    server, _ = pair
     module = SimpleNamespace(opt={"http-socket": b"127.0.0.1:1", "threads": b"8"})
     monkeypatch.setitem(sys.modules, "uwsgi", module)  # type: ignore[arg-type]
     environ = environ_of(uwsgi__version=b"2.0", wsgi__input=server)
@@ -172,54 +173,18 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tls_waits_for_nothing(pair: Pair) -> None:
-    """Its object is the server's own, with no time to wait until the end."""
-
-    class Tls(ssl.SSLSocket):
-        def __init__(self) -> None:
-            self.answers: list[Any] = []
-            self.timeouts: list[Any] = []
-
-        def gettimeout(self) -> float | None:
-            return 5.0
-
-        def settimeout(self, value: float | None) -> None:
-            self.timeouts.append(value)
-
-        def fileno(self) -> int:
-            return 1
-
-        def _answer(self) -> Any:
-            answer = self.answers.pop(0)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        def recv(self, *_: Any) -> Any:
-            return self._answer()
-
-        def send(self, *_: Any) -> Any:
-            return self._answer()
-
-        def unwrap(self) -> Any:
-            raise ssl.SSLWantReadError
-
-        def shutdown(self, how: int) -> None:
-            self.timeouts.append("shut down")
-
-        def __del__(self) -> None:
-            pass
-
-        def close(self) -> None:
-            pass
-
-    connection = Tls.__new__(Tls)
-    Tls.__init__(connection)
-    environ = of_gunicorn(pair[0]) | {"gunicorn.socket": connection}
-    wire, _ = find(environ).take()
-    connection.answers = [b"x", ssl.SSLWantReadError(), b"", ssl.SSLError("bad record"), 3, ssl.SSLWantWriteError()]
+    """It is the server's own object, whose time to wait is as before at the end."""
+    connection = mock.MagicMock(spec=ssl.SSLSocket)
+    connection.gettimeout.return_value = 5.0
+    connection.recv.side_effect = [b"x", ssl.SSLWantReadError(), b"", ssl.SSLError("bad record")]
+    connection.send.side_effect = [3, ssl.SSLWantWriteError()]
+    connection.unwrap.side_effect = ssl.SSLWantReadError()
+    wire, _ = find(of_gunicorn(pair[0]) | {"gunicorn.socket": connection}).take()
     assert (b"x", None, b"") == tuple(wire.receive(10) for _ in range(3))
     with pytest.raises(ConnectionResetError):
         wire.receive(10)
     assert (3, 0) == (wire.send(b"xyz"), wire.send(b"xyz"))
     wire.end()
-    assert [0, "shut down", 5.0] == connection.timeouts
+    assert [mock.call(0), mock.call(5.0)] == connection.settimeout.mock_calls
+    connection.shutdown.assert_called_once_with(socket.SHUT_RDWR)
+    connection.close.assert_not_called()
