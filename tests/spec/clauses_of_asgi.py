@@ -365,8 +365,8 @@ HTTP_FORMAT = (
                 "websocket-3",
                 "A WSGI server's upgrade request is a WebSocket connection.",
                 note="Where the server's connection can be had (docs/websockets.md,"
-                " tests/adapters/asgi_to_wsgi/test_websocket.py); elsewhere it is an `http` request, and one warning names"
-                " the server.",
+                " tests/adapters/asgi_to_wsgi/test_websocket.py); elsewhere it is an `http` request, and one warning"
+                " names the server.",
             ),
         ),
     ),

@@ -19,6 +19,7 @@ from os import dup
 from typing import Any, Final, Protocol
 
 from bridge._concurrency.greenlets import threads_are_greenlets
+from bridge._servers.connection import waitress_socket
 from bridge._servers.process import server_threads
 from bridge._types import Environ
 
@@ -210,7 +211,7 @@ _REMEDIES: Final = {
 
 def _name(environ: Environ) -> str:
     """What to call the server in a message."""
-    for key, name in (("mod_wsgi.version", "mod_wsgi"), ("uwsgi.version", "uWSGI"), ("eventlet.input", "eventlet")):
+    for key, name in (("mod_wsgi.version", "mod_wsgi"), ("uwsgi.version", "uWSGI")):
         if key in environ:
             return name
     software: str | None = environ.get("SERVER_SOFTWARE")
@@ -221,11 +222,8 @@ def _name(environ: Environ) -> str:
 
 def _of_waitress(environ: Environ) -> Takeover:
     """Its main thread leaves the connection alone while a request is in progress, unless it is told to look ahead."""
-    channel = getattr(environ["waitress.client_disconnected"], "__self__", None)
-    connection = getattr(channel, "socket", None)
+    connection = waitress_socket(environ)
     if connection is None:
-        raise NoTakeover("Waitress", "does not show its connection", _REMEDY)
-    if getattr(getattr(channel, "adj", None), "channel_request_lookahead", 1) > 0:
         raise NoTakeover("Waitress", "reads ahead", "leave channel_request_lookahead at 0, its default")
     return Takeover(connection)
 

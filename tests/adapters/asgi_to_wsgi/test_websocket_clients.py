@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import websockets.exceptions
 import websockets.sync.client
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -11,7 +10,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from support.scripted_wsgi_server import adapted
 from support.waiting import Flag
-from support.websocket_clients import site
+from support.websocket_clients import Rejected, site
 
 
 class Chat:
@@ -21,7 +20,7 @@ class Chat:
         self.left: list[tuple[int, str | None]] = []
         self.done = Flag()
 
-    async def __call__(self, websocket: WebSocket) -> None:
+    async def talk(self, websocket: WebSocket) -> None:
         if websocket.query_params.get("token") != "right":
             await websocket.close()
             return
@@ -38,7 +37,7 @@ class Chat:
 def test_a_chat(compression: Any) -> None:
     """Messages of any size, a subprotocol, and how the client left."""
     chat = Chat()
-    app = Starlette(routes=[WebSocketRoute("/{room}", chat)])
+    app = Starlette(routes=[WebSocketRoute("/{room}", chat.talk)])
     with adapted(app) as adapter, site(adapter) as running:
         address = "ws://{}:{}".format(*running.address)
         with websockets.sync.client.connect(
@@ -46,17 +45,18 @@ def test_a_chat(compression: Any) -> None:
             subprotocols=["chat"],  # type: ignore[list-item]
             compression=compression,
             proxy=None,
-        ) as client:
-            assert "chat" == client.subprotocol
+        ) as chatting:
+            assert "chat" == chatting.subprotocol
             for message in ("hello", "é", "", "long " * 50_000):
-                client.send(message)
-                assert message.upper() == client.recv(timeout=8)
-            client.send(["in ", "three ", "pieces"])
-            assert "IN THREE PIECES" == client.recv(timeout=8)
-            client.ping().wait(8)
-            client.close(4001, "off")
+                chatting.send(message)
+                assert message.upper() == chatting.recv(timeout=8)
+            chatting.send(["in ", "three ", "pieces"])
+            assert "IN THREE PIECES" == chatting.recv(timeout=8)
+            chatting.ping().wait(8)
+            chatting.close(4001, "off")
         chat.done.wait()
         assert [(4001, "off")] == chat.left
-        with pytest.raises(websockets.exceptions.InvalidStatus) as denied:
-            websockets.sync.client.connect(f"{address}/hall?token=wrong", proxy=None)
-        assert 403 == denied.value.response.status_code
+        with running.connect() as client:
+            rejected = client.open("/hall?token=wrong")
+            assert isinstance(rejected, Rejected)
+            assert 403 == rejected.status

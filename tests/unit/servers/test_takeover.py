@@ -152,7 +152,7 @@ def test_uwsgi(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"SERVER_PROTOCOL": "HTTP/2", "gunicorn.socket": object()}, "HTTP/2"),
         (environ_of(wsgi__input=io.BytesIO()), "this WSGI server"),
         (environ_of(uwsgi__version=b"2.0"), "uWSGI does not show"),
-        (environ_of(waitress__client_disconnected=lambda: False), "Waitress does not show"),
+        (environ_of(waitress__client_disconnected=lambda: False), "Waitress reads ahead"),
     ],
 )
 def test_none_to_be_had(environ: Any, said: str) -> None:
