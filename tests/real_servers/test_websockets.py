@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import servers
+from support import apps
 from support.waiting import until
 from support.websocket_clients import Accepted, Client, Closed, Rejected
 
@@ -45,6 +46,7 @@ KINDS = [
     Kind(servers.gunicorn_sync, at_once=1, stops_on=None),
     Kind(servers.gunicorn_sync_hooks, at_once=1),
     Kind(servers.gunicorn_gthread, core=True, stops_on=None),
+    Kind(servers.gunicorn_gthread_preload, stops_on=None),
     Kind(servers.gunicorn_hooks),
     Kind(servers.gunicorn_gevent, stops_on=None),
     Kind(servers.gunicorn_gevent_hooks),
@@ -212,6 +214,17 @@ class TestSession:
 
 @every_kind
 @pytest.mark.timeout(60)
+def test_a_leave_in_plain_http(server: servers.Server) -> None:
+    """The same connection tells an app that sends nothing."""
+    before = server.counted("told of the leave")
+    connection = server.connect()
+    assert apps.TICK == connection.ask("GET", "/idle").read(len(apps.TICK))
+    connection.close()
+    server.wait_for(lambda: server.counted("told of the leave") == before + 1, "the app is told")
+
+
+@every_kind
+@pytest.mark.timeout(60)
 def test_a_stop_closes_sessions(kind: Kind, tmp_path: Path) -> None:
     """With 1012, and the app's shutdown is run before the server is killed."""
     if kind.stops_on is None:
@@ -220,6 +233,8 @@ def test_a_stop_closes_sessions(kind: Kind, tmp_path: Path) -> None:
         clients = [stack.enter_context(connect(server)) for _ in range(min(kind.at_once, 3))]
         for client in clients:
             client.open("/echo")
+            client.send("there")
+            assert "there" == client.receive()
         server.begin_stop(kind.stops_on)
         for client in clients:
             closed = client.receive()
@@ -229,7 +244,7 @@ def test_a_stop_closes_sessions(kind: Kind, tmp_path: Path) -> None:
             client.answer_close(closed)
         server.wait_for_end(kind.stops_on)
         assert ["startup", "shutdown"] == [line.split()[0] for line in server.signals.told("lifespan")]
-        assert len(clients) == sum(line.startswith("1012") for line in departures(server))
+        assert ["1012"] * len(clients) == [line.split()[0] for line in departures(server)]
 
 
 COUNTED = [servers.gunicorn_hooks, servers.waitress_websockets, servers.cheroot, servers.uwsgi_threads]
