@@ -72,6 +72,13 @@ class AsgiToWsgi(Closable):
         if slow_warning is not None:
             _arguments.seconds("slow_warning", slow_warning)
         _arguments.choice("background", background, ("after", "before"))
+        _arguments.choice("websocket", websocket, ("auto", "reject", "off"))
+        if max_websockets is not None:
+            _arguments.count("max_websockets", max_websockets, least=1)
+        _arguments.count("max_message", max_message, least=1)
+        for name, value in (("ping_interval", ping_interval), ("ping_timeout", ping_timeout)):
+            if value is not None:
+                _arguments.seconds(name, value)
         self.app = app
         self._websockets = WebSocketOptions(
             websocket=websocket,

@@ -475,7 +475,7 @@ class WebSocketSession:
                 return dict(self._departure)
             if responder.over and not responder.upgraded:
                 return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
-            await responder.wait_for_change()
+            await responder.changed()
         data: str | bytes = inbox.items.popleft()
         was_full = inbox.full
         inbox.acknowledged += len(data) + ITEM_OVERHEAD_BYTES
@@ -511,7 +511,7 @@ class WebSocketSession:
         responder.response.upgrade()
         responder.upgraded = True
         while self._output is None and self._departure is None and not responder.thread.left:
-            await responder.wait_for_change()
+            await responder.changed()
         if self._output is None:
             raise ClientDisconnected("the client left before the WebSocket was accepted")
 
@@ -548,7 +548,7 @@ class WebSocketSession:
         waited = False
         while output.unsent and self._departure is None:
             waited = True
-            await self.responder.wait_for_change()
+            await self.responder.changed()
         return waited
 
     def _refuse_if_over(self, output: Output) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import wsproto.events as ws
 
+from bridge import _log_once
 from support.asgi_apps import reply
 from support.scripted_wsgi_server import adapted
 from support.waiting import Flag, LogWatch, bounded, until
@@ -517,6 +519,27 @@ class TestEnd:
             assert list(map(str, range(20))) == [client.receive() for client in clients]
             for client in clients:
                 client.close()
+
+
+class TestWithout:
+    """Where there are none."""
+
+    def test_off_is_plain_http(self, log: LogWatch) -> None:
+        with opened(echo, websocket="off") as (_, client):
+            assert b"plain" == client.open().body  # type: ignore[union-attr]
+        assert [] == log.having("WARNING", "")
+
+    @pytest.mark.parametrize(("how", "status"), [("auto", 200), ("reject", 426)])
+    def test_without_wsproto(self, how: Any, status: int, monkeypatch: pytest.MonkeyPatch, log: LogWatch) -> None:
+        """The warning says what to install."""
+        _log_once.forget()
+        with opened(echo, websocket=how) as (_, client):
+            with monkeypatch.context() as patch:
+                for name in [name for name in sys.modules if name.partition(".")[0] == "wsproto"]:
+                    patch.setitem(sys.modules, name, None)
+                rejected = client.open()
+            assert status == rejected.status  # type: ignore[union-attr]
+        assert 1 == len(log.having("WARNING", "wsgi-asgi-bridge[websockets]"))
 
 
 def _opens(running: Site) -> bool:
