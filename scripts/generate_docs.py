@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from bridge._translate import events_to_response, lifespan, response_to_events  # noqa: E402  # needs the path
+from bridge._translate import events_to_response, lifespan, response_to_events, websocket  # noqa: E402  # needs the path, websocket
 from bridge.errors import ProtocolError  # noqa: E402
 
 Table = Mapping[str, Mapping[str, str]]
@@ -49,6 +49,10 @@ def _asgi_sin() -> object:
     return events_to_response.AsgiResponse(head_only=False, extensions={}).feed(event)
 
 
+def _websocket_sin() -> object:
+    return websocket.WebSocketOrder([]).feed({"type": "websocket.send", "text": "a"})
+
+
 def _lifespan_sin() -> None:
     lifespan.LifespanOrder().answer({"type": "lifespan.shutdown.complete"})
 
@@ -81,6 +85,18 @@ soon, it lets the head go without (the application does not notice).
 - An event that raises an error has no effect.""",
         events_to_response.ORDER,
         _asgi_sin,
+    ),
+    Machine(
+        "A WebSocket of an ASGI application",
+        """\
+What the application behind `AsgiToWsgi` sends on a [WebSocket](websockets.md). The handshake can be answered with a
+response in place of the accept, as the extension for that says; `websocket.close` is then a 403.
+
+- What comes after a denial is ignored, as after a response.
+- An application that returns while the connection is open closes it with 1000, one that raises with 1011.
+- Once the client has left, what is legal here raises `ClientDisconnected`.""",
+        websocket.ORDER,
+        _websocket_sin,
     ),
     Machine(
         "Lifespan",

@@ -321,7 +321,7 @@ class TestImports:
         """At import there is the standard library, asgiref, anyio; sniffio comes with anyio, gevent has its own try."""
         inside = [others for name, others in IMPORTS.items() if not for_a_framework(name)]
         roots = {other.partition(".")[0] for others in inside for other in others}
-        assert {"bridge", "asgiref", "anyio", "sniffio", "gevent"} >= roots - sys.stdlib_module_names
+        assert {"bridge", "asgiref", "anyio", "sniffio", "gevent", "wsproto"} >= roots - sys.stdlib_module_names
 
 
 class TestClasses:

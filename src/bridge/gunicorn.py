@@ -8,8 +8,13 @@ Without them, a worker that is told to stop waits all of `graceful_timeout` for 
 of that same time: an endless stream then costs the app its lifespan shutdown. With them the worker waits two thirds of
 it. In the last third the streams see that their client has left, and the app's lifespan shutdown is run. (Not for the
 sync worker, which serves in the very thread that would wait.)
+
+WebSockets are closed with 1012 as soon as the worker is told to stop, with every worker: their clients connect again
+anyway. And the adapter learns how many threads the worker has, so that WebSockets leave one free.
 """
 
+import signal
+from types import FrameType
 from typing import Any
 
 from bridge._servers import process
@@ -21,12 +26,32 @@ __all__ = ["post_worker_init", "worker_exit"]
 
 
 def post_worker_init(worker: Any) -> None:
-    """Gunicorn's hook of that name: keep a third of `graceful_timeout` (seconds) for the end of what is still live."""
+    """Gunicorn's hook of that name: keep a third of `graceful_timeout` (seconds) for the end of what is still live.
+
+    SIGTERM then closes WebSockets as well, before Gunicorn's own handler is called.
+    """
     grace = worker.cfg.graceful_timeout
     reserve = grace / 3
     worker.bridge_reserve = reserve
     # That of this process only: the arbiter, which kills, keeps to what was configured.
     worker.cfg.set("graceful_timeout", int(grace - reserve))
+    if getattr(worker.cfg, "worker_class_str", "") == "gthread":
+        process.tell_threads(worker.cfg.threads)
+    _close_websockets_on_sigterm()
+
+
+def _close_websockets_on_sigterm() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before):
+        return  # the ASGI worker has its own way to take signals
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        process.begin_stop()
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, handler)
+    # As Gunicorn has it: the signal interrupts no request.
+    signal.siginterrupt(signal.SIGTERM, False)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -204,7 +204,7 @@ def write_site(directory: Path, app: str) -> None:
         (directory / name).mkdir(exist_ok=True)
     (directory / "mysite" / "__init__.py").touch()
     for name in ("asgi", "wsgi"):
-        text = f"from support import apps\nimport bridge\n\napplication = {app}\n"
+        text = f"from support import apps, websocket_apps\nimport bridge\n\napplication = {app}\n"
         (directory / "mysite" / f"{name}.py").write_text(text)
 
 

@@ -42,6 +42,11 @@ def gunicorn_hooks(directory: Path, app: str) -> Running:
     return serve("gunicorn_hooks", directory, app, ["--graceful-timeout", "6"])
 
 
+def gunicorn_sync_hooks(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", "6", "--worker-class", "sync", "--threads", "1"]
+    return serve("gunicorn_hooks", directory, app, more)
+
+
 def gunicorn_gevent_hooks(directory: Path, app: str) -> Running:
     # The worker looks at its clock each second, and takes another one to end its greenlets.
     return serve("gunicorn_gevent_hooks", directory, app, ["--graceful-timeout", "10"])
@@ -67,6 +72,10 @@ def waitress(directory: Path, app: str) -> Running:
     return serve("waitress", directory, app, [f"--threads={threads()}"])
 
 
+def waitress_websockets(directory: Path, app: str) -> Running:
+    return serve("waitress_websockets", directory, app, [f"--threads={threads()}"])
+
+
 def waitress_unix(directory: Path, app: str) -> Running:
     return serve("waitress_unix", directory, app, [f"--threads={threads()}"], unix=True)
 
@@ -74,7 +83,8 @@ def waitress_unix(directory: Path, app: str) -> Running:
 def _uwsgi(name: str, directory: Path, app: str, *, processes: int = 1, forked_after_import: bool = False) -> Running:
     # A worker that is told to stop while it imports the app catches the signal there, and goes on without it.
     ready = ("ready in", 1 if forked_after_import else processes)
-    more = ["--worker-reload-mercy", str(grace()), *(["--threads", str(threads())] if name == "uwsgi_threads" else [])]
+    threaded = ["--threads", str(threads())] if name in ("uwsgi_threads", "uwsgi_http_websockets") else []
+    more = ["--worker-reload-mercy", str(grace()), *threaded]
     return serve(name, directory, app, more, ready=ready)
 
 
@@ -97,6 +107,10 @@ def uwsgi_without_threads(directory: Path, app: str) -> Running:
     return _uwsgi("uwsgi_without_threads", directory, app)
 
 
+def uwsgi_http_websockets(directory: Path, app: str) -> Running:
+    return _uwsgi("uwsgi_http_websockets", directory, app)
+
+
 def uwsgi_gevent(directory: Path, app: str) -> Running:
     return _uwsgi("uwsgi_gevent", directory, app)
 
@@ -117,6 +131,10 @@ def cheroot(directory: Path, app: str) -> Running:
 
 def werkzeug(directory: Path, app: str) -> Running:
     return serve("werkzeug", directory, app)
+
+
+def werkzeug_debugger(directory: Path, app: str) -> Running:
+    return serve("werkzeug_debugger", directory, app)
 
 
 def wsgiref(directory: Path, app: str) -> Running:

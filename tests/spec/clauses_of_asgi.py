@@ -364,7 +364,9 @@ HTTP_FORMAT = (
             c(
                 "websocket-3",
                 "A WSGI server's upgrade request is a WebSocket connection.",
-                note="No: it is an `http` request, and one warning names the server.",
+                note="Where the server's connection can be had (docs/websockets.md,"
+                " tests/adapters/asgi_to_wsgi/test_websocket.py); elsewhere it is an `http` request, and one warning"
+                " names the server.",
             ),
         ),
     ),

@@ -1,5 +1,6 @@
 """The server hooks for Gunicorn: a worker with live streams ends them, and runs the shutdown, before it is killed."""
 
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,8 @@ class Settings:
     """Gunicorn's configuration, as far as the hooks look at it."""
 
     graceful_timeout = 30
+    worker_class_str = "sync"
+    threads = 1
 
     def set(self, name: str, value: int) -> None:
         assert name == "graceful_timeout"
@@ -61,6 +64,23 @@ def test_a_third_of_the_grace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert 20 == worker.cfg.graceful_timeout
     assert [7.5] == given
+
+
+def test_sigterm_closes_websockets_and_is_gunicorns_own_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, in the order of the signal handlers; and the adapter has learnt of the threads."""
+    called: list[str] = []
+    monkeypatch.setattr(process, "begin_stop", lambda: called.append("websockets"))
+    worker = SimpleNamespace(cfg=Settings())
+    worker.cfg.worker_class_str, worker.cfg.threads = "gthread", 7
+    before = signal.signal(signal.SIGTERM, lambda *_: called.append("gunicorn"))
+    try:
+        post_worker_init(worker)
+        signal.raise_signal(signal.SIGTERM)
+        assert ["websockets", "gunicorn"] == called
+        assert 7 == process.server_threads()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        process._told.here().clear()
 
 
 def test_a_worker_that_never_started_has_nothing_to_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,25 +1,23 @@
 """`AsgiToWsgi`: one request from a WSGI server through an ASGI application."""
 
-import logging
 import weakref
 from collections.abc import Iterable
 from typing import Literal, cast
 
 from bridge import _arguments
 from bridge._asgi_to_wsgi.app_runner import AppRunners, Options
-from bridge._asgi_to_wsgi.responder import AsgiResponder
+from bridge._asgi_to_wsgi.responder import AsgiResponder, refuse
+from bridge._asgi_to_wsgi.websocket import WebSocketOptions, open_session
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import current
 from bridge._concurrency.private_loop import LoopFactory
 from bridge._servers.connection import complete
 from bridge._stats import LoopStats
 from bridge._translate.environ_to_scope import environ_to_scope
-from bridge._translate.events_to_response import text_response
 from bridge._translate.input_to_events import BodyEvents, body_length
+from bridge._translate.websocket import is_handshake
 from bridge._types import ASGIApp, Closable, Environ, Scope, StartResponse
 from bridge.errors import ClientProtocolError
-
-_log = logging.getLogger("bridge")
 
 
 class AsgiToWsgi(Closable):
@@ -40,6 +38,13 @@ class AsgiToWsgi(Closable):
       server sends files by itself. Not by default: middleware that does not know it loses such a response, and none
       compresses it. The file is open once the application's `send` has returned; what cannot be opened is an `OSError`
       there.
+    * `websocket`: "auto" serves WebSockets where the server's connection can be had and wsproto is installed; elsewhere
+      such a request is plain http, and one warning says why. "reject" answers it with 426 there. "off" serves none.
+    * `max_websockets` (1 or more, or None): how many may be open in the process, of all adapters; one more gets 503.
+      None: all threads of the server but one, where the server tells how many it has, else no limit.
+    * `max_message` (bytes): the largest message of a client; a larger one closes the WebSocket with 1009.
+    * `ping_interval`, `ping_timeout` (seconds, or None): how often the client is sent a ping, and how long it may then
+      be silent before the WebSocket is closed with 1011.
 
     `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application or option. The
     loop is started by the first request and is that of this process, so that the server may fork.
@@ -57,6 +62,11 @@ class AsgiToWsgi(Closable):
         loop_factory: LoopFactory | None = None,
         slow_warning: float | None = 1.0,
         pathsend: bool = False,
+        websocket: Literal["auto", "reject", "off"] = "auto",
+        max_websockets: int | None = None,
+        max_message: int = 16 * 2**20,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 20.0,
     ) -> None:
         _arguments.asgi_app(app)
         _arguments.choice("lifespan", lifespan, ("auto", "on", "off"))
@@ -68,8 +78,8 @@ class AsgiToWsgi(Closable):
         if slow_warning is not None:
             _arguments.seconds("slow_warning", slow_warning)
         _arguments.flag("pathsend", pathsend)
-        self.app = app
-        self._pathsend = pathsend
+        self.app, self._pathsend = app, pathsend
+        self._websockets = WebSocketOptions(websocket, max_websockets, max_message, ping_interval, ping_timeout)
         self._runners = AppRunners(
             Options(
                 app=app,
@@ -84,7 +94,6 @@ class AsgiToWsgi(Closable):
         )
         # An adapter that is dropped, as test suites make them, keeps neither its application nor a loop.
         weakref.finalize(self, self._runners.discard).atexit = False
-        self._warned_of_websocket = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """One request of a WSGI server (PEP 3333).
@@ -93,16 +102,10 @@ class AsgiToWsgi(Closable):
         `RuntimeError` where it is called on its own event loop.
         """
         runner, spawn = self._runners.here()
-        if environ.get("HTTP_UPGRADE", "").lower() == "websocket" and not self._warned_of_websocket:
-            self._warned_of_websocket = True
-            _log.warning(
-                "%s cannot hand a WebSocket to an application; such requests run as plain http. Serve that path with an"
-                " ASGI server",
-                environ.get("SERVER_SOFTWARE") or "this WSGI server",
-            )
         try:
             scope = environ_to_scope(complete(environ), outer=_outer_scope(environ), pathsend=self._pathsend)
             body = BodyEvents(body_length(environ))
+            session = open_session(environ, self.app, self._websockets) if is_handshake(environ) else None
         except ClientProtocolError as refusal:
             runner.counters.rejected += 1
             return refuse(refusal, start_response)
@@ -110,6 +113,8 @@ class AsgiToWsgi(Closable):
         if runner.lifespan is not None:
             state.update(runner.lifespan.state)
         scope["state"] = state
+        if session is not None:
+            return session.respond(runner, spawn, environ, scope, body, start_response)
         return AsgiResponder(runner, spawn, self.app, environ, scope, body).respond(environ, start_response)
 
     def stats(self) -> LoopStats:
@@ -123,14 +128,6 @@ class AsgiToWsgi(Closable):
         `RuntimeError` in a callback of that loop, which would wait for itself.
         """
         self._runners.close()
-
-
-def refuse(refusal: ClientProtocolError, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer a request with `refusal`."""
-    _log.info("refused a request with %d: %s", refusal.status, refusal)
-    head, text = text_response(refusal.status, str(refusal))
-    start_response(*head)
-    return [text]
 
 
 def _outer_scope(environ: Environ) -> Scope | None:

@@ -48,6 +48,7 @@ class LiveTask(Protocol):
     """A task that has not ended, as its runner sees it."""
 
     complete: bool
+    upgraded: bool
     cancel: Callable[[], object] | None
 
     def disconnect(self) -> None:
@@ -145,6 +146,12 @@ class AppRunner:
         await self._empty(_LAST_SECONDS)  # their cleanup may need what the lifespan takes down
         if self.lifespan is not None:
             await self.lifespan.stop(max(deadline - monotonic(), _LAST_SECONDS))
+
+    def end_sessions(self) -> None:
+        """Tell the connections that are no longer HTTP's that they end now: a server would wait for them for ever."""
+        for task in list(self.live):
+            if task.upgraded and not task.complete:
+                task.disconnect()
 
     async def _empty(self, timeout: float) -> None:
         """Wait until nothing runs, `timeout` seconds at most."""
@@ -252,7 +259,7 @@ class AppRunners:
                 runner = runners.private = AppRunner(self._options, private.loop, private)
                 runner.user = user
                 runners.all.append(runner)
-                register(self)
+                register(self, self.begin_stop)
                 if (reason := why_threads_stand_still()) is not None:
                     _log.warning("timers, and work after responses, go on only while requests are served: %s", reason)
         return runner
@@ -277,6 +284,14 @@ class AppRunners:
         if not runner.started:
             runner.start(self._options.startup_timeout)
         return runner
+
+    def begin_stop(self) -> None:
+        """End the sessions on the private loop; from any thread, also in a signal handler."""
+        runners = self._runners.known()
+        runner = None if runners is None else runners.private
+        if runner is not None and runner.usable:
+            with suppress(LoopClosed):
+                runner.loop.post(Posted(runner.end_sessions))
 
     def exit(self, timeout: float | None = None) -> None:
         """As `close`, when the process ends, within `timeout` seconds."""

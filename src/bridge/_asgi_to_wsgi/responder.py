@@ -8,9 +8,9 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import BinaryIO, Final, Self, cast
+from typing import BinaryIO, Final, NamedTuple, Self, cast
 
 import anyio.lowlevel
 
@@ -21,15 +21,35 @@ from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.interrupts import may_pass
 from bridge._concurrency.loops import Spawn
 from bridge._servers.connection import Connection
-from bridge._translate.events_to_response import END, SENT, AsgiResponse, EarlyHint, File, Head, Items
+from bridge._translate.events_to_response import END, SENT, AsgiResponse, EarlyHint, File, Head, Items, text_response
 from bridge._translate.input_to_events import DISCONNECT, BodyEvents
 from bridge._types import ASGIApp, Environ, Event, Scope, StartResponse
-from bridge.errors import ClientDisconnected
+from bridge.errors import ClientDisconnected, ClientProtocolError
+
+# RFC 6455 4.2.2 and RFC 9110 15.6.4: what a refusal says beside its reason.
+_REFUSAL_HEADERS: Final = {426: ("Sec-WebSocket-Version", "13"), 503: ("Retry-After", "1")}
 
 # An open that would wait, of a pipe without a writer say, fails at once; it says nothing of a regular file.
 _WITHOUT_WAITING: Final[int] = getattr(os, "O_NONBLOCK", 0)
 
 _log = logging.getLogger("bridge")
+
+
+def refuse(refusal: ClientProtocolError, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a request with `refusal`."""
+    _log.info("refused a request with %d: %s", refusal.status, refusal)
+    extra = [_REFUSAL_HEADERS[refusal.status]] if refusal.status in _REFUSAL_HEADERS else []
+    head, text = text_response(refusal.status, str(refusal), *extra)
+    start_response(*head)
+    return [text]
+
+
+class Upgrade(NamedTuple):
+    """An item in place of a head: the server's thread is to call `serve`, which takes the connection over, and returns
+    when that has ended.
+    """
+
+    serve: Callable[[], None]
 
 
 class AsgiResponder(Task):
@@ -65,6 +85,8 @@ class AsgiResponder(Task):
             self.body.read_ahead()
             self.start()
             while type(item := self.next()) is not Head:
+                if type(item) is Upgrade:
+                    return self._switch(item, start_response)
                 if type(item) is not EarlyHint:
                     raise self.failure()
                 environ["wsgi.early_hints"](item.links)
@@ -92,6 +114,19 @@ class AsgiResponder(Task):
             self.release()
             return iter((chunk,)) if self.response.untold else [chunk]
         return ResponseIterator(self)
+
+    def _switch(self, upgrade: Upgrade, start_response: StartResponse) -> Iterable[bytes]:
+        """Have the connection taken over; return what the server then makes nothing of.
+
+        No header, since PEP 3333 forbids those that belong to a 101; and an iterator, since a length would become one.
+        """
+        upgrade.serve()
+        if self.thread.sensitive and not self.finished:
+            self.linger(self.runner.disconnect_grace)
+        self.await_background()
+        start_response("101 Switching Protocols", [])
+        self.release()
+        return iter(())
 
     def await_background(self) -> None:
         """Stay until the work after the response is done, where the process may be frozen once the thread has left."""

@@ -72,6 +72,8 @@ class Task:
     # One is made for each request: what most never need exists here only.
     error: BaseException | None = None
     finished = complete = disconnected = False
+    # The connection is no longer HTTP's; set on the loop, never cleared.
+    upgraded = False
     demand: Demand = ALL
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None
@@ -130,7 +132,7 @@ class Task:
         if isinstance(item, bytes):
             output.acknowledged += len(item) + ITEM_OVERHEAD_BYTES
             if self._room_wanted and not output.full:
-                self._post()
+                self.wake_task()
             # Also while there is something to send: a server that stops may have shut the connection for reading only,
             # and then waits for this thread.
             if not (self.disconnected or self.complete) and self.connection.has_left_lately(POLL_SECONDS):
@@ -142,7 +144,7 @@ class Task:
             self.rest(POLL_SECONDS)
         elif not self.rest(_HEAD_DELAY_SECONDS):
             self.overdue = True
-            self._post()
+            self.wake_task()
 
     def serve(self) -> bool:
         """Read what the task wants of the request body; False where there is nothing to do."""
@@ -150,7 +152,7 @@ class Task:
         if body is None or body.reading is not WANTED or not body.serve():
             return False
         self.disconnected = self.disconnected or body.disconnected
-        self._post()
+        self.wake_task()
         return True
 
     def rest(self, timeout: float) -> bool:
@@ -190,9 +192,10 @@ class Task:
                 self.rest(left)
 
     def disconnect(self) -> None:
-        """The client left."""
+        """The client left, or is to be taken for gone; from any thread."""
         self.disconnected = True
-        self._post()
+        self.wake_task()
+        self.thread.notify()
 
     def drop(self) -> None:
         """As `release`, where the thread has gone without a word: an incomplete response ends. From any thread."""
@@ -205,9 +208,10 @@ class Task:
         """End the thread's part; jobs not yet done go to another thread."""
         self.thread.leave()
         if not (self.finished or self.complete):
-            self._post()
+            self.wake_task()
 
-    def _post(self) -> None:
+    def wake_task(self) -> None:
+        """Have the task look again at what it waits for; from any thread."""
         if not self._posted:
             self._posted = True
             try:
@@ -267,7 +271,7 @@ class Task:
         """
         limit = monotonic() + self.runner.disconnect_grace
         while not self.finished and (self.disconnected or not self.complete) and (left := limit - monotonic()) > 0:
-            await self.runner.loop.wait_at_most(left, self._changed())
+            await self.runner.loop.wait_at_most(left, self.changed())
         self.disconnected = self.disconnected or not self.complete
         if self.disconnected and self.cancel is not None:
             self.cancel()
@@ -297,7 +301,7 @@ class Task:
         while output.full and not (self.disconnected or thread.left):
             self._room_wanted = True
             if output.full:
-                await self._changed()
+                await self.changed()
         self._room_wanted = False
         if self.disconnected or thread.left:
             raise PeerGone
@@ -311,20 +315,21 @@ class Task:
                 return None
             if body.wanted:
                 self.thread.notify()
-            await self._changed()
+            await self.changed()
         return event
 
     async def wait_until_over(self) -> None:
         """Wait until the request is over: answered, or the client left."""
         while not self.over:
-            await self._changed()
+            await self.changed()
 
     def finish_response(self) -> None:
         """The response is complete."""
         self.complete = True
         self._wake()
 
-    def _changed(self) -> Awaitable[None]:
+    def changed(self) -> Awaitable[None]:
+        """What ends when something may be different: for those who then look at conditions of their own."""
         waiter = self.runner.loop.waiter()
         if self._waiters is None:
             self._waiters = []

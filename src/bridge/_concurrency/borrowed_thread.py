@@ -8,8 +8,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
-from bridge._concurrency import interop
-from bridge._concurrency.jobs import Job, JobThread, current, describe, thread_name
+from bridge._concurrency.jobs import Job, describe, thread_name
 
 
 class BorrowedThread:
@@ -39,29 +38,3 @@ class BorrowedThread:
     def describe(self) -> str:
         """Return the name of the thread and the stack that it is at now."""
         return describe(thread_name(self._ident), self._ident)
-
-
-def borrow(job: Job) -> bool:
-    """Run `job` in the thread that waits in `async_to_sync` for the running task; False where there is none.
-
-    Called on the loop. The thread is left as it was.
-    """
-    executor = interop.enclosing_executor()
-    if executor is None:
-        return False
-    try:
-        executor.submit(_run, job)
-    except RuntimeError:  # it waits no longer
-        return False
-    return True
-
-
-def _run(job: Job) -> None:
-    before: JobThread | None = current.thread
-    saved = interop.save()
-    current.thread = thread = BorrowedThread(job)
-    try:
-        job.run(thread)
-    finally:
-        current.thread = before
-        interop.restore(saved)

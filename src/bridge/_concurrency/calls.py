@@ -14,7 +14,6 @@ import anyio
 import anyio.lowlevel
 
 from bridge._concurrency import interop
-from bridge._concurrency.borrowed_thread import borrow
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.interrupts import may_pass
 from bridge._concurrency.jobs import JobThread, PoolClosed, current, request_executor
@@ -399,7 +398,7 @@ class Dispatcher:
             call.may_block = False
             if not executor.run_call(call):
                 call.may_block = True
-        if call.may_block and not (call.thread_sensitive and executor is None and borrow(call)):
+        if call.may_block and not (call.thread_sensitive and executor is None and interop.borrow(call)):
             # Where the loop has no timers, or its clock stands still, as in a test, nothing could grow the pool later.
             grow = self.pool.submit(call, eager=not loop.is_asyncio or monotonic is not _STEADY_CLOCK[0])
             if grow and not self._growing and isinstance(loop, AsyncioLoop):

@@ -17,6 +17,11 @@ from typing import Any, Protocol, cast
 Lock = AbstractContextManager[Any]
 
 
+def threads_are_greenlets() -> bool:
+    """Whether gevent has made `threading` mean greenlets."""
+    return _gevent() is not None
+
+
 class Inbox(Protocol):
     """Where one thread or greenlet waits for a token from any thread; one token too many is harmless."""
 
@@ -96,14 +101,18 @@ def start_thread(main: Callable[[], None], name: str) -> object:
     return thread
 
 
-def wait_for_input(descriptors: Sequence[int], timeout: float) -> list[int]:
-    """Those of `descriptors` with something to read, if only the end; waits `timeout` seconds for the first of them.
+def wait_for_input(descriptors: Sequence[int], timeout: float, outputs: Sequence[int] = ()) -> list[int]:
+    """Those of `descriptors` with something to read, if only the end, and of `outputs` with room to write; waits
+    `timeout` seconds for the first of them.
 
     Lets other greenlets run meanwhile where there are any.
     """
     poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN | getattr(select, "POLLRDHUP", 0))
+    events = dict.fromkeys(descriptors, select.POLLIN | getattr(select, "POLLRDHUP", 0))
+    for descriptor in outputs:
+        events[descriptor] = events.get(descriptor, 0) | select.POLLOUT
+    for descriptor, wanted in events.items():
+        poll.register(descriptor, wanted)
     return [number for number, _ in poll.poll(timeout * 1000)]
 
 

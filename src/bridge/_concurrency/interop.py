@@ -19,8 +19,9 @@ from anyio._core._eventloop import threadlocals as _anyio_threadlocals
 from asgiref.local import _rehome, _Storage
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context
 
+from bridge._concurrency.borrowed_thread import BorrowedThread
 from bridge._concurrency.interrupts import is_interrupt
-from bridge._concurrency.jobs import JobThread, current, request_executor
+from bridge._concurrency.jobs import Job, JobThread, current, request_executor
 from bridge._concurrency.loops import AsyncioLoop, LoopHandle
 from bridge._concurrency.per_process import PerProcess
 from bridge._concurrency.pool import ThreadPool
@@ -259,6 +260,32 @@ def enclosing_executor() -> Executor | None:
         return None  # the common case; asgiref's own lookup takes a lock
     executor: Executor | None = getattr(AsyncToSync.executors, "current", None)
     return executor
+
+
+def borrow(job: Job) -> bool:
+    """Run `job` in the thread that waits in `async_to_sync` for the running task; False where there is none.
+
+    Called on the loop. The thread is left as it was.
+    """
+    executor = enclosing_executor()
+    if executor is None:
+        return False
+    try:
+        executor.submit(_run_borrowed, job)
+    except RuntimeError:  # it waits no longer
+        return False
+    return True
+
+
+def _run_borrowed(job: Job) -> None:
+    before: JobThread | None = current.thread
+    saved = save()
+    current.thread = thread = BorrowedThread(job)
+    try:
+        job.run(thread)
+    finally:
+        current.thread = before
+        restore(saved)
 
 
 def run_in_fallback_thread(job: Callable[[], None]) -> None:

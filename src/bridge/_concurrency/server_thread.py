@@ -98,10 +98,11 @@ class ServerThread:
             return False
         return True
 
-    def await_readable(self, descriptor: int, timeout: float) -> bool:
+    def await_readable(self, descriptor: int, timeout: float, *, readable: bool = True, writable: bool = False) -> bool:
         """Wait for `wake`, or until there is something to read, if only the end; False after `timeout` seconds.
 
-        Only in a thread with an inbox of its own.
+        With `writable`, also until there is room to write; without `readable`, for that alone. Only in a thread with an
+        inbox of its own.
         """
         if self._pipe is None:
             self._pipe_lock = new_lock()
@@ -110,7 +111,8 @@ class ServerThread:
         self._polling = True
         try:
             empty = self._inbox.empty()
-            ready = wait_for_input([descriptor, self._pipe[0]], timeout) if empty else [-1]
+            inputs = [descriptor, self._pipe[0]] if readable else [self._pipe[0]]
+            ready = wait_for_input(inputs, timeout, [descriptor] if writable else []) if empty else [-1]
         finally:
             with self._pipe_lock:
                 self._polling = False

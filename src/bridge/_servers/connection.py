@@ -88,6 +88,13 @@ def _waitress_error() -> type[Exception]:
     return ClientDisconnected if known is None else type("ClientDisconnected", (ClientDisconnected, known), {})
 
 
+def waitress_socket(environ: Environ) -> Any:
+    """The connection of Waitress; None where it is not known, or its main thread reads ahead and asks for its end."""
+    channel: Any = getattr(environ["waitress.client_disconnected"], "__self__", None)
+    looks_ahead = getattr(getattr(channel, "adj", None), "channel_request_lookahead", 1) > 0
+    return None if looks_ahead else getattr(channel, "socket", None)
+
+
 class Connection:
     """The client's connection, as far as the server of `environ` shows it."""
 
@@ -110,8 +117,8 @@ class Connection:
     def has_left(self) -> bool:
         """Whether the client is known to have left; does not wait."""
         asked = self._environ.get("waitress.client_disconnected")
-        if asked is not None:
-            return bool(asked())
+        if asked is not None and asked():
+            return True
         number = self.descriptor
         return number is not None and bool(events_now(number, _RDHUP) & _GONE)
 
@@ -237,6 +244,8 @@ class Connection:
         body = self._body
         if "uwsgi.version" in self._environ:
             return body
+        if "waitress.client_disconnected" in self._environ:
+            return waitress_socket(self._environ)
         # wsgiref and Django's runserver: the buffered reader of a socket. Cheroot wraps that once more, as `rfile`.
         reader = getattr(getattr(body, "_read", None), "__self__", None) or getattr(body, "rfile", None) or body
         return getattr(getattr(reader, "raw", None), "_sock", None)

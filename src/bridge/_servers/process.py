@@ -20,13 +20,35 @@ class Closing(Protocol):
 
 
 # Held strongly: what nobody else refers to any more has still something to end.
-_open: Final[PerProcess[dict[Closing, None]]] = PerProcess(dict)
+_open: Final[PerProcess[dict[Closing, Callable[[], None] | None]]] = PerProcess(dict)
+# What the hooks of a server tell, by what it is called.
+_told: Final[PerProcess[dict[str, int]]] = PerProcess(dict)
 
 
-def register(closing: Closing) -> None:
-    """Close `closing` at the exit of this process."""
+def register(closing: Closing, at_stop: Callable[[], None] | None = None) -> None:
+    """Close `closing` at the exit of this process; and call `at_stop` as soon as the server is told to stop.
+
+    That may be in a signal handler: it takes no lock, and waits for nothing.
+    """
     _hook()
-    _open.here()[closing] = None
+    _open.here()[closing] = at_stop
+
+
+def begin_stop() -> None:
+    """The server has been told to stop, and waits for what is in progress; called by its hooks, from any thread."""
+    for at_stop in list(_open.here().values()):
+        if at_stop is not None:
+            at_stop()
+
+
+def tell_threads(count: int) -> None:
+    """The server handles so many requests at once in this process; called by its hooks."""
+    _told.here()["threads"] = count
+
+
+def server_threads() -> int | None:
+    """How many requests the server handles at once in this process, where its hooks have told."""
+    return _told.here().get("threads")
 
 
 def unregister(closing: Closing) -> None:

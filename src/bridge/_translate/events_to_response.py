@@ -160,6 +160,11 @@ class AsgiResponse:
         self.state = ORDER[self.state][FLUSH]
         return (head,)
 
+    def upgrade(self) -> None:
+        """There will be no response: another protocol takes the connection over before it has begun."""
+        self.state = ENDED
+        self.complete = True
+
     def unfinished(self) -> ApplicationProtocolError | None:
         """What is wrong with an application that returns now, or None."""
         if self.complete:
@@ -254,9 +259,8 @@ def _as_bytes(data: object) -> bytes:
     )
 
 
-def text_response(status: int, text: str) -> tuple[Head, bytes]:
-    """The head and the body of a short text response of the adapter's own."""
+def text_response(status: int, text: str, *extra: tuple[str, str]) -> tuple[Head, bytes]:
+    """The head and the body of a short text response of the adapter's own, with `extra` headers."""
     body = text.encode() + b"\n"
-    return Head(
-        status_line(status), [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    ), body
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *extra]
+    return Head(status_line(status), headers), body

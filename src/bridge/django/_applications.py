@@ -14,8 +14,10 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.utils.module_loading import import_string
 
 from bridge import _arguments
-from bridge._asgi_to_wsgi import Portal, refuse
+from bridge._asgi_to_wsgi import AsgiToWsgi, Portal, refuse
 from bridge._concurrency.calls import Dispatcher
+from bridge._concurrency.private_loop import LoopFactory
+from bridge._translate.websocket import is_handshake
 from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
 from bridge._wsgi_to_asgi import Responder, WsgiToAsgi, answer_lifespan
 from bridge.django import _agents, _settings
@@ -77,6 +79,7 @@ def get_asgi_application(
 
 def get_wsgi_application(
     *,
+    websocket: ASGIApp | str | None = None,
     startup: Hook | str | None = None,
     shutdown: Hook | str | None = None,
     startup_timeout: float = 60.0,
@@ -86,15 +89,20 @@ def get_wsgi_application(
 
     It is a `WSGIHandler` of Django's: what agents have put on that class is around each request.
 
+    * `websocket`: an ASGI application for WebSockets, Channels' `URLRouter` say, where the server's connection can be
+      had; elsewhere they are refused with 426, and one warning says why. Without one they are plain requests.
     * `startup`, `shutdown`: callables, async or not, that are run once a process, before its first request and at its
       end, async ones on the private event loop. They may take a dict that is `request.scope["state"]`.
     * `startup_timeout`, `shutdown_timeout` (seconds): how long they may take; as for `AsgiToWsgi`.
 
-    `startup` and `shutdown` may be dotted paths, which are imported once Django is set up.
+    `websocket`, `startup` and `shutdown` may be dotted paths, which are imported once Django is set up.
 
     Raises `TypeError` or `ValueError` for a wrong option, `ImproperlyConfigured` for wrong settings.
     """
     django.setup(set_prefix=False)
+    sockets: ASGIApp | None = _imported(websocket)
+    if sockets is not None:
+        _arguments.asgi_app(sockets)
     at_start, at_end = _imported(startup), _imported(shutdown)
     _arguments.hook("startup", at_start)
     _arguments.hook("shutdown", at_end)
@@ -105,6 +113,7 @@ def get_wsgi_application(
     return WsgiApplication(
         Portal.of(factory, lifespan, startup_timeout=startup_timeout, shutdown_timeout=shutdown_timeout),
         has_lifespan=lifespan is not None,
+        websockets=None if sockets is None else _websockets(sockets, factory, shutdown_timeout),
     )
 
 
@@ -171,10 +180,11 @@ class WsgiApplication(WSGIHandler):
 
     request_class = Request
 
-    def __init__(self, portal: Portal, *, has_lifespan: bool) -> None:
+    def __init__(self, portal: Portal, *, has_lifespan: bool, websockets: AsgiToWsgi | None = None) -> None:
         # Without Django's constructor: the handler below makes the chain of middleware.
         self._portal = portal
         self._has_lifespan = has_lifespan
+        self._websockets = websockets
         self._handler = Handler(portal)
         self._entry: WSGIApp = _agents.made_by_django("wsgi", self._through_django)
         self._is_wrapped = self._entry != self._through_django
@@ -186,6 +196,8 @@ class WsgiApplication(WSGIHandler):
         """
         if self._has_lifespan:
             environ["bridge.state"] = self._portal.state()
+        if self._websockets is not None and is_handshake(environ):
+            return self._websockets(environ, start_response)
         if not environ.get("CONTENT_LENGTH") and (
             "HTTP_TRANSFER_ENCODING" in environ or environ["REQUEST_METHOD"] not in ("GET", "HEAD")
         ):
@@ -210,6 +222,8 @@ class WsgiApplication(WSGIHandler):
 
     def close(self) -> None:
         """Run the shutdown, and stop the private loop where nobody else uses it. A later request starts all anew."""
+        if self._websockets is not None:
+            self._websockets.close()
         self._portal.close()
 
     def __enter__(self) -> Self:
@@ -219,6 +233,22 @@ class WsgiApplication(WSGIHandler):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _websockets(app: ASGIApp, loop_factory: LoopFactory | None, shutdown_timeout: float) -> AsgiToWsgi:
+    """What serves the WebSockets of `app` on a WSGI server; on the loop of the project's async views."""
+
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = dict(scope["wsgi_environ"].get("bridge.state") or {})
+        await app(scope, receive, send)
+
+    return AsgiToWsgi(
+        with_state,
+        lifespan="off",
+        loop_factory=loop_factory,
+        shutdown_timeout=shutdown_timeout,
+        websocket="reject",
+    )
 
 
 def _imported(given: Any) -> Any:

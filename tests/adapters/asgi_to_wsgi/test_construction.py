@@ -52,6 +52,14 @@ class TestConstruction:
             ("loop_factory", lambda name: None, TypeError),
             ("slow_warning", 0, ValueError),
             ("slow_warning", "1", TypeError),
+            ("websocket", "yes", ValueError),
+            ("websocket", None, ValueError),
+            ("max_websockets", 0, ValueError),
+            ("max_websockets", 1.5, TypeError),
+            ("max_message", 0, ValueError),
+            ("max_message", None, TypeError),
+            ("ping_interval", 0, ValueError),
+            ("ping_timeout", "20", TypeError),
         ],
     )
     def test_a_bad_option_is_an_error_that_names_it(self, option: str, value: Any, kind: type[Exception]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from asgiref.sync import async_to_sync, sync_to_async
 
 from bridge._concurrency import interop
-from bridge._concurrency.borrowed_thread import BorrowedThread, borrow
+from bridge._concurrency.borrowed_thread import BorrowedThread
+from bridge._concurrency.interop import borrow
 from bridge._concurrency.jobs import JobThread, current
 from support.waiting import PATIENCE, Flag
 

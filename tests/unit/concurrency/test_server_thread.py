@@ -151,10 +151,10 @@ class TestWaitReadable:
         polling, go_on = Flag(), Flag()
         poll = server_thread.wait_for_input
 
-        def slow_poll(descriptors: Sequence[int], timeout: float) -> list[int]:
+        def slow_poll(descriptors: Sequence[int], timeout: float, outputs: Sequence[int]) -> list[int]:
             polling.set()
             go_on.wait()
-            return poll(descriptors, timeout)
+            return poll(descriptors, timeout, outputs)
 
         monkeypatch.setattr(server_thread, "wait_for_input", slow_poll)
         thread, waiter = OneThread(), ServerThread(threading.Lock())

@@ -16,6 +16,7 @@ from support.django_clients import Asgi, Wsgi
 from support.plain_servers import environ_for
 from support.scripted_asgi_server import Request, get, lifespan, opened
 from support.scripted_wsgi_server import ask
+from support.websocket_clients import site
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +52,34 @@ async def test_websockets_without_one_are_refused() -> None:
     """As by `WsgiToAsgi`."""
     with get_asgi_application() as app:
         assert ["websocket.close"] == await _connect(app)
+
+
+def test_websockets_on_a_wsgi_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go to their application, with the state of the startup, on the loop that the project's async code has."""
+    seen = {}
+
+    def startup(state: dict[str, Any]) -> None:
+        state["loops"] = []
+
+    async def sockets(scope: Any, receive: Any, send: Any) -> None:
+        seen.update(scope["state"])
+        await _sockets(scope, receive, send)
+
+    with get_wsgi_application(websocket=sockets, startup=startup) as app, site(app) as running:
+        with running.connect() as client:
+            client.open("/live")
+            assert "/live" == client.receive()
+            client.answer_close(client.receive())  # type: ignore[arg-type]
+        assert running.errors == []
+        assert b"Not Found" in ask(app, environ_for("GET", "/nowhere")).body
+    assert {"loops": []} == seen
+
+
+def test_websockets_on_a_wsgi_server_without_a_connection() -> None:
+    """They are refused, since the project's views make nothing of them."""
+    environ = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
+    with get_wsgi_application(websocket=_sockets) as app:
+        assert "426 Upgrade Required" == ask(app, environ_for("GET", "/live", **environ)).status
 
 
 async def test_hooks_and_state_on_an_asgi_server() -> None:

@@ -21,6 +21,8 @@ from support.paths import TESTS
 from support.plain_servers import Environ, environ_for, scope_for
 from support.scripted_wsgi_server import ask
 from support.waiting import bounded
+from support.websocket_clients import Rejected
+from support.websocket_clients import site as websocket_site
 
 pytestmark = pytest.mark.anyio
 
@@ -396,6 +398,29 @@ class TestOtherConnections:
         scope = scope_for("GET", path) | {"type": "websocket", "scheme": "ws", "subprotocols": [], **changed}
         del scope["method"]
         return scope
+
+    def test_on_a_wsgi_server_each_goes_to_its_mount(self) -> None:
+        """With the mount as its root; the other side's application gets a plain request."""
+
+        async def new(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": f"{scope['root_path']} {scope['path']}"})
+            await send({"type": "websocket.close"})
+
+        def old(environ: Any, start_response: Any) -> list[bytes]:
+            start_response("200 OK", [("Content-Length", "3")])
+            return [b"old"]
+
+        with Mounts({"/new": new, "/": old}) as mounts, websocket_site(mounts.wsgi) as running:
+            with running.connect() as client:
+                client.open("/new/x")
+                assert "/new /new/x" == client.receive()
+                client.answer_close(client.receive())  # type: ignore[arg-type]
+            with running.connect() as client:
+                answer = client.open("/other")
+                assert isinstance(answer, Rejected)
+                assert (200, b"old") == (answer.status, answer.body)
 
     async def test_a_websocket_goes_to_an_asgi_mount(self) -> None:
         scopes: list[Any] = []

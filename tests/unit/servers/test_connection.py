@@ -98,6 +98,23 @@ class TestWaitress:
 
         assert left == connection.has_left()
 
+    @pytest.mark.parametrize(("lookahead", "noticed"), [(0, True), (1, False)])
+    def test_its_connection_tells_where_it_does_not_look_ahead(self, pair: Pair, lookahead: int, noticed: bool) -> None:
+        """Where it does, it is asked alone: what it has read of the connection, nobody else sees."""
+        client, server = pair
+
+        class Channel:
+            adj = SimpleNamespace(channel_request_lookahead=lookahead)
+            socket = server
+
+            def check_client_disconnected(self) -> bool:
+                return False
+
+        connection = connection_for(io.BytesIO(), waitress__client_disconnected=Channel().check_client_disconnected)
+        assert not connection.has_left()
+        client.close()
+        assert noticed is connection.has_left()
+
     def test_the_body_is_at_hand(self) -> None:
         class Buffer:
             def read(self, size: int) -> bytes:

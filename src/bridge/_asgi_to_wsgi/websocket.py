@@ -1,0 +1,571 @@
+"""WebSockets for an ASGI app behind a WSGI server: its calls on the loop, its connection in the server's thread.
+
+Until the application accepts, the handshake is a request as any other, and what denies it a response. Then the thread
+takes the connection from the server, and has it until the end.
+"""
+
+import enum
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Literal
+
+import anyio.lowlevel
+
+from bridge import _arguments
+from bridge._asgi_to_wsgi.app_runner import AppRunner
+from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
+from bridge._asgi_to_wsgi.task import POLL_SECONDS
+from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
+from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
+from bridge._concurrency.calls import PeerGone
+from bridge._concurrency.greenlets import new_lock
+from bridge._concurrency.loops import LoopClosed, Spawn
+from bridge._concurrency.per_process import PerProcess
+from bridge._log_once import warn_once
+from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
+from bridge._translate.input_to_events import BodyEvents
+from bridge._translate.websocket import OPEN as ACCEPTED
+from bridge._translate.websocket import Accept, Close, Message, Respond, Step, WebSocketOrder, websocket_scope
+from bridge._types import ASGIApp, Environ, Event, Receive, Scope, Send, StartResponse
+from bridge.errors import ClientDisconnected, ClientProtocolError
+
+# Bytes that are read at once.
+_STEP_BYTES: Final = 64 * 1024
+# How often a thread with nothing to do looks whether its loop is still there.
+_LOOK_SECONDS: Final = 5.0
+# How long a client may take to answer the application's close frame: it may have much to read before that.
+_CLOSE_SECONDS: Final = 5.0
+# So many messages may follow each other before the loop has a turn, where none of them had to wait.
+_SENDS_IN_A_ROW: Final = 16
+# RFC 6455 7.4.1, and the registry at IANA.
+_NORMAL, _ABNORMAL, _FAULT, _SILENT, _RESTART = 1000, 1006, 1011, 1011, 1012
+_RESTARTING: Final = "the server is being restarted"
+
+_log = logging.getLogger("bridge")
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketOptions:
+    """The options of `AsgiToWsgi` that are about WebSockets, as its constructor describes them.
+
+    Raises `TypeError` or `ValueError` for a wrong one.
+    """
+
+    websocket: Literal["auto", "reject", "off"] = "auto"
+    max_websockets: int | None = None
+    max_message: int = 16 * 2**20
+    ping_interval: float | None = 20.0
+    ping_timeout: float | None = 20.0
+
+    def __post_init__(self) -> None:
+        _arguments.choice("websocket", self.websocket, ("auto", "reject", "off"))
+        if self.max_websockets is not None:
+            _arguments.count("max_websockets", self.max_websockets, least=1)
+        _arguments.count("max_message", self.max_message, least=1)
+        for name in ("ping_interval", "ping_timeout"):
+            if getattr(self, name) is not None:
+                _arguments.seconds(name, getattr(self, name))
+
+
+class _Count:
+    """The sessions of one process, of all adapters: they share the server's threads."""
+
+    def __init__(self) -> None:
+        self.lock = new_lock()
+        self.sessions = 0
+
+
+_count: Final = PerProcess(_Count)
+
+
+@contextmanager
+def _counted(limit: float) -> Iterator[None]:
+    """Count a session while it lasts. Raises `ClientProtocolError` where there are `limit` already."""
+    count = _count.here()
+    with count.lock:
+        if count.sessions >= limit:
+            raise ClientProtocolError(
+                "asked for a WebSocket while as many as may be were open", "another try, later", "RFC 9110 15.6.4", 503
+            )
+        count.sessions += 1
+    try:
+        yield
+    finally:
+        with count.lock:
+            count.sessions -= 1
+
+
+def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "WebSocketSession | None":
+    """A session for the handshake in `environ`; None where it is to be a plain http request.
+
+    Raises `ClientProtocolError` where it is to be refused.
+    """
+    if options.websocket == "off":
+        return None
+    try:
+        takeover = find(environ)
+        protocol = WebSocketProtocol(environ, options.max_message)
+    except (NoTakeover, ImportError) as reason:
+        if isinstance(reason, ImportError):
+            reason = NoTakeover("this process", "lacks wsproto", "install wsgi-asgi-bridge[websockets]")
+        refused = options.websocket == "reject"
+        warn_once(
+            f"websocket {reason}",
+            "a WebSocket cannot be served: %s. Such requests %s",
+            reason,
+            "are refused with 426" if refused else "run as plain http",
+        )
+        if not refused:
+            return None
+        raise ClientProtocolError(
+            "asked for a WebSocket, which cannot be had here", "a plain request", "RFC 9110 7.8", 426
+        ) from reason
+    limit = options.max_websockets
+    if limit is None and (threads := threads_of(environ)) is not None:
+        # One stays free for requests, where there is more than one.
+        limit = max(threads - 1, 1)
+    return WebSocketSession(app, takeover, protocol, options, math.inf if limit is None else limit)
+
+
+class Output:
+    """What is sent, by the thread and by the loop, each with `lock` held; `unsent` is what there was no room for.
+
+    That is one message at the most, since the loop waits before it makes another, and frames without data.
+    """
+
+    __slots__ = ("_answer", "_wire", "broken", "lock", "progress", "unsent")
+
+    def __init__(self, wire: Wire) -> None:
+        self.lock = new_lock()
+        self.unsent = bytearray()
+        # Nothing can be sent any more.
+        self.broken = False
+        # When there was room last.
+        self.progress = monotonic()
+        self._answer = b""
+        self._wire = wire
+
+    def push(self, data: bytes) -> None:
+        """Send `data`, or keep what there is no room for."""
+        if not data or self.broken:
+            return
+        sent = 0
+        if not self.unsent:
+            self.progress = monotonic()
+            sent = self._send(data)
+        if sent < len(data):
+            self.unsent += memoryview(data)[sent:]
+
+    def answer(self, data: bytes) -> None:
+        """Send the answer to a ping; only the latest, where there is no room yet."""
+        if self.unsent:
+            self._answer = data
+        else:
+            self.push(data)
+
+    def flush(self) -> None:
+        """Send what is left over, as far as there is room."""
+        sent = self._send(self.unsent)
+        if sent:
+            del self.unsent[:sent]
+            self.progress = monotonic()
+        if self._answer and not self.unsent:
+            answer, self._answer = self._answer, b""
+            self.push(answer)
+
+    def _send(self, data: bytes | bytearray) -> int:
+        try:
+            return self._wire.send(data)
+        except OSError:
+            self.broken = True
+            self.unsent.clear()
+            return len(data)
+
+
+class Phase(enum.Enum):
+    """How far the connection has come; changed by the thread only.
+
+    | phase | becomes |
+    |---|---|
+    | OPEN | CLOSING: we have sent a close frame; FLUSHING: the client has; DISCARDING: it broke the protocol |
+    | CLOSING | FLUSHING: the client has answered; DONE: it has left, or taken too long |
+    | FLUSHING, DISCARDING | DONE: there is nothing left to send, or nobody to read it; the client has closed |
+    """
+
+    OPEN = "open"
+    CLOSING = "closing"
+    FLUSHING = "flushing"
+    DISCARDING = "discarding"
+    DONE = "done"
+
+
+class WebSocketSession:
+    """One WebSocket. It is the application of an `AsgiResponder`, and calls the application that was given.
+
+    Memory order, as in `Task`: who is about to sleep says so, looks once more, and then sleeps.
+
+    | field | set by | looked at by |
+    |---|---|---|
+    | `_output` | the thread, before it wakes the task that has accepted | both |
+    | `_inbox` | the thread puts, and wakes the task; the loop takes, and notifies the thread where it was full | both |
+    | in `_output`, and `_protocol` | either, with the lock; the loop then notifies, the thread wakes the task | both |
+    | `_departure` | the thread, before it wakes the task: nothing more will come | the loop |
+    | `_close_sent` | the loop, before it notifies the thread | the thread |
+    | `responder.disconnected` | the loop, at a shutdown | the thread |
+    """
+
+    responder: AsgiResponder
+    _respond: Send
+    _wire: Wire
+    _output: Output | None = None
+    _departure: Event | None = None
+    _close_sent = _told = False
+    _phase = Phase.OPEN
+    # Until when the client has time, in CLOSING and what follows; since when a ping has not been answered.
+    _deadline = math.inf
+    _pinged: float | None = None
+    _next_ping = math.inf
+    _in_a_row = 0
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        takeover: Takeover,
+        protocol: WebSocketProtocol,
+        options: WebSocketOptions,
+        limit: float,
+    ) -> None:
+        self._app = app
+        self._takeover = takeover
+        self._protocol = protocol
+        self._options = options
+        self._limit = limit
+        self._order = WebSocketOrder([])
+        self._inbox = ByteQueue()
+        self._greeting = b""
+
+    # -- in the server's thread
+
+    def respond(
+        self,
+        runner: AppRunner,
+        spawn: Spawn,
+        environ: Environ,
+        scope: Scope,
+        body: BodyEvents,
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        """Run the application until the connection has ended, or is denied. Raises as `AsgiResponder.respond` does."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(_counted(self._limit))
+            except ClientProtocolError as refusal:
+                runner.counters.rejected += 1
+                return refuse(refusal, start_response)
+            self.responder = AsgiResponder(runner, spawn, self, environ, scope, body)
+            return self.responder.respond(environ, start_response)
+
+    def _serve(self) -> None:
+        """Have the connection until it has ended; raises what the server raises in its thread to stop that."""
+        try:
+            wire, early = self._takeover.take()
+        except (OSError, ValueError):
+            self._depart(_ABNORMAL, "")
+            return
+        output = Output(wire)
+        try:
+            self._open(wire, output, early)
+            while self._phase is not Phase.DONE:
+                self._turn(output)
+        except BaseException:
+            with output.lock:
+                output.push(self._protocol.close(_RESTART, ""))
+            self._depart(_RESTART, "")
+            raise
+        finally:
+            self._depart(_ABNORMAL, "")
+            wire.end()
+
+    def _open(self, wire: Wire, output: Output, early: bytes) -> None:
+        self._wire = wire
+        self._next_ping = monotonic() + (self._options.ping_interval or math.inf)
+        with output.lock:
+            output.push(self._greeting)
+        self._output = output
+        self.responder.wake_task()
+        if early:
+            self._take(output, early)
+
+    def _turn(self, output: Output) -> None:
+        """Do what can be done now, or wait until there is something."""
+        thread = self.responder.thread
+        if thread.serve_one():
+            return
+        self._flush(output)
+        has_read = self._reads and self._read(output)
+        self._keep_time(output)
+        if has_read or self._phase is Phase.DONE:
+            return
+        thread.expect_notice()
+        ends = self._phase is Phase.OPEN and (self._close_sent or self.responder.disconnected)
+        if not (thread.has_jobs or output.broken or ends):
+            self._rest(output)
+
+    @property
+    def _reads(self) -> bool:
+        """Whether there is room for what the client sends; once the connection is closing, none is needed."""
+        return self._phase is not Phase.OPEN or not self._inbox.full
+
+    def _read(self, output: Output) -> bool:
+        try:
+            with output.lock:
+                data = self._wire.receive(_STEP_BYTES)
+        except OSError:
+            data = b""
+        if data is None:
+            return False
+        if data:
+            self._take(output, data)
+        elif self._phase is Phase.OPEN and self._wire.cut_by_server():
+            self._close(output, _RESTART, _RESTARTING)
+            self._depart(_RESTART, _RESTARTING)
+            self._phase = Phase.FLUSHING  # an answer could not be read
+        else:
+            self._depart(_ABNORMAL, "")
+            self._phase = Phase.DONE
+        return True
+
+    def _take(self, output: Output, data: bytes) -> None:
+        """Deal with what the client has sent."""
+        self._pinged = None  # whatever it was, the client is there
+        if self._phase in (Phase.FLUSHING, Phase.DISCARDING):
+            return
+        closed = None
+        with output.lock:
+            for item in self._protocol.feed(data):
+                if isinstance(item, Closed):
+                    output.push(item.answer)
+                    closed = item
+                elif isinstance(item, Answer):
+                    output.answer(item.data)
+                elif isinstance(item, str | bytes) and not self._close_sent:
+                    self._inbox.put((item,), len(item))
+        if closed is None:
+            self.responder.wake_task()
+            return
+        self._depart(closed.code, closed.reason)
+        self._phase = Phase.DISCARDING if closed.failed else Phase.FLUSHING
+        self._deadline = min(self._deadline, monotonic() + self.responder.runner.disconnect_grace)
+
+    def _flush(self, output: Output) -> None:
+        """Send what is left over, as far as there is room; then what comes after that."""
+        if output.unsent:
+            with output.lock:
+                output.flush()
+            if not output.unsent:
+                self.responder.wake_task()
+        if output.broken:
+            self._depart(_ABNORMAL, "")
+            self._phase = Phase.DONE
+        elif not output.unsent and self._phase is Phase.FLUSHING:
+            self._phase = Phase.DONE
+        elif not output.unsent and self._phase is Phase.DISCARDING:
+            self._wire.finish_sending()  # a reset would take from the client what it has not read yet
+
+    def _keep_time(self, output: Output) -> None:
+        """Close the connection where it is time to."""
+        now = monotonic()
+        if self._phase is not Phase.OPEN:
+            if now >= self._deadline:
+                self._phase = Phase.DONE
+        elif self._close_sent:
+            self._phase = Phase.CLOSING
+            self._deadline = now + _CLOSE_SECONDS
+        elif self.responder.disconnected:
+            self._close(output, _RESTART, _RESTARTING)
+            self._depart(_RESTART, _RESTARTING)
+        elif now >= self._patience(output):
+            self._close(output, _SILENT, "keepalive ping timeout")
+            self._depart(_ABNORMAL, "keepalive ping timeout")
+        elif now >= self._next_ping:
+            self._next_ping = now + (self._options.ping_interval or math.inf)
+            if not output.unsent:  # else it would wait behind that
+                with output.lock:
+                    output.push(self._protocol.ping())
+                self._pinged = self._pinged or now
+
+    def _patience(self, output: Output) -> float:
+        """Until when the client has time to send something after a ping, or to take something of what there is."""
+        interval, timeout = self._options.ping_interval, self._options.ping_timeout
+        if interval is None or timeout is None:
+            return math.inf
+        if output.unsent:
+            return output.progress + interval + timeout
+        return math.inf if self._pinged is None or self._inbox.full else self._pinged + timeout
+
+    def _close(self, output: Output, code: int, reason: str) -> None:
+        with output.lock:
+            output.push(self._protocol.close(code, reason))
+        self._phase = Phase.CLOSING
+        self._deadline = monotonic() + self.responder.runner.disconnect_grace
+
+    def _rest(self, output: Output) -> None:
+        """Wait for the client and for the loop, until it is time for something."""
+        responder = self.responder
+        reads, writes = self._reads, bool(output.unsent)
+        until = min(self._patience(output), self._next_ping) if self._phase is Phase.OPEN else self._deadline
+        look = POLL_SECONDS if self._inbox.in_flight else _LOOK_SECONDS
+        timeout = min(max(until - monotonic(), 0.0), look)
+        if reads or writes:
+            timely = responder.thread.await_readable(self._wire.descriptor, timeout, readable=reads, writable=writes)
+        else:
+            timely = responder.thread.await_wake(timeout)
+        if not timely:
+            responder.runner.log_if_blocked()
+            if responder.runner.loop.closed:
+                raise LoopClosed("the event loop was closed in the middle of a WebSocket")
+
+    def _depart(self, code: int, reason: str) -> None:
+        """Nothing more will come; the first to say so says why."""
+        if self._departure is None:
+            self._departure = {"type": "websocket.disconnect", "code": code, "reason": reason}
+            if self._close_sent:
+                self.responder.wake_task()
+            else:
+                self.responder.disconnect()
+
+    # -- on the loop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application; within the responder, which is asked for http."""
+        __traceback_hide__ = True
+        del receive
+        self._respond = send
+        session = websocket_scope(scope)
+        self._order = WebSocketOrder(session["subprotocols"])
+        counters = self.responder.runner.counters
+        try:
+            await self._app(session, self._receive, self._send)
+        except BaseException as error:
+            if not self.responder.upgraded:
+                raise
+            if self._departure is None and not self.responder.disconnected:
+                counters.aborted += 1
+                _log.error("%s raised%s", self.responder.request(), " while its WebSocket was open", exc_info=error)
+                await self._finish(Close(_FAULT, "internal error"))
+                return
+            expected = isinstance(error, ClientDisconnected) or type(error).__name__ == "CancelledError"
+            _log.info(
+                "%s ended after its client had left", self.responder.request(), exc_info=None if expected else error
+            )
+            counters.client_disconnects += 1
+            return
+        if (unfinished := self._order.unfinished()) is not None:
+            raise unfinished
+        if self.responder.upgraded:
+            counters.served += 1
+            if self._order.state is ACCEPTED:
+                await self._finish(Close(_NORMAL, ""))
+
+    async def _finish(self, close: Close) -> None:
+        """The application has returned: close what it has left open."""
+        try:
+            await self._close_from_loop(close)
+        except ClientDisconnected:
+            _log.info("%s ended after its client had left", self.responder.request())
+
+    async def _receive(self) -> Event:
+        """ASGI WebSocket, "Connect", "Receive" and "Disconnect"."""
+        if not self._told:
+            self._told = True
+            return {"type": "websocket.connect"}
+        responder, inbox = self.responder, self._inbox
+        while not inbox.items:
+            if self._departure is not None:
+                return dict(self._departure)
+            if responder.over and not responder.upgraded:
+                return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
+            await responder.changed()
+        data: str | bytes = inbox.items.popleft()
+        was_full = inbox.full
+        inbox.acknowledged += len(data) + ITEM_OVERHEAD_BYTES
+        if was_full and not inbox.full:
+            responder.thread.notify()
+        return {"type": "websocket.receive", "text" if isinstance(data, str) else "bytes": data}
+
+    async def _send(self, event: Event) -> None:
+        """ASGI WebSocket, "Accept", "Send" and "Close"; and the denial response of its extension."""
+        was_open = self._order.state is ACCEPTED
+        step: Step | None = self._order.feed(event)
+        if isinstance(step, Message):
+            await self._write(lambda: self._protocol.message(step.data))
+        elif isinstance(step, Accept):
+            await self._accept(step)
+        elif isinstance(step, Close):
+            await (self._close_from_loop(step) if was_open else self._deny())
+        elif isinstance(step, Respond):
+            await self._respond(step.event)
+
+    async def _deny(self) -> None:
+        """ASGI WebSocket, "Close": before the connection is accepted it is a 403."""
+        await self._respond({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
+        await self._respond({"type": "http.response.body"})
+
+    async def _accept(self, step: Accept) -> None:
+        responder = self.responder
+        self._greeting = self._protocol.accept(step)
+        try:
+            responder.write([Upgrade(self._serve)])
+        except PeerGone:
+            raise ClientDisconnected("the client left before the WebSocket was accepted") from None
+        responder.response.upgrade()
+        responder.upgraded = True
+        while self._output is None and self._departure is None and not responder.thread.left:
+            await responder.changed()
+        if self._output is None:
+            raise ClientDisconnected("the client left before the WebSocket was accepted")
+
+    async def _close_from_loop(self, step: Close) -> None:
+        try:
+            await self._write(lambda: self._protocol.close(step.code, step.reason), closes=True)
+        finally:
+            self._close_sent = True
+            # As after a response: the application may go on without the client.
+            self.responder.finish_response()
+            self.responder.thread.notify()
+
+    async def _write(self, encode: Callable[[], bytes], *, closes: bool = False) -> None:
+        """Send what `encode` gives, and wait until that is done. Raises `ClientDisconnected`."""
+        output = self._output
+        assert output is not None
+        waited = await self._until_sent(output)
+        with output.lock:
+            self._refuse_if_over(output)
+            output.push(encode())
+            self._close_sent = self._close_sent or closes
+        if output.broken or output.unsent:
+            self.responder.thread.notify()
+            waited = await self._until_sent(output)
+            if not closes:
+                self._refuse_if_over(output)
+        self._in_a_row = 0 if waited else self._in_a_row + 1
+        if self._in_a_row >= _SENDS_IN_A_ROW:
+            self._in_a_row = 0
+            await anyio.lowlevel.checkpoint()
+
+    async def _until_sent(self, output: Output) -> bool:
+        """Wait until there is nothing left over; whether that took any time."""
+        waited = False
+        while output.unsent and self._departure is None:
+            waited = True
+            await self.responder.changed()
+        return waited
+
+    def _refuse_if_over(self, output: Output) -> None:
+        """ASGI WebSocket, "Send": an error of the operating system's kind once the connection is closed."""
+        if self._departure is not None or output.broken:
+            raise ClientDisconnected("the WebSocket is closed")

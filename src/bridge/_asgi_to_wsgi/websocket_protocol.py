@@ -1,0 +1,209 @@
+"""The WebSocket protocol of one connection, which is wsproto's: what has come as messages, what is to be sent as bytes.
+
+Nothing waits or is sent here, and nothing is locked: one connection has one user at a time.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from bridge._translate.websocket import Accept
+from bridge._types import Environ
+from bridge.errors import ApplicationProtocolError, ClientProtocolError
+
+# How much larger than what has come deflate can make it (RFC 1951: 258 bytes of two bits).
+_LARGEST_INFLATION: Final = 1032
+_LEAST_STEP_BYTES: Final = 1024
+_TOO_BIG: Final = 1009
+# Of the request, what the handshake is about; the rest is the server's affair.
+_HANDSHAKE: Final = (
+    "HTTP_UPGRADE",
+    "HTTP_SEC_WEBSOCKET_KEY",
+    "HTTP_SEC_WEBSOCKET_VERSION",
+    "HTTP_SEC_WEBSOCKET_PROTOCOL",
+    "HTTP_SEC_WEBSOCKET_EXTENSIONS",
+)
+
+
+class Answer(NamedTuple):
+    """Bytes to send at once: the answer to a ping, of which the latest is enough (RFC 6455 5.5.3)."""
+
+    data: bytes
+
+
+class Pong(NamedTuple):
+    """The client has answered a ping."""
+
+
+class Closed(NamedTuple):
+    """Nothing more will come. `answer` is to be sent; `failed`: the client broke the protocol, with `code` for what."""
+
+    code: int
+    reason: str
+    answer: bytes
+    failed: bool
+
+
+Received = str | bytes | Answer | Pong | Closed
+
+
+class WebSocketProtocol:
+    """One connection. `max_message` is in bytes, as the client's UTF-8 where it is text.
+
+    Raises `ImportError` where wsproto is not installed, and `ClientProtocolError` for a handshake that must be refused.
+    """
+
+    def __init__(self, environ: Environ, max_message: int) -> None:
+        import wsproto.connection  # noqa: PLC0415
+        import wsproto.events  # noqa: PLC0415
+        import wsproto.utilities  # noqa: PLC0415
+
+        self._events: Any = wsproto.events
+        self._states: Any = wsproto.connection.ConnectionState
+        # What compresses is 260 KiB; made anew for each message, a quiet connection does not hold it.
+        self._deflate: Any = _deflate_class()(server_no_context_takeover=True)
+        self._local_error = wsproto.utilities.LocalProtocolError
+        self._connection: Any = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+        self._max_message = max_message
+        self._parts = bytearray()
+        self._begun = False
+        try:
+            self._connection.initiate_upgrade_connection(_handshake_headers(environ), "/")
+        except wsproto.utilities.RemoteProtocolError as error:
+            status = getattr(error.event_hint, "status_code", 400)
+            raise ClientProtocolError(
+                f"sent a WebSocket handshake that is none: {error}",
+                expected="one of version 13",
+                clause="RFC 6455 4.2.1",
+                status=status,
+            ) from error
+        for _ in self._connection.events():
+            pass  # the request, which the server has told already
+
+    # -- to the client
+
+    def accept(self, accept: Accept) -> bytes:
+        """The answer to the handshake. Raises `ApplicationProtocolError` for headers that cannot be sent."""
+        try:
+            data: bytes = self._connection.send(
+                self._events.AcceptConnection(
+                    subprotocol=accept.subprotocol, extensions=[self._deflate], extra_headers=accept.headers
+                )
+            )
+        except Exception as error:
+            raise ApplicationProtocolError(
+                f"accepted a WebSocket with what cannot be sent: {error}",
+                expected="headers as RFC 9110 has them",
+                clause="ASGI HTTP & WebSocket, Accept",
+            ) from error
+        return data
+
+    def message(self, data: str | bytes) -> bytes:
+        """A message, as one frame."""
+        message = self._events.TextMessage if isinstance(data, str) else self._events.BytesMessage
+        return bytes(self._connection.send(message(data=data)))
+
+    def close(self, code: int, reason: str) -> bytes:
+        """A close frame; empty where one has been sent already. A reason too long for it is cut."""
+        return self._send(self._events.CloseConnection(code=code, reason=reason or None))
+
+    def ping(self) -> bytes:
+        """A ping; empty where the connection is being closed."""
+        return self._send(self._events.Ping())
+
+    def _send(self, event: Any) -> bytes:
+        try:
+            return bytes(self._connection.send(event))
+        except self._local_error:
+            return b""  # not in this state
+
+    # -- from the client
+
+    def feed(self, data: bytes) -> Iterator[Received]:
+        """What `data` brings; after a `Closed` nothing may be fed."""
+        step = len(data) or 1
+        if self._deflate.enabled():
+            # What one step can become is about as much as one message may have.
+            step = max(self._max_message // _LARGEST_INFLATION, _LEAST_STEP_BYTES)
+        for start in range(0, len(data), step):
+            self._connection.receive_data(data[start : start + step])
+            for event in self._connection.events():
+                received = self._received(event)
+                if received is not None:
+                    yield received
+                if isinstance(received, Closed):
+                    return
+
+    def _received(self, event: Any) -> Received | None:
+        events = self._events
+        if isinstance(event, events.Message):
+            return self._message(event)
+        if isinstance(event, events.Ping):
+            answer = self._send(event.response())
+            return Answer(answer) if answer else None
+        if isinstance(event, events.Pong):
+            return Pong()
+        if not isinstance(event, events.CloseConnection):
+            return None
+        state = self._connection.state
+        if state is self._states.REMOTE_CLOSING:
+            return Closed(event.code, event.reason or "", self._send(event.response()), failed=False)
+        if state is self._states.CLOSED:
+            return Closed(event.code, event.reason or "", b"", failed=False)
+        return self._fail(int(event.code), event.reason or "")
+
+    def _message(self, event: Any) -> Received | None:
+        piece: Any = event.data
+        if event.message_finished and not self._begun:
+            size = len(piece) if isinstance(piece, bytes | bytearray) or piece.isascii() else len(piece.encode())
+            if size <= self._max_message:
+                return piece if isinstance(piece, str) else bytes(piece)
+        self._begun = not event.message_finished
+        self._parts += piece.encode() if isinstance(piece, str) else piece
+        if len(self._parts) > self._max_message:
+            self._parts = bytearray()
+            return self._fail(_TOO_BIG, f"a message of more than {self._max_message} bytes")
+        if self._begun:
+            return None
+        whole, self._parts = self._parts, bytearray()
+        return whole.decode() if isinstance(piece, str) else bytes(whole)
+
+    def _fail(self, code: int, reason: str) -> Closed:
+        return Closed(code, reason, self.close(code, reason), failed=True)
+
+
+@functools.cache
+def _deflate_class() -> Any:
+    from wsproto.extensions import PerMessageDeflate  # noqa: PLC0415
+    from wsproto.frame_protocol import RsvBits  # noqa: PLC0415
+
+    class Deflate(PerMessageDeflate):
+        """That of wsproto, but for control frames, which are never compressed (RFC 7692 6.1).
+
+        wsproto 1.3 takes one in the middle of a compressed message for the end of that.
+        """
+
+        control = False
+
+        def frame_inbound_header(self, proto: Any, opcode: Any, rsv: Any, payload_length: int) -> Any:
+            self.control = opcode.iscontrol()
+            if self.control:
+                return RsvBits(False, False, False)
+            return super().frame_inbound_header(proto, opcode, rsv, payload_length)
+
+        def frame_inbound_payload_data(self, proto: Any, data: bytes) -> Any:
+            return data if self.control else super().frame_inbound_payload_data(proto, data)
+
+        def frame_inbound_complete(self, proto: Any, fin: bool) -> Any:
+            return None if self.control else super().frame_inbound_complete(proto, fin)
+
+    return Deflate
+
+
+def _handshake_headers(environ: Environ) -> list[tuple[bytes, bytes]]:
+    found = [(key[5:].replace("_", "-"), environ[key]) for key in _HANDSHAKE if key in environ]
+    # Some servers keep this one for themselves.
+    found.append(("Connection", environ.get("HTTP_CONNECTION", "Upgrade")))
+    # That there is a host, the server has seen to.
+    found.append(("Host", "localhost"))
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in found]

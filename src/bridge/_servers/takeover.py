@@ -1,0 +1,268 @@
+"""The raw connection of a request, taken from the WSGI server that owns it; with `connection.py` and `process.py` what
+knows servers by name.
+
+The server goes on to believe that it serves a request. So its socket is never closed here and its settings stay as they
+are: at the end the connection is shut down, and what the server writes after that fails as if the client had left,
+which each of these servers takes for no fault of anybody's.
+"""
+
+import io
+import socket
+import ssl
+import sys
+import threading
+
+# The one that gevent has not replaced: these calls never wait, and are made in the loop's thread too.
+from _socket import socket as plain_socket
+from contextlib import suppress
+from os import dup
+from typing import Any, Final, Protocol
+
+from bridge._concurrency.greenlets import threads_are_greenlets
+from bridge._servers.connection import waitress_socket
+from bridge._servers.process import server_threads
+from bridge._types import Environ
+
+_NEVER_WAIT: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+# Linux, tcp(7): the first byte of TCP_INFO is the state.
+_ESTABLISHED: Final = b"\1"
+_AGAIN: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class NoTakeover(Exception):
+    """The connection cannot be had: `server` is who has it, and `remedy` what to do."""
+
+    def __init__(self, server: str, why: str, remedy: str) -> None:
+        super().__init__(f"{server} {why}; {remedy}")
+
+
+class Wire(Protocol):
+    """A connection that is ours. None of its methods waits.
+
+    `descriptor` is its file descriptor, to wait for.
+    """
+
+    descriptor: int
+
+    def receive(self, size: int) -> bytes | None:
+        """Return what has come, `size` bytes at most, `b""` at the end, None for nothing yet. Raises `OSError`."""
+        ...
+
+    def send(self, data: bytes | bytearray) -> int:
+        """Send what there is room for; return how many bytes that was. Raises `OSError`."""
+        ...
+
+    def cut_by_server(self) -> bool:
+        """Whether an end that was read is of the server's making, and the client still there."""
+        ...
+
+    def finish_sending(self) -> None:
+        """The client sees the end, once it has read everything."""
+
+    def end(self) -> None:
+        """Shut the connection down, both ways; whatever the server writes after that is lost."""
+
+
+class _PlainWire:
+    """Through a descriptor of its own, so that nobody else's settings matter and it stays open."""
+
+    def __init__(self, number: int) -> None:
+        self._socket = plain_socket(fileno=dup(number))
+        self.descriptor = self._socket.fileno()
+
+    def receive(self, size: int) -> bytes | None:
+        try:
+            return self._socket.recv(size, _NEVER_WAIT)
+        except _AGAIN:
+            return None
+
+    def send(self, data: bytes | bytearray) -> int:
+        try:
+            return self._socket.send(data, _NEVER_WAIT)
+        except _AGAIN:
+            return 0
+
+    def cut_by_server(self) -> bool:
+        # Cheroot shuts down for reading what is open when it stops; the state of TCP is what it was.
+        try:
+            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == _ESTABLISHED
+        except (AttributeError, OSError):  # not on this system, or no TCP
+            return False
+
+    def finish_sending(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def end(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+class _TlsWire:
+    """Through the server's own object, which has the keys."""
+
+    def __init__(self, connection: Any) -> None:
+        self._socket = connection
+        self._timeout = connection.gettimeout()
+        connection.settimeout(0)
+        self.descriptor: int = connection.fileno()
+
+    def receive(self, size: int) -> bytes | None:
+        try:
+            return bytes(self._socket.recv(size))
+        except _AGAIN:
+            return None
+        except ssl.SSLError as error:
+            raise ConnectionResetError(f"TLS failed: {error}") from error
+
+    def send(self, data: bytes | bytearray) -> int:
+        try:
+            return int(self._socket.send(data))
+        except _AGAIN:
+            return 0
+        except ssl.SSLError as error:
+            raise ConnectionResetError(f"TLS failed: {error}") from error
+
+    def cut_by_server(self) -> bool:
+        return False
+
+    def finish_sending(self) -> None:
+        # It says goodbye, and does not wait for the answer.
+        with suppress(OSError, ValueError):
+            self._socket.unwrap()
+
+    def end(self) -> None:
+        self.finish_sending()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._socket.settimeout(self._timeout)
+
+
+class Takeover:
+    """How to take the connection of one request; made where `find` has found that it can be had."""
+
+    def __init__(self, connection: Any, reader: Any = None, unreader: Any = None, number: int | None = None) -> None:
+        self._connection = connection
+        self._reader = reader
+        self._unreader = unreader
+        self._number = number
+
+    def take(self) -> tuple[Wire, bytes]:
+        """Return the connection, and what the server has read of it beyond the request; in the server's thread.
+
+        Raises `OSError` where the connection is closed.
+        """
+        early = self._early()
+        if self._number is not None:
+            return _PlainWire(self._number), early
+        if isinstance(self._connection, ssl.SSLSocket):
+            return _TlsWire(self._connection), early
+        return _PlainWire(self._connection.fileno()), early
+
+    def _early(self) -> bytes:
+        if self._unreader is not None:
+            if hasattr(self._unreader, "take_buffered"):
+                return bytes(self._unreader.take_buffered())
+            early: bytes = self._unreader.buf.getvalue()
+            self._unreader.buf = io.BytesIO()
+            return early
+        if self._reader is None:
+            return b""
+        timeout = self._connection.gettimeout()
+        self._connection.settimeout(0)
+        try:
+            held = len(self._reader.peek(1))
+            return bytes(self._reader.read(held)) if held else b""
+        finally:
+            self._connection.settimeout(timeout)
+
+
+def find(environ: Environ) -> Takeover:
+    """How to take the connection of this request. Raises `NoTakeover`."""
+    server = _name(environ)
+    if environ.get("SERVER_PROTOCOL", "")[5:6] not in ("1", ""):
+        raise NoTakeover(server, "sends other requests on the same HTTP/2 connection", "offer HTTP/1.1 on that path")
+    if "waitress.client_disconnected" in environ:
+        return _of_waitress(environ)
+    if "uwsgi.version" in environ:
+        return _of_uwsgi(environ, server)
+    body: Any = environ.get("wsgi.input")
+    if "gunicorn.socket" in environ:
+        unreader = getattr(getattr(body, "reader", None), "unreader", None)
+        if unreader is not None:
+            return Takeover(environ["gunicorn.socket"], unreader=unreader)
+    # Django's runserver limits the reader, Cheroot and gevent wrap it once more.
+    reader = getattr(getattr(body, "_read", None), "__self__", None) or getattr(body, "rfile", None) or body
+    connection = getattr(getattr(reader, "raw", None), "_sock", None)
+    if connection is None or not hasattr(reader, "peek"):
+        raise NoTakeover(server, "does not show its connection", _REMEDIES.get(server, _REMEDY))
+    return Takeover(connection, reader=reader)
+
+
+_REMEDY: Final = "serve that path with an ASGI server, or a WSGI server of docs/websockets.md"
+_REMEDIES: Final = {
+    "mod_wsgi": "run an ASGI server for that path beside it, and have Apache hand it on: ProxyPass with"
+    " upgrade=websocket",
+    "Granian": "run Granian with --interface asgi, and no adapter",
+}
+
+
+def _name(environ: Environ) -> str:
+    """What to call the server in a message."""
+    for key, name in (("mod_wsgi.version", "mod_wsgi"), ("uwsgi.version", "uWSGI")):
+        if key in environ:
+            return name
+    software: str | None = environ.get("SERVER_SOFTWARE")
+    if not software:
+        return "bjoern" if "bjoern" in sys.modules else "this WSGI server"
+    return "Granian" if software.lower().startswith("granian") else software
+
+
+def _of_waitress(environ: Environ) -> Takeover:
+    """Its main thread leaves the connection alone while a request is in progress, unless it is told to look ahead."""
+    connection = waitress_socket(environ)
+    if connection is None:
+        raise NoTakeover("Waitress", "reads ahead", "leave channel_request_lookahead at 0, its default")
+    return Takeover(connection)
+
+
+def _of_uwsgi(environ: Environ, server: str) -> Takeover:
+    """The input's descriptor is that of the client, or of uWSGI's own router before it."""
+    options = getattr(sys.modules.get("uwsgi"), "opt", {})
+    routed = any(key in options for key in ("http", "https", "http-to"))
+    if routed and not any(key in options for key in ("http-websockets", b"http-websockets")):
+        raise NoTakeover(server, "has a router that hands on one request at a time", "add --http-websockets")
+    try:
+        return Takeover(None, number=environ["wsgi.input"].fileno())
+    except (AttributeError, KeyError, OSError, ValueError):
+        raise NoTakeover(server, "does not show its connection", _REMEDY) from None
+
+
+def threads_of(environ: Environ) -> int | None:
+    """How many requests the server handles at once in this process; None where that is not known, or no bound.
+
+    Waitress, Cheroot and uWSGI show it; of Gunicorn the hooks in `bridge.gunicorn` tell it.
+    """
+    channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    if channel is not None:
+        return _whole(getattr(getattr(channel, "adj", None), "threads", None))
+    if "uwsgi.version" in environ:
+        options = getattr(sys.modules.get("uwsgi"), "opt", {})
+        return _whole(options.get("threads", 1)) if "gevent" not in options else None
+    pool = getattr(getattr(threading.current_thread(), "server", None), "requests", None)
+    if pool is not None:  # a worker of Cheroot's, which makes more than its least number only when it is told to
+        return _whole(getattr(pool, "min", None))
+    if threads_are_greenlets():
+        return None
+    if not environ.get("wsgi.multithread", True):
+        return 1
+    return server_threads()
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None

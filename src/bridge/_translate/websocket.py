@@ -1,0 +1,212 @@
+"""A WebSocket handshake in a WSGI environ becomes an ASGI `websocket` scope, and what the application sends there
+becomes steps: values that say what is to be done. Nothing is sent here.
+"""
+
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from bridge._translate.headers import wsgi_headers
+from bridge._types import ASGIHeaders, Environ, Event, Scope
+from bridge.errors import ApplicationProtocolError
+
+# RFC 6455 7.4.1 and 7.4.2, and the registry at IANA: what may stand in a close frame.
+_CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
+_OWN_CLOSE_CODES: Final = range(3000, 5000)
+# RFC 6455 4.2.2: these say what was agreed on, which `subprotocol` and the adapter do.
+_HANDSHAKE_HEADERS: Final = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"))
+_CLAUSE: Final = "ASGI HTTP & WebSocket, "
+
+
+def is_handshake(environ: Environ) -> bool:
+    """Whether a request asks for a WebSocket (RFC 6455 4.1): HTTP/1.1 or newer, GET, and an upgrade to it."""
+    get = environ.get
+    return (
+        get("HTTP_UPGRADE", "").lower() == "websocket"
+        and get("REQUEST_METHOD") == "GET"
+        and get("SERVER_PROTOCOL", "").upper() not in ("HTTP/1.0", "HTTP/0.9")
+    )
+
+
+def websocket_scope(scope: Scope) -> Scope:
+    """The scope of the connection that the request of an `http` scope asks for (ASGI WebSocket, "Connection Scope")."""
+    names = b",".join(value for name, value in scope["headers"] if name == b"sec-websocket-protocol")
+    extensions = {name: value for name, value in scope["extensions"].items() if name == "tls"}
+    session = {
+        **scope,
+        "type": "websocket",
+        "scheme": "wss" if scope["scheme"] == "https" else "ws",
+        "subprotocols": [name for each in names.decode("latin-1").split(",") if (name := each.strip())],
+        "extensions": {**extensions, "websocket.http.response": {}},
+    }
+    del session["method"]
+    return session
+
+
+class Accept(NamedTuple):
+    """Accept the handshake, with these headers beside its own."""
+
+    subprotocol: str | None
+    headers: ASGIHeaders
+
+
+class Message(NamedTuple):
+    """Send a message: text or binary."""
+
+    data: str | bytes
+
+
+class Close(NamedTuple):
+    """Close the connection; before the handshake was accepted, answer it with 403."""
+
+    code: int
+    reason: str
+
+
+class Respond(NamedTuple):
+    """Send an event of an HTTP response in place of the handshake."""
+
+    event: Event
+
+
+Step = Accept | Message | Close | Respond
+
+
+class WebSocketState(StrEnum):
+    """What the application has sent so far."""
+
+    CONNECTING = "before it had accepted the handshake"
+    OPEN = "while the connection was open"
+    DENYING = "in the middle of the response that denies the handshake"
+    DENIED = "after it had denied the handshake"
+    CLOSED = "after it had closed the connection"
+
+
+CONNECTING, OPEN, DENYING, DENIED, CLOSED = WebSocketState
+ACCEPT, SEND, CLOSE = "websocket.accept", "websocket.send", "websocket.close"
+START, BODY = "websocket.http.response.start", "websocket.http.response.body"
+MORE, LAST = f"{BODY} with more_body", f"{BODY} without more_body"
+# State x event -> state. What a state does not list is illegal there.
+ORDER: Final = {
+    CONNECTING: {ACCEPT: OPEN, CLOSE: DENIED, START: DENYING},
+    OPEN: {SEND: OPEN, CLOSE: CLOSED},
+    DENYING: {MORE: DENYING, LAST: DENIED},
+    # As in HTTP: what comes after the response is complete is ignored.
+    DENIED: {START: DENIED, MORE: DENIED, LAST: DENIED, CLOSE: DENIED},
+    CLOSED: {},
+}
+
+
+class WebSocketOrder:
+    """What the application sends on one connection, in its order."""
+
+    __slots__ = ("_subprotocols", "state")
+
+    def __init__(self, subprotocols: list[str]) -> None:
+        self.state: WebSocketState = CONNECTING
+        self._subprotocols = subprotocols
+
+    def feed(self, event: Event) -> Step | None:
+        """What to do for an event that the application sent; None for nothing. Raises `ApplicationProtocolError`.
+
+        An event that raises has no effect.
+        """
+        try:
+            kind = event["type"]
+        except (TypeError, LookupError):
+            raise self._illegal(f"{type(event).__name__} ({event!r:.60})") from None
+        key = kind if kind != BODY else MORE if event.get("more_body", False) else LAST
+        following = ORDER[self.state].get(key) if isinstance(key, str) else None
+        if following is None:
+            raise self._illegal(repr(kind))
+        step = None if self.state is DENIED else self._step(kind, event)
+        self.state = following
+        return step
+
+    def unfinished(self) -> ApplicationProtocolError | None:
+        """What is wrong with an application that returns now, or None. One that returns while open closes with 1000."""
+        if self.state not in (CONNECTING, DENYING):
+            return None
+        return ApplicationProtocolError(
+            "returned",
+            state=self.state.value,
+            expected="websocket.accept, websocket.close or a complete response",
+            clause=f"{_CLAUSE}WebSocket",
+        )
+
+    def _step(self, kind: str, event: Event) -> Step:
+        if kind == SEND:
+            return _message(event)
+        if kind == CLOSE:
+            return _close(event)
+        if kind == ACCEPT:
+            return self._accept(event)
+        # The same as of an http connection (ASGI Extensions, "Websocket Denial Response").
+        return Respond({**event, "type": kind.removeprefix("websocket.")})
+
+    def _accept(self, event: Event) -> Accept:
+        subprotocol = event.get("subprotocol")
+        if subprotocol is not None and subprotocol not in self._subprotocols:
+            raise ApplicationProtocolError(
+                f"accepted with the subprotocol {subprotocol!r:.60}",
+                expected=f"None or one that the client named, {self._subprotocols!r:.200}",
+                clause=f"{_CLAUSE}Accept; RFC 6455 4.2.2",
+            )
+        native, _ = wsgi_headers(event.get("headers") or ())
+        headers = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in native]
+        for name, _ in headers:
+            if name.lower() in _HANDSHAKE_HEADERS:
+                raise ApplicationProtocolError(
+                    f"accepted with the header {name.decode('latin-1')}",
+                    expected="`subprotocol` for a subprotocol, and nothing for the rest of the handshake",
+                    clause=f"{_CLAUSE}Accept",
+                )
+        return Accept(subprotocol, headers)
+
+    def _illegal(self, what: str) -> ApplicationProtocolError:
+        legal = dict.fromkeys(step.partition(" ")[0] for step in ORDER[self.state])
+        return ApplicationProtocolError(
+            f"sent {what}",
+            state=self.state.value,
+            expected=" or ".join(legal) or "nothing more",
+            clause=f"{_CLAUSE}WebSocket Connection Scope",
+        )
+
+
+def _message(event: Event) -> Message:
+    data: Any = event.get("text")
+    if data is None:
+        data = event.get("bytes")
+        if isinstance(data, bytearray | memoryview):
+            data = bytes(data)
+        if isinstance(data, bytes):
+            return Message(data)
+    elif isinstance(data, str) and _is_unicode(data):
+        return Message(data)
+    kinds = f"text of type {type(event.get('text')).__name__} and bytes of type {type(event.get('bytes')).__name__}"
+    raise ApplicationProtocolError(
+        f"sent {SEND} with {kinds}", expected="text that is Unicode, or bytes", clause=f"{_CLAUSE}Send"
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can say it, which has no half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _close(event: Event) -> Close:
+    code, reason = event.get("code", 1000), event.get("reason")
+    code = 1000 if code is None else code
+    known = isinstance(code, int) and not isinstance(code, bool) and (code in _CLOSE_CODES or code in _OWN_CLOSE_CODES)
+    if not known or not isinstance(reason, str | None):
+        raise ApplicationProtocolError(
+            f"sent {CLOSE} with the code {code!r:.60} and a reason of type {type(reason).__name__}",
+            expected="a code that may be sent, and a str or None",
+            clause=f"{_CLAUSE}Close; RFC 6455 7.4",
+        )
+    return Close(code, reason or "")

@@ -1,0 +1,307 @@
+"""WebSockets of `AsgiToWsgi` on each real server whose connection can be had: each byte on the wire is looked at."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import servers
+from support import apps
+from support.waiting import until
+from support.websocket_clients import Accepted, Client, Closed, Rejected
+
+OPTIONS = "disconnect_grace=1.0, ping_interval=0.5, ping_timeout=1.0"
+QUIET_APP = "bridge.AsgiToWsgi(websocket_apps.site, disconnect_grace=1.0)"
+APP = f"bridge.AsgiToWsgi(websocket_apps.site, {OPTIONS})"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A server whose connection can be had.
+
+    `at_once` is how many requests it has threads for. `stops_on` is the signal at which it lets Python end what is in
+    progress, None where there is none. `loses_early` says that frames sent with the handshake are read by the server,
+    and gone.
+    """
+
+    run: Callable[[Path, str], servers.Running]
+    core: bool = False
+    at_once: int = 6
+    stops_on: signal.Signals | None = signal.SIGTERM
+    loses_early: bool = False
+
+    def __str__(self) -> str:
+        return self.run.__name__
+
+
+KINDS = [
+    Kind(servers.gunicorn_sync, at_once=1, stops_on=None),
+    Kind(servers.gunicorn_sync_hooks, at_once=1),
+    Kind(servers.gunicorn_gthread, core=True, stops_on=None),
+    Kind(servers.gunicorn_gthread_preload, stops_on=None),
+    Kind(servers.gunicorn_hooks),
+    Kind(servers.gunicorn_gevent, stops_on=None),
+    Kind(servers.gunicorn_gevent_hooks),
+    Kind(servers.gunicorn_gevent_pywsgi, stops_on=None),
+    Kind(servers.gevent_pywsgi),
+    Kind(servers.werkzeug, stops_on=signal.SIGINT),
+    Kind(servers.werkzeug_debugger, stops_on=signal.SIGINT),
+    Kind(servers.wsgiref, at_once=1, stops_on=signal.SIGINT),
+    Kind(servers.django_runserver, stops_on=signal.SIGINT),
+    Kind(servers.cheroot),
+    Kind(servers.waitress_websockets, core=True, stops_on=signal.SIGINT, loses_early=True),
+    Kind(servers.uwsgi_threads, stops_on=None, loses_early=True),
+    Kind(servers.uwsgi_http_websockets, stops_on=None, loses_early=True),
+]
+
+
+def parameters(kinds: list[Kind]) -> list[Any]:
+    return [
+        pytest.param(
+            kind,
+            id=str(kind),
+            marks=[pytest.mark.xdist_group(f"websocket {kind}"), *([] if kind.core else [pytest.mark.servers])],
+        )
+        for kind in kinds
+    ]
+
+
+every_kind = pytest.mark.parametrize("kind", parameters(KINDS), scope="module")
+
+
+@pytest.fixture(scope="module")
+def server(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with kind.run(tmp_path_factory.mktemp(str(kind)), APP) as running:
+        yield running
+
+
+def connect(server: servers.Server, **options: Any) -> Client:
+    connection = server.connect_socket()
+    if server.tls is not None:
+        connection = server.tls.wrap_socket(connection, server_hostname="localhost")
+    return Client(connection, **options)
+
+
+def departures(server: servers.Server) -> list[str]:
+    return server.signals.told("departed")
+
+
+@contextlib.contextmanager
+def departing(server: servers.Server, expected: str) -> Iterator[None]:
+    """One session ends within, and its app is told so."""
+    before = len(departures(server))
+    yield
+    until(lambda: len(departures(server)) > before)
+    assert [expected] == departures(server)[before:]
+
+
+@every_kind
+@pytest.mark.timeout(60)
+class TestSession:
+    @pytest.fixture(autouse=True)
+    def and_a_request_after_it(self, server: servers.Server) -> Iterator[None]:
+        """The server serves on, on the same worker, and has logged no traceback."""
+        pid, mark = server.counters()["pid"], server.log_mark()
+        yield
+        assert (200, b"Hello, world!\n") == server.get("/hello")
+        assert pid == server.counters()["pid"]
+        assert "Traceback" not in server.log(mark)
+
+    @pytest.mark.parametrize("deflate", [False, True], ids=["plain", "deflate"])
+    def test_echo(self, server: servers.Server, deflate: bool) -> None:
+        with connect(server) as client, departing(server, "1000 bye"):
+            assert Accepted(None, {}, deflate) == client.open("/echo", deflate=deflate)
+            for message in ("héllo", b"\0\xff", "x" * 200_000, os.urandom(200_000)):
+                client.send(message)
+                assert message == client.receive()
+            assert Closed(1000, "bye") == client.close(1000, "bye")
+
+    def test_fragments_and_pings(self, server: servers.Server) -> None:
+        with connect(server) as client, departing(server, "1000 "):
+            client.open("/echo", subprotocols=["one", "two"])
+            client.send("a" * 70_000, finished=False)
+            client.ping(b"!")
+            client.send("b", finished=False)
+            client.send("")
+            assert "a" * 70_000 + "b" == client.receive()
+            assert [b"!"] == client.pongs
+            client.close()
+
+    def test_subprotocol(self, server: servers.Server) -> None:
+        with connect(server) as client:
+            assert Accepted("two", {}, False) == client.open("/echo", subprotocols=["one", "two"])
+            client.close()
+
+    def test_an_early_frame(self, server: servers.Server, kind: Kind) -> None:
+        if kind.loses_early:
+            pytest.skip("the server has read it with the head, and keeps it")
+        with connect(server) as client:
+            client.open("/echo", early=bytes.fromhex("8182 00000000") + b"hi")
+            assert "hi" == client.receive()
+            client.close()
+
+    def test_an_abrupt_client(self, server: servers.Server) -> None:
+        with connect(server) as client, departing(server, "1006 "):
+            client.open("/echo")
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.socket.close()
+
+    def test_a_slow_reader(self, server: servers.Server) -> None:
+        """Four messages of 1 MiB, at a rate that fills every buffer in between."""
+        with connect(server) as client:
+            client.open("/large")
+            for number in range(4):
+                assert bytes([number]) * 2**20 == client.receive_slowly()
+            closed = client.receive()
+            assert Closed(1000, "") == closed
+            client.answer_close(closed)
+
+    def test_a_reader_that_has_stopped(self, server: servers.Server) -> None:
+        """It is left after a ping's time, and the app is told."""
+        before = len(server.signals.told("flooded"))
+        with connect(server) as client:
+            client.open("/flood")
+            until(lambda: len(server.signals.told("flooded")) > before)
+
+    def test_a_silent_client(self, server: servers.Server) -> None:
+        with connect(server, answers_pings=False) as client, departing(server, "1006 keepalive ping timeout"):
+            client.open("/echo")
+            assert Closed(1011, "keepalive ping timeout") == client.receive()
+            client.see_the_end()
+
+    def test_a_close_of_the_app(self, server: servers.Server) -> None:
+        with connect(server) as client, departing(server, "3001 done"):
+            client.open("/close")
+            closed = client.receive()
+            assert Closed(3001, "done") == closed
+            client.answer_close(closed)
+
+    def test_a_bad_frame(self, server: servers.Server) -> None:
+        with connect(server) as client:
+            client.open("/echo")
+            client.raw(bytes.fromhex("8301 00") * 1000)
+            closed = client.receive()
+            assert isinstance(closed, Closed)
+            assert 1002 == closed.code
+            client.see_the_end()
+
+    def test_a_denial(self, server: servers.Server) -> None:
+        with connect(server) as client:
+            rejected = client.open("/deny")
+            assert isinstance(rejected, Rejected)
+            assert (401, b"not you\n") == (rejected.status, rejected.body)
+
+    def test_two_at_once(self, server: servers.Server, kind: Kind) -> None:
+        if kind.at_once == 1:
+            pytest.skip("one request at a time")
+        with connect(server) as one, connect(server) as other:
+            one.open("/echo")
+            other.open("/echo")
+            one.send("1")
+            other.send("2")
+            assert ("1", "2") == (one.receive(), other.receive())
+            other.close()
+            one.close()
+
+
+@every_kind
+@pytest.mark.timeout(60)
+def test_a_leave_in_plain_http(server: servers.Server) -> None:
+    """The same connection tells an app that sends nothing."""
+    before = server.counted("told of the leave")
+    connection = server.connect()
+    assert apps.TICK == connection.ask("GET", "/idle").read(len(apps.TICK))
+    connection.close()
+    server.wait_for(lambda: server.counted("told of the leave") == before + 1, "the app is told")
+
+
+@every_kind
+@pytest.mark.timeout(60)
+def test_a_stop_closes_sessions(kind: Kind, tmp_path: Path) -> None:
+    """With 1012, and the app's shutdown is run before the server is killed."""
+    if kind.stops_on is None:
+        pytest.skip("nothing tells the app before the server has waited for it")
+    with kind.run(tmp_path, QUIET_APP) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(min(kind.at_once, 3))]
+        for client in clients:
+            client.open("/echo")
+            client.send("there")
+            assert "there" == client.receive()
+        server.begin_stop(kind.stops_on)
+        for client in clients:
+            closed = client.receive()
+            assert isinstance(closed, Closed)
+            assert 1012 == closed.code
+        for client in clients:
+            client.answer_close(closed)
+        server.wait_for_end(kind.stops_on)
+        assert ["startup", "shutdown"] == [line.split()[0] for line in server.signals.told("lifespan")]
+        assert ["1012"] * len(clients) == [line.split()[0] for line in departures(server)]
+
+
+COUNTED = [servers.gunicorn_hooks, servers.waitress_websockets, servers.cheroot, servers.uwsgi_threads]
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("run", COUNTED, ids=lambda run: str(run.__name__))
+def test_one_thread_stays_free(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One WebSocket too many gets 503, and a request is answered beside all that are open."""
+    monkeypatch.setenv("BRIDGE_TEST_THREADS", "3")
+    with run(tmp_path, QUIET_APP) as server, contextlib.ExitStack() as stack:
+        opened = 0
+        while isinstance(client := stack.enter_context(connect(server)), Client):
+            if isinstance(answer := client.open("/echo"), Rejected):
+                break
+            opened += 1
+            assert opened < 20
+        assert 503 == answer.status
+        assert opened > 1
+        assert (200, b"Hello, world!\n") == server.get("/hello")
+
+
+REFUSING = [
+    (servers.granian_wsgi, "Granian"),
+    (servers.bjoern, "bjoern"),
+    (servers.apache_daemon, "mod_wsgi"),
+    (servers.waitress, "channel_request_lookahead"),
+]
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("run", "named"), REFUSING, ids=[run.__name__ for run, _ in REFUSING])
+@pytest.mark.parametrize("how", ["auto", "reject"])
+def test_where_there_is_no_connection_to_be_had(run: Any, named: str, how: str, tmp_path: Path) -> None:
+    """The request is the app's as plain http, or refused; and one warning names the server."""
+    with run(tmp_path, f"bridge.AsgiToWsgi(websocket_apps.site, websocket={how!r})") as server:
+        for _ in range(2):
+            with connect(server) as client:
+                answer = client.open("/hello")
+                assert isinstance(answer, Rejected)
+                assert (200 if how == "auto" else 426) == answer.status
+        assert http.client.OK == server.get("/hello")[0]
+        warnings = [line for line in server.log().splitlines() if "a WebSocket cannot be served" in line]
+        assert all(named.lower() in line.lower() for line in warnings)
+        assert warnings
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(60)
+def test_tls(tmp_path: Path) -> None:
+    """Through the server's own TLS, with large messages in both directions."""
+    with servers.gunicorn_http2(tmp_path, APP) as server, connect(server) as client, departing(server, "1000 "):
+        client.open("/echo")
+        for message in ("héllo", os.urandom(2**20)):
+            client.send(message)
+            assert message == client.receive()
+        client.close()
+        assert (200, b"Hello, world!\n") == server.get("/hello")

@@ -1,0 +1,54 @@
+"""The app behind the real servers of the WebSocket cases; what is no WebSocket is the site's of `apps`."""
+
+import contextlib
+from typing import Any
+
+from support import apps
+
+
+async def site(scope: Any, receive: Any, send: Any) -> None:
+    """A WebSocket for each question, by path."""
+    if scope["type"] != "websocket":
+        await apps.asgi_site(scope, receive, send)
+        return
+    assert "websocket.connect" == (await receive())["type"]
+    await PATHS[scope["path"]](scope, receive, send)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "websocket.accept", "subprotocol": next(iter(scope["subprotocols"][-1:]), None)})
+    while (event := await receive())["type"] == "websocket.receive":
+        kept = {key: event[key] for key in ("text", "bytes") if event.get(key) is not None}
+        await send({"type": "websocket.send", **kept})
+    apps.signals.tell("departed", f"{event['code']} {event['reason']}")
+
+
+async def flood(scope: Any, receive: Any, send: Any) -> None:
+    """Messages without end, until nobody takes them."""
+    await send({"type": "websocket.accept"})
+    with contextlib.suppress(OSError):
+        while True:
+            await send({"type": "websocket.send", "bytes": b"f" * 2**18})
+    apps.signals.tell("flooded")
+
+
+async def large(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "websocket.accept"})
+    for number in range(4):
+        await send({"type": "websocket.send", "bytes": bytes([number]) * 2**20})
+
+
+async def close(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": 3001, "reason": "done"})
+    event = await receive()
+    apps.signals.tell("departed", f"{event['code']} {event['reason']}")
+
+
+async def deny(scope: Any, receive: Any, send: Any) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"8")]
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b"not you\n"})
+
+
+PATHS = {"/echo": echo, "/flood": flood, "/large": large, "/close": close, "/deny": deny}

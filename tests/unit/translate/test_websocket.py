@@ -1,0 +1,141 @@
+"""Handshakes become scopes, and events become steps: each state and event, and what the events may carry."""
+
+from typing import Any
+
+import pytest
+
+from bridge._translate.environ_to_scope import environ_to_scope
+from bridge._translate.websocket import (
+    ACCEPT,
+    CLOSE,
+    CLOSED,
+    CONNECTING,
+    DENIED,
+    DENYING,
+    LAST,
+    MORE,
+    OPEN,
+    ORDER,
+    SEND,
+    START,
+    Accept,
+    Close,
+    Message,
+    Respond,
+    WebSocketOrder,
+    is_handshake,
+    websocket_scope,
+)
+from bridge.errors import ApplicationProtocolError
+from support.plain_servers import environ_for
+
+EVENTS: dict[str, dict[str, Any]] = {
+    ACCEPT: {"type": ACCEPT},
+    SEND: {"type": SEND, "text": "x"},
+    CLOSE: {"type": CLOSE},
+    START: {"type": START, "status": 401},
+    MORE: {"type": "websocket.http.response.body", "body": b"x", "more_body": True},
+    LAST: {"type": "websocket.http.response.body", "body": b"x"},
+}
+WAYS = {CONNECTING: [], OPEN: [ACCEPT], DENYING: [START], DENIED: [CLOSE], CLOSED: [ACCEPT, CLOSE]}
+
+
+def order(*subprotocols: str) -> WebSocketOrder:
+    return WebSocketOrder(list(subprotocols))
+
+
+def in_state(state: Any) -> WebSocketOrder:
+    made = order()
+    for name in WAYS[state]:
+        made.feed(EVENTS[name])
+    assert state is made.state
+    return made
+
+
+@pytest.mark.parametrize("state", list(ORDER), ids=lambda state: state.name)
+@pytest.mark.parametrize("event", list(EVENTS))
+def test_each_event_in_each_state(state: Any, event: str) -> None:
+    """What the table lists is a step; what it does not is a sentence that says so, and changes nothing."""
+    made = in_state(state)
+    if (following := ORDER[state].get(event)) is not None:
+        step = made.feed(EVENTS[event])
+        assert following is made.state
+        assert (step is None) == (state is DENIED)
+        return
+    with pytest.raises(ApplicationProtocolError, match=state.value) as raised:
+        made.feed(EVENTS[event])
+    assert state is made.state
+    assert "ASGI" in raised.value.clause
+
+
+def test_steps() -> None:
+    made = order("a", "b")
+    headers = [(b"x-a", b"1"), (b"connection", b"close")]
+    assert Accept("b", [(b"x-a", b"1")]) == made.feed({"type": ACCEPT, "subprotocol": "b", "headers": headers})
+    assert Message("é") == made.feed({"type": SEND, "text": "é", "bytes": None})
+    assert Message(b"x") == made.feed({"type": SEND, "text": None, "bytes": bytearray(b"x")})
+    assert Message("") == made.feed({"type": SEND, "text": ""})
+    assert Close(1000, "") == made.feed({"type": CLOSE, "reason": None})
+    assert Close(4999, "why") == in_state(OPEN).feed({"type": CLOSE, "code": 4999, "reason": "why"})
+    assert Respond({"type": "http.response.start", "status": 401}) == order().feed(EVENTS[START])
+
+
+@pytest.mark.parametrize(
+    ("state", "event"),
+    [
+        (CONNECTING, None),
+        (CONNECTING, {}),
+        (CONNECTING, {"type": 5}),
+        (CONNECTING, {"type": ACCEPT, "subprotocol": "unasked"}),
+        (CONNECTING, {"type": ACCEPT, "headers": [("x", "y")]}),
+        (CONNECTING, {"type": ACCEPT, "headers": [(b"x", b"a\r\nb: c")]}),
+        (CONNECTING, {"type": ACCEPT, "headers": [(b"Sec-WebSocket-Protocol", b"x")]}),
+        (OPEN, {"type": SEND}),
+        (OPEN, {"type": SEND, "text": b"x"}),
+        (OPEN, {"type": SEND, "bytes": "x"}),
+        (OPEN, {"type": SEND, "text": "\ud800"}),
+        *((OPEN, {"type": CLOSE, "code": code}) for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000, "1000", True)),
+        (OPEN, {"type": CLOSE, "reason": b"why"}),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_sent(state: Any, event: Any) -> None:
+    """It raises, and a right event is still welcome."""
+    made = in_state(state)
+    with pytest.raises(ApplicationProtocolError):
+        made.feed(event)
+    assert state is made.state
+
+
+def test_returning_early() -> None:
+    assert {CONNECTING, DENYING} == {state for state in ORDER if in_state(state).unfinished() is not None}
+
+
+@pytest.mark.parametrize(
+    ("changed", "answer"),
+    [
+        ({}, True),
+        ({"HTTP_UPGRADE": "WebSocket"}, True),
+        ({"HTTP_UPGRADE": "h2c"}, False),
+        ({"HTTP_UPGRADE": ""}, False),
+        ({"REQUEST_METHOD": "POST"}, False),
+        ({"SERVER_PROTOCOL": "HTTP/1.0"}, False),
+    ],
+)
+def test_handshakes(changed: dict[str, str], answer: bool) -> None:
+    environ = environ_for("GET", "/", HTTP_UPGRADE="websocket", SERVER_PROTOCOL="HTTP/1.1") | changed
+    assert answer is is_handshake(environ)
+
+
+def test_scope() -> None:
+    environ = environ_for(
+        "GET", "/a b", HTTP_SEC_WEBSOCKET_PROTOCOL="one,  two", wsgi__url_scheme="https", SSL_CLIENT_CERT=""
+    )
+    environ["wsgi.early_hints"] = lambda _: None
+    scope = websocket_scope(environ_to_scope(environ))
+    assert ("websocket", "wss", "/a b", ["one", "two"]) == tuple(
+        scope[key] for key in ("type", "scheme", "path", "subprotocols")
+    )
+    assert {"websocket.http.response": {}} == {k: v for k, v in scope["extensions"].items() if k != "tls"}
+    assert environ is scope["wsgi_environ"]
+    assert "method" not in scope
