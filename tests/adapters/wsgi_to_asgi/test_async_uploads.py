@@ -201,7 +201,7 @@ async def test_a_flask_view(adapt: Adapt) -> None:
 
 @pytest.mark.anyio
 async def test_a_loop_of_the_apps_own(adapt: Adapt) -> None:
-    """`asyncio.run` in a sync app is its own affair: that loop runs in the thread of the request, and may wait there."""
+    """`asyncio.run` in a sync app is its own affair: that loop is in the thread of the request, and may wait there."""
 
     def in_a_new_loop(read: Callable[[], Any]) -> Any:
         async def code() -> Any:
