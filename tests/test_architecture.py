@@ -103,7 +103,7 @@ MIRRORED = {
 }
 
 # Signals between our own threads and loops; what an application or server may catch is in bridge.errors.
-SIGNALS = {"LoopClosed", "NoSuchApp", "PeerGone", "PoolClosed"}
+SIGNALS = {"LoopClosed", "NoSuchApp", "NoTakeover", "PeerGone", "PoolClosed"}
 
 DOCUMENTED = (
     "ApplicationProtocolError",
@@ -610,6 +610,7 @@ class TestFace:
 # Modules that are tested as a whole with others, and where.
 WHOLES = {
     "_asgi_to_wsgi.adapter": "adapters/asgi_to_wsgi",
+    "_asgi_to_wsgi.websocket": "adapters/asgi_to_wsgi/test_websocket.py",
     "_wsgi_to_asgi.adapter": "adapters/wsgi_to_asgi",
     "cli._served": "unit/cli/test_serve.py",
 }

@@ -154,6 +154,7 @@ def options(flask: Flask, starlette: Starlette) -> None:
         shutdown=shutdown,
         shutdown_timeout=1,
         slow_warning=0.5,
+        pathsend=True,
     )
     WsgiToAsgi(flask, max_body=None, startup=None, shutdown=None, slow_warning=None)
     AsgiToWsgi(
@@ -165,6 +166,12 @@ def options(flask: Flask, starlette: Starlette) -> None:
         loop_factory=asyncio.new_event_loop,
         slow_warning=0.5,
         background="before",
+        pathsend=True,
+        websocket="reject",
+        max_websockets=1,
+        max_message=1,
+        ping_interval=1.5,
+        ping_timeout=None,
     )
     AsgiToWsgi(starlette, lifespan="off", loop_factory=None, slow_warning=None)
 

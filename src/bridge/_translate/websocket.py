@@ -14,7 +14,7 @@ _CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
 _OWN_CLOSE_CODES: Final = range(3000, 5000)
 # RFC 6455 4.2.2: these say what was agreed on, which `subprotocol` and the adapter do.
 _HANDSHAKE_HEADERS: Final = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"))
-_CLAUSE: Final = "ASGI HTTP & WebSocket, "
+_WEBSOCKET_CLAUSE: Final = "ASGI HTTP & WebSocket, "
 
 
 def is_handshake(environ: Environ) -> bool:
@@ -130,7 +130,7 @@ class WebSocketOrder:
             "returned",
             state=self.state.value,
             expected="websocket.accept, websocket.close or a complete response",
-            clause=f"{_CLAUSE}WebSocket",
+            clause=f"{_WEBSOCKET_CLAUSE}WebSocket",
         )
 
     def _step(self, kind: str, event: Event) -> Step:
@@ -149,7 +149,7 @@ class WebSocketOrder:
             raise ApplicationProtocolError(
                 f"accepted with the subprotocol {subprotocol!r:.60}",
                 expected=f"None or one that the client named, {self._subprotocols!r:.200}",
-                clause=f"{_CLAUSE}Accept; RFC 6455 4.2.2",
+                clause=f"{_WEBSOCKET_CLAUSE}Accept; RFC 6455 4.2.2",
             )
         native, _ = wsgi_headers(event.get("headers") or ())
         headers = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in native]
@@ -158,7 +158,7 @@ class WebSocketOrder:
                 raise ApplicationProtocolError(
                     f"accepted with the header {name.decode('latin-1')}",
                     expected="`subprotocol` for a subprotocol, and nothing for the rest of the handshake",
-                    clause=f"{_CLAUSE}Accept",
+                    clause=f"{_WEBSOCKET_CLAUSE}Accept",
                 )
         return Accept(subprotocol, headers)
 
@@ -168,7 +168,7 @@ class WebSocketOrder:
             f"sent {what}",
             state=self.state.value,
             expected=" or ".join(legal) or "nothing more",
-            clause=f"{_CLAUSE}WebSocket Connection Scope",
+            clause=f"{_WEBSOCKET_CLAUSE}WebSocket Connection Scope",
         )
 
 
@@ -184,7 +184,7 @@ def _message(event: Event) -> Message:
         return Message(data)
     kinds = f"text of type {type(event.get('text')).__name__} and bytes of type {type(event.get('bytes')).__name__}"
     raise ApplicationProtocolError(
-        f"sent {SEND} with {kinds}", expected="text that is Unicode, or bytes", clause=f"{_CLAUSE}Send"
+        f"sent {SEND} with {kinds}", expected="text that is Unicode, or bytes", clause=f"{_WEBSOCKET_CLAUSE}Send"
     )
 
 
@@ -207,6 +207,6 @@ def _close(event: Event) -> Close:
         raise ApplicationProtocolError(
             f"sent {CLOSE} with the code {code!r:.60} and a reason of type {type(reason).__name__}",
             expected="a code that may be sent, and a str or None",
-            clause=f"{_CLAUSE}Close; RFC 6455 7.4",
+            clause=f"{_WEBSOCKET_CLAUSE}Close; RFC 6455 7.4",
         )
     return Close(code, reason or "")
