@@ -1,7 +1,7 @@
 """Jobs for a pool of worker threads, each step of which is the test's; and a clock."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from bridge._concurrency.jobs import JobThread
 from bridge._concurrency.pool import ThreadPool
@@ -10,6 +10,8 @@ from support.waiting import Flag, until
 
 class Job:
     """A job that tells when it has begun, and then waits for `go` unless it has been set before."""
+
+    kind: Hashable = None
 
     def __init__(self, work: Callable[[JobThread], object] = lambda _thread: None, *, go: bool = False) -> None:
         self.begun = Flag()

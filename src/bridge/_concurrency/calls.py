@@ -5,7 +5,7 @@ for what the loop feeds. Whoever asks waits; nothing is held without a bound.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Sequence
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -92,6 +92,11 @@ class Call:
     def __init__(self, dispatcher: "Dispatcher") -> None:
         self.dispatcher = dispatcher
         self.context: Context | None = copy_context()
+
+    @property
+    def kind(self) -> Hashable:
+        """What it has in common with other calls that take about as long; None where that is not known."""
+        return None
 
     def work(self) -> Generator[None] | None:
         """Do the work, in the thread. What takes more than a moment is returned as a generator, which yields wherever

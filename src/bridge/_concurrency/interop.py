@@ -223,6 +223,8 @@ class RequestThreadExecutor(Executor):
 class _FallbackJob:
     """A function, as a job of the pool."""
 
+    kind = None
+
     def __init__(self, function: Callable[[], None]) -> None:
         self._function = function
 

@@ -3,13 +3,17 @@
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 
 class Job(Protocol):
     """What a worker runs."""
+
+    @property
+    def kind(self) -> Hashable:
+        """What it has in common with other jobs that take about as long; None where that is not known."""
 
     def run(self, thread: "JobThread") -> None:
         """Run in `thread`; must not raise."""

@@ -26,6 +26,7 @@ class OnDemandThread:
 
     # What the thread works for (a calls.OuterCall): what is called from the thread belongs to the same loop.
     call: object = None
+    kind = None
 
     def __init__(self, pool: Callable[[], ThreadPool], enter: Callable[[], object] | None = None) -> None:
         self._pool = pool

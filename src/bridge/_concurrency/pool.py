@@ -1,14 +1,17 @@
 """Worker threads: bounded, lazy, named, stopped. They run jobs and know nothing of what a job is.
 
-As few threads as possible are awake: one hot worker drains the queue, and another is woken only where that helps.
-Waking a thread costs more than a short job does, and threads that share one interpreter lock slow each other down. It
-helps
+As few threads as possible take jobs from the queue: one active worker drains it, and another is woken only where that
+helps. Waking a thread costs more than a short job does, and threads that share one interpreter lock slow each other
+down. It helps
 
-* when no worker is awake;
+* when no worker is active;
 * when jobs are known to be long (most of the last ones took over a millisecond);
-* when the queue has stood still for a millisecond (`grow`): the awake workers block, so further ones are woken, one,
+* when the queue has stood still for a millisecond (`grow`): the active workers block, so further ones are woken, one,
   then two, then four ... as long as it stands still;
-* when the queue moves, but has not been empty for fifty milliseconds: the awake workers block for a moment each.
+* when the queue moves, but has not been empty for fifty milliseconds: the active workers block for a moment each.
+
+A worker that is found to block then is not active until its job ends. A job of a kind that is known to be long does not
+come to the queue where a thread is to be had for it alone.
 """
 
 import logging
@@ -16,14 +19,14 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextvars import Context
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
 from bridge._concurrency.jobs import Job, PoolClosed, current, describe
-from bridge._concurrency.wake_policy import JobLengths, WakePolicy
+from bridge._concurrency.wake_policy import LONG_JOB_SECONDS, JobLengths, WakePolicy
 
 IDLE_SECONDS: Final = 60.0
 
@@ -37,6 +40,7 @@ class Worker:
     """One thread of a pool."""
 
     def __init__(self, pool: "ThreadPool") -> None:
+        # The job that it runs, or is woken for.
         self.job: Job | None = None
         self.since = 0.0
         self.loop: object = None
@@ -77,15 +81,17 @@ class Worker:
         if self.siblings:
             pool.start(self.siblings)
             self.siblings = []
-        job = pool.next_job(self, monotonic(), done=False)
+        job = pool.next_job(self, monotonic(), None, done=False)
         while job is not None:
             try:
                 job.run(self)
             except BaseException:
                 # A mistake of ours; it must not cost the pool a thread for good.
                 _log.exception("%s goes on after a job that has broken off", self.thread.name)
+            now = monotonic()
+            kind = job.kind if pool.lengths.asks(now - self.since) else None
             self.job = job = None  # the job's objects must not live until the next one comes
-            job = pool.next_job(self, monotonic(), done=True)
+            job = pool.next_job(self, now, kind, done=True)
         for function in tuple(at_end):
             try:
                 function()
@@ -106,10 +112,12 @@ class ThreadPool:
         self._lock = threading.Lock()
         self._workers: dict[Worker, None] = {}
         self._idle: list[Worker] = []
-        self._awake = self._started = self._completed = 0
+        # Workers that look for work, or run a job of the queue and are not known to block.
+        self._active: dict[Worker, None] = {}
+        self._started = self._completed = 0
         # Workers whose threads have not begun yet, and whether the last one could not be started.
         self._starting, self._failing = 0, False
-        self._lengths = JobLengths()
+        self.lengths = JobLengths()
         self._policy = WakePolicy()
         self.closing = False
         self._drained = threading.Event()
@@ -143,11 +151,16 @@ class ThreadPool:
         with self._lock:
             if self.closing:
                 raise PoolClosed("the threads are being stopped")
-            self._queue.append(job)
-            if len(self._queue) == 1:
-                self._policy.begin(self._completed)
-            helps = eager or not self._awake or self._lengths.long
-            worker = self._pick_thread() if helps else None
+            lengths = self.lengths
+            if lengths.known and not eager and lengths.foresees(job.kind) and (worker := self._pick_thread()):
+                self._give(worker, job, monotonic())
+            else:
+                self._queue.append(job)
+                if len(self._queue) == 1:
+                    self._policy.begin(self._completed)
+                worker = self._pick_thread() if eager or not self._active or lengths.long else None
+                if worker is not None:
+                    self._active[worker] = None
         return worker is None or not self.start([worker], job)
 
     def grow(self) -> bool:
@@ -157,11 +170,20 @@ class ThreadPool:
                 self._policy.end()
                 return False
             further = self._policy.helpful(self._completed, len(self._queue))
+            if further:
+                self._find_blocked()
             woken = [worker for _ in range(further) if (worker := self._pick_thread())]
+            self._active.update(dict.fromkeys(woken))
         self.start(woken)
         with self._lock:
             # Those that are being started may fail.
             return bool(self._idle or self._starting) or len(self._workers) < self.limit
+
+    def _find_blocked(self) -> None:
+        """Take those that have been at one job for long for blocked: others are to see to the queue."""
+        before = monotonic() - LONG_JOB_SECONDS
+        for worker in [each for each in self._active if each.job is not None and each.since < before]:
+            del self._active[worker]
 
     def withdraw(self, job: Job) -> bool:
         """Take `job` out of the queue; whether it was still there."""
@@ -178,7 +200,7 @@ class ThreadPool:
             self.closing = True
             self._on_drained = on_drained
             idle, self._idle = self._idle, []
-            self._awake += len(idle)
+            self._active.update(dict.fromkeys(idle))
         for worker in idle:
             worker.wake()
         self._end_if_drained()
@@ -203,23 +225,24 @@ class ThreadPool:
             job.dropped()
         return [worker.describe() for worker in left]
 
-    def next_job(self, worker: Worker, now: float, *, done: bool) -> Job | None:
-        """The next job for `worker`, which waits for one; None when it has to end. Only workers call this."""
+    def next_job(self, worker: Worker, now: float, kind: Hashable, *, done: bool) -> Job | None:
+        """The next job for `worker`, which waits for one, and may have `done` one of this `kind`; None when it has to
+        end. Only workers call this.
+        """
         with self._lock:
             if done:
                 self.busy -= 1
                 self._completed += 1
-                self._lengths.add(now - worker.since)
+                self._active[worker] = None
+                self.lengths.add(now - worker.since, kind)
             else:
                 self._starting -= 1
-            job = self._take(worker, now)
-            if job is not None:
+            if (job := self._take(worker, now)) is not None:
                 return job
             if self.closing:
                 self._remove(worker)
             else:
-                self._awake -= 1
-                self._idle.append(worker)
+                self._rest(worker)
         while worker in self._workers:
             timely = worker.wait(self.idle)
             with self._lock:
@@ -227,36 +250,40 @@ class ThreadPool:
                     if timely and not self.closing:
                         continue  # the wake-up was for a job that is over
                     self._idle.remove(worker)
-                    self._awake += 1
+                    self._active[worker] = None
                 job = self._take(worker, monotonic())
                 if job is not None:
                     return job
                 if timely and not self.closing:
-                    self._awake -= 1
-                    self._idle.append(worker)
+                    self._rest(worker)
                 else:
-                    # In one go with the look at the queue: a job that comes later finds one awake worker less.
+                    # In one go with the look at the queue: a job that comes later finds one active worker less.
                     self._remove(worker)
         self._end_if_drained()
         return None
 
     def _take(self, worker: Worker, now: float) -> Job | None:
-        if not self._queue:
-            return None
-        worker.job = job = self._queue.popleft()
+        """What `worker` was woken for, or the first of the queue; with the lock held."""
+        if worker.job is None and self._queue:
+            self._give(worker, self._queue.popleft(), now)
+        return worker.job
+
+    def _give(self, worker: Worker, job: Job, now: float) -> None:
+        worker.job = job
         worker.since = now
         self.busy += 1
-        return job
+
+    def _rest(self, worker: Worker) -> None:
+        self._active.pop(worker, None)
+        self._idle.append(worker)
 
     def _pick_thread(self) -> Worker | None:
         """A thread to wake, the one that has slept least; with the lock held."""
         if self._idle:
-            self._awake += 1
             return self._idle.pop()
         if len(self._workers) >= self.limit:
             return None
         self._started += 1
-        self._awake += 1
         self._starting += 1
         worker = Worker(self)
         # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
@@ -284,8 +311,7 @@ class ThreadPool:
                 with self._lock:
                     self._failing = True
                     for lost in (worker, *worker.siblings):
-                        self._starting -= 1
-                        self._remove(lost)
+                        self._lose(lost)
                     # Where there is another thread, it will come to what waits; without one nobody will.
                     stranded = [] if self._workers else [self._queue.popleft() for _ in range(len(self._queue))]
                 for waiting in stranded:
@@ -299,10 +325,19 @@ class ThreadPool:
             self._failing = False
         return True
 
+    def _lose(self, worker: Worker) -> None:
+        """Forget a worker whose thread cannot be started; what it was to do waits for another; with the lock held."""
+        self._starting -= 1
+        self._remove(worker)
+        if worker.job is not None:
+            self._queue.appendleft(worker.job)
+            self.busy -= 1
+            worker.job = None
+
     def _remove(self, worker: Worker) -> None:
-        """Take an awake worker out of the pool; with the lock held."""
+        """Take a worker that is not idle out of the pool; with the lock held."""
         del self._workers[worker]
-        self._awake -= 1
+        self._active.pop(worker, None)
 
     def _end_if_drained(self) -> None:
         if self.closing and not self._workers:

@@ -5,31 +5,60 @@ made no difference to requests beside such jobs (the row `computing` of the benc
 """
 
 import sys
+from collections.abc import Hashable
 from typing import Final
 
 GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
-_LONG_JOB_SECONDS: Final = 0.001
+LONG_JOB_SECONDS: Final = 0.001
 _DECAY_SHARE: Final = 0.1  # the last ten or so count
 _MOSTLY_SHARE: Final = 0.5
+# Of a kind of jobs: a long one counts 1, a short one takes 2 away.
+_HIGHEST_SCORE: Final = 6
+_FORESEEN_SCORE: Final = 3
+# A site may have any number of paths.
+_MOST_KINDS: Final = 1000
 # After how many looks in a row a queue has lasted too long though it moves.
 _LOOKS_UNTIL_LASTING: Final = 50
 
 
 class JobLengths:
-    """Whether the jobs of a pool are long; its owner has a lock. In a build without a lock all count as long."""
+    """What the jobs of a pool have taken: whether most are long, and which kinds of them; its owner has a lock.
+
+    In a build without a lock all count as long.
+    """
 
     def __init__(self) -> None:
         self._long_share = 0.0 if GIL else 1.0
+        # A score for each kind that was long lately; the one that ended last is the last.
+        self.known: dict[Hashable, int] = {}
 
     @property
     def long(self) -> bool:
         """Whether most of the last jobs took more than a millisecond."""
         return self._long_share > _MOSTLY_SHARE
 
-    def add(self, seconds: float) -> None:
-        """A job has taken `seconds`."""
-        if GIL:
-            self._long_share += _DECAY_SHARE * ((seconds > _LONG_JOB_SECONDS) - self._long_share)
+    def asks(self, seconds: float) -> bool:
+        """Whether `add` makes use of the kind of a job that has taken `seconds`."""
+        return GIL and (bool(self.known) or seconds > LONG_JOB_SECONDS)
+
+    def add(self, seconds: float, kind: Hashable) -> None:
+        """A job of this kind has taken `seconds`."""
+        if not GIL:
+            return
+        long = seconds > LONG_JOB_SECONDS
+        self._long_share += _DECAY_SHARE * (long - self._long_share)
+        if kind is None or not (long or self.known):
+            return
+        score = self.known.pop(kind, 0)
+        score = min(score + 1, _HIGHEST_SCORE) if long else score - 2
+        if score > 0:
+            self.known[kind] = score
+        if len(self.known) > _MOST_KINDS:
+            del self.known[next(iter(self.known))]
+
+    def foresees(self, kind: Hashable) -> bool:
+        """Whether a job of this kind will be long, to all appearances: two of three were, and the last ones."""
+        return self.known.get(kind, 0) >= _FORESEEN_SCORE
 
 
 class WakePolicy:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable
 from typing import Any, Protocol
 
 from bridge._concurrency.byte_queue import ByteQueue
@@ -107,6 +107,12 @@ class WsgiResponder(Call):
     def start(self) -> None:
         """Have a thread run the application. Raises `RuntimeError` where none can be had."""
         self.dispatcher.submit(self)
+
+    @property
+    def kind(self) -> Hashable:
+        """Requests for one path take about as long, as a rule."""
+        path: str = self._scope["path"]
+        return path
 
     @property
     def done(self) -> bool:

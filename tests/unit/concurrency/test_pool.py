@@ -10,6 +10,7 @@ import pytest
 
 from bridge._concurrency import pool
 from bridge._concurrency.jobs import JobThread, current
+from bridge._concurrency.pool import ThreadPool
 from support.pool_jobs import Clock, Job, Pools, finish
 from support.waiting import Flag, until
 
@@ -512,3 +513,88 @@ def test_every_job_is_run_once(pools: Pools, monkeypatch: pytest.MonkeyPatch, li
 
     assert sorted(ran) == list(range(400))
     assert names == {"True"}
+
+
+def long_job(**options: Any) -> Job:
+    job = Job(**options)
+    job.kind = "/slow"
+    return job
+
+
+def make_known(threads: ThreadPool) -> None:
+    """Let the pool know that jobs of the kind of `long_job` are long."""
+    for _ in range(3):
+        threads.lengths.add(1.0, "/slow")
+    for _ in range(9):
+        threads.lengths.add(0.0, "/quick")
+    assert not threads.lengths.long
+
+
+def test_a_job_that_is_foreseen_to_be_long_gets_a_thread_of_its_own(pools: Pools) -> None:
+    """Short jobs do not wait behind it, and it does not wait behind them."""
+    threads = pools()
+    make_known(threads)
+    [short] = pools.held(threads, 1, eager=False)
+    short.begun.wait()
+    long = long_job()
+
+    assert threads.submit(long, eager=False) is False
+    long.begun.wait()
+    assert (threads.alive, threads.busy, threads.waiting) == (2, 2, 0)
+    # It does not count as one that sees to the queue: the next short one waits for the first.
+    second = Job(go=True)
+    assert threads.submit(second, eager=False) is True
+    finish(threads, short)
+    second.done.wait()
+    assert second.thread == short.thread
+    finish(threads, long)
+
+
+def test_only_sleeping_long_jobs_leave_the_queue_to_nobody(pools: Pools) -> None:
+    """A short job that comes then wakes a thread at once."""
+    threads = pools()
+    make_known(threads)
+    long = long_job()
+    threads.submit(long, eager=False)
+    long.begun.wait()
+    short = Job(go=True)
+
+    assert threads.submit(short, eager=False) is False
+    short.done.wait()
+    finish(threads, long)
+
+
+def test_a_foreseen_job_waits_in_the_queue_where_all_threads_are_busy(pools: Pools) -> None:
+    """As any other: in its order."""
+    threads = pools(1)
+    make_known(threads)
+    [first] = pools.held(threads, 1)
+    order: list[str] = []
+    short = Job(lambda _thread: order.append("short"), go=True)
+    long = long_job(work=lambda _thread: order.append("long"), go=True)
+    for job in (short, long):
+        assert threads.submit(job, eager=False) is True
+    finish(threads, first)
+    long.done.wait()
+
+    assert order == ["short", "long"]
+
+
+def test_a_thread_that_blocks_no_longer_counts(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the queue has stood still behind it, the next job wakes a thread and waits for no look."""
+    clock = Clock()
+    monkeypatch.setattr(pool, "monotonic", clock)
+    threads = pools()
+    pools.held(threads, 1)
+    second = Job(go=True)
+    assert threads.submit(second, eager=False) is True
+    clock.now += 0.0015
+    threads.grow()
+    second.done.wait()
+    until(lambda: threads.busy == 1)
+    threads.grow()
+    third = Job()
+
+    assert threads.submit(third, eager=False) is False
+    third.begun.wait()
+    finish(threads, third)

@@ -56,13 +56,13 @@ def test_a_queue_that_ends_in_between_has_not_lasted() -> None:
 class TestJobLengths:
     def test_most_of_the_last_ones_count(self) -> None:
         lengths = JobLengths()
-        lengths.add(0.002)
+        lengths.add(0.002, None)
         assert not lengths.long
         for _ in range(9):
-            lengths.add(0.002)
+            lengths.add(0.002, None)
         assert lengths.long
         for _ in range(9):
-            lengths.add(0.0001)
+            lengths.add(0.0001, None)
         assert not lengths.long
 
     def test_without_a_lock_all_are_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +70,49 @@ class TestJobLengths:
         monkeypatch.setattr(wake_policy, "GIL", False)
         lengths = JobLengths()
         for _ in range(20):
-            lengths.add(0.0001)
+            lengths.add(0.0001, "/")
 
         assert lengths.long
+
+    def test_a_kind_that_was_long_three_times_is_foreseen(self) -> None:
+        lengths = JobLengths()
+        seen = []
+        for _ in range(4):
+            lengths.add(0.1, "/slow")
+            lengths.add(0.0001, "/quick")
+            seen.append(lengths.foresees("/slow"))
+
+        assert seen == [False, False, True, True]
+        assert not lengths.foresees("/quick")
+        assert not lengths.foresees("/other")
+
+    def test_a_kind_that_is_short_again_is_no_longer_foreseen(self) -> None:
+        """However long it was long: soon."""
+        lengths = JobLengths()
+        for _ in range(100):
+            lengths.add(0.1, "/slow")
+        seen = []
+        for _ in range(3):
+            lengths.add(0.0001, "/slow")
+            seen.append(lengths.foresees("/slow"))
+
+        assert seen == [True, False, False]
+        assert not lengths.known
+
+    def test_jobs_without_a_kind_are_not_foreseen(self) -> None:
+        lengths = JobLengths()
+        for _ in range(9):
+            lengths.add(0.1, None)
+
+        assert not lengths.foresees(None)
+
+    def test_kinds_are_bounded_and_those_of_late_are_kept(self) -> None:
+        """A site may have any number of paths, and a client may make some up."""
+        lengths = JobLengths()
+        for number in range(5000):
+            lengths.add(0.1, f"/reports/{number}")
+            if number % 100 == 0:
+                lengths.add(0.1, "/slow")
+
+        assert len(lengths.known) == 1000
+        assert lengths.foresees("/slow")
