@@ -9,7 +9,7 @@ seconds takes a fraction of one, and gives the same figures each time.
 import heapq
 import itertools
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from queue import Empty
@@ -20,7 +20,7 @@ import pytest
 from greenlet import greenlet
 
 from bridge._concurrency import pool
-from bridge._concurrency.jobs import JobThread
+from bridge._concurrency.jobs import JobThread, current
 from bridge._concurrency.pool import ThreadPool
 
 SWITCH_SECONDS: Final = 0.005  # sys.getswitchinterval()
@@ -139,7 +139,10 @@ class Machine:
         self._loop_sleeps = False
         self._growing = False
         self._until = 0.0
+        self._computed: defaultdict[Any, float] = defaultdict(float)
         monkeypatch.setattr(pool, "monotonic", lambda: self.now)
+        monkeypatch.setattr(current, "thread", None)  # to which each worker sets it: all are of one thread
+        monkeypatch.setattr(pool, "thread_time", lambda: self._computed[greenlet.getcurrent()])
         monkeypatch.setattr(pool, "SimpleQueue", lambda: _Inbox(self))
         threads = SimpleNamespace(
             Thread=lambda target, name, **_: _Thread(self, target, name), Lock=threading.Lock, Event=threading.Event
@@ -180,6 +183,7 @@ class Machine:
 
     def compute(self, seconds: float) -> None:
         """Compute with the lock, which others get in between when they have waited for long enough."""
+        self._computed[greenlet.getcurrent()] += seconds
         while seconds > 0:
             part = min(seconds, SWITCH_SECONDS)
             self._pass(part)

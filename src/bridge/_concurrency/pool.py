@@ -22,11 +22,11 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from contextvars import Context
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any, Final
 
 from bridge._concurrency.jobs import Job, PoolClosed, current, describe
-from bridge._concurrency.wake_policy import LONG_JOB_SECONDS, JobLengths, WakePolicy
+from bridge._concurrency.wake_policy import COMPUTING_SECONDS, LONG_JOB_SECONDS, JobLengths, WakePolicy
 
 IDLE_SECONDS: Final = 60.0
 
@@ -43,6 +43,9 @@ class Worker:
         # The job that it runs, or is woken for.
         self.job: Job | None = None
         self.since = 0.0
+        # Of the job that has ended: its kind, and the seconds that it had of a processor, where they are asked for.
+        self.kind: Hashable = None
+        self.computed = 0.0
         self.loop: object = None
         self.tasks: list[Any] = []
         # Workers whose threads this one is to start.
@@ -81,17 +84,20 @@ class Worker:
         if self.siblings:
             pool.start(self.siblings)
             self.siblings = []
-        job = pool.next_job(self, monotonic(), None, done=False)
+        job = pool.next_job(self, monotonic(), done=False)
+        lengths = pool.lengths
         while job is not None:
+            began = thread_time() if lengths.known and job.kind in lengths.known else None
             try:
                 job.run(self)
             except BaseException:
                 # A mistake of ours; it must not cost the pool a thread for good.
                 _log.exception("%s goes on after a job that has broken off", self.thread.name)
             now = monotonic()
-            kind = job.kind if pool.lengths.asks(now - self.since) else None
+            self.kind = job.kind if lengths.asks(now - self.since) else None
+            self.computed = 0.0 if began is None else thread_time() - began
             self.job = job = None  # the job's objects must not live until the next one comes
-            job = pool.next_job(self, now, kind, done=True)
+            job = pool.next_job(self, now, done=True)
         for function in tuple(at_end):
             try:
                 function()
@@ -152,7 +158,7 @@ class ThreadPool:
             if self.closing:
                 raise PoolClosed("the threads are being stopped")
             lengths = self.lengths
-            if lengths.known and not eager and lengths.foresees(job.kind) and (worker := self._pick_thread()):
+            if lengths.known and not eager and lengths.blocks(job.kind) and (worker := self._pick_thread()):
                 self._give(worker, job, monotonic())
             else:
                 self._queue.append(job)
@@ -169,9 +175,12 @@ class ThreadPool:
             if not self._queue:
                 self._policy.end()
                 return False
+            now = monotonic()
+            if any(self._computes(worker, now) for worker in self._active):
+                return True
             further = self._policy.helpful(self._completed, len(self._queue))
             if further:
-                self._find_blocked()
+                self._find_blocked(now)
             woken = [worker for _ in range(further) if (worker := self._pick_thread())]
             self._active.update(dict.fromkeys(woken))
         self.start(woken)
@@ -179,10 +188,14 @@ class ThreadPool:
             # Those that are being started may fail.
             return bool(self._idle or self._starting) or len(self._workers) < self.limit
 
-    def _find_blocked(self) -> None:
+    def _computes(self, worker: Worker, now: float) -> bool:
+        """Whether its job is of a kind that computes for long, and may still do so; with the lock held."""
+        job = worker.job
+        return job is not None and now - worker.since < COMPUTING_SECONDS and self.lengths.computes(job.kind)
+
+    def _find_blocked(self, now: float) -> None:
         """Take those that have been at one job for long for blocked: others are to see to the queue."""
-        before = monotonic() - LONG_JOB_SECONDS
-        for worker in [each for each in self._active if each.job is not None and each.since < before]:
+        for worker in [each for each in self._active if each.job is not None and now - each.since > LONG_JOB_SECONDS]:
             del self._active[worker]
 
     def withdraw(self, job: Job) -> bool:
@@ -225,16 +238,14 @@ class ThreadPool:
             job.dropped()
         return [worker.describe() for worker in left]
 
-    def next_job(self, worker: Worker, now: float, kind: Hashable, *, done: bool) -> Job | None:
-        """The next job for `worker`, which waits for one, and may have `done` one of this `kind`; None when it has to
-        end. Only workers call this.
-        """
+    def next_job(self, worker: Worker, now: float, *, done: bool) -> Job | None:
+        """The next job for `worker`, which waits for one; None when it has to end. Only workers call this."""
         with self._lock:
             if done:
                 self.busy -= 1
                 self._completed += 1
                 self._active[worker] = None
-                self.lengths.add(now - worker.since, kind)
+                self.lengths.add(now - worker.since, worker.kind, worker.computed)
             else:
                 self._starting -= 1
             if (job := self._take(worker, now)) is not None:

@@ -1,7 +1,6 @@
 """When further threads of a pool are woken: by how long its jobs are, and by whether its queue stands still.
 
-Whether the jobs compute, and so would only wait for the interpreter lock in a further thread, is not asked. It was, and
-made no difference to requests beside such jobs (the row `computing` of the benchmarks).
+A job that computes for long is no reason: in a further thread, another would only wait for the interpreter lock.
 """
 
 import sys
@@ -12,9 +11,14 @@ GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 LONG_JOB_SECONDS: Final = 0.001
 _DECAY_SHARE: Final = 0.1  # the last ten or so count
 _MOSTLY_SHARE: Final = 0.5
-# Of a kind of jobs: a long one counts 1, a short one takes 2 away.
+# Of the time that a job takes, which it shares with other threads; one that blocks has next to nothing of it.
+_COMPUTING_SHARE: Final = 0.2
+# A job that computed for so long the last time may block this time.
+COMPUTING_SECONDS: Final = 0.02
+# The scores of kinds: a job that blocks for long counts 1, a short one takes 2 away.
 _HIGHEST_SCORE: Final = 6
-_FORESEEN_SCORE: Final = 3
+_BLOCKING_SCORE: Final = 3
+_COMPUTES: Final = -1
 # A site may have any number of paths.
 _MOST_KINDS: Final = 1000
 # After how many looks in a row a queue has lasted too long though it moves.
@@ -22,43 +26,53 @@ _LOOKS_UNTIL_LASTING: Final = 50
 
 
 class JobLengths:
-    """What the jobs of a pool have taken: whether most are long, and which kinds of them; its owner has a lock.
+    """What the jobs of a pool have taken: whether most block for long, and which kinds of them; its owner has a lock.
 
     In a build without a lock all count as long.
     """
 
     def __init__(self) -> None:
         self._long_share = 0.0 if GIL else 1.0
-        # A score for each kind that was long lately; the one that ended last is the last.
+        # A score for each kind that was long lately; the one that came last is the last.
         self.known: dict[Hashable, int] = {}
 
     @property
     def long(self) -> bool:
-        """Whether most of the last jobs took more than a millisecond."""
+        """Whether most of the last jobs blocked for more than a millisecond."""
         return self._long_share > _MOSTLY_SHARE
 
     def asks(self, seconds: float) -> bool:
         """Whether `add` makes use of the kind of a job that has taken `seconds`."""
         return GIL and (bool(self.known) or seconds > LONG_JOB_SECONDS)
 
-    def add(self, seconds: float, kind: Hashable) -> None:
-        """A job of this kind has taken `seconds`."""
+    def add(self, seconds: float, kind: Hashable, computed: float) -> None:
+        """A job of this kind has taken `seconds`, and `computed` for so many of them, where that was asked for."""
         if not GIL:
             return
         long = seconds > LONG_JOB_SECONDS
-        self._long_share += _DECAY_SHARE * (long - self._long_share)
+        computing = long and computed > _COMPUTING_SHARE * seconds
+        self._long_share += _DECAY_SHARE * ((long and not computing) - self._long_share)
         if kind is None or not (long or self.known):
             return
         score = self.known.pop(kind, 0)
-        score = min(score + 1, _HIGHEST_SCORE) if long else score - 2
-        if score > 0:
+        if computing:
+            score = _COMPUTES
+        elif long:
+            score = min(max(score, 0) + 1, _HIGHEST_SCORE)
+        else:
+            score = max(score - 2, 0)
+        if score:
             self.known[kind] = score
         if len(self.known) > _MOST_KINDS:
             del self.known[next(iter(self.known))]
 
-    def foresees(self, kind: Hashable) -> bool:
-        """Whether a job of this kind will be long, to all appearances: two of three were, and the last ones."""
-        return self.known.get(kind, 0) >= _FORESEEN_SCORE
+    def blocks(self, kind: Hashable) -> bool:
+        """Whether a job of this kind will block for long, to all appearances: two of three did, and the last ones."""
+        return self.known.get(kind, 0) >= _BLOCKING_SCORE
+
+    def computes(self, kind: Hashable) -> bool:
+        """Whether a job of this kind will compute for long, as the last one did."""
+        return self.known.get(kind) == _COMPUTES
 
 
 class WakePolicy:

@@ -56,13 +56,13 @@ def test_a_queue_that_ends_in_between_has_not_lasted() -> None:
 class TestJobLengths:
     def test_most_of_the_last_ones_count(self) -> None:
         lengths = JobLengths()
-        lengths.add(0.002, None)
+        lengths.add(0.002, None, 0.0)
         assert not lengths.long
         for _ in range(9):
-            lengths.add(0.002, None)
+            lengths.add(0.002, None, 0.0)
         assert lengths.long
         for _ in range(9):
-            lengths.add(0.0001, None)
+            lengths.add(0.0001, None, 0.0)
         assert not lengths.long
 
     def test_without_a_lock_all_are_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ class TestJobLengths:
         monkeypatch.setattr(wake_policy, "GIL", False)
         lengths = JobLengths()
         for _ in range(20):
-            lengths.add(0.0001, "/")
+            lengths.add(0.0001, "/", 0.0)
 
         assert lengths.long
 
@@ -78,23 +78,23 @@ class TestJobLengths:
         lengths = JobLengths()
         seen = []
         for _ in range(4):
-            lengths.add(0.1, "/slow")
-            lengths.add(0.0001, "/quick")
-            seen.append(lengths.foresees("/slow"))
+            lengths.add(0.1, "/slow", 0.0)
+            lengths.add(0.0001, "/quick", 0.0)
+            seen.append(lengths.blocks("/slow"))
 
         assert seen == [False, False, True, True]
-        assert not lengths.foresees("/quick")
-        assert not lengths.foresees("/other")
+        assert not lengths.blocks("/quick")
+        assert not lengths.blocks("/other")
 
     def test_a_kind_that_is_short_again_is_no_longer_foreseen(self) -> None:
         """However long it was long: soon."""
         lengths = JobLengths()
         for _ in range(100):
-            lengths.add(0.1, "/slow")
+            lengths.add(0.1, "/slow", 0.0)
         seen = []
         for _ in range(3):
-            lengths.add(0.0001, "/slow")
-            seen.append(lengths.foresees("/slow"))
+            lengths.add(0.0001, "/slow", 0.0)
+            seen.append(lengths.blocks("/slow"))
 
         assert seen == [True, False, False]
         assert not lengths.known
@@ -102,17 +102,37 @@ class TestJobLengths:
     def test_jobs_without_a_kind_are_not_foreseen(self) -> None:
         lengths = JobLengths()
         for _ in range(9):
-            lengths.add(0.1, None)
+            lengths.add(0.1, None, 0.0)
 
-        assert not lengths.foresees(None)
+        assert not lengths.blocks(None)
 
     def test_kinds_are_bounded_and_those_of_late_are_kept(self) -> None:
         """A site may have any number of paths, and a client may make some up."""
         lengths = JobLengths()
         for number in range(5000):
-            lengths.add(0.1, f"/reports/{number}")
+            lengths.add(0.1, f"/reports/{number}", 0.0)
             if number % 100 == 0:
-                lengths.add(0.1, "/slow")
+                lengths.add(0.1, "/slow", 0.0)
 
         assert len(lengths.known) == 1000
-        assert lengths.foresees("/slow")
+        assert lengths.blocks("/slow")
+
+    def test_a_kind_that_computes_is_not_one_that_blocks(self) -> None:
+        """What it computes for long is known from the second time on, since then that is asked for."""
+        lengths = JobLengths()
+        lengths.add(0.1, "/report", 0.0)
+        assert not lengths.computes("/report")
+        for _ in range(9):
+            lengths.add(0.1, "/report", 0.03)
+
+        assert lengths.computes("/report")
+        assert not lengths.blocks("/report")
+        assert not lengths.long
+
+    def test_a_kind_that_blocks_in_place_of_computing_is_one_that_blocks(self) -> None:
+        lengths = JobLengths()
+        for computed in (0.1, 0.1, 0.001, 0.001, 0.001):
+            lengths.add(0.1, "/report", computed)
+
+        assert lengths.blocks("/report")
+        assert not lengths.computes("/report")

@@ -75,13 +75,14 @@ def test_beside_requests_that_sleep(
 
 
 def test_beside_requests_that_compute(machine: Machine) -> None:
-    """The lock is what both wait for."""
+    """The lock is what both wait for: no thread is woken for what could only wait in it."""
     load, computing = hello(), Load(4, computes=0.003, path=one_path)
     machine.run(load, computing, seconds=SECONDS)
 
     assert load.percentile(0.99) < 15
     assert rate(load) > 600
     assert rate(computing) > 300
+    assert wakes(machine, load, computing) < 0.15
 
 
 def test_all_sleep(machine: Machine) -> None:
