@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any, Protocol
 
 from bridge._concurrency.byte_queue import ByteQueue
@@ -99,6 +99,7 @@ class WsgiResponder(Call):
         self.environ = environ
         self._app = app
         self._scope = scope
+        self.kind = scope["path"]  # requests for one path take about as long, as a rule
         self._response = WsgiResponse(head_only=environ["REQUEST_METHOD"] == "HEAD", write=self._write)
         complete_environ(environ, scope, self._client_disconnected)
 
@@ -107,12 +108,6 @@ class WsgiResponder(Call):
     def start(self) -> None:
         """Have a thread run the application. Raises `RuntimeError` where none can be had."""
         self.dispatcher.submit(self)
-
-    @property
-    def kind(self) -> Hashable:
-        """Requests for one path take about as long, as a rule."""
-        path: str = self._scope["path"]
-        return path
 
     @property
     def done(self) -> bool:
