@@ -75,8 +75,6 @@ class Call:
     slow = False
     on_slow: Callable[[], object] | None = None
     spawn: Spawn | None = None
-    # What it has in common with other calls that take about as long; None where that is not known.
-    kind: Hashable = None
     # Called in the thread at the end, before the loop hears of it.
     on_finish: Callable[[], object] | None = None
     # Whether its thread may wait for the loop wherever too much is in flight (see `drain`). One that runs in the thread
@@ -94,6 +92,11 @@ class Call:
     def __init__(self, dispatcher: "Dispatcher") -> None:
         self.dispatcher = dispatcher
         self.context: Context | None = copy_context()
+
+    @property
+    def kind(self) -> Hashable:
+        """What it has in common with other calls that take about as long; None where that is not known."""
+        return None
 
     def work(self) -> Generator[None] | None:
         """Do the work, in the thread. What takes more than a moment is returned as a generator, which yields wherever
@@ -191,12 +194,6 @@ class Call:
             self._wait_while(lambda: output.full)
         if self.abandoned:
             raise PeerGone
-
-    def flush(self) -> None:
-        """Wait until all that was written has been dealt with. Raises `PeerGone`."""
-        output = self.output
-        if output is not None:
-            self._wait_while(lambda: output.in_flight)
 
     def read(self) -> bytes:
         """Return the next that the loop feeds; waits for it. Raises `PeerGone`."""

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable
 from typing import Any, Protocol
 
 from bridge._concurrency.byte_queue import ByteQueue
@@ -99,7 +99,6 @@ class WsgiResponder(Call):
         self.environ = environ
         self._app = app
         self._scope = scope
-        self.kind = scope["path"]  # requests for one path take about as long, as a rule
         self._response = WsgiResponse(head_only=environ["REQUEST_METHOD"] == "HEAD", write=self._write)
         complete_environ(environ, scope, self._client_disconnected)
 
@@ -108,6 +107,12 @@ class WsgiResponder(Call):
     def start(self) -> None:
         """Have a thread run the application. Raises `RuntimeError` where none can be had."""
         self.dispatcher.submit(self)
+
+    @property
+    def kind(self) -> Hashable:
+        """The path: requests for one take about as long, as a rule."""
+        path: str = self._scope["path"]
+        return path
 
     @property
     def done(self) -> bool:
@@ -217,7 +222,7 @@ class WsgiResponder(Call):
             if items is not None:
                 self.write(items, 0)
                 yield
-                self.flush()  # the server opens the file before it is closed here
+                self._flush()  # the server opens the file before it is closed here
                 return
         for chunk in iterable:
             items = response.chunk(chunk)
@@ -248,6 +253,12 @@ class WsgiResponder(Call):
                 )
         except PeerGone:
             raise ClientDisconnected("the client left before the response was written") from None
+
+    def _flush(self) -> None:
+        """Wait until all that was written has been dealt with. Raises `PeerGone`."""
+        output = self.output
+        if output is not None:
+            self._wait_while(lambda: output.in_flight)
 
     def prepare_async(self) -> None:
         """Have the rest of the request body here: async code may read it on the loop that it comes from."""
