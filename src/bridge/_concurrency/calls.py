@@ -191,7 +191,7 @@ class Call:
         """Wait while too many bytes are in flight. Raises `PeerGone`."""
         output = self.output
         if output is not None and output.written - output.acknowledged > HIGH_WATER_BYTES:
-            self._wait_while(lambda: output.full)
+            self.wait_while(lambda: output.full)
         if self.abandoned:
             raise PeerGone
 
@@ -214,7 +214,8 @@ class Call:
             self._post()
         return data
 
-    def _wait_while(self, blocked: Callable[[], bool]) -> None:
+    def wait_while(self, blocked: Callable[[], bool]) -> None:
+        """Wait as long as `blocked()`, where this thread may wait. Raises `PeerGone`."""
         while self.may_block and blocked():
             self._thread_waits = True
             if blocked():

@@ -258,7 +258,7 @@ class WsgiResponder(Call):
         """Wait until all that was written has been dealt with. Raises `PeerGone`."""
         output = self.output
         if output is not None:
-            self._wait_while(lambda: output.in_flight)
+            self.wait_while(lambda: output.in_flight)
 
     def prepare_async(self) -> None:
         """Have the rest of the request body here: async code may read it on the loop that it comes from."""
