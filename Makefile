@@ -75,7 +75,7 @@ check:  ## Lint, format and types.
 
 bench:  ## Side by side with the peers: a table, and JSON.
 	@command -v wrk >/dev/null || scripts/install_debian.sh wrk
-	@scripts/setup.sh "$(PYTHON)" test
+	@scripts/setup.sh "$(PYTHON)" bench
 	.venv/bin/python -m benchmarks $(ARGS)
 
 docs:  ## Writes the generated parts of docs/ anew.

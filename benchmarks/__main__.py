@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import chart, memory, peers, report, rounds, servers
+from benchmarks import against, chart, memory, peers, report, rounds, servers
 from benchmarks.catalogue import ROWS, Row
 from benchmarks.child import SampleError
 from benchmarks.settings import FULL, QUICK
 
 RESULTS = Path(__file__).parent / "results"
 _SUBJECTS = list(dict.fromkeys(subject for row in ROWS for measure in row.measures for subject in measure.subjects))
+
+
+_WITH_WRK = ("server", "django", "beside-blocked", "beside-computing", "wsgi-servers", "connections")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,8 +41,10 @@ def _parser() -> _Parser:
     parser.add_argument("--subject", nargs="+", metavar="NAME", help="measure only these subjects")
     parser.add_argument("--quick", action="store_true", help="smaller sizes and 2 rounds: two minutes at most")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds, 1 to 100 (default 5; some rows take fewer)")
+    parser.add_argument("--against", metavar="REF", help="measure bridge of this commit as well")
+    parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the charts into DIR (default: results/)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the JSON to PATH too")
-    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json and results/NAME.svg, to be kept")
+    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json, to be kept")
     return parser
 
 
@@ -48,7 +53,7 @@ def _chosen(parser: _Parser, only: Sequence[str] | None) -> list[Row]:
     if unknown:
         parser.error(f"no row is called {min(unknown)!r}; the rows are {', '.join(row.name for row in ROWS)}")
     rows = [row for row in ROWS if only is None or row.name in only]
-    if any(row.name in ("server", "django") for row in rows):
+    if any(row.name in _WITH_WRK for row in rows):
         servers.wrk_path()
     if any(row.name in ("memory", "django-streams") for row in rows) and not memory.supported():
         raise SampleError("the memory row reads /proc, which only Linux has; leave it out with --only")
@@ -62,6 +67,8 @@ def _check(parser: _Parser, arguments: argparse.Namespace) -> None:
         parser.error(f"--save takes a file name of letters, digits, dots and dashes, not {arguments.save!r}")
     if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
         parser.error(f"--json: there is no directory {arguments.json.resolve().parent}")
+    if arguments.charts is not None and not arguments.charts.is_dir():
+        parser.error(f"--charts: there is no directory {arguments.charts}")
     unknown = set(arguments.subject or ()) - set(_SUBJECTS)
     if unknown:
         parser.error(f"no subject is called {min(unknown)!r}; the subjects are {', '.join(_SUBJECTS)}")
@@ -90,6 +97,8 @@ def _run(rows: Sequence[Row], arguments: argparse.Namespace) -> None:
     settings = QUICK if arguments.quick else FULL
     count = arguments.rounds or (2 if arguments.quick else 5)
     facts = report.circumstances(settings, count, quick=arguments.quick)
+    if arguments.against is not None:
+        facts["versions"]["the other commit"] = against.check_out(arguments.against)
     started = time.monotonic()
 
     def progress(line: str) -> None:
@@ -97,17 +106,24 @@ def _run(rows: Sequence[Row], arguments: argparse.Namespace) -> None:
 
     samples: rounds.Samples = {}
     try:
-        rounds.take(rows, settings, count, samples, subjects=arguments.subject, progress=progress)
+        rounds.take(
+            rows,
+            settings,
+            count,
+            samples,
+            subjects=arguments.subject,
+            against=arguments.against is not None,
+            progress=progress,
+        )
     except SampleError:
         print(f"unfinished, so nothing is written:\n\n{report.table(report.judge(rows, samples))}")
         raise
     facts["seconds"] = round(time.monotonic() - started, 1)
     results = report.judge(rows, samples)
     text = json.dumps(report.as_json(facts, results), indent=2, ensure_ascii=False) + "\n"
-    picture = chart.svg(results, report.summary(facts))
     for name in filter(None, ("latest", arguments.save)):
         RESULTS.joinpath(f"{name}.json").write_text(text, encoding="utf-8")
-        RESULTS.joinpath(f"{name}.svg").write_text(picture, encoding="utf-8")
+    chart.draw(results, report.summary(facts), arguments.charts or RESULTS)
     if arguments.json is not None:
         arguments.json.write_text(text, encoding="utf-8")
     print("\n".join([*report.summary(facts), "", report.table(results)]))

@@ -16,6 +16,7 @@ ASGIApp = Callable[[Any, Any, Any], Any]
 
 HELLO = b"Hello, world!\n"
 BLOCK_SECONDS = 0.05
+BLOCK_LONG_SECONDS = 0.1
 COMPUTE_SECONDS = 0.003
 TRANSFER_PIECE = 65536
 
@@ -56,12 +57,22 @@ def wsgi_block(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return wsgi_hello(environ, start_response)
 
 
+def wsgi_block_long(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    time.sleep(BLOCK_LONG_SECONDS)
+    return wsgi_hello(environ, start_response)
+
+
 def _compute() -> None:
     """As much of Python as takes `COMPUTE_SECONDS` of a processor, however long this thread waits for one."""
     until = time.thread_time() + COMPUTE_SECONDS
     while time.thread_time() < until:
         for _ in range(200):
             pass
+
+
+def wsgi_compute(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    _compute()
+    return wsgi_hello(environ, start_response)
 
 
 def wsgi_hello_or_compute(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -145,11 +156,17 @@ async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
 
 
 def wsgi_site(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    """The three WSGI apps that the real servers run, by path."""
+    """The WSGI apps that the real servers run, by path."""
     return _WSGI_SITE[environ["PATH_INFO"]](environ, start_response)
 
 
-_WSGI_SITE: dict[str, WSGIApp] = {"/": wsgi_hello, "/up": wsgi_upload, "/down": wsgi_download}
+_WSGI_SITE: dict[str, WSGIApp] = {
+    "/": wsgi_hello,
+    "/block": wsgi_block_long,
+    "/compute": wsgi_compute,
+    "/up": wsgi_upload,
+    "/down": wsgi_download,
+}
 
 
 def _http_only(scope: Any) -> None:

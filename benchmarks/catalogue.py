@@ -1,9 +1,9 @@
 """What is measured: the rows, their subjects, and what each row has to reach."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks import backpressure, django, memory, peers, servers
+from benchmarks import backpressure, django, in_process, memory, peers, servers
 from benchmarks.child import run
 from benchmarks.settings import Settings
 from benchmarks.streams import PIECE
@@ -15,6 +15,8 @@ LABELS = {
     peers.A2WSGI_40: "a2wsgi, 40 workers",
     UVICORN: "uvicorn's own",
     NATIVE: "no adapter",
+    peers.AGAINST: "bridge, the other commit",
+    servers.WAITRESS: "Waitress",
     servers.GUNICORN_SYNC: "Gunicorn sync",
     servers.GUNICORN_GTHREAD: "Gunicorn gthread",
     django.DJANGO: "Django's own handler",
@@ -62,15 +64,21 @@ class Case:
     unit: str
     targets: tuple[Target, ...] = ()
     more_is_better: bool = False
+    # Where it is on the axis of its row.
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table, and the word that picks it on the command line."""
+    """One row of the table, and the word that picks it on the command line.
+
+    With an `axis`, what its cases are over is a quantity, and they are drawn as a curve.
+    """
 
     name: str
     title: str
     cases: tuple[Case, ...]
+    axis: str | None = None
 
     @property
     def measures(self) -> tuple[Measure, ...]:
@@ -81,15 +89,35 @@ def _isolated(name: str, *subjects: str, most_rounds: int = 100) -> Measure:
     return Measure(name, subjects, lambda subject, settings: run(name, subject, settings), most_rounds)
 
 
+def _on(server: str) -> Callable[[str, Settings], Sample]:
+    return lambda subject, settings: servers.rate(server, subject, "/", settings)
+
+
+def _beside(title: str, measure: Measure, others: str, *targets: Target, high: float) -> tuple[Case, ...]:
+    return (
+        Case(f"hello {title}", measure, "rate", "requests a second", targets, more_is_better=True),
+        Case(f"hello {title}", measure, "median", "ms, median"),
+        Case(f"hello {title}", measure, "high", "ms, 99th percentile", (AtMost(high),)),
+        Case("hello alone", measure, "alone", "requests a second", more_is_better=True),
+        Case(others, measure, "others", "requests a second", more_is_better=True),
+    )
+
+
+def _curve(name: str, title: str, axis: str, measure: Measure, unit: str, places: Iterable[int]) -> Row:
+    return Row(name, title, tuple(Case(f"{at:,}", measure, str(at), unit, at=at) for at in places), axis)
+
+
 def _at_least(times: float, *subjects: str) -> tuple[Target, ...]:
     return tuple(AtLeast(subject, times) for subject in subjects)
 
 
 _WSGI_ADAPTERS = (peers.BRIDGE, A2WSGI, ASGIREF, UVICORN)
 _ASGI_ADAPTERS = (peers.BRIDGE, A2WSGI)
+_ASGI_ADAPTERS_AND_NATIVE = (*_ASGI_ADAPTERS, NATIVE)
 _POST_32 = _isolated("post-32", *_WSGI_ADAPTERS, NATIVE)
 _POST_1 = _isolated("post-1", *_WSGI_ADAPTERS, NATIVE)
 _CALL_1 = _isolated("call-1", *_ASGI_ADAPTERS, NATIVE)
+_CALL_2 = _isolated("call-2", *_ASGI_ADAPTERS, NATIVE)
 _CALL_8 = _isolated("call-8", *_ASGI_ADAPTERS, NATIVE)
 _BLOCKING = _isolated("blocking", peers.BRIDGE, A2WSGI, peers.A2WSGI_40, ASGIREF, UVICORN, most_rounds=2)
 _COMPUTING = _isolated("computing", peers.BRIDGE, A2WSGI)
@@ -99,6 +127,27 @@ _AHEAD_WTA = _isolated("ahead-wsgi-to-asgi", *_WSGI_ADAPTERS, most_rounds=1)
 _AHEAD_ATW = _isolated("ahead-asgi-to-wsgi", *_ASGI_ADAPTERS, most_rounds=1)
 _GUNICORN = (servers.GUNICORN_SYNC, servers.GUNICORN_GTHREAD)
 _LOAD = Measure("server", (peers.BRIDGE, A2WSGI, NATIVE, *_GUNICORN), servers.load, most_rounds=3)
+_BESIDE = (peers.BRIDGE, peers.A2WSGI_40, servers.GUNICORN_GTHREAD, servers.WAITRESS)
+_BESIDE_BLOCKED = Measure(
+    "beside-blocked", _BESIDE, lambda subject, settings: servers.beside(subject, "/block", 16, settings), most_rounds=3
+)
+_BESIDE_COMPUTING = Measure(
+    "beside-computing",
+    _BESIDE,
+    lambda subject, settings: servers.beside(subject, "/compute", 4, settings),
+    most_rounds=3,
+)
+_ON_WSGI = {
+    server: Measure(f"on-{server}", _ASGI_ADAPTERS_AND_NATIVE, _on(server), most_rounds=3)
+    for server in servers.WSGI_SERVERS
+}
+_CONNECTIONS = Measure("connections", (peers.BRIDGE, A2WSGI, NATIVE), servers.connections, most_rounds=2)
+_CALLERS = _isolated("callers", *_ASGI_ADAPTERS, most_rounds=2)
+_BODIES = _isolated("bodies", peers.BRIDGE, A2WSGI, most_rounds=2)
+_HEADERS = _isolated("headers", peers.BRIDGE, A2WSGI, most_rounds=2)
+_IDLE = _isolated("idle", *_ASGI_ADAPTERS, most_rounds=2)
+_WAITING = _isolated("waiting", *_ASGI_ADAPTERS, most_rounds=2)
+_STREAMING = _isolated("streaming", *_ASGI_ADAPTERS, most_rounds=2)
 _MEMORY_UVICORN = Measure("memory-uvicorn", _ASGI_ADAPTERS, memory.uvicorn, most_rounds=1)
 _MEMORY_GUNICORN = Measure("memory-gunicorn", _ASGI_ADAPTERS, memory.gunicorn, most_rounds=1)
 _MOUNTS_ASGI = _isolated("mounts-asgi", peers.BRIDGE)
@@ -143,6 +192,14 @@ ROWS = (
         ),
     ),
     Row(
+        "call-2",
+        "AsgiToWsgi in process, 2 caller threads",
+        (
+            Case("GET hello", _CALL_2, "get", _REQUEST, _at_least(6, A2WSGI)),
+            Case("POST, 64 bytes", _CALL_2, "post", _REQUEST, _at_least(6, A2WSGI)),
+        ),
+    ),
+    Row(
         "call-8",
         "AsgiToWsgi in process, 8 caller threads",
         (
@@ -162,6 +219,35 @@ ROWS = (
                 (AtLeast(A2WSGI, 4), AtLeast(NATIVE, 0.6), *(AtLeast(each, 1, above=True) for each in _GUNICORN)),
                 more_is_better=True,
             ),
+        ),
+    ),
+    Row(
+        "beside-blocked",
+        "Hello on Uvicorn with 8 connections, beside 16 whose requests block 100 ms; gthread and Waitress: 32 threads",
+        _beside(
+            "beside requests that block",
+            _BESIDE_BLOCKED,
+            "those that block",
+            AtLeast(peers.AGAINST, 2.3),
+            *(AtLeast(each, 1, above=True) for each in _BESIDE[1:]),
+            high=2.0,
+        ),
+    ),
+    Row(
+        "beside-computing",
+        "The same beside 4 whose requests compute 3 ms",
+        _beside("beside requests that compute", _BESIDE_COMPUTING, "those that compute", high=15.0),
+    ),
+    Row(
+        "wsgi-servers",
+        "A hello ASGI app on WSGI servers, 32 connections, against the native WSGI hello",
+        tuple(
+            Case(label_of_server, _ON_WSGI[server], "rate", "requests a second", _at_least(0.9, NATIVE), True)
+            for server, label_of_server in (
+                (servers.GUNICORN_SYNC, "Gunicorn sync"),
+                (servers.GUNICORN_GTHREAD, "Gunicorn gthread, 32 threads"),
+                (servers.WAITRESS, "Waitress, 32 threads"),
+            )
         ),
     ),
     Row(
@@ -265,6 +351,47 @@ ROWS = (
             Case("WsgiToAsgi(AsgiToWsgi), 32 at once, to WsgiToAsgi", _SANDWICH, "asgi-32", _TIMES, (_ADAPTER,)),
             Case("WsgiToAsgi(AsgiToWsgi), one at a time, to WsgiToAsgi", _SANDWICH, "asgi-1", _TIMES, (_ADAPTER,)),
             Case("AsgiToWsgi(WsgiToAsgi), one caller, to AsgiToWsgi", _SANDWICH, "wsgi", _TIMES, (_ADAPTER,)),
+        ),
+    ),
+    _curve(
+        "connections",
+        "Hello on Uvicorn, by the number of connections",
+        "connections",
+        _CONNECTIONS,
+        _REQUEST,
+        servers.CONNECTION_NUMBERS,
+    ),
+    _curve(
+        "callers",
+        "AsgiToWsgi in process, hello, by the number of threads that call it",
+        "threads",
+        _CALLERS,
+        _REQUEST,
+        in_process.CALLERS,
+    ),
+    _curve(
+        "bodies",
+        "WsgiToAsgi in process, one at a time, by the bytes of a body that is sent and comes back",
+        "bytes",
+        _BODIES,
+        _REQUEST,
+        in_process.BODIES,
+    ),
+    _curve(
+        "headers",
+        "WsgiToAsgi in process, hello, one at a time, by the number of request headers",
+        "headers",
+        _HEADERS,
+        _REQUEST,
+        in_process.HEADERS,
+    ),
+    Row(
+        "footprint",
+        "What is held in memory",
+        (
+            Case("an idle adapter", _IDLE, "adapter", "KiB"),
+            Case("a request that waits for a thread (WsgiToAsgi)", _WAITING, "request", "KiB"),
+            Case("an open stream, and the server's thread (AsgiToWsgi)", _STREAMING, "stream", "KiB"),
         ),
     ),
     Row(

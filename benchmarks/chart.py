@@ -1,168 +1,138 @@
-"""The outcome as an SVG bar chart, written as text.
+"""The charts of a run, drawn by matplotlib: bars for what is held against a peer or a limit, curves over a quantity.
 
-Two panels: how many times as fast as each peer `bridge` is, with a mark at the target; and, for targets that are
-limits, how much of the limit is used.
+Each is written twice, for light and for dark pages: `bars-light.svg`, `bars-dark.svg`, `curves-light.svg` and so on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
-from math import ceil
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib import pyplot as plt  # the drawing library is chosen before
 
 from benchmarks import peers
-from benchmarks.catalogue import AtLeast, AtMost, label
+from benchmarks.catalogue import AtLeast, label
 from benchmarks.report import Outcome, RowOutcome, number
 
-_WIDTH, _LEFT, _RIGHT, _BAR, _GAP = 1080, 450, 210, 16, 7
-_PLOT = _WIDTH - _LEFT - _RIGHT
-# A bar beyond this is cut and says so, else one peer that is hundreds of times slower flattens all others.
-_LONGEST = 30.0
 
-_STYLE = """
-  text { font: 12px system-ui, sans-serif; fill: #1f2328 }
-  .page { fill: #ffffff } .title { font-weight: 600; font-size: 15px } .row { font-weight: 600 } .note { fill: #59636e }
-  .met { fill: #2f81c7 } .missed { fill: #d97706 } .plain { fill: #8c959f }
-  .axis { stroke: #d0d7de } .target { stroke: #1f2328; stroke-width: 2 } .cut { stroke: #ffffff; stroke-width: 3 }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3 } .page { fill: #0d1117 } .note { fill: #9198a1 } .axis { stroke: #3d444d }
-    .target { stroke: #e6edf3 } .cut { stroke: #0d1117 }
-  }
-"""
+@dataclass(frozen=True, slots=True)
+class _Theme:
+    page: str
+    text: str
+    grid: str
+    met: str
+    missed: str
+    lines: tuple[str, ...]
+
+
+THEMES = {
+    "light": _Theme(
+        "#ffffff", "#1f2328", "#d0d7de", "#2f81c7", "#d97706", ("#2f81c7", "#d97706", "#59636e", "#8250df")
+    ),
+    "dark": _Theme("#0d1117", "#e6edf3", "#3d444d", "#4493f8", "#e3a008", ("#4493f8", "#e3a008", "#9198a1", "#bc8cff")),
+}
+# A bar beyond this is cut, and its figure says so: one peer that is hundreds of times slower would flatten all others.
+_LONGEST = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
     name: str
-    value: float
-    target: float | None
-    met: bool | None
+    ratio: float
+    target: float
     text: str
+    met: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    title: str
-    bars: tuple[_Bar, ...]
+def draw(results: Sequence[RowOutcome], caption: Sequence[str], folder: Path) -> None:
+    """Write the charts of a run into `folder`; the lines of `caption` say when and where it was made."""
+    bars = [bar for each in results for outcome in each.outcomes for bar in _bars(each, outcome)]
+    curves = [each for each in results if each.row.axis is not None and _points(each)]
+    for name, theme in THEMES.items():
+        with _drawn_in(theme):
+            if bars:
+                _save(_draw_bars(bars, theme), caption, folder / f"bars-{name}.svg")
+            if curves:
+                _save(_draw_curves(curves, theme), caption, folder / f"curves-{name}.svg")
 
 
-def svg(results: Sequence[RowOutcome], caption: Sequence[str]) -> str:
-    """The chart of a run; the lines of `caption` say when and where it was made."""
-    ratios, limits = _ratio_groups(results), _limit_groups(results)
-    body: list[str] = []
-    top = 44 + 16 * len(caption)
-    if ratios:
-        top = _panel(
-            body, top, "How many times as fast as each peer (longer is better; the line is the target)", ratios, "x"
-        )
-    if limits:
-        top = _panel(
-            body, top + 24, "How much of each limit is used (shorter is better; the line is the limit)", limits, "%"
-        )
-    height = top + 20
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"',
-            f'     width="{_WIDTH}" height="{height}">',
-            "<title>bridge beside its peers</title>",
-            f"<style>{_STYLE}</style>",
-            f'<rect class="page" width="{_WIDTH}" height="{height}"/>',
-            _text(20, 24, "bridge beside its peers", "title"),
-            *(_text(20, 42 + 16 * line, text, "note") for line, text in enumerate(caption)),
-            *body,
-            "</svg>\n",
-        ]
-    )
+@contextmanager
+def _drawn_in(theme: _Theme) -> Iterator[None]:
+    options: Any = {"font.size": 10, "svg.fonttype": "none", "axes.edgecolor": theme.grid, "grid.color": theme.grid}
+    options |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), theme.text)
+    options |= dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.page)
+    # The same figures give the same file, byte for byte.
+    with mpl.rc_context(options | {"svg.hashsalt": "bridge"}):
+        yield
 
 
-def _ratio_groups(results: Sequence[RowOutcome]) -> list[_Group]:
-    groups = []
-    for each in results:
-        for outcome in each.outcomes:
-            bars = [bar for figure in outcome.figures if (bar := _ratio_bar(outcome, figure.subject)) is not None]
-            if any(bar.target is not None for bar in bars):
-                groups.append(_Group(_title(each, outcome), tuple(bars)))
-    return groups
+def _save(figure: Any, caption: Sequence[str], path: Path) -> None:
+    figure.text(0.01, 0.004, "\n".join(caption), fontsize=7, va="bottom", wrap=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
-def _ratio_bar(outcome: Outcome, subject: str) -> _Bar | None:
-    ratio = outcome.ratio(subject)
-    verdict = next((v for v in outcome.verdicts if isinstance(v.target, AtLeast) and v.target.peer == subject), None)
-    if subject == peers.BRIDGE or ratio is None or verdict is None or not isinstance(verdict.target, AtLeast):
-        return None
-    ours, theirs = outcome.figure(peers.BRIDGE), outcome.figure(subject)
-    figures = f"{number(ours.median)} against {number(theirs.median)}" if ours and theirs else ""
-    return _Bar(
-        label(subject), ratio, verdict.target.times, verdict.met, f"{ratio:.3g}x  ({figures} {_short(outcome)})"
-    )
+def _bars(each: RowOutcome, outcome: Outcome) -> Iterator[_Bar]:
+    """How many times as good as each peer `bridge` is, where a target says how good it has to be."""
+    for verdict in outcome.verdicts:
+        target = verdict.target
+        ours = outcome.figure(peers.BRIDGE)
+        theirs = outcome.figure(target.peer) if isinstance(target, AtLeast) else None
+        if isinstance(target, AtLeast) and ours is not None and theirs is not None:
+            figures = f"{number(ours.median)} against {number(theirs.median)} {outcome.case.unit}"
+            name = f"{each.row.name}, {outcome.case.title}: {label(target.peer)}"
+            yield _Bar(name, verdict.value, target.times, f"{verdict.value:.3g}x  ({figures})", verdict.met)
 
 
-def _limit_groups(results: Sequence[RowOutcome]) -> list[_Group]:
-    groups = []
-    for each in results:
-        for outcome in each.outcomes:
-            verdict = next((v for v in outcome.verdicts if isinstance(v.target, AtMost)), None)
-            if verdict is None or not isinstance(verdict.target, AtMost):
-                continue
-            limit = verdict.target.limit
-            bars = [
-                _Bar(
-                    label(figure.subject),
-                    figure.median / limit * 100,
-                    100.0,
-                    verdict.met if figure.subject == peers.BRIDGE else None,
-                    f"{number(figure.median)} of {number(limit)} {_short(outcome)}",
-                )
-                for figure in outcome.figures
-            ]
-            groups.append(_Group(_title(each, outcome), tuple(bars)))
-    return groups
+def _draw_bars(bars: Sequence[_Bar], theme: _Theme) -> Any:
+    height = 1.6 + 0.28 * len(bars)
+    figure, axes = plt.subplots(figsize=(11, height))
+    places = range(len(bars))
+    colours = [theme.met if bar.met else theme.missed for bar in bars]
+    axes.barh(places, [min(bar.ratio, _LONGEST) for bar in bars], color=colours, height=0.6)
+    for place, bar in zip(places, bars, strict=True):
+        axes.plot([min(bar.target, _LONGEST)] * 2, [place - 0.4, place + 0.4], color=theme.text, linewidth=2)
+        end = min(max(bar.ratio, bar.target), _LONGEST)
+        axes.annotate(bar.text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(places, [bar.name for bar in bars], fontsize=8)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_xlim(0, _LONGEST * 1.35)
+    axes.set_xlabel("times as good as the peer; the mark is the target")
+    axes.set_title("bridge beside its peers")
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    figure.tight_layout(rect=(0, 0.6 / height, 1, 1))
+    return figure
 
 
-def _title(each: RowOutcome, outcome: Outcome) -> str:
-    return f"{each.row.name}: {outcome.case.title}"
+def _points(each: RowOutcome) -> dict[str, list[tuple[float, float]]]:
+    points: dict[str, list[tuple[float, float]]] = {}
+    for outcome in each.outcomes:
+        for figure in outcome.figures:
+            if outcome.case.at is not None:
+                points.setdefault(figure.subject, []).append((outcome.case.at, figure.median))
+    return points
 
 
-def _short(outcome: Outcome) -> str:
-    return "/s" if outcome.case.unit.endswith("second") else outcome.case.unit.split()[0]
-
-
-def _panel(body: list[str], top: int, title: str, groups: Sequence[_Group], unit: str) -> int:
-    bars = [bar for group in groups for bar in group.bars]
-    longest = max([*(bar.value for bar in bars), *(bar.target or 0 for bar in bars)])
-    step = 5.0 if unit == "x" else 50.0
-    span = min(ceil(longest * 1.02 / step) * step, _LONGEST if unit == "x" else 250.0)
-    body.append(_text(20, top + 14, title, "row"))
-    first = top + 40
-    bottom = first + sum(len(group.bars) * (_BAR + _GAP) + 12 for group in groups)
-    for tick in range(int(span / step) + 1):
-        x = _LEFT + tick * step / span * _PLOT
-        body.append(f'<line class="axis" x1="{x:.1f}" y1="{first - 6}" x2="{x:.1f}" y2="{bottom - 12}"/>')
-        body.append(_text(x, first - 10, f"{tick * step:g}{unit}", "note", "middle"))
-    y = first
-    for group in groups:
-        body.append(_text(20, y + _BAR - 4, group.title))
-        for bar in group.bars:
-            _draw(body, y, bar, span)
-            y += _BAR + _GAP
-        y += 12
-    return bottom
-
-
-def _draw(body: list[str], y: int, bar: _Bar, span: float) -> None:
-    kind = "plain" if bar.met is None else "met" if bar.met else "missed"
-    length = max(min(bar.value, span) / span * _PLOT, 1.5)
-    body.append(_text(_LEFT - 8, y + _BAR - 4, bar.name, "", "end"))
-    body.append(f'<rect class="{kind}" x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR}" rx="2"/>')
-    if bar.value > span:
-        cut = _LEFT + _PLOT - 14
-        body.append(f'<line class="cut" x1="{cut}" y1="{y + _BAR + 1}" x2="{cut + 6}" y2="{y - 1}"/>')
-    if bar.target is not None:
-        x = _LEFT + bar.target / span * _PLOT
-        body.append(f'<line class="target" x1="{x:.1f}" y1="{y - 2}" x2="{x:.1f}" y2="{y + _BAR + 2}"/>')
-    after = max(_LEFT + length, _LEFT + (bar.target or 0) / span * _PLOT)
-    missed = "  not met" if bar.met is False else ""
-    body.append(_text(after + 6, y + _BAR - 4, bar.text + missed, "note"))
-
-
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _draw_curves(rows: Sequence[RowOutcome], theme: _Theme) -> Any:
+    lines = (len(rows) + 1) // 2
+    figure, grid = plt.subplots(lines, 2, figsize=(11, 0.8 + 3.6 * lines), squeeze=False)
+    for axes in grid.flat[len(rows) :]:
+        axes.remove()
+    for axes, each in zip(grid.flat, rows, strict=False):
+        for colour, (subject, points) in zip(theme.lines, _points(each).items(), strict=False):
+            axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=label(subject))
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(each.row.axis)
+        axes.set_ylabel(each.outcomes[0].case.unit)
+        axes.set_title(each.row.title, fontsize=8)
+        axes.grid(which="major")
+        axes.legend(fontsize=8)
+    figure.tight_layout(rect=(0, 0.5 / figure.get_figheight(), 1, 1))
+    return figure

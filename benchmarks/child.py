@@ -6,14 +6,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from benchmarks import backpressure, django_in_process, in_process, mixing, streams
+from benchmarks import backpressure, django_in_process, footprint, in_process, mixing, peers, streams
 from benchmarks.settings import Settings
 
 MEASURES: dict[str, Callable[[str, Settings], dict[str, float]]] = {
     "post-32": in_process.post_32,
     "post-1": in_process.post_1,
     "call-1": in_process.call_1,
+    "call-2": in_process.call_2,
     "call-8": in_process.call_8,
+    "callers": in_process.callers,
+    "bodies": in_process.bodies,
+    "headers": in_process.headers,
+    "idle": footprint.idle,
+    "waiting": footprint.waiting,
+    "streaming": footprint.streaming,
     "blocking": in_process.blocking,
     "computing": in_process.computing,
     "stream-wsgi-to-asgi": streams.wsgi_to_asgi,
@@ -34,9 +41,12 @@ class SampleError(RuntimeError):
 
 def run(measure: str, subject: str, settings: Settings) -> dict[str, float]:
     """The metrics of one sample, taken in a fresh Python process."""
-    command = [sys.executable, "-m", "benchmarks.child", measure, subject, json.dumps(dataclasses.asdict(settings))]
+    name, environment = peers.in_process_of_its_own(subject)
+    command = [sys.executable, "-m", "benchmarks.child", measure, name, json.dumps(dataclasses.asdict(settings))]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, env=environment
+        )
     except subprocess.TimeoutExpired as error:
         raise SampleError(f"{measure} of {subject}: no end within {TIMEOUT_SECONDS:g} seconds") from error
     if done.returncode != 0:

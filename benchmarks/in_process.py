@@ -5,7 +5,7 @@ Each function is one sample, taken in a process of its own; it returns its metri
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 import uvloop
@@ -16,6 +16,9 @@ from benchmarks.settings import Settings
 
 POST_BODY = apps.pattern(64)
 BLOCKED_AT_ONCE = 32
+CALLERS = (1, 2, 4, 8, 32, 200)
+BODIES = (1, 1024, 16 * 1024, 256 * 1024, 4 * 2**20, 64 * 2**20)
+HEADERS = (1, 10, 30, 100)
 HELLO_AT_ONCE, COMPUTING_AT_ONCE = 8, 4
 _WARM_UP_SECONDS = 0.1
 
@@ -35,9 +38,67 @@ def call_1(subject: str, settings: Settings) -> dict[str, float]:
     return _calls(subject, settings, threads=1)
 
 
+def call_2(subject: str, settings: Settings) -> dict[str, float]:
+    """Microseconds a request of `AsgiToWsgi`, called by two threads at once."""
+    return _calls(subject, settings, threads=2)
+
+
 def call_8(subject: str, settings: Settings) -> dict[str, float]:
     """Microseconds a request of `AsgiToWsgi`, called by eight threads at once."""
     return _calls(subject, settings, threads=8)
+
+
+def callers(subject: str, settings: Settings) -> dict[str, float]:
+    """Microseconds a request of `AsgiToWsgi`, by the number of threads that call it."""
+    app = peers.asgi_to_wsgi(subject, apps.asgi_hello)
+    return {
+        str(number): _from_threads(number, settings, lambda: call_wsgi(app, make_environ(), apps.HELLO))
+        for number in CALLERS
+    }
+
+
+def bodies(subject: str, settings: Settings) -> dict[str, float]:
+    """Microseconds a request of `WsgiToAsgi`, by the bytes of a body that is sent and comes back; one at a time."""
+    app = peers.wsgi_to_asgi(subject, apps.wsgi_echo)
+    return {str(size): _echo(app, apps.pattern(size), settings) for size in BODIES}
+
+
+def headers(subject: str, settings: Settings) -> dict[str, float]:
+    """Microseconds a request of `WsgiToAsgi`, by the number of its headers; one at a time."""
+    app = peers.wsgi_to_asgi(subject, apps.wsgi_hello)
+
+    async def request(extra: list[tuple[bytes, bytes]]) -> None:
+        scope = make_scope()
+        scope["headers"] = scope["headers"] + extra
+        await call_asgi(app, scope, b"", apps.HELLO)
+
+    def sample(number: int) -> float:
+        extra = [(b"x-header-%d" % at, b"value %d" % at) for at in range(number)]
+        return _one_by_one(lambda: request(extra), settings)
+
+    return {str(number): sample(number) for number in HEADERS}
+
+
+def _echo(app: apps.ASGIApp, body: bytes, settings: Settings) -> float:
+    async def request() -> None:
+        await call_asgi(app, make_scope("POST", body_length=len(body)), body, body)
+
+    return _one_by_one(request, settings)
+
+
+def _one_by_one(request: Callable[[], Awaitable[None]], settings: Settings) -> float:
+    async def load(seconds: float) -> float:
+        started, count = perf_counter(), 0
+        while (elapsed := perf_counter() - started) < seconds or not count:
+            await request()
+            count += 1
+        return elapsed / count * 1e6
+
+    async def sample() -> float:
+        await load(_WARM_UP_SECONDS)
+        return await load(settings.seconds)
+
+    return uvloop.run(sample())
 
 
 def blocking(subject: str, settings: Settings) -> dict[str, float]:

@@ -5,12 +5,16 @@ A package is imported when its subject is built, so that each measured process h
 
 import importlib
 import importlib.metadata
+import os
 import warnings
 from typing import Any
 
 from benchmarks.apps import ASGIApp, WSGIApp
 
 BRIDGE = "bridge"
+# `bridge` of another commit, whose sources are at the path that the environment variable names.
+AGAINST = "against"
+AGAINST_SOURCES = "BRIDGE_BENCHMARKS_AGAINST"
 NATIVE = "native"
 # For the requests that block: as many threads as ours has by default, beside the ten that a2wsgi has by default.
 A2WSGI_40 = "a2wsgi-40-workers"
@@ -28,6 +32,16 @@ _ASGI_TO_WSGI: dict[str, tuple[str, str, dict[str, Any]]] = {
     BRIDGE: ("bridge", "AsgiToWsgi", {}),
     "a2wsgi": ("a2wsgi", "ASGIMiddleware", {}),
 }
+
+
+def in_process_of_its_own(subject: str) -> tuple[str, dict[str, str]]:
+    """What to call `subject` in a process that runs it, and the environment variables of that process."""
+    environment = dict(os.environ)
+    if AGAINST not in subject:
+        return subject, environment
+    paths = [os.environ[AGAINST_SOURCES], os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return subject.replace(AGAINST, BRIDGE), environment
 
 
 def wsgi_to_asgi(subject: str, app: WSGIApp) -> ASGIApp:

@@ -67,7 +67,7 @@ def judge(rows: Sequence[Row], samples: Samples) -> list[RowOutcome]:
 def _outcome(case: Case, samples: Samples) -> Outcome:
     best = max if case.more_is_better else min
     figures: list[Figure] = []
-    for subject in case.measure.subjects:
+    for subject in (*case.measure.subjects, peers.AGAINST):
         values = tuple(sample[case.metric] for sample in samples.get((case.measure, subject), ()))
         if values:
             figures.append(Figure(subject, values, statistics.median(values), best(values)))
@@ -176,7 +176,7 @@ def target_text(target: Target, case: Case) -> str:
     """A target in a few words."""
     if isinstance(target, AtLeast):
         return f"{'more than' if target.above else 'at least'} {target.times:g}x"
-    return f"at most {target.limit:g} {case.unit.split()[0]}"
+    return f"at most {target.limit:g} {case.unit.split()[0].rstrip(',')}"
 
 
 def number(value: float) -> str:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from benchmarks import peers
 from benchmarks.catalogue import Measure, Row, Sample
+from benchmarks.child import SampleError
 from benchmarks.settings import Settings
 
 Samples = dict[tuple[Measure, str], list[Sample]]
@@ -15,17 +17,30 @@ def take(
     samples: Samples,
     *,
     subjects: Sequence[str] | None,
+    against: bool,
     progress: Callable[[str], None],
 ) -> None:
     """Add the samples of each measure and subject in the order they are taken; only of `subjects` where given.
+
+    With `against`, wherever `bridge` is measured another commit of it is too, if that can do what is measured.
 
     The caller owns `samples`, so that it has what was taken before a sample failed.
     """
     for row in rows:
         for measure in row.measures:
             chosen = [each for each in measure.subjects if subjects is None or each in subjects]
+            if against and peers.BRIDGE in measure.subjects:
+                chosen.append(peers.AGAINST)
             count = min(rounds, measure.most_rounds)
             for number in range(1, count + 1):
-                for subject in chosen:
+                for subject in tuple(chosen):
                     progress(f"{measure.name}, round {number} of {count}: {subject}")
-                    samples.setdefault((measure, subject), []).append(measure.sample(subject, settings))
+                    try:
+                        sample = measure.sample(subject, settings)
+                    except SampleError as error:
+                        if subject != peers.AGAINST:
+                            raise
+                        progress(f"the other commit cannot do that: {error}")
+                        chosen.remove(subject)
+                        continue
+                    samples.setdefault((measure, subject), []).append(sample)

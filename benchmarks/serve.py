@@ -7,11 +7,13 @@ import sys
 from typing import Any
 
 import uvicorn
+import waitress  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from benchmarks import apps, peers
 
 GTHREAD_THREADS = 32
+WAITRESS_THREADS = 32
 _DJANGO = "django:"
 
 
@@ -48,6 +50,13 @@ def run_gunicorn(subject: str, port: int, **options: object) -> None:
     Site().run()
 
 
+def run_waitress(subject: str, port: int) -> None:
+    """Waitress, running the WSGI site or, behind an adapter, the ASGI site."""
+    app = apps.wsgi_site if subject == peers.NATIVE else peers.asgi_to_wsgi(subject, apps.asgi_site)
+    # By default it closes connections above 100.
+    waitress.serve(app, host="127.0.0.1", port=port, threads=WAITRESS_THREADS, connection_limit=2000)
+
+
 def _django(server: str, subject: str) -> Any:
     from benchmarks import django_site
 
@@ -62,6 +71,8 @@ def main(server: str, subject: str, port: int) -> None:
         run_gunicorn(subject, port, worker_class="sync")
     elif server == "gunicorn-gthread":
         run_gunicorn(subject, port, worker_class="gthread", threads=GTHREAD_THREADS)
+    elif server == "waitress":
+        run_waitress(subject, port)
     else:
         raise LookupError(f"no server is called {server!r}")
 

@@ -23,6 +23,9 @@ from benchmarks.settings import Settings
 CONNECTIONS = 32
 GUNICORN_SYNC = "gunicorn-sync"
 GUNICORN_GTHREAD = "gunicorn-gthread"
+WAITRESS = "waitress"
+WSGI_SERVERS = (GUNICORN_SYNC, GUNICORN_GTHREAD, WAITRESS)
+CONNECTION_NUMBERS = (1, 8, 32, 128, 512, 1000)
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
 _WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
@@ -40,9 +43,10 @@ class Server:
 def running(server: str, subject: str) -> Iterator[Server]:
     """The server with the app of `subject`, from its first verified answer to its end by SIGTERM."""
     port = _free_port()
-    command = [sys.executable, "-m", "benchmarks.serve", server, subject, str(port)]
+    name, environment = peers.in_process_of_its_own(subject)
+    command = [sys.executable, "-m", "benchmarks.serve", server, name, str(port)]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
             _wait_for_answer(process, port)
             yield Server(port, _serving_pid(process.pid))
@@ -74,31 +78,76 @@ def load(subject: str, settings: Settings) -> dict[str, float]:
 def rate(server: str, app: str, path: str, settings: Settings) -> dict[str, float]:
     """Requests a second of one path, which answers hello, with 32 connections."""
     with running(server, app) as site:
-        size = _response_size(site.port, path)
-        _wrk(site.port, path, 1.0, size)
-        return {"rate": _wrk(site.port, path, settings.load_seconds, size)}
+        Wrk(site.port, path, 1.0).result()
+        return {"rate": Wrk(site.port, path, settings.load_seconds).result().rate}
 
 
-def _wrk(port: int, path: str, seconds: float, response_size: int) -> float:
-    command = [
-        wrk_path(),
-        "-t1",
-        f"-c{CONNECTIONS}",
-        f"-d{seconds:.0f}s",
-        f"-s{_WRK_SCRIPT}",
-        f"http://127.0.0.1:{port}{path}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
-    if done.returncode != 0:
-        raise SampleError(f"wrk failed: {done.stdout}{done.stderr}")
-    result = json.loads(done.stdout.splitlines()[-1])
-    requests, received = result["requests"], result["bytes"]
-    if any(result["errors"].values()) or not requests:
-        raise SampleError(f"wrk saw errors: {result}")
-    # Every response has the size of the one that was verified; those in flight at the end may be cut.
-    if not 0 <= received - requests * response_size <= CONNECTIONS * response_size:
-        raise SampleError(f"wrk received {received} bytes for {requests} responses of {response_size} bytes each")
-    return float(requests / result["seconds"])
+def beside(subject: str, path: str, connections: int, settings: Settings) -> dict[str, float]:
+    """Hello with 8 connections, beside `connections` others that ask for `path`, which takes long."""
+    server, app = (subject, peers.NATIVE) if subject in WSGI_SERVERS else ("uvicorn", subject)
+    with running(server, app) as site:
+        Wrk(site.port, "/", 1.0, 8).result()
+        alone = Wrk(site.port, "/", settings.load_seconds, 8).result()
+        others = Wrk(site.port, path, settings.load_seconds + 2, connections)
+        time.sleep(1.0)  # until the load is even; not a wait for anything
+        hello = Wrk(site.port, "/", settings.load_seconds, 8).result()
+        return {
+            "alone": alone.rate,
+            "rate": hello.rate,
+            "median": hello.median,
+            "high": hello.high,
+            "others": others.result().rate,
+        }
+
+
+def connections(subject: str, settings: Settings) -> dict[str, float]:
+    """Microseconds a hello, by the number of connections."""
+    with running("uvicorn", subject) as site:
+        Wrk(site.port, "/", 1.0).result()
+        return {
+            str(number): 1e6 / Wrk(site.port, "/", max(settings.load_seconds / 2, 1.0), number).result().rate
+            for number in CONNECTION_NUMBERS
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk saw: requests a second, and the milliseconds that half of them and 99 % of them took at most."""
+
+    rate: float
+    median: float
+    high: float
+
+
+class Wrk:
+    """One run of wrk, under way: `connections` that each ask for `path` again and again."""
+
+    def __init__(self, port: int, path: str, seconds: float, connections: int = CONNECTIONS) -> None:
+        self._size = _response_size(port, path)
+        self._connections = connections
+        self._seconds = seconds
+        url = f"http://127.0.0.1:{port}{path}"
+        command = [wrk_path(), "-t1", f"-c{connections}", f"-d{seconds:.0f}s", f"-s{_WRK_SCRIPT}", url]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def result(self) -> Load:
+        """Wait for its end. Raises `SampleError` where anything else than whole answers came."""
+        try:
+            said, _ = self._process.communicate(timeout=self._seconds + 30)
+        except subprocess.TimeoutExpired as error:
+            self._process.kill()
+            self._process.wait()
+            raise SampleError("wrk does not end") from error
+        if self._process.returncode != 0:
+            raise SampleError(f"wrk failed: {said}")
+        result = json.loads(said.splitlines()[-1])
+        requests, received = result["requests"], result["bytes"]
+        if any(result["errors"].values()) or not requests:
+            raise SampleError(f"wrk saw errors: {result}")
+        # Every response has the size of the one that was verified; those in flight at the end may be cut.
+        if not 0 <= received - requests * self._size <= self._connections * self._size:
+            raise SampleError(f"wrk received {received} bytes for {requests} responses of {self._size} bytes each")
+        return Load(requests / result["seconds"], result["median"], result["high"])
 
 
 def _response_size(port: int, path: str) -> int:
