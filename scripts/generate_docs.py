@@ -1,13 +1,15 @@
 """Writes the pages of docs/ that are printed from code; with `--check` it writes nothing, and exits 1 if one is stale.
 
-docs/order.md is printed from the order tables that the adapters use, docs/conformance.md from the table of the clauses,
-docs/django_deviations.md from what is expected of Django's own tests, docs/internals.md from the source.
+docs/order.md is printed from the order tables that the adapters use, docs/conformance.md and
+docs/conformance_clauses.md from the table of the clauses, docs/django_deviations.md from what is expected of Django's
+own tests, docs/internals.md from the source.
 """
 
 import argparse
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,12 +158,19 @@ def conformance_page() -> str:
     return str(conformance.page())
 
 
+def clauses_page() -> str:
+    """The text of docs/conformance_clauses.md."""
+    conformance: Any = importlib.import_module("spec.conformance")
+    return str(conformance.clauses_page())
+
+
 def django_page() -> str:
     """The text of docs/django_deviations.md."""
     deviations: Any = importlib.import_module("django_suite.deviations")
     return str(deviations.page())
 
 
+@cache  # reads the whole source, which takes a second
 def internals_page() -> str:
     """The text of docs/internals.md."""
     internals: Any = importlib.import_module("internals")
@@ -171,6 +180,7 @@ def internals_page() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "docs/order.md": order_page,
     "docs/conformance.md": conformance_page,
+    "docs/conformance_clauses.md": clauses_page,
     "docs/django_deviations.md": django_page,
     "docs/internals.md": internals_page,
 }
