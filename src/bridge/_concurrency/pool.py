@@ -83,7 +83,7 @@ class Worker:
                 job.run(self)
             except BaseException:
                 # A mistake of ours; it must not cost the pool a thread for good.
-                _log.exception("%s goes on after a job that has broken off", self.thread.name)
+                _log.exception("%s continues after a job that broke off", self.thread.name)
             self.job = job = None  # the job's objects must not live until the next one comes
             job = pool.next_job(self, monotonic(), done=True)
         for function in tuple(at_end):

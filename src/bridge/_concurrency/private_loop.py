@@ -135,7 +135,7 @@ class PrivateLoop:
             except BaseException:
                 # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and ends when somebody
                 # calls stop(). Neither is for this thread to obey: the process is the server's, and the loop ours.
-                _log.exception("code on the private event loop tried to end the process or the loop; it goes on")
+                _log.exception("code on the private event loop tried to end the process or the loop; the loop continues")
 
     async def _root(self) -> None:
         loop = asyncio.get_running_loop()
@@ -146,7 +146,7 @@ class PrivateLoop:
                 await self._stop.wait()
             except asyncio.CancelledError:
                 _log.exception(
-                    "code on the private event loop has cancelled the task that keeps it running; it goes on"
+                    "code on the private event loop has cancelled the task that keeps it running; the loop continues"
                 )
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
