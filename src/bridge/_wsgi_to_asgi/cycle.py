@@ -80,7 +80,7 @@ class RequestResponseCycle:
                 try:
                     await run_in_thread(responder.dispatcher, functools.partial(spooled.file.write, chunks))
                 except PoolClosed as error:
-                    raise unavailable(f"when no thread could be had ({error})") from error
+                    raise unavailable(f"when no thread could be started ({error})") from error
                 chunks, size = [], 0
         if stream and (not counter.ended or counter.truncated):
             assert isinstance(responder, WsgiResponder)
@@ -358,4 +358,4 @@ def start(responder: Responder) -> None:
     try:
         responder.start()
     except RuntimeError as error:
-        raise unavailable(f"when no thread could be had ({error})") from error
+        raise unavailable(f"when no thread could be started ({error})") from error
