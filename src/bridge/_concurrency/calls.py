@@ -191,7 +191,7 @@ class Call:
             raise PeerGone
 
     def flush(self) -> None:
-        """Wait until everything that was written has been dealt with. Raises `PeerGone`."""
+        """Wait until all that was written has been dealt with. Raises `PeerGone`."""
         output = self.output
         if output is not None:
             self._wait_while(lambda: output.in_flight)

@@ -1,8 +1,7 @@
-"""Worker threads: limited in number, started on demand, named, and stopped. They run jobs, and do not know what a job
-is.
+"""Worker threads: bounded, lazy, named, stopped. They run jobs and know nothing of what a job is.
 
-As few threads as possible are awake: one warm worker runs the jobs of the queue, and another is woken only if that
-helps. Waking a thread costs more than a short job, and threads that share one interpreter lock slow each other down. It
+As few threads as possible are awake: one hot worker drains the queue, and another is woken only where that helps.
+Waking a thread costs more than a short job does, and threads that share one interpreter lock slow each other down. It
 helps
 
 * when no worker is awake;
@@ -30,7 +29,7 @@ IDLE_SECONDS: Final = 60.0
 
 _log = logging.getLogger("bridge")
 
-# Called in each of our threads at its end, to close what belongs to the thread, for example database connections.
+# Called in each thread of ours at its end, to close what belongs to a thread: database connections, say.
 at_end: set[Callable[[], object]] = set()
 
 
@@ -49,7 +48,7 @@ class Worker:
         self.thread: threading.Thread
 
     def start(self) -> None:
-        """Start its thread, or wake it to look for work. Raises `RuntimeError` if no thread can be started."""
+        """Start its thread, or have that look for work. Raises `RuntimeError` where no thread can be started."""
         if self.thread.ident is None:
             self.thread.start()
         else:
@@ -60,7 +59,7 @@ class Worker:
         self.inbox.put(None)
 
     def wait(self, timeout: float) -> bool:
-        """Wait for `wake`. Returns False after `timeout` seconds without one."""
+        """Wait for `wake`; False after `timeout` seconds without one."""
         try:
             self.inbox.get(timeout=timeout)
         except Empty:
@@ -68,7 +67,7 @@ class Worker:
         return True
 
     def describe(self) -> str:
-        """Return the name of the thread and its current stack."""
+        """Return the name of the thread and the stack that it is at now."""
         return describe(self.thread.name, self.thread.ident)
 
     def main(self) -> None:
@@ -83,8 +82,8 @@ class Worker:
             try:
                 job.run(self)
             except BaseException:
-                # This is a bug, but it must not cost the pool a thread.
-                _log.exception("%s continues after a job that broke off", self.thread.name)
+                # A mistake of ours; it must not cost the pool a thread for good.
+                _log.exception("%s goes on after a job that has broken off", self.thread.name)
             self.job = job = None  # the job's objects must not live until the next one comes
             job = pool.next_job(self, monotonic(), done=True)
         for function in tuple(at_end):
@@ -95,7 +94,7 @@ class Worker:
 
 
 class ThreadPool:
-    """At most `limit` worker threads in this process. A thread that has had nothing to do for `idle` seconds ends."""
+    """At most `limit` worker threads in this process; one that has had nothing to do for `idle` seconds ends."""
 
     def __init__(self, limit: int, *, name: str, idle: float | None = None) -> None:
         self.pid = os.getpid()
@@ -118,9 +117,7 @@ class ThreadPool:
 
     @property
     def usable(self) -> bool:
-        """Whether jobs can be submitted: the pool is not stopped, and belongs to this process, not to the one from
-        which it was forked.
-        """
+        """Whether jobs can be submitted: not stopped, and not those of the process that this one was forked from."""
         return not self.closing and self.pid == os.getpid()
 
     @property
@@ -135,13 +132,13 @@ class ThreadPool:
 
     @property
     def over_limit(self) -> int:
-        """Jobs that would have to wait even if all `limit` threads were awake."""
+        """Jobs that would have to wait even if every thread that may exist were awake."""
         return len(self._queue) + self.busy - self.limit
 
     def submit(self, job: Job, *, eager: bool) -> bool:
-        """Queue `job`. Returns whether `grow` has to be called in a millisecond, because no thread was woken for it.
+        """Queue `job`. Returns whether `grow` has to be called in a millisecond, since no thread was woken for it.
 
-        `eager` wakes a thread in any case. Raises `RuntimeError` if there is no thread and none can be started.
+        `eager` wakes a thread in any case. Raises `RuntimeError` where there is no thread and none can be started.
         """
         with self._lock:
             if self.closing:
@@ -167,7 +164,7 @@ class ThreadPool:
             return bool(self._idle or self._starting) or len(self._workers) < self.limit
 
     def withdraw(self, job: Job) -> bool:
-        """Take `job` out of the queue. Returns whether it was still there."""
+        """Take `job` out of the queue; whether it was still there."""
         with self._lock:
             try:
                 self._queue.remove(job)
@@ -176,9 +173,7 @@ class ThreadPool:
             return True
 
     def close(self, on_drained: Callable[[], None] | None) -> None:
-        """Take no more jobs. Threads end when the queue is empty, and the last one calls `on_drained`. Does not
-        wait.
-        """
+        """Take no more jobs; threads end when the queue is empty, and the last one calls `on_drained`; do not wait."""
         with self._lock:
             self.closing = True
             self._on_drained = on_drained
@@ -189,18 +184,15 @@ class ThreadPool:
         self._end_if_drained()
 
     def discard(self) -> None:
-        """As `close`, for a finalizer, which may run in any thread, even one that holds the lock. So it takes no
-        lock.
-        """
+        """As `close`, for a finalizer, which may run in any thread, and while that holds the lock: takes no lock."""
         self.closing = True
         for worker in list(self._workers):
             worker.wake()
 
     def join(self, timeout: float) -> list[str]:
-        """Wait for the threads to end after `close`, for at most `timeout` seconds. Returns descriptions of those that
-        have not ended.
+        """Wait for the threads to end after `close`, `timeout` seconds at most; describes those that have not.
 
-        Jobs that still wait after that are dropped.
+        Jobs that still wait then are dropped.
         """
         self._drained.wait(timeout)
         with self._lock:
@@ -212,7 +204,7 @@ class ThreadPool:
         return [worker.describe() for worker in left]
 
     def next_job(self, worker: Worker, now: float, *, done: bool) -> Job | None:
-        """Wait for the next job for `worker`. Returns None when the worker has to end. Only workers call this."""
+        """The next job for `worker`, which waits for one; None when it has to end. Only workers call this."""
         with self._lock:
             if done:
                 self.busy -= 1
@@ -257,7 +249,7 @@ class ThreadPool:
         return job
 
     def _pick_thread(self) -> Worker | None:
-        """A thread to wake: the one that has slept least. With the lock held."""
+        """A thread to wake, the one that has slept least; with the lock held."""
         if self._idle:
             self._awake += 1
             return self._idle.pop()
@@ -294,7 +286,7 @@ class ThreadPool:
                     for lost in (worker, *worker.siblings):
                         self._starting -= 1
                         self._remove(lost)
-                    # If there is another thread, it will take the waiting jobs. Without one, nobody will.
+                    # Where there is another thread, it will come to what waits; without one nobody will.
                     stranded = [] if self._workers else [self._queue.popleft() for _ in range(len(self._queue))]
                 for waiting in stranded:
                     if waiting is not job:
@@ -308,7 +300,7 @@ class ThreadPool:
         return True
 
     def _remove(self, worker: Worker) -> None:
-        """Take an awake worker out of the pool. With the lock held."""
+        """Take an awake worker out of the pool; with the lock held."""
         del self._workers[worker]
         self._awake -= 1
 

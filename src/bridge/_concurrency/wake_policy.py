@@ -1,7 +1,7 @@
-"""Decides when further threads of a pool are woken: by the length of its jobs, and by whether its queue stands still.
+"""When further threads of a pool are woken: by how long its jobs are, and by whether its queue stands still.
 
-It does not ask whether the jobs compute, in which case a further thread would only wait for the interpreter lock. It
-once did, and this made no difference to requests beside such jobs (the row `computing` of the benchmarks).
+Whether the jobs compute, and so would only wait for the interpreter lock in a further thread, is not asked. It was, and
+made no difference to requests beside such jobs (the row `computing` of the benchmarks).
 """
 
 import sys
@@ -11,14 +11,12 @@ GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 _LONG_JOB_SECONDS: Final = 0.001
 _DECAY_SHARE: Final = 0.1  # the last ten or so count
 _MOSTLY_SHARE: Final = 0.5
-# After how many looks in a row a queue has lasted too long, even if it moves.
+# After how many looks in a row a queue has lasted too long though it moves.
 _LOOKS_UNTIL_LASTING: Final = 50
 
 
 class JobLengths:
-    """Whether the jobs of a pool are long. Its owner has a lock. On a Python without an interpreter lock, all jobs
-    count as long.
-    """
+    """Whether the jobs of a pool are long; its owner has a lock. In a build without a lock all count as long."""
 
     def __init__(self) -> None:
         self._long_share = 0.0 if GIL else 1.0
@@ -29,7 +27,7 @@ class JobLengths:
         return self._long_share > _MOSTLY_SHARE
 
     def add(self, seconds: float) -> None:
-        """Note that a job has taken `seconds`."""
+        """A job has taken `seconds`."""
         if GIL:
             self._long_share += _DECAY_SHARE * ((seconds > _LONG_JOB_SECONDS) - self._long_share)
 
@@ -52,11 +50,11 @@ class WakePolicy:
         self._lasted = 0
 
     def end(self) -> None:
-        """Note that the queue was found empty."""
+        """The queue was found empty."""
         self._growth = 1
 
     def helpful(self, completed: int, waiting: int) -> int:
-        """Return how many further threads would help, if `completed` jobs have ended and `waiting` jobs are in the
+        """Return how many further threads would help, where `completed` jobs have ended and `waiting` ones are in the
         queue.
         """
         self._lasted += 1
