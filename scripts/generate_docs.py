@@ -1,13 +1,15 @@
 """Writes the pages of docs/ that are printed from code; with `--check` it writes nothing, and exits 1 if one is stale.
 
-docs/order.md is printed from the order tables that the adapters use, docs/conformance.md from the table of the clauses,
-docs/django_deviations.md from what is expected of Django's own tests, docs/internals.md from the source.
+docs/order.md is printed from the order tables that the adapters use, docs/conformance.md and
+docs/conformance_clauses.md from the table of the clauses, docs/django_deviations.md from what is expected of Django's
+own tests, docs/internals.md from the source.
 """
 
 import argparse
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +26,10 @@ INTRODUCTION = """\
 
 <!-- Printed by `python scripts/generate_docs.py`; a test fails when this page is stale. -->
 
-What may follow what. These are the tables that the code itself looks each step up in, drawn. In the tables below the
-drawings a row is a state, a column what comes, and a cell the state that it leads to; a dash means that it is illegal
-there, or cannot come. What is illegal raises an error that says who did what in which state, what was expected, and
-which clause of the specification says so.
+Which steps may follow which. The drawings and tables on this page are made from the tables in which the code looks up
+each step. In each table, a row is a state, a column is a step, and a cell is the state to which the step leads. A dash
+means that the step is illegal in this state, or cannot happen. An illegal step raises an error. The error says who did
+what in which state, what was expected, and which clause of the specification says so.
 """
 
 
@@ -64,24 +66,24 @@ MACHINES = (
 `WsgiToAsgi` holds the headers back until the first non-empty chunk or the end (PEP 3333, "The start_response()
 Callable"), so that an application that fails late can still replace them. Empty chunks change nothing in any state.
 
-- `start_response` with `exc_info` raises what `exc_info` holds once the headers have left.
-- A response that cannot have a body (to HEAD, or with the status 204 or 304) is one whose Content-Length is 0.
-- What goes beyond Content-Length is cut (PEP 3333, "Handling the Content-Length Header"). An end that comes before
-  Content-Length is reached is an error as well, so that the client never takes a part for the whole.""",
+- After the headers have been sent, `start_response` with `exc_info` raises the exception in `exc_info`.
+- A response that cannot have a body (to HEAD, or with status 204 or 304) is treated as if its Content-Length were 0.
+- Bytes beyond Content-Length are cut off (PEP 3333, "Handling the Content-Length Header"). If the response ends before
+  Content-Length is reached, this is an error too, so that the client never takes a part for the whole.""",
         response_to_events.ORDER,
         _wsgi_sin,
     ),
     Machine(
         "The response of an ASGI application",
         """\
-`AsgiToWsgi` holds the head back until the first body event, so that a small response goes over as one. Where none comes
-soon, it lets the head go without (the application does not notice).
+`AsgiToWsgi` holds the head back until the first body event, so that a small response is handed over in one piece. If no
+body event comes soon, it sends the head alone. The application does not notice this.
 
-- `http.response.pathsend` and `http.response.early_hint` are illegal where the scope does not offer them.
-- A hint that comes when the head has left is ignored, as the extension allows.
+- `http.response.pathsend` and `http.response.early_hint` are illegal if the scope does not offer them.
+- A hint after the head has been sent is ignored, as the extension allows.
 - After the end, events of any type are ignored (ASGI HTTP, "Response Body").
-- What goes beyond Content-Length is cut. A last body event that comes before Content-Length is reached is an error, so
-  that the client never takes a part for the whole.
+- Bytes beyond Content-Length are cut off. If the last body event comes before Content-Length is reached, this is an
+  error, so that the client never takes a part for the whole.
 - An event that raises an error has no effect.""",
         events_to_response.ORDER,
         _asgi_sin,
@@ -89,23 +91,25 @@ soon, it lets the head go without (the application does not notice).
     Machine(
         "A WebSocket of an ASGI application",
         """\
-What the application behind `AsgiToWsgi` sends on a [WebSocket](websockets.md). The handshake can be answered with a
-response in place of the accept, as the extension for that says; `websocket.close` is then a 403.
+What the application behind `AsgiToWsgi` sends on a [WebSocket](websockets.md). The application can answer the handshake
+with a response instead of accepting it, as the denial extension says. `websocket.close` in place of the accept is a
+403.
 
-- What comes after a denial is ignored, as after a response.
-- An application that returns while the connection is open closes it with 1000, one that raises with 1011.
-- Once the client has left, what is legal here raises `ClientDisconnected`.""",
+- Events after a denial are ignored, as after a response.
+- If the application returns while the connection is open, the connection is closed with 1000. If it raises, it is
+  closed with 1011.
+- After the client has left, legal steps raise `ClientDisconnected`.""",
         websocket.ORDER,
         _websocket_sin,
     ),
     Machine(
         "Lifespan",
         """\
-The lifespan of the application behind `AsgiToWsgi`, which begins with the event `lifespan.startup`. The event
-`lifespan.shutdown` is the adapter's, the others are the application's answers.
+The lifespan of the application behind `AsgiToWsgi`, which begins with the event `lifespan.startup`. The adapter sends
+the event `lifespan.shutdown`. The other events are the answers of the application.
 
 - An application that raises or returns while its lifespan is starting does not support lifespan, and is served without
-  (unless `lifespan="on"`).""",
+  it (unless `lifespan="on"`).""",
         lifespan.ORDER,
         _lifespan_sin,
     ),
@@ -156,12 +160,19 @@ def conformance_page() -> str:
     return str(conformance.page())
 
 
+def clauses_page() -> str:
+    """The text of docs/conformance_clauses.md."""
+    conformance: Any = importlib.import_module("spec.conformance")
+    return str(conformance.clauses_page())
+
+
 def django_page() -> str:
     """The text of docs/django_deviations.md."""
     deviations: Any = importlib.import_module("django_suite.deviations")
     return str(deviations.page())
 
 
+@cache  # reads the whole source, which takes a second
 def internals_page() -> str:
     """The text of docs/internals.md."""
     internals: Any = importlib.import_module("internals")
@@ -171,6 +182,7 @@ def internals_page() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "docs/order.md": order_page,
     "docs/conformance.md": conformance_page,
+    "docs/conformance_clauses.md": clauses_page,
     "docs/django_deviations.md": django_page,
     "docs/internals.md": internals_page,
 }

@@ -1,8 +1,9 @@
 """WSGI apps on ASGI servers, ASGI apps on WSGI servers.
 
-`WsgiToAsgi(app)` is an ASGI application that runs the WSGI application `app` in worker threads; `AsgiToWsgi(app)` is a
-WSGI application that runs the ASGI application `app` on a private event loop. `as_asgi` and `as_wsgi` adapt only what
-has to be; `Mounts` serves applications of both kinds under path prefixes, on servers of either kind.
+`WsgiToAsgi(app)` is an ASGI application that runs the WSGI application `app` in worker threads. `AsgiToWsgi(app)` is a
+WSGI application that runs the ASGI application `app` on a private event loop. `as_asgi` and `as_wsgi` adapt an
+application only if it needs it. `Mounts` serves applications of both interfaces under path prefixes, on servers of
+either kind.
 """
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
@@ -37,7 +38,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-# In a repr, a traceback or a pickle they are found where they are imported from, not where they are made.
+# So that a repr, a traceback or a pickle shows the module that users import from, not the one where they are defined.
 for _public in (AsgiToWsgi, LoopStats, Mounts, ThreadStats, WsgiToAsgi):
     _public.__module__ = __name__
 del _public

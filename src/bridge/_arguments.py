@@ -1,4 +1,6 @@
-"""What a constructor is given: is it an application of the right interface, and are the options in their range?"""
+"""Checks the arguments of a constructor: whether the application has the right interface, and the options are in
+range.
+"""
 
 import functools
 import inspect
@@ -30,7 +32,7 @@ def hook(name: str, function: Any) -> None:
 
 
 def takes_argument(function: Callable[..., Any]) -> bool:
-    """Whether a hook is to be called with the lifespan state."""
+    """Whether to call a hook with the lifespan state."""
     return not fits(function, 0)
 
 
@@ -68,20 +70,20 @@ def factory(name: str, function: Any) -> None:
         raise TypeError(f"{name} must be None or a callable that takes nothing, got {function!r:.80}")
 
 
-# As many positional arguments as anything asked about here takes: a hook none or one, WSGI two, ASGI three.
+# The most positional arguments of anything that is checked here: a hook takes none or one, WSGI two, ASGI three.
 _COUNTS: Final = range(4)
 
 
 def fits(app: Any, arguments: int) -> bool:
-    """Whether `app` can be called with so many positional arguments, and no others."""
+    """Whether `app` can be called with this number of positional arguments, and no others."""
     return callable(app) and arguments in _fitting(app)
 
 
 def _fitting(app: Any) -> set[int]:
-    """With how many positional arguments `app` can be called.
+    """The numbers of positional arguments with which `app` can be called.
 
-    A decorator often takes anything, and tells with `functools.wraps` whose arguments it hands on; but what it wraps
-    may be of the other interface, and then it is its own signature that counts.
+    A decorator often accepts any arguments, and says with `functools.wraps` whose arguments it passes on. But the
+    wrapped function may have the other interface. Then the decorator's own signature counts.
     """
     own = _binding(app, follow_wrapped=False)
     return own & _binding(app, follow_wrapped=True) or own
@@ -100,23 +102,23 @@ def _binding(app: Any, *, follow_wrapped: bool) -> set[int]:
 
 
 def _signature(app: Any, *, follow_wrapped: bool = True) -> inspect.Signature | None:
-    """What `app` takes, where it can be told."""
+    """The arguments of `app`, if they can be found out."""
     with suppress(TypeError, ValueError):
         return inspect.signature(app, follow_wrapped=follow_wrapped)
-    # An object whose class has its `__call__` made for each instance: a slot, or another descriptor.
+    # An object whose class makes `__call__` for each instance: a slot, or another descriptor.
     with suppress(TypeError, ValueError, AttributeError):
         return inspect.signature(app.__call__, follow_wrapped=follow_wrapped)
     return None
 
 
 def parameters(app: Any) -> list[str]:
-    """The names of the parameters of `app`; none where they cannot be told."""
+    """The names of the parameters of `app`. Empty if they cannot be found out."""
     signature = _signature(app)
     return [] if signature is None else list(signature.parameters)
 
 
 def is_async(app: Any) -> bool:
-    """Whether calling `app` returns something to await, as far as can be told without calling it."""
+    """Whether calling `app` returns an awaitable, as far as this can be known without calling it."""
     while isinstance(app, functools.partial):
         app = app.func
     call = getattr(app, "__call__", None)  # noqa: B004
@@ -124,7 +126,7 @@ def is_async(app: Any) -> bool:
 
 
 def seen(app: Any) -> str:
-    """What `app` is, for the end of a message that says what was expected."""
+    """What `app` is, for the end of an error message."""
     if inspect.isclass(app):
         what = f"the class {app.__qualname__}"
     else:
@@ -135,7 +137,7 @@ def seen(app: Any) -> str:
         return f"{what}, which cannot be called"
     # The second count includes `self`.
     if inspect.isclass(app) and not (fits(app, 1) and fits(app.__call__, 3) and is_async(app.__call__)):
-        return f"{what}; was an instance of it meant?"
+        return f"{what}; did you mean an instance of it?"
     if fits(app, 3) and not fits(app, 2):
         return f"{what}, which takes the three arguments of an ASGI application"
     if fits(app, 2) and not fits(app, 3):

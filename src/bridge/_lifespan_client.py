@@ -1,4 +1,4 @@
-"""The client of the lifespan protocol: what a server does towards an ASGI application (ASGI Lifespan)."""
+"""The client of the lifespan protocol: the server's side for an ASGI application (ASGI Lifespan)."""
 
 import asyncio
 import logging
@@ -12,29 +12,30 @@ from bridge._translate.lifespan import FAILED, RUNNING, STARTING, STOPPED, STOPP
 from bridge._types import ASGIApp, Event, Scope
 from bridge.errors import ApplicationProtocolError, LifespanFailed
 
-# What an application is called in the log that is the only one.
+# What the log calls an application if there is only one.
 THE_APP: Final = "the application"
 
 _log = logging.getLogger("bridge")
 
 
 def lifespan_scope(state: dict[str, Any]) -> Scope:
-    """The scope of a lifespan; `state` is what the application puts there for its requests (ASGI, "Lifespan State")."""
+    """The scope of a lifespan. `state` is what the application puts there for its requests (ASGI, "Lifespan State")."""
     return {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
 
 
 class LifespanClient:
-    """One lifespan of `app`, in the task that awaits `run`; on asyncio and trio. Everything here happens on that loop.
+    """One lifespan of `app`, in the task that awaits `run`, on asyncio or trio. Everything here happens on that loop.
 
-    `started` is set once the startup is over, well or not; `stopped` once the application has said that it has stopped,
-    or can no longer say so; `ended` once its call is over. What there is to know then:
+    `started` is set when the startup has succeeded or failed. `stopped` is set when the application has said that it
+    has stopped, or can no longer say it. `ended` is set when its call has ended. After that:
 
-    * `failure`: the application has said that its startup or shutdown failed, has raised in its shutdown, or was
-      cancelled in its startup or raised there what is no `Exception`, which says nothing about what it supports.
-    * `unsupported`: its call was over before it had answered the startup, or it has answered with events that are none
-      of a lifespan: it has none, and is to be served without (ASGI Lifespan, "Scope").
+    * `failure`: the application has said that its startup or shutdown failed, or it raised in its shutdown, or its
+    startup was cancelled or raised something that is not an `Exception` (which says nothing about what it supports).
+    * `unsupported`: its call ended before it had answered the startup, or it answered with events that do not belong to
+    lifespan. It has no lifespan, and is served without (ASGI Lifespan, "Scope").
     * `error`: what its call raised, or what is wrong with such an event.
-    * `broken`: what was wrong with the first event that was out of order; `received`: whether it asked for the startup.
+    * `broken`: what was wrong with the first event that was out of order. `received`: whether it has received the
+    startup.
 
     `name` is for the log. `on_started()` is called when `started` is set.
     """
@@ -63,15 +64,17 @@ class LifespanClient:
 
     @property
     def state(self) -> LifespanState:
-        """How far the lifespan has come."""
+        """The current phase of the lifespan."""
         return self._order.state
 
     async def run(self) -> None:
-        """Call the application. Raises nothing: what that raised is `error`, also where this task was cancelled."""
+        """Call the application. Raises nothing: what the application raised is `error`, even if this task was
+        cancelled.
+        """
         try:
             await self._app(self._scope, self._receive, self._send)
         except BaseException as error:
-            # A cancellation too: raised on, one that is the application's own would cancel whatever surrounds this.
+            # A cancellation too: if the application raised it itself, raising it would cancel the surrounding code.
             self.error = self.error or error
             self._judge(error, from_outside=_is_from_outside(error))
         else:
@@ -81,11 +84,11 @@ class LifespanClient:
         self._start_is_over()
 
     def ask_shutdown(self) -> None:
-        """Ask the application to shut down, with what its next `receive()` gives."""
+        """Ask the application to shut down, through its next `receive()`."""
         self._asked.set()
 
     def _judge(self, error: BaseException | None, *, from_outside: bool) -> None:
-        """The application has returned or raised: what does that say?"""
+        """Find out what it means that the application has returned or raised."""
         state = self._order.state
         if self.unsupported:
             pass  # it has said so before
@@ -131,7 +134,7 @@ class LifespanClient:
             if self._cut_off and self._order.state is RUNNING:
                 return  # frameworks answer a cancellation with "failed", to nobody
             if self._order.state is STARTING and not _is_of_lifespan(event):
-                # It does not look at the type of its scope, and answers as it does to a request.
+                # It ignores the type of its scope, and answers as to a request.
                 self.error = self.error or error
                 self.unsupported = True
                 self._start_is_over()
@@ -151,12 +154,12 @@ def _is_of_lifespan(event: object) -> bool:
 
 
 def _is_outcome(error: BaseException | None) -> bool:
-    """Whether it is for the caller of the application: the outcome of a test, say."""
+    """Whether it is meant for the caller of the application, for example the outcome of a test."""
     return error is not None and not isinstance(error, Exception) and may_pass(error)
 
 
 def _is_from_outside(error: BaseException) -> bool:
-    """Whether the task was cancelled or its loop has ended, and the application's code has not raised it itself."""
+    """Whether the error comes from a cancelled task or an ended loop, not from the application's own code."""
     if isinstance(error, Exception):
         return False
     if isinstance(error, GeneratorExit):

@@ -1,4 +1,4 @@
-"""Warnings that are of use once: what they tell is so for each request, and would fill the log."""
+"""Warnings that are logged once: they would be the same for each request, and fill the log."""
 
 import logging
 import os
@@ -6,15 +6,15 @@ from typing import Final
 
 _log = logging.getLogger("bridge")
 
-# What has been said, with the process that said it: a fork says it again, since it may have a log of its own. Added to
-# by whichever thread comes first; two that come at the same moment may both say it, which is no reason for a lock.
+# What has been logged, with the process that logged it. A fork logs it again, because it may have its own log. If two
+# threads come at the same moment, both may log it, which is not worth a lock.
 _said: Final[set[tuple[int, str]]] = set()
 
 
 def warn_once(key: str, message: str, *arguments: object) -> None:
-    """Log the warning `message % arguments`, once for each `key` in this process.
+    """Log the warning `message % arguments` once for each `key` in this process.
 
-    `key` is what the warning is of, in the caller's words; callers take few, since each is kept.
+    `key` says what the warning is about. Callers use few keys, because each is kept.
     """
     entry = (os.getpid(), key)
     if entry not in _said:
@@ -23,5 +23,5 @@ def warn_once(key: str, message: str, *arguments: object) -> None:
 
 
 def forget() -> None:
-    """Have every warning be said again; for tests."""
+    """Log every warning again. For tests."""
     _said.clear()

@@ -1,4 +1,4 @@
-"""What an adapter tells about itself."""
+"""The counts that an adapter reports."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class ThreadStats:
     """`WsgiToAsgi.stats()`, for this process.
 
-    alive, busy, idle: worker threads that exist, that run a request, that wait for one. waiting: requests that no
-    thread has taken yet. The others count requests since the start: served (the app's response was sent whole),
+    alive, busy, idle: worker threads that exist, that run a request, that wait for a request. waiting: requests that no
+    thread has taken yet. The others count requests since the start: served (the app's response was sent completely),
     rejected (refused by the adapter: 400, 413, 431, 503), client_disconnects (the client left first), aborted (the app
     or the server failed).
     """
@@ -43,7 +43,7 @@ class LoopStats:
 
 @dataclass(slots=True)
 class Counters:
-    """What one event loop has counted; only that loop writes it."""
+    """The counts of one event loop. Only that loop writes them."""
 
     served: int = 0
     rejected: int = 0
@@ -51,7 +51,7 @@ class Counters:
     aborted: int = 0
 
     def add(self, other: "Counters") -> None:
-        """Add what another has counted."""
+        """Add the counts of another loop."""
         self.served += other.served
         self.rejected += other.rejected
         self.client_disconnects += other.client_disconnects

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 def aligned(rows: Iterable[Sequence[str]], *, numbers: int = 0) -> Iterator[str]:
-    """A line for each row, with columns as wide as they need to be; the first `numbers` of them to the right.
+    """A line for each row, with aligned columns. The first `numbers` columns are aligned to the right.
 
-    Raises `ValueError` where the rows are not of one length.
+    Raises `ValueError` if the rows do not have the same length.
     """
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,7 +1,8 @@
-"""The nouns of both specifications that this package uses.
+"""The types of both specifications that this package uses.
 
 The events and scopes are plain mappings here: `asgiref.typing` describes them exactly, but an application annotated
-with its framework's own types (Starlette's `MutableMapping[str, Any]`, say) would not fit those, and must be accepted.
+with its framework's own types (for example Starlette's `MutableMapping[str, Any]`) would not fit those, and must be
+accepted.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -28,10 +29,10 @@ WSGIHeaders = list[tuple[str, str]]
 
 
 class Closable:
-    """What has a `close()`, as a context manager that calls it."""
+    """A class with a `close()`, as a context manager that calls it."""
 
     def close(self) -> None:
-        """Let go of what was made."""
+        """Release everything that was made."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

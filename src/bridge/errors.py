@@ -1,4 +1,4 @@
-"""Who broke the contract: the application, the server, the client, or nobody but the network.
+"""Errors that say who broke the contract: the application, the server, the client, or nobody but the network.
 
     ProtocolError
     +-- ApplicationProtocolError    the app called its side wrongly (PEP 3333, ASGI)
@@ -7,8 +7,8 @@
     LifespanFailed(RuntimeError)    the app reported that its startup or shutdown failed
     ClientDisconnected(OSError)     the client left; nobody broke anything
 
-A protocol error keeps its facts as attributes, and its message is made of them: who did what in which
-state, what was expected, and the clause that says so.
+A protocol error keeps its facts as attributes. Its message is made from them: who did what in which state, what was
+expected, and the clause that says so.
 """
 
 import errno
@@ -26,8 +26,8 @@ __all__ = [
 class ProtocolError(Exception):
     """A party broke PEP 3333, the ASGI specification or HTTP.
 
-    `did` is what the party did, `state` the state it did it in (may be empty), `expected` what it should have done
-    instead, `clause` the text that says so, `party` who it was.
+    `party` is who did it, `did` is what the party did, and `state` is the state in which it did it (may be empty).
+    `expected` is what it should have done instead, and `clause` is the text that says so.
     """
 
     party = "a party"
@@ -57,7 +57,7 @@ class ServerProtocolError(ProtocolError):
 
 
 class ClientProtocolError(ProtocolError):
-    """The client sent a request that must be refused; `status` is the HTTP status code to refuse it with (4xx)."""
+    """The client sent a request that must be refused. `status` is the HTTP status code of the answer (4xx)."""
 
     party = "the client"
 
@@ -72,11 +72,11 @@ class LifespanFailed(RuntimeError):
 
 
 class ClientDisconnected(ConnectionResetError):
-    """The client closed the connection, or the server gave the request up, before the request was over.
+    """The client closed the connection, or the server gave up the request, before the request had ended.
 
-    An `OSError`, so that frameworks see an upload that broke off (Django: `UnreadablePostError`), and because ASGI 2.4
-    asks for one where `send()` is called on a closed connection (HTTP & WebSocket, "Send"). Its `errno` is ECONNRESET,
-    which servers know as the end of a client and do not log as a fault.
+    It is an `OSError`, so that frameworks see that an upload broke off (Django: `UnreadablePostError`), and because
+    ASGI 2.4 requires one if `send()` is called on a closed connection (HTTP & WebSocket, "Send"). Its `errno` is
+    ECONNRESET, so servers recognize a client that has left, and do not log an error.
     """
 
     def __init__(self, message: str = "the client left") -> None:

@@ -1,16 +1,16 @@
-"""Server hooks for Gunicorn, so that live streams do not keep a worker from its shutdown until it is killed.
+"""Server hooks for Gunicorn, so that a worker with open streams runs its shutdown before it is killed.
 
 In the configuration file (`gunicorn.conf.py`):
 
     from bridge.gunicorn import post_worker_init, worker_exit
 
-Without them, a worker that is told to stop waits all of `graceful_timeout` for live requests, and is killed at the end
-of that same time: an endless stream then costs the app its lifespan shutdown. With them the worker waits two thirds of
-it. In the last third the streams see that their client has left, and the app's lifespan shutdown is run. (Not for the
-sync worker, which serves in the very thread that would wait.)
+Without them, a worker that is told to stop waits for open requests during the whole `graceful_timeout`, and is killed
+at the end of this time. So with an endless stream, the app's lifespan shutdown does not run. With them, the worker
+waits for two thirds of the time. In the last third, the streams see that their client has left, and the app's lifespan
+shutdown runs. (This does not work for the sync worker, which serves in the thread that would have to wait.)
 
-WebSockets are closed with 1012 as soon as the worker is told to stop, with every worker: their clients connect again
-anyway. And the adapter learns how many threads the worker has, so that WebSockets leave one free.
+With every worker class, WebSockets are closed with 1012 as soon as the worker is told to stop: their clients connect
+again anyway. And the adapter learns how many threads the worker has, so that WebSockets leave one free.
 """
 
 import signal
@@ -19,21 +19,21 @@ from typing import Any
 
 from bridge._servers import process
 
-# Of the reserve, what exiting itself may take.
+# The part of the last third that the exit itself may take.
 _EXIT_SHARE = 0.25
 
 __all__ = ["post_worker_init", "worker_exit"]
 
 
 def post_worker_init(worker: Any) -> None:
-    """Gunicorn's hook of that name: keep a third of `graceful_timeout` (seconds) for the end of what is still live.
+    """The Gunicorn hook of this name: keep a third of `graceful_timeout` (seconds) to end open requests.
 
     SIGTERM then closes WebSockets as well, before Gunicorn's own handler is called.
     """
     grace = worker.cfg.graceful_timeout
     reserve = grace / 3
     worker.bridge_reserve = reserve
-    # That of this process only: the arbiter, which kills, keeps to what was configured.
+    # Only in this process: the arbiter, which kills, uses the configured value.
     worker.cfg.set("graceful_timeout", int(grace - reserve))
     if getattr(worker.cfg, "worker_class_str", "") == "gthread":
         process.tell_threads(worker.cfg.threads)
@@ -50,14 +50,14 @@ def _close_websockets_on_sigterm() -> None:
         before(number, frame)
 
     signal.signal(signal.SIGTERM, handler)
-    # As Gunicorn has it: the signal interrupts no request.
+    # As in Gunicorn: the signal does not interrupt requests.
     signal.siginterrupt(signal.SIGTERM, False)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Gunicorn's hook of that name: end what is still live, and run the shutdown of the apps, within the reserve."""
+    """The Gunicorn hook of this name: end open requests, and run the shutdown of the apps, within the last third."""
     del server
     reserve = getattr(worker, "bridge_reserve", None)
-    # Without one the worker has not been started: there is nothing to end.
+    # Without a value the worker has not been started: there is nothing to end.
     if reserve is not None:
         process.close_all(reserve * (1 - _EXIT_SHARE))

@@ -1,4 +1,4 @@
-"""Which interface an application speaks, and how to have it speak the other one."""
+"""Finds out the interface of an application, and adapts it to the other one."""
 
 import inspect
 from typing import Any, ClassVar, Literal
@@ -10,14 +10,14 @@ from bridge._wsgi_to_asgi import WsgiToAsgi
 
 Interface = Literal["asgi", "wsgi", "both"]
 
-# How the specifications call what an application is called with; "env" is Falcon's word, and Paste's.
+# The names of the arguments in the specifications. "env" is used by Falcon and Paste.
 _SCOPE, _ENVIRON = {"scope"}, {"environ", "env"}
 
 
 class TwoSided:
-    """What speaks both interfaces by itself: `asgi` is an ASGI application, `wsgi` a WSGI application.
+    """An object with both interfaces: `asgi` is an ASGI application, and `wsgi` is a WSGI application.
 
-    `speaks` is "both", or the interface of an object that is itself one of the two.
+    `speaks` is "both", or the interface of the object itself, if it is one of the two applications.
     """
 
     speaks: ClassVar[Interface] = "both"
@@ -26,16 +26,16 @@ class TwoSided:
 
 
 def interface_of(app: Any) -> Interface:
-    """The interface that `app` speaks: "asgi" (version 3), "wsgi", or "both" for a `TwoSided`, such as `Mounts`.
+    """The interface of `app`: "asgi" (version 3), "wsgi", or "both" for a `TwoSided`, such as `Mounts`.
 
-    It is told by the arguments that `app` takes, without calling it. Raises `TypeError`, with what was seen, where
-    that is neither or may be either.
+    It is recognized by the arguments that `app` takes. `app` is not called. Raises `TypeError`, which says what was
+    given, if it is not an application, or if it may be either.
     """
     if isinstance(app, TwoSided):
         return app.speaks
     asgi, wsgi = _arguments.fits(app, 3), _arguments.fits(app, 2)
     if inspect.isclass(app):
-        # The instances are what is awaited (ASGI) or iterated over (PEP 3333, "The Application/Framework Side").
+        # The instances are awaited (ASGI) or iterated over (PEP 3333, "The Application/Framework Side").
         asgi = asgi and hasattr(app, "__await__")
         wsgi = wsgi and (hasattr(app, "__iter__") or hasattr(app, "__getitem__"))
     if asgi and wsgi:
@@ -51,27 +51,27 @@ def interface_of(app: Any) -> Interface:
 
 
 def as_asgi(app: Any) -> ASGIApp:
-    """`app` as an ASGI application: itself where it is one, within `WsgiToAsgi` where it is not.
+    """`app` as an ASGI application: `app` itself if it is one, or else in `WsgiToAsgi`.
 
-    `AsgiToWsgi(inner)` gives `inner`: two adapters that would cancel out are none. Raises `TypeError` for what is
-    neither.
+    For `AsgiToWsgi(inner)` it returns `inner`, because two adapters would cancel out. Raises `TypeError` if `app` is
+    not an application.
     """
     side = asgi_side(app)
     return WsgiToAsgi(app) if side is None else side
 
 
 def as_wsgi(app: Any) -> WSGIApp:
-    """`app` as a WSGI application: itself where it is one, within `AsgiToWsgi` where it is not.
+    """`app` as a WSGI application: `app` itself if it is one, or else in `AsgiToWsgi`.
 
-    `WsgiToAsgi(inner)` gives `inner`: two adapters that would cancel out are none. Raises `TypeError` for what is
-    neither.
+    For `WsgiToAsgi(inner)` it returns `inner`, because two adapters would cancel out. Raises `TypeError` if `app` is
+    not an application.
     """
     side = wsgi_side(app)
     return AsgiToWsgi(app) if side is None else side
 
 
 def asgi_side(app: Any) -> ASGIApp | None:
-    """The ASGI application that `app` is or holds, or None where it has to be adapted; raises `TypeError`."""
+    """The ASGI application that `app` is or contains, or None if it has to be adapted. Raises `TypeError`."""
     if type(app) is AsgiToWsgi:
         return app.app
     side: ASGIApp | None = _side(app, "asgi")
@@ -79,7 +79,7 @@ def asgi_side(app: Any) -> ASGIApp | None:
 
 
 def wsgi_side(app: Any) -> WSGIApp | None:
-    """The WSGI application that `app` is or holds, or None where it has to be adapted; raises `TypeError`."""
+    """The WSGI application that `app` is or contains, or None if it has to be adapted. Raises `TypeError`."""
     if type(app) is WsgiToAsgi:
         return app.app
     side: WSGIApp | None = _side(app, "wsgi")
@@ -93,7 +93,7 @@ def _side(app: Any, wanted: Literal["asgi", "wsgi"]) -> Any:
 
 
 def _by_words(app: Any) -> Interface:
-    """The interface of what can be called with two arguments and with three."""
+    """The interface of a callable that accepts both two and three arguments."""
     if _arguments.is_async(app):
         return "asgi"
     names = _arguments.parameters(app)
@@ -102,6 +102,7 @@ def _by_words(app: Any) -> Interface:
     if (names[:1] and names[0] in _ENVIRON) or names[1:2] == ["start_response"]:
         return "wsgi"
     raise TypeError(
-        f"this may be a WSGI or an ASGI application: {_arguments.seen(app)} takes two arguments and three. Say which"
-        " with WsgiToAsgi or AsgiToWsgi; or where it is made by a decorator, use functools.wraps there"
+        f"this may be a WSGI or an ASGI application: {_arguments.seen(app)} takes both two and three arguments. Say"
+        f" which"
+        " it is with WsgiToAsgi or AsgiToWsgi; or, if a decorator made it, use functools.wraps there"
     )

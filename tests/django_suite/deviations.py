@@ -9,11 +9,11 @@ from typing import NamedTuple
 # How the tests are run, with what stands in for Django's own.
 MODES = {
     "handlers": "`WSGIHandler`, `ASGIHandler`, `WSGIRequest`, `get_wsgi_application()` and `get_asgi_application()` are"
-    " those of `bridge.django`. Each request of the sync test client is a WSGI conversation with the handler, each of"
-    " the async one an ASGI conversation with the application, and what is sent is compared with the response.",
-    "on_loop": "The same, with each request to the ASGI application on the event loop from its start, as for a view"
+    " those of `bridge.django`. The sync test client calls the handler as a WSGI server does. The async test client"
+    " calls the application as an ASGI server does. What is sent is compared with the response.",
+    "on_loop": "The same, but each request to the ASGI application runs on the event loop from its start, as for a view"
     " that is marked with `on_loop`.",
-    "middleware": 'Django\'s own handlers and test clients, with `"bridge.django.BridgeMiddleware"` put first in'
+    "middleware": 'Django\'s own handlers and test clients, with `"bridge.django.BridgeMiddleware"` first in'
     " `MIDDLEWARE`.",
 }
 # Those of Django's tests/ that have to do with requests.
@@ -47,9 +47,9 @@ _UPLOAD = "requests_tests.test_data_upload_settings.DataUploadMaxMemorySizeGetTe
 
 DEVIATIONS = (
     Deviation(
-        "A stream of the other kind streams",
-        "Django reads an async iterator to its end under WSGI, and a sync one under ASGI, and warns of it. Here either"
-        " is sent part by part, and there is nothing to warn of.",
+        "Streams of both kinds are sent part by part",
+        "Django reads an async iterator to its end under WSGI, and a sync iterator under ASGI, and logs a warning. With"
+        " bridge both are sent part by part, so there is no warning.",
         r"Warning not triggered",
         (
             "handlers.tests.HandlerRequestTests.test_async_streaming",
@@ -59,7 +59,7 @@ DEVIATIONS = (
     ),
     Deviation(
         "Files are read in blocks of 64 KiB",
-        "Django's blocks have 4 KiB under WSGI, of which a large file has very many; its ASGI handler takes 64 KiB.",
+        "Under WSGI, Django's blocks have 4 KiB, so a large file has very many. Its ASGI handler uses 64 KiB.",
         r"65536 != 4096|\d+ != 4096",
         (
             "wsgi.tests.WSGITest.test_file_wrapper",
@@ -68,37 +68,38 @@ DEVIATIONS = (
         ),
     ),
     Deviation(
-        "A query string that is not UTF-8 is no bad request",
-        "Django's ASGI handler answers 400, its WSGI handler lets the view see U+FFFD. A project sees the same on both"
-        " kinds of server here, and that is what Django does on WSGI servers.",
+        "A query string that is not UTF-8 is not a bad request",
+        "Django's ASGI handler answers 400. Its WSGI handler lets the view see U+FFFD. With bridge, a project sees the"
+        " same on both kinds of server: what Django does on WSGI servers.",
         r"200 != 400",
         (_ASGI + "test_non_unicode_query_string",),
     ),
     Deviation(
         "A client that leaves at once may still be answered",
-        "A request without a body is run without a look at what the server says of its client; that begins when a"
-        " tenth of a second has not been enough. So a short answer to a client that has already left is made, and given"
-        " to the server, which knows.",
+        "For a request without a body, the adapter begins to watch the client only when the request has taken a tenth"
+        " of a second. So it makes a short answer to a client that has already left, and passes it to the server, which"
+        " knows that the client has left.",
         r"TimeoutError not raised",
         (_ASGI + "test_disconnect", _ASGI + "test_disconnect_with_body"),
         unwatched=True,
     ),
     Deviation(
-        "An event that the ASGI specification does not know is no error",
-        "Where the response takes no time nobody asks for it, and later it would be passed over.",
+        "An event that the ASGI specification does not know is not an error",
+        "If the response is quick, nobody asks for the event. Later it would be ignored.",
         r"AssertionError not raised",
         (_ASGI + "test_assert_in_listen_for_disconnect",),
         unwatched=True,
     ),
     Deviation(
-        "A connection of an unknown type has an error of its own",
-        "Django raises a `ValueError` that says what it can handle, bridge a `ServerProtocolError` with the clause.",
+        "A connection of an unknown type raises another error",
+        "Django raises a `ValueError` that says what it can handle. bridge raises a `ServerProtocolError` that names"
+        " the clause.",
         r"ServerProtocolError: the server opened a connection of the type 'other'; expected http, lifespan",
         (_ASGI + "test_wrong_connection_type",),
     ),
     Deviation(
         "The request body is not read by a method of the handler",
-        "`ASGIHandler.read_body()` is internal to Django. The adapter collects bodies, up to a bound in memory.",
+        "`ASGIHandler.read_body()` is internal to Django. The adapter collects bodies, in memory up to a limit.",
         r"has no attribute 'read_body'",
         tuple(
             _READ_BODY + name
@@ -110,51 +111,51 @@ DEVIATIONS = (
         ),
     ),
     Deviation(
-        "A request whose constructor raises is the server's to answer",
-        "Django's ASGI handler answers 413 where a request class raises `RequestDataTooBig` in its constructor, its"
-        " WSGI handler lets that out. The constructor of this one reads nothing; too large a body is noticed, and"
-        " answered by Django, where it is read.",
+        "If the constructor of a request raises, the server answers",
+        "If a request class raises `RequestDataTooBig` in its constructor, Django's ASGI handler answers 413, and its"
+        " WSGI handler raises the error to the server. bridge does the latter. The constructor of its own request class"
+        " reads nothing. A body that is too large is noticed when it is read, and then Django answers.",
         r"RequestDataTooBig",
         (_ASGI + "test_request_too_big_request_error",),
     ),
     Deviation(
         "The last chunk of a stream ends it",
-        "Django sends one more event, which is empty. Here the end goes with the last chunk where both are there.",
+        "Django sends one more event, which is empty. bridge sends the end together with the last chunk if it can.",
         r"TimeoutError",
         (_ASGI + "test_streaming",),
     ),
     Deviation(
-        "A body that is shorter than its Content-Length is no body",
-        "The tests announce three bytes and send none. Django takes that for an empty body; here reading it raises"
-        " `UnreadablePostError`, as for any client that leaves before it has sent everything.",
+        "A body that is shorter than its Content-Length is an error",
+        "The tests announce three bytes and send none. Django treats this as an empty body. With bridge, reading it"
+        " raises `UnreadablePostError`, as for any client that leaves before it has sent everything.",
         r"the request body broke off after 0 of 3 bytes",
         tuple(_UPLOAD + name for name in ("test_empty_content_length", "test_no_limit", "test_size_not_exceeded")),
     ),
     Deviation(
-        "A chain that is sync throughout adapts nothing, and logs nothing of it",
-        "Django's ASGI handler wraps each sync middleware, and says so at the level DEBUG. Here all of it runs in the"
-        " thread of the request.",
+        "A chain that is sync throughout is not adapted, and nothing is logged",
+        "Django's ASGI handler wraps each sync middleware, and logs this with level DEBUG. With bridge, the whole chain"
+        " runs in the thread of the request.",
         r"Asynchronous handler adapted for middl",
         ("middleware_exceptions.tests.MiddlewareSyncAsyncTests.test_sync_middleware_async",),
         ("handlers",),
     ),
     Deviation(
         "The chain for threads is made first",
-        "So what it logs comes before what Django's asynchronous chain logs, which is made when a request needs it.",
+        "So its log lines come before those of Django's asynchronous chain, which is made when a request needs it.",
         r"MiddlewareNotUsed: .* != 'Asynchronous handler adapted for middl",
         ("middleware_exceptions.tests.MiddlewareNotUsedTests.test_async_and_sync_middleware_chain_async_call",),
     ),
     Deviation(
-        "A WSGI server gets an iterable, and not the response object",
-        "The test takes what the application returns for an `HttpResponse`. PEP 3333 promises an iterable of bytes, and"
-        " this one also puts the thread back as it was.",
+        "A WSGI server gets an iterable, not the response object",
+        "The test expects the application to return an `HttpResponse`. PEP 3333 promises only an iterable of bytes. The"
+        " iterable of bridge also restores the state of the thread.",
         r"cannot be interpreted as an integer|can.t concat|cannot convert",
         ("wsgi.tests.WSGITest.test_get_wsgi_application",),
     ),
     Deviation(
-        "On the loop a view is not asked before its request is there",
-        "The test announces a body of 77 bytes and sends none, and its view does not look. A view on the loop gets all"
-        " of the body or is not called; in a thread it is, and learns of that when it reads.",
+        "A view on the loop is not called before its request is complete",
+        "The test announces a body of 77 bytes and sends none, and its view does not read it. A view on the loop is"
+        " called only with the whole body. A view in a thread is called before, and gets an error when it reads.",
         r"TimeoutError",
         (_ASGI + "test_headers",),
         ("on_loop",),
@@ -170,21 +171,21 @@ _HEAD = """\
 
 <!-- Printed by `make docs`; a test fails when this page is stale. -->
 
-`make test-django` runs the tests that Django has of its request handling through `bridge.django`: those of the version
-that is installed, from its source distribution. `make test-django-6` does so with the newest Django 6, beside the
-project's own tests; `make test-django-6 DJANGO="==6.0.*"` with another one.
+`make test-django` runs Django's own tests of its request handling through `bridge.django`. It takes them from the
+source distribution of the installed version. `make test-django-6` does this with the newest Django 6, and runs the
+project's own tests too. `make test-django-6 DJANGO="==6.0.*"` uses another version.
 
 {packages}
 
-They are run in three ways:
+The tests run in three ways:
 
 {modes}
 
-Header names are shown to the tests as Django writes them, since bridge sends them in lower case (ASGI HTTP, "Response
-Start"), and query strings that a test writes as text are given to the application as bytes.
+bridge sends header names in lower case (ASGI HTTP, "Response Start"), but the tests see them as Django writes them.
+Query strings that a test writes as text are passed to the application as bytes.
 
-Of all these tests those below fail, each with the failure that is expected. Any other failure fails the run, and so
-does one of these that succeeds.
+The tests below fail, each with the expected failure. Any other failure fails the run. If one of these tests succeeds,
+the run fails too.
 """
 
 

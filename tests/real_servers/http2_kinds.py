@@ -22,13 +22,16 @@ class Http2Kind(Kind):
         return f"{self.run.__name__}_over_h2"
 
 
-OVERTAKEN = "what comes of a request after its response ends the connection, with all its streams"
-NO_RESET = "a response that breaks off is not reset: the client waits until the connection is idle"
-COLLECTED = "what a client does not take is collected in memory, without limit"
+OVERTAKEN = "if more of a request arrives after its response, Hypercorn ends the connection with all its streams"
+NO_RESET = "a response that breaks off is not reset: the client waits until the idle connection is closed"
+COLLECTED = "what a client does not read is collected in memory, without limit"
 HYPERCORN = {"an_exception_in_the_middle_resets_the_stream": NO_RESET}
-LATE = "where a connection is cut, an app that reads an upload is told after --timeout, 30 seconds"
+LATE = "if a connection is cut, an app that reads an upload is told only after --timeout (30 seconds)"
 GUNICORN_ASGI = {"a_connection_that_is_cut_in_uploads": LATE}
-ONE_BY_ONE = "the streams of a connection are served one after the other, and a reset is seen where the server waits"
+ONE_BY_ONE = (
+    "the streams of a connection are served one after the other, and a reset is seen only where the server waits for"
+    " its client"
+)
 GTHREAD = dict.fromkeys(
     [
         "a_stalled_stream_beside_others",
@@ -41,9 +44,9 @@ GTHREAD = dict.fromkeys(
 BLIND = GRANIAN["an_app_that_sends_nothing_is_told_of_the_leave"]
 GRANIAN_WSGI = {
     "an_app_that_sends_nothing_is_told_of_the_reset": BLIND,
-    "repeated_headers": "the crumbs of a cookie are joined without a space",
+    "repeated_headers": "the parts of a cookie are joined without a space",
 }
-HELD = "of an upload that breaks off, read() never returns, and its thread is lost"
+HELD = "if an upload breaks off, read() never returns, and its thread is lost"
 GRANIAN_LACKS = {
     **dict.fromkeys(["uploads_that_are_reset", "a_connection_that_is_cut_in_uploads"], HELD),
     **dict.fromkeys(["a_connection_that_is_cut[/idle-close]", "a_connection_that_is_cut[/idle-abort]"], BLIND),

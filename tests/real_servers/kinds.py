@@ -83,7 +83,9 @@ class Kind:
 
 def cut_at_once(*signals: Signals) -> dict[str, str]:
     """What to say of a server that does not wait for what is in progress when it gets one of these."""
-    return {f"what_ends_within_the_grace_of_a_stop[{how.name}]": f"{how.name} ends it at once" for how in signals}
+    return {
+        f"what_ends_within_the_grace_of_a_stop[{how.name}]": f"{how.name} ends the server at once" for how in signals
+    }
 
 
 def until_close(reason: str) -> dict[str, str]:
@@ -91,7 +93,7 @@ def until_close(reason: str) -> dict[str, str]:
     return {f"a_stop_ends_live_streams[{how.name}]": reason for how in (SIGTERM, SIGINT)}
 
 
-UNBOUNDED = "Daphne hands the whole body over as one event, and collects a response without limit for a slow client"
+UNBOUNDED = "Daphne passes on the whole body as one event, and collects the response for a slow client without limit"
 NO_LIFESPAN = "Daphne has no lifespan"
 DAPHNE = {
     "an_exception_in_the_middle_is_a_broken_response": "Daphne answers an exception too late, and the client waits",
@@ -100,10 +102,10 @@ DAPHNE = {
     "what_the_startup_has_made_is_there": NO_LIFESPAN,
     "shutdown_runs_though_streams_are_live": NO_LIFESPAN,
 }
-KILLED = "the worker is killed at the end of the grace, while it still waits for its streams"
+KILLED = "the worker is killed at the end of its grace period, while it still waits for its streams"
 
-TLS_END = "Hypercorn waits half a minute for the answer of a client to the end of TLS"
-NGINX = {"the_app_answers_while_it_reads": "Nginx sends on no more of the upload once the response has begun"}
+TLS_END = "Hypercorn waits half a minute for each client to answer the end of TLS"
+NGINX = {"the_app_answers_while_it_reads": "Nginx passes on no more of the upload after the response has begun"}
 
 ASGI = [
     Kind(servers.uvicorn_httptools_uvloop, core=True),
@@ -138,33 +140,35 @@ ASGI = [
     ),
 ]
 
-BLIND = "the server shows no connection and tells nothing: a leave is noticed at the next write"
+BLIND = "the server does not show its connection: a client that leaves is noticed at the next write"
 EMPTY_REPLY = {
     "an_exception_before_the_body_is_a_500": "uWSGI logs the traceback, and closes the connection without an answer"
 }
-UNDERSCORE = {"a_name_with_an_underscore": "the server takes it for the same as the name with a dash"}
-NO_CONTINUE = {"a_client_that_waits_for_100_continue": "the server does not say 100 Continue"}
-LAST_ONE = {"repeated_headers": "of repeated headers, only the last reaches the app"}
+UNDERSCORE = {"a_name_with_an_underscore": "the server treats it as the name with a dash"}
+NO_CONTINUE = {"a_client_that_waits_for_100_continue": "the server does not send 100 Continue"}
+LAST_ONE = {"repeated_headers": "only the last of repeated headers reaches the app"}
 NO_LENGTH = "without a length, the end of the connection is the end of the response"
 READS_ON = "Cheroot reads the rest of the upload before it sends a response"
 UNTIL_CLOSE = "HTTP/1.0: without a length, the end of the connection is the end of the response"
-WHOLE_FIRST = "Apache hands all of the upload to the daemon process before it takes the response"
+WHOLE_FIRST = "Apache passes the whole upload to the daemon process before it takes the response"
 APACHE = {"an_app_that_sends_nothing_is_told_of_the_leave": BLIND}
 APACHE_DAEMON = {
     **APACHE,
     "the_app_answers_while_it_reads": WHOLE_FIRST,
     "an_answer_does_not_wait_for_the_upload": WHOLE_FIRST,
     "an_exception_in_the_middle_is_a_broken_response[/raises-in-the-middle]": (
-        "Apache takes the end of the daemon's response for its regular end, where there is no length"
+        "Apache takes the end of the daemon's response for a regular end if the response has no length"
     ),
 }
 GRANIAN = {
     "an_app_that_sends_nothing_is_told_of_the_leave": BLIND,
-    "latin_1_in_a_header": "a value that is no ASCII arrives empty",
+    "latin_1_in_a_header": "a value that is not ASCII arrives empty",
 }
-DEAF = {"what_ends_within_the_grace_of_a_stop[SIGINT]": "what is being answered is whole, but an upload is cut off"}
+DEAF = {"what_ends_within_the_grace_of_a_stop[SIGINT]": "responses in progress are completed, but an upload is cut off"}
 ONE_LOOP = "bjoern has one thread: while it waits for one app, all clients wait"
-WERKZEUG = {"paths_and_queries[no UTF-8]": "it decodes the path itself, and puts U+FFFD in place of what is no UTF-8"}
+WERKZEUG = {
+    "paths_and_queries[no UTF-8]": "it decodes the path itself, and puts U+FFFD in place of bytes that are not UTF-8"
+}
 BJOERN = dict.fromkeys(
     [
         "each_chunk_arrives_before_the_next_is_made",
@@ -242,7 +246,7 @@ WSGI = [
     _uwsgi(
         servers.uwsgi_gevent,
         6,
-        {"lifespan_runs_once_a_process": "uWSGI runs no atexit function where it has greenlets"},
+        {"lifespan_runs_once_a_process": "uWSGI with greenlets runs no atexit functions"},
     ),
     Kind(servers.apache_daemon, forks=True, cannot=APACHE_DAEMON, lacks=cut_at_once(SIGTERM, SIGINT)),
     Kind(servers.apache_daemon_subinterpreter, forks=True, cannot=APACHE_DAEMON, lacks=cut_at_once(SIGTERM, SIGINT)),
@@ -298,7 +302,7 @@ WSGI = [
         cannot={
             "a_large_upload_takes_little_memory": "bjoern collects the body in memory",
             "repeated_headers": "bjoern joins cookies without a separator",
-            "pipelined_requests_are_answered_in_order": "bjoern answers the first only",
+            "pipelined_requests_are_answered_in_order": "bjoern answers only the first",
             "what_outlasts_the_grace_of_a_stop[SIGINT]": ONE_LOOP,
         },
         lacks={**BJOERN, **cut_at_once(SIGTERM)},

@@ -14,13 +14,13 @@ PEP_3333 = (
         (
             c(
                 "overview-1",
-                "Any kind of callable is an application; it is called, not introspected.",
+                "An application is any kind of callable. It is called, not introspected.",
                 """TestOverviewServer any_kind_of_callable_is_an_application
                 what_is_no_application_is_refused_at_construction
                 TestOverviewApplication what_is_no_asgi_application_is_refused_at_construction""",
-                note="The signature is looked at once, at construction, so that what cannot be called as an"
-                " application of its side is a `TypeError` there and not an error in each request. A callable"
-                " whose signature cannot be read is taken.",
+                note="The signature is looked at once, when the adapter is made, so that a callable that cannot be"
+                " an application of its side is a `TypeError` there and not an error in each request. A callable"
+                " whose signature cannot be read is accepted.",
             ),
             c(
                 "overview-2",
@@ -38,13 +38,14 @@ PEP_3333 = (
         (
             c(
                 "strings-1",
-                "Strings handed to the application are `str` of code points up to U+00FF.",
+                "Strings passed to the application are `str` with code points up to U+00FF.",
                 """TestStringsServer strings_are_native_and_latin_1
                 paths_are_the_utf_8_bytes_in_native_strings""",
             ),
             c(
                 "strings-2",
-                "Strings beyond that from the application are a fatal error; others are sent as their bytes.",
+                "Strings from the application with higher code points are a fatal error. Others are sent as their"
+                " bytes.",
                 """TestStringsServer a_string_beyond_latin_1_is_refused
                 a_latin_1_header_value_is_sent_as_its_bytes
                 TestStartResponseApplication headers_are_a_list_of_pairs_of_native_strings""",
@@ -84,7 +85,7 @@ PEP_3333 = (
             c("details-4", "Bytestrings are sent as they are.", "TestDetailsServer bytes_are_not_altered"),
             c(
                 "details-5",
-                "Each bytestring is sent before the next one is asked for.",
+                "Each bytestring is sent before the next one is requested.",
                 """TestDetailsServer a_chunk_is_sent_before_the_next_is_asked_for
                 the_iterable_is_not_consumed_ahead_of_the_client
                 TestDetailsApplication each_chunk_is_yielded_when_it_is_there""",
@@ -93,13 +94,13 @@ PEP_3333 = (
             ),
             c(
                 "details-6",
-                "A working `len()` of the iterable is right and may be relied on.",
+                "If the iterable has a working `len()`, it is correct and may be relied on.",
                 """TestDetailsServer the_length_of_an_iterable_is_believed
                 TestDetailsApplication a_working_len_is_accurate""",
             ),
             c(
                 "details-7",
-                "`close()` of the iterable is called in any case: at the end, after an error, after a disconnect.",
+                "`close()` of the iterable is always called: at the end, after an error, after a disconnect.",
                 """TestDetailsServer close_is_called_after_a_whole_response
                 close_is_called_after_an_error_of_the_iteration
                 close_is_called_when_the_client_leaves
@@ -114,10 +115,10 @@ PEP_3333 = (
             ),
             c(
                 "details-9",
-                "`start_response` is called before the first bytestring, at the latest in the first iteration.",
+                "`start_response` is called before the first bytestring: at the latest in the first iteration.",
                 """TestDetailsServer start_response_may_wait_for_the_first_iteration
                 TestDetailsApplication start_response_is_called_once_and_before_the_body""",
-                note="`AsgiToWsgi` calls it before it returns, since some servers look for the headers then.",
+                note="`AsgiToWsgi` calls it before it returns, because some servers look for the headers then.",
             ),
             c(
                 "details-10",
@@ -126,7 +127,7 @@ PEP_3333 = (
             ),
             c(
                 "details-11",
-                "What `wsgiref.validate` checks on either side.",
+                "Both sides pass the checks of `wsgiref.validate`.",
                 """TestDetailsServer the_standard_library_finds_nothing_wrong
                 TestDetailsApplication the_standard_library_finds_nothing_wrong""",
             ),
@@ -136,10 +137,10 @@ PEP_3333 = (
         "environ Variables",
         (ENVIRON,),
         (
-            c("environ-1", "REQUEST_METHOD is always there.", "TestEnvironServer the_method_is_there"),
+            c("environ-1", "REQUEST_METHOD is always present.", "TestEnvironServer the_method_is_there"),
             c(
                 "environ-2",
-                "SCRIPT_NAME is the mount, PATH_INFO the rest of the path.",
+                "SCRIPT_NAME is the mount point, PATH_INFO is the rest of the path.",
                 "TestEnvironServer script_name_and_path_info_split_the_path",
             ),
             c(
@@ -149,52 +150,58 @@ PEP_3333 = (
             ),
             c(
                 "environ-4",
-                "CONTENT_TYPE and CONTENT_LENGTH are their headers.",
+                "CONTENT_TYPE and CONTENT_LENGTH come from the headers of these names.",
                 "TestEnvironServer content_type_and_length_have_no_prefix",
             ),
             c(
                 "environ-5",
                 "SERVER_NAME and SERVER_PORT are strings and never empty.",
                 "TestEnvironServer server_name_and_port_are_never_empty",
-                note="Where the ASGI server does not say, or listens on a unix socket, the port is the scheme's"
-                " default.",
+                note="If the ASGI server does not say the port, or listens on a Unix socket, it is the default port"
+                " of the scheme.",
             ),
-            c("environ-6", "SERVER_PROTOCOL is the client's.", "TestEnvironServer the_protocol_is_the_clients"),
+            c(
+                "environ-6",
+                "SERVER_PROTOCOL is the protocol of the client.",
+                "TestEnvironServer the_protocol_is_the_clients",
+            ),
             c(
                 "environ-7",
-                "HTTP_ variables are there as the headers are.",
+                "Each header is an HTTP_ variable.",
                 """TestEnvironServer headers_become_http_variables repeated_headers_are_joined
                 headers_that_could_pass_for_others_are_dropped""",
-                note="Headers whose name has a `_` are left out: they would take the place of the header with `-`,"
-                " which proxies trust. So is `Proxy`, whose HTTP_PROXY libraries take for a setting.",
+                note="Headers with a `_` in their name are dropped: they would take the place of the header with"
+                " `-`, which proxies vouch for. `Proxy` is dropped too, because libraries take HTTP_PROXY for a"
+                " setting.",
             ),
             c(
                 "environ-8",
-                "With TLS there should be Apache's variables, HTTPS and SSL_PROTOCOL for two.",
+                "With TLS, Apache's variables should be present, such as HTTPS and SSL_PROTOCOL.",
                 "TestEnvironServer tls_is_told_in_the_apache_variables",
             ),
             c(
                 "environ-9",
-                "As many other CGI variables as apply should be there.",
+                "As many other CGI variables as apply should be present.",
                 "TestEnvironServer the_peer_is_told",
             ),
             c(
                 "environ-10",
-                "Missing variables are left out.",
+                "Variables without a value are left out.",
                 "TestEnvironServer what_the_client_did_not_send_is_left_out",
-                note="REMOTE_ADDR is empty where the client is not known: RFC 3875 4.1.8 wants it set.",
+                note="REMOTE_ADDR is empty if the client is not known, because RFC 3875 4.1.8 wants it to be set.",
             ),
-            c("environ-11", "The `wsgi.` variables are there.", "TestEnvironServer the_wsgi_variables_are_there"),
+            c("environ-11", "The `wsgi.` variables are present.", "TestEnvironServer the_wsgi_variables_are_there"),
             c(
                 "environ-12",
-                "Variables of the server's own have lower-case names with a prefix.",
+                "The server's own variables have lower-case names with a prefix.",
                 "TestEnvironServer variables_of_our_own_are_named_by_the_rule",
             ),
             c(
                 "environ-13",
-                "Variables of the operating system may be there.",
+                "Variables of the operating system may be present.",
                 "TestEnvironServer the_process_environment_stays_outside",
-                note="They are not: a variable named like a CGI one would pass for the request's.",
+                note="They are left out: a variable with the name of a CGI variable would be taken for a part of the"
+                " request.",
             ),
         ),
     ),
@@ -204,40 +211,41 @@ PEP_3333 = (
         (
             c(
                 "streams-1",
-                "read, readline, readlines and iteration of `wsgi.input` behave as those of a file.",
+                "read, readline, readlines and iteration of `wsgi.input` work as for a file.",
                 """TestInputServer input_behaves_as_a_file the_input_is_read_on_demand
                 the_input_can_be_read_while_the_response_is_sent""",
             ),
             c(
                 "streams-2",
-                "The end of the body is an end of file, and so is reading past it.",
+                "After the end of the body, reading returns empty bytes, as at the end of a file.",
                 """TestInputServer reading_past_the_end_gives_empty_bytes
                 a_request_without_a_body_has_an_empty_input""",
             ),
             c(
                 "streams-3",
-                "Nothing beyond Content-Length is read or handed out.",
+                "Nothing beyond Content-Length is read or passed on.",
                 """TestInputServer the_input_ends_at_content_length
                 TestInputApplication no_more_than_content_length_is_read
                 without_content_length_nothing_is_read""",
             ),
             c(
                 "streams-4",
-                "A client that leaves before the end of its body: the PEP says nothing.",
+                "The client leaves before the end of its body: the PEP says nothing.",
                 "TestInputServer a_body_that_breaks_off_never_looks_whole",
-                note="Reading raises `ClientDisconnected`, an `OSError`: half a body never looks like a whole one.",
+                note="Reading raises `ClientDisconnected`, an `OSError`, so that half a body never looks like a"
+                " whole one.",
             ),
             c(
                 "streams-5",
-                "`wsgi.errors` has write, writelines and flush, and takes any text.",
+                "`wsgi.errors` has write, writelines and flush, and accepts any text.",
                 "TestInputServer errors_takes_text",
             ),
             c(
                 "streams-6",
-                "The application uses no other method, and closes neither stream.",
+                "The application uses no other method, and does not close the streams.",
                 "TestInputApplication the_streams_are_not_closed",
-                note="Where the server is known to show more, its connection's buffers and file descriptor, those"
-                " are used to read without waiting and to see a client leave.",
+                note="If the server is known to show the buffers and the file descriptor of its connection, these"
+                " are used to read without waiting, and to notice that a client has left.",
             ),
         ),
     ),
@@ -252,11 +260,12 @@ PEP_3333 = (
                 """TestStartResponseServer the_status_is_the_code_of_the_string
                 a_bad_status_is_refused_in_the_call a_status_without_a_reason_is_taken
                 TestStartResponseApplication the_status_has_code_and_reason""",
-                note="A code without a reason is taken: HTTP allows it, and the ASGI server gets the code alone.",
+                note="A code without a reason is accepted. HTTP allows it, and the ASGI server gets only the code.",
             ),
             c(
                 "start-3",
-                "Headers are a list of pairs of strings, valid names, no control characters; checked in the call.",
+                "Headers are a list of pairs of strings, with valid names and no control characters. This is checked"
+                " in the call.",
                 """TestStartResponseServer a_bad_header_is_refused_in_the_call the_list_may_be_used_again
                 TestStartResponseApplication headers_are_a_list_of_pairs_of_native_strings
                 a_header_that_breaks_the_head_does_not_get_out""",
@@ -266,36 +275,37 @@ PEP_3333 = (
                 "Hop-by-hop headers are a fatal error.",
                 """TestStartResponseServer a_hop_by_hop_header_does_not_get_out
                 TestStartResponseApplication no_hop_by_hop_header_gets_out""",
-                note="They are left out instead, with one warning: views that hand on another server's headers give"
-                " them, and Gunicorn leaves them out too. `bridge check` reports them.",
+                note="They are dropped instead, with one warning: views that pass on the headers of another server"
+                " send them, and Gunicorn drops them too. `bridge check` reports them.",
             ),
             c(
                 "start-5",
-                "Headers that HTTP needs and the application omits are added by the server.",
+                "The server adds headers that HTTP requires and the application omits.",
                 "TestStartResponseServer headers_keep_order_and_repeats",
-                note="Date, Server and the framing are added by the ASGI server, which would see ours as repeats.",
+                note="The ASGI server adds Date, Server and the framing. If the adapter added them, they would be"
+                " there twice.",
             ),
             c(
                 "start-6",
-                "Headers leave with the first bytes of the body or at its end, not before.",
+                "Headers are sent with the first bytes of the body or at its end, not before.",
                 """TestStartResponseServer an_empty_chunk_does_not_send_the_headers
                 the_headers_leave_with_the_first_bytes
                 the_headers_leave_at_the_end_of_an_empty_body""",
             ),
             c(
                 "start-7",
-                "`exc_info` before the headers have left replaces them.",
+                "`exc_info` replaces the headers if they have not been sent.",
                 """TestStartResponseServer an_empty_chunk_does_not_send_the_headers
                 a_call_after_a_failed_one_needs_exc_info""",
             ),
             c(
                 "start-8",
-                "`exc_info` after the headers have left is raised again.",
+                "`exc_info` is raised again if the headers have been sent.",
                 "TestStartResponseServer exc_info_after_the_headers_raises_it_again",
             ),
             c(
                 "start-9",
-                "A further call without `exc_info` is a fatal error, also after a first that raised.",
+                "Another call without `exc_info` is a fatal error, even if the first call raised.",
                 """TestStartResponseServer a_second_call_without_exc_info_is_an_error
                 a_call_after_a_failed_one_needs_exc_info none_for_exc_info_is_none_given""",
             ),
@@ -315,35 +325,40 @@ PEP_3333 = (
         (
             c(
                 "length-1",
-                "No more bytes are sent than it allows; the iteration stops there.",
+                "No more bytes are sent than Content-Length allows. The iteration stops there.",
                 """TestContentLengthServer no_more_than_it_says_is_sent a_list_that_is_too_long_is_cut
                 iteration_stops_when_enough_was_sent""",
-                note="The surplus is also logged.",
+                note="The adapter also logs that there were more.",
             ),
-            c("length-2", "`write()` past it is an error.", "TestContentLengthServer writing_past_it_is_an_error"),
+            c(
+                "length-2",
+                "`write()` beyond Content-Length is an error.",
+                "TestContentLengthServer writing_past_it_is_an_error",
+            ),
             c(
                 "length-3",
-                "Too little: the connection is closed and the error reported.",
+                "If there are too few bytes, the connection is closed and the error is reported.",
                 """TestContentLengthServer too_little_aborts_the_connection
                 too_little_at_once_is_not_sent_at_all""",
             ),
             c(
                 "length-4",
-                "A length that cannot be heeded: the PEP says nothing.",
+                "A Content-Length that is not a number, or two that differ: the PEP says nothing.",
                 """TestContentLengthServer a_length_that_is_no_number_is_refused
                 two_lengths_that_differ_are_refused""",
-                note="`start_response` refuses it.",
+                note="`start_response` rejects it.",
             ),
             c(
                 "length-5",
-                "Without one, the server may find it where the body is one bytestring, or frame the body itself.",
+                "Without a Content-Length, the server may compute it if the body is one bytestring, or frame the"
+                " body itself.",
                 """TestDetailsServer the_length_of_an_iterable_is_believed
                 TestContentLengthServer a_stream_without_it_gets_none
                 TestDetailsApplication a_small_response_is_a_list_of_one""",
             ),
             c(
                 "length-6",
-                "Otherwise it passes.",
+                "Otherwise Content-Length is passed on.",
                 """TestContentLengthServer zero_is_a_length
                 TestStartResponseApplication content_length_passes""",
             ),
@@ -353,24 +368,24 @@ PEP_3333 = (
         "Buffering and Streaming; The write() Callable",
         (RESPONSE,),
         (
-            c("streaming-1", "No block is delayed.", "TestStreamingServer no_block_is_delayed"),
+            c("streaming-1", "No block is held back.", "TestStreamingServer no_block_is_delayed"),
             c(
                 "write-1",
-                "What is written is sent, or on its way, when `write()` returns.",
+                "When `write()` returns, its bytes have been sent or are on their way.",
                 """TestStreamingServer what_is_written_is_sent_while_the_application_runs
                 writing_waits_for_a_slow_client writing_to_a_client_that_left_raises""",
             ),
             c(
                 "write-2",
-                "Yielded bytestrings follow the written ones.",
+                "Yielded bytestrings follow the bytes that were written.",
                 "TestStreamingServer what_is_yielded_follows_what_was_written",
             ),
             c(
                 "write-3",
-                "The application returns an iterable also when it writes.",
+                "The application returns an iterable even if it uses `write()`.",
                 "TestStreamingServer an_iterable_is_needed_also_after_write",
             ),
-            c("write-4", "`write()` takes bytes.", "TestStreamingServer write_takes_bytes_alone"),
+            c("write-4", "`write()` accepts bytes.", "TestStreamingServer write_takes_bytes_alone"),
             c(
                 "write-5",
                 "The first `write()` sends the headers.",
@@ -390,20 +405,20 @@ PEP_3333 = (
         (
             c(
                 "errors-1",
-                "An exception that aborts the application or its iteration is caught and logged.",
+                "An exception out of the application or its iteration is caught and logged.",
                 """TestErrorsServer an_error_before_the_headers_is_logged_and_nothing_is_sent
                 an_error_after_the_headers_is_logged_and_aborts
                 no_error_of_an_application_ends_the_server an_error_does_not_cost_a_thread""",
-                note="It is then raised to the ASGI server, which answers 500 or aborts the connection.",
+                note="After that it is raised to the ASGI server, which answers 500 or aborts the connection.",
             ),
             c(
                 "errors-2",
-                "Applications should trap their errors and show a page.",
+                "Applications should catch their errors and show a page.",
                 """TestErrorsApplication an_error_before_the_body_is_raised_from_the_call
                 an_error_within_the_body_is_raised_from_the_iterator
                 an_error_of_start_response_reaches_the_server middleware_sees_the_exception""",
-                note="`AsgiToWsgi` has no page to show: it logs what the ASGI application raised and raises it to"
-                " the WSGI server and its middleware, whose business errors are.",
+                note="`AsgiToWsgi` has no page to show. It logs what the ASGI application raised, and raises it to"
+                " the WSGI server and its middleware, which handle errors.",
             ),
         ),
     ),
@@ -418,7 +433,7 @@ PEP_3333 = (
                 "http-1",
                 "Expect/Continue is supported transparently.",
                 "TestOtherHttpServer the_body_of_an_expect_request_is_asked_for",
-                note="By the ASGI server: it sends `100 Continue` when the body is asked for.",
+                note="The ASGI server does this: it sends `100 Continue` when the body is requested.",
             ),
             c(
                 "http-2",
@@ -427,27 +442,27 @@ PEP_3333 = (
             ),
             c(
                 "http-3",
-                "Inbound transfer encodings are handled by the server.",
+                "The server decodes the transfer encodings of requests.",
                 "TestOtherHttpServer a_chunked_body_is_there_to_be_read",
-                note="Such a body is collected and gets a CONTENT_LENGTH, without which some frameworks read"
-                " nothing; with `stream_chunked` it is streamed and `wsgi.input_terminated` says that it ends"
-                " by itself.",
+                note="Such a body is collected and gets a CONTENT_LENGTH, because some frameworks read nothing"
+                " without one. With `stream_chunked` it is streamed, and `wsgi.input_terminated` says that the input"
+                " ends with the body.",
             ),
             c(
                 "http-4",
-                "Responses that have no body (RFC 9110 6.4.1) carry none.",
+                "Responses that cannot have a body (RFC 9110 6.4.1) have none.",
                 """TestOtherHttpServer a_response_that_has_no_body_carries_none
                 the_length_of_a_head_response_is_left_alone
                 TestStartResponseApplication a_response_that_has_no_body_carries_none""",
             ),
             c(
                 "threads-1",
-                "An application can be run in a single-threaded fashion.",
+                "An application can be run in a single thread.",
                 "TestOtherHttpServer one_thread_runs_one_request_at_a_time",
             ),
             c(
                 "threads-2",
-                "Requests run side by side otherwise, each in one thread from call to `close()`.",
+                "Otherwise requests run in parallel, each in one thread from the call to `close()`.",
                 """TestOtherHttpServer requests_run_side_by_side a_request_keeps_its_thread""",
             ),
         ),
@@ -460,19 +475,19 @@ PEP_3333 = (
                 "notes-1",
                 "Extensions that bypass WSGI must agree with what middleware did to `environ`.",
                 "TestNotesServer the_scope_can_be_reached_but_shows_no_secret",
-                note='`environ["asgi.scope"]` shows the request as it was received, not as middleware changed it;'
-                " it replaces nothing, and its `repr` hides header values, since debug pages print an environ.",
+                note='`environ["asgi.scope"]` shows the request as it was received, not as middleware changed it. It'
+                " replaces nothing. Its `repr` hides the values of headers, because debug pages print an environ.",
             ),
             c("notes-2", "The URL can be reconstructed.", "TestNotesServer the_url_can_be_put_together_again"),
             c(
                 "file-1",
-                "`wsgi.file_wrapper` takes a file-like object and perhaps a block size, and gives an iterable.",
+                "`wsgi.file_wrapper` takes a file-like object and optionally a block size, and returns an iterable.",
                 """TestFileWrapperServer a_file_like_object_is_sent it_is_an_iterable_for_middleware
                 an_error_of_the_file_fails_the_request""",
             ),
             c(
                 "file-2",
-                "Nothing is sent unless it is returned.",
+                "The file is sent only if the wrapper is returned.",
                 "TestFileWrapperServer nothing_is_sent_unless_it_is_returned",
             ),
             c(
@@ -482,13 +497,13 @@ PEP_3333 = (
             ),
             c(
                 "file-4",
-                "The file is sent from its current position to its end or to Content-Length.",
+                "The file is sent from its current position to its end, or to Content-Length.",
                 """TestFileWrapperServer it_begins_where_the_file_stands it_ends_at_content_length
                 a_file_is_read_where_the_server_cannot_send_it""",
             ),
             c(
                 "file-5",
-                "The server finds its wrapper as the return value.",
+                "The server recognizes its wrapper as the return value.",
                 "TestFileWrapperApplication the_wrapper_of_the_server_is_returned_itself",
             ),
         ),

@@ -1,7 +1,7 @@
-"""The table of all clauses, and docs/conformance.md, which is printed from it.
+"""The table of all clauses, and the pages that are printed from it: docs/conformance.md and conformance_clauses.md.
 
-A test fails when the page is not what this prints, when a test of this directory belongs to no clause, and when the
-table names a test that does not exist.
+A test fails when a page is not what this prints, when a test of this directory belongs to no clause, and when the table
+names a test that does not exist.
 """
 
 import ast
@@ -29,9 +29,9 @@ TABLE: dict[str, tuple[Section, ...]] = {
             (
                 c(
                     "page-1",
-                    "Table, tests and page agree.",
+                    "The table, the tests and the pages agree.",
                     """TestConformancePage each_test_is_named_in_the_table each_clause_has_a_test_or_a_reason
-                    the_page_is_what_the_table_prints""",
+                    the_page_is_what_the_table_prints each_note_is_read""",
                 ),
             ),
         ),
@@ -43,14 +43,25 @@ INTRODUCTION = """\
 
 <!-- Printed by `python scripts/generate_docs.py`; a test fails when this page is stale. -->
 
-Each clause of [PEP 3333](https://peps.python.org/pep-3333/) and of the
-[ASGI specifications](https://asgi.readthedocs.io/en/latest/specs/) that concerns an adapter, in our own words, with the
-tests that check it. An adapter has two faces: to the application it is a server, to the server an application. Tests in
-a class `…Server` check the first, those in a class `…Application` the second; in PEP 3333 the server is `WsgiToAsgi`
-and the application `AsgiToWsgi`, in ASGI the other way round.
+{clauses} clauses of [PEP 3333](https://peps.python.org/pep-3333/) and of the
+[ASGI specifications](https://asgi.readthedocs.io/en/latest/specs/) concern an adapter.
+[All clauses](conformance_clauses.md) has each of them in our own words, with the tests that check it: {tests} tests in
+all.
 
-{clauses} clauses, {tests} tests. The last column says where we deviate from a clause, or what we chose where it leaves
-a choice or says nothing.
+This page lists the clauses where `bridge` deviates, and those where the specification leaves a choice or says nothing.
+"""
+
+CLAUSES_INTRODUCTION = """\
+# All clauses
+
+<!-- Printed by `python scripts/generate_docs.py`; a test fails when this page is stale. -->
+
+Each clause that concerns an adapter, in our own words, and the tests that check it. A star marks the clauses where
+`bridge` deviates or makes a choice: [conformance.md](conformance.md) says how and why.
+
+An adapter has two sides: to the application it is a server, and to the server it is an application. Test classes called
+`...Server` check the first, classes called `...Application` the second. In PEP 3333 the server is `WsgiToAsgi` and the
+application is `AsgiToWsgi`; in ASGI it is the other way round.
 """
 
 
@@ -107,24 +118,34 @@ def tests_in_files() -> set[str]:
 
 
 def page() -> str:
-    """The text of docs/conformance.md."""
+    """The text of docs/conformance.md: the clauses with a note."""
     lines = [INTRODUCTION.format(clauses=len(clauses()), tests=len(tests_in_table()))]
-    specification = ""
-    for name, section in sections():
-        if name != specification:
-            specification = name
-            lines.append(f"## {name}\n")
-        lines.append(f"### {section.title}\n")
-        files = ", ".join(f"[{name}](../tests/spec/{name})" for name in section.files)
-        lines.append(f"Tests: {files}\n")
-        lines.append("| id | clause | tests | deviation or choice |")
-        lines.append("|---|---|---|---|")
-        lines.extend(row(clause) for clause in section.clauses)
-        lines.append("")
+    for name, parts in TABLE.items():
+        noted = [clause for section in parts for clause in section.clauses if clause.note]
+        if noted:
+            lines += [f"## {name}\n", "| clause | what it says | what `bridge` does |", "|---|---|---|"]
+            lines += [f"| {clause.id} | {clause.text} | {clause.note} |" for clause in noted]
+            lines.append("")
     return "\n".join(lines)
 
 
-def row(clause: Clause) -> str:
-    """One line of a table."""
-    tests = "<br>".join(f"`{test}`" for test in clause.tests) or "none"
-    return f"| {clause.id} | {clause.text} | {tests} | {clause.note} |"
+def clauses_page() -> str:
+    """The text of docs/conformance_clauses.md: every clause, and below each section its tests."""
+    lines = [CLAUSES_INTRODUCTION]
+    for name, parts in TABLE.items():
+        lines.append(f"## {name}\n")
+        for section in parts:
+            lines += [f"### {section.title}\n", "| clause | what it says |", "|---|---|"]
+            lines += [f"| {clause.id}{' *' if clause.note else ''} | {clause.text} |" for clause in section.clauses]
+            lines += ["", *_tests_of(section), ""]
+    return "\n".join(lines)
+
+
+def _tests_of(section: Section) -> Iterator[str]:
+    files = ", ".join(f"[{name}](../tests/spec/{name})" for name in section.files)
+    yield '<details markdown="1">'
+    yield f"<summary>Tests of {section.title}</summary>\n"
+    yield f"In {files}:\n"
+    for clause in section.clauses:
+        yield f"- {clause.id}: {', '.join(f'`{test}`' for test in clause.tests) or 'none'}"
+    yield "\n</details>"

@@ -19,7 +19,22 @@ class TestConformancePage:
         assert len(clauses) == len({clause.id for clause in clauses})
 
     def test_the_page_is_what_the_table_prints(self) -> None:
-        """The page is generated; a change of the table without the page is noticed."""
-        page = ROOT / "docs" / "conformance.md"
+        """Both pages are generated; a change of the table without the pages is noticed."""
+        pages = {"conformance.md": conformance.page(), "conformance_clauses.md": conformance.clauses_page()}
 
-        assert conformance.page() == page.read_text(encoding="utf-8")
+        assert pages == {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in pages}
+
+    def test_each_note_is_read(self) -> None:
+        """The first page has the clauses with a note and no other; the second has every clause and every test."""
+        noted = [clause for clause in conformance.clauses() if clause.note]
+        rows = [
+            line
+            for line in conformance.page().splitlines()
+            if line.startswith("| ") and not line.startswith("| clause")
+        ]
+
+        assert [f"| {clause.id} | {clause.text} | {clause.note} |" for clause in noted] == rows
+        everything = conformance.clauses_page()
+        for clause in conformance.clauses():
+            assert f"| {clause.id}{' *' if clause.note else ''} | {clause.text} |\n" in everything
+            assert all(f"`{test}`" in everything for test in clause.tests)

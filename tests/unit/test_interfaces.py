@@ -194,10 +194,10 @@ NEITHER = {
     "async function of two": (async_of_two, "two arguments of a WSGI application, but is async"),
     "ASGI 2 class": (Asgi2, "one argument, as ASGI 2 did (asgiref.compatibility adapts that)"),
     "ASGI 2 function": (asgi2, "one argument, as ASGI 2 did (asgiref.compatibility adapts that)"),
-    "class of ASGI apps": (AsgiObject, "was an instance of it meant?"),
-    "class of WSGI apps": (WsgiObject, "was an instance of it meant?"),
-    "class of middleware": (WsgiMiddleware, "was an instance of it meant?"),
-    "class of ASGI middleware": (GZipMiddleware, "was an instance of it meant?"),
+    "class of ASGI apps": (AsgiObject, "did you mean an instance of it?"),
+    "class of WSGI apps": (WsgiObject, "did you mean an instance of it?"),
+    "class of middleware": (WsgiMiddleware, "did you mean an instance of it?"),
+    "class of ASGI middleware": (GZipMiddleware, "did you mean an instance of it?"),
 }
 
 

@@ -26,28 +26,31 @@ class AsgiToWsgi(Closable):
     Options, with what happens at the limit:
 
     * `lifespan`: "auto" runs the application's lifespan if it supports it, "on" fails if it does not, "off" runs none.
-      The startup is run once a process, before its first request; its failure is a `LifespanFailed` for each request.
-    * `startup_timeout`, `shutdown_timeout` (seconds): how long the startup and the shutdown may take. At the shutdown,
-      tasks that are still at work then are cancelled.
-    * `disconnect_grace` (seconds): how long the application may go on after `http.disconnect` before it is cancelled.
-    * `background`: "after" lets work after the response go on on the loop, and the server's thread go; "before" has the
-      thread stay until it is done, `shutdown_timeout` seconds at most: for hosts that freeze the process in between.
-    * `loop_factory`: makes the event loop (`uvloop.new_event_loop`, say); adapters with the same one share one loop.
+    The startup runs once in each process, before its first request. If it fails, each request raises `LifespanFailed`.
+    * `startup_timeout`, `shutdown_timeout` (seconds): how long the startup and the shutdown may take. At the end of the
+    shutdown, tasks that still run are cancelled.
+    * `disconnect_grace` (seconds): how long the application may continue after `http.disconnect` before it is
+    cancelled.
+    * `background`: with "after", work after the response continues on the loop, and the server's thread is free. With
+    "before", the thread stays until the work is done, for at most `shutdown_timeout` seconds: for hosts that freeze the
+    process between requests.
+    * `loop_factory`: makes the event loop, for example `uvloop.new_event_loop`. Adapters with the same factory share
+    one loop.
     * `slow_warning` (seconds, or None): a callback that blocks the loop for longer is logged with its stack.
-    * `pathsend`: offer the application `http.response.pathsend` where the server has `wsgi.file_wrapper`, so that the
-      server sends files by itself. Not by default: middleware that does not know it loses such a response, and none
-      compresses it. The file is open once the application's `send` has returned; what cannot be opened is an `OSError`
-      there.
-    * `websocket`: "auto" serves WebSockets where the server's connection can be had and wsproto is installed; elsewhere
-      such a request is plain http, and one warning says why. "reject" answers it with 426 there. "off" serves none.
-    * `max_websockets` (1 or more, or None): how many may be open in the process, of all adapters; one more gets 503.
-      None: all threads of the server but one, where the server tells how many it has, else no limit.
-    * `max_message` (bytes): the largest message of a client; a larger one closes the WebSocket with 1009.
+    * `pathsend`: offer the application `http.response.pathsend` if the server has `wsgi.file_wrapper`, so that the
+    server sends files itself. Off by default: middleware that does not know this event loses such a response, and none
+    compresses it. The file is open when the application's `send` returns. If it cannot be opened, `send` raises an
+    `OSError`.
+    * `websocket`: "auto" serves WebSockets if the server's connection can be used and wsproto is installed. Otherwise
+    such a request is plain HTTP, and one warning says why. "reject" answers it with 426 instead. "off" serves none.
+    * `max_websockets` (1 or more, or None): how many may be open in the process, for all adapters together. One more
+    gets 503. None: all threads of the server but one, if the server says how many it has, and otherwise no limit.
+    * `max_message` (bytes): the largest message of a client. A larger one closes the WebSocket with 1009.
     * `ping_interval`, `ping_timeout` (seconds, or None): how often the client is sent a ping, and how long it may then
       be silent before the WebSocket is closed with 1011.
 
-    `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application or option. The
-    loop is started by the first request and is that of this process, so that the server may fork.
+    The attribute `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application
+    or option. The first request starts the loop, which belongs to one process, so the server may fork.
     """
 
     def __init__(
@@ -92,14 +95,14 @@ class AsgiToWsgi(Closable):
                 background=background,
             )
         )
-        # An adapter that is dropped, as test suites make them, keeps neither its application nor a loop.
+        # An adapter that nobody refers to any more, as in test suites, keeps neither its application nor a loop alive.
         weakref.finalize(self, self._runners.discard).atexit = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """One request of a WSGI server (PEP 3333).
+        """Serve one request of a WSGI server (PEP 3333).
 
         Raises what the application raises before its response begins, `LifespanFailed`, `ClientDisconnected`, and
-        `RuntimeError` where it is called on its own event loop.
+        `RuntimeError` if it is called on its own event loop.
         """
         runner, spawn = self._runners.here()
         try:
@@ -118,20 +121,20 @@ class AsgiToWsgi(Closable):
         return AsgiResponder(runner, spawn, self.app, environ, scope, body).respond(environ, start_response)
 
     def stats(self) -> LoopStats:
-        """Counts of tasks and requests, for this process; raises nothing, and starts nothing."""
+        """Counts of tasks and requests, for this process. Raises nothing, and starts nothing."""
         return self._runners.stats()
 
     def close(self) -> None:
-        """Shut the application down, `shutdown_timeout` seconds at most; not on its event loop.
+        """Shut down the application, within `shutdown_timeout` seconds. Not on its event loop.
 
-        The private loop is stopped where no other adapter uses it. A later request starts everything anew. Raises
+        The private loop is stopped if no other adapter uses it. A later request starts everything again. Raises
         `RuntimeError` in a callback of that loop, which would wait for itself.
         """
         self._runners.close()
 
 
 def _outer_scope(environ: Environ) -> Scope | None:
-    """The scope of the ASGI server, where this thread works for its event loop."""
+    """The scope of the ASGI server, if this thread works for its event loop."""
     thread = current.thread
     if thread is None or not isinstance(thread.job, Call):
         return None

@@ -1,4 +1,4 @@
-"""What one adapter runs of an application: its tasks and its lifespan on each loop, in this process, and their end."""
+"""Runs the application of one adapter in this process: its tasks and its lifespan on each loop, and their end."""
 
 import functools
 import logging
@@ -22,7 +22,7 @@ from bridge._servers.process import register, unregister, why_threads_stand_stil
 from bridge._stats import Counters, LoopStats
 from bridge._types import ASGIApp
 
-# What an application's shutdown gets even where its tasks have used up all the time.
+# The time for an application's shutdown, even if its tasks have used up all the time.
 _LAST_SECONDS: Final = 1.0
 # With this, longer than all that is waited for on the loop; only a blocked loop takes longer.
 _END_MARGIN_SECONDS: Final = 4 * _LAST_SECONDS
@@ -45,20 +45,21 @@ class Options:
 
 
 class LiveTask(Protocol):
-    """A task that has not ended, as its runner sees it."""
+    """A task that has not ended, for its runner."""
 
     complete: bool
     upgraded: bool
     cancel: Callable[[], object] | None
 
     def disconnect(self) -> None:
-        """Tell it that its client has left."""
+        """Tell the task that its client has left."""
 
 
 class AppRunner:
-    """What one adapter has on one loop. `private` is the loop where it is ours, None where it is the server's.
+    """Runs the application of one adapter on one loop. `private` is the loop if it is the private one, and None if it
+    is the server's.
 
-    It is used on its loop, but for what says otherwise. `started` and `closed` are set in threads.
+    It is used on its loop, except where a method says otherwise. `started` and `closed` are set in threads.
     """
 
     def __init__(
@@ -93,13 +94,13 @@ class AppRunner:
         return not self.loop.closed if self.private is None else self.private.usable
 
     def start(self, timeout: float) -> None:
-        """Run the startup of the lifespan, once; from a thread. Raises `LifespanFailed`."""
+        """Run the startup of the lifespan, once, from a thread. Raises `LifespanFailed`."""
         if self.lifespan is not None:
             self.lifespan.start(timeout)
         self.started = True
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:
-        """Start a task on an asyncio loop; on that loop."""
+        """Start a task on an asyncio loop. Call this on that loop."""
         assert isinstance(self.loop, AsyncioLoop)
         return self.loop.spawn(function(), context).cancel
 
@@ -107,7 +108,9 @@ class AppRunner:
         """The loop still runs its callbacks (see `log_if_blocked`)."""
 
     def log_if_blocked(self) -> None:
-        """Log the stack of a loop that a callback blocks. Called by the threads that wait for it, now and then."""
+        """Log the stack of a loop that is blocked by a callback. The threads that wait for the loop call this
+        regularly.
+        """
         if self.private is None or self._slow_warning is None or not isinstance(self.loop, MeasuredLoop):
             return
         blocked = self.loop.blocked_for
@@ -126,10 +129,10 @@ class AppRunner:
             self.loop.wake(self._emptied)
 
     async def end(self, timeout: float, *, at_exit: bool = False) -> None:
-        """Within `timeout` seconds, let what runs end, and then the lifespan.
+        """Within `timeout` seconds, let requests end, and then end the lifespan.
 
-        Responses that are not complete shortly before the end of that time see `http.disconnect`; at the exit of the
-        process they do so at once, since then the server has already waited for them as long as it wants to.
+        Responses that are not complete shortly before the end of this time see `http.disconnect`. At the exit of the
+        process they see it at once, because the server has already waited for them.
         """
         deadline = monotonic() + timeout
         if not at_exit:
@@ -148,19 +151,19 @@ class AppRunner:
             await self.lifespan.stop(max(deadline - monotonic(), _LAST_SECONDS))
 
     def end_sessions(self) -> None:
-        """Tell the connections that are no longer HTTP's that they end now: a server would wait for them for ever."""
+        """Tell the connections that are no longer HTTP to end now: a server would wait for them for ever."""
         for task in list(self.live):
             if task.upgraded and not task.complete:
                 task.disconnect()
 
     async def _empty(self, timeout: float) -> None:
-        """Wait until nothing runs, `timeout` seconds at most."""
+        """Wait until nothing runs, for at most `timeout` seconds."""
         if self.live:
             self._emptied = self.loop.waiter()
             await self.loop.wait_at_most(timeout, self._emptied)
 
     def discard(self, timeout: float, on_end: Callable[[], None]) -> None:
-        """As `close`, for a finalizer: neither waits nor locks. `on_end` is called once it is done."""
+        """As `close`, for a finalizer: neither waits nor locks. `on_end` is called when it is done."""
         private = self.private
         assert private is not None
         closed = self.closed = threading.Event()
@@ -181,7 +184,7 @@ class AppRunner:
         on_end()
 
     def close(self, timeout: float, *, at_exit: bool) -> None:
-        """End what runs on the private loop, and release that; from a thread."""
+        """End what runs on the private loop, and release the loop. From a thread."""
         private = self.private
         assert private is not None
         if not private.usable:
@@ -204,7 +207,7 @@ class AppRunner:
 
 
 class _Runners:
-    """What there is in one process, from its first request on; changed under `lock`."""
+    """The runners of one process, from its first request on. Changed under `lock`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -216,7 +219,7 @@ class _Runners:
         self.past_block = 0.0
 
     def retire(self, runner: AppRunner) -> None:
-        """Forget a runner, but not what it counted; with the lock held."""
+        """Forget a runner, but not its counts. With the lock held."""
         self.all.remove(runner)
         self.past.add(runner.counters)
         if isinstance(runner.loop, MeasuredLoop):
@@ -224,17 +227,17 @@ class _Runners:
 
 
 class AppRunners:
-    """Finds or makes the runner for the loop that this thread's request belongs to."""
+    """Finds or makes the runner for the loop of this thread's request."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._runners = PerProcess(_Runners)
 
     def here(self) -> tuple[AppRunner, Spawn]:
-        """Return the runner for the loop to use in this thread, with its application started, and what starts a task
-        there.
+        """Return the runner for the loop to use in this thread, with its application started, and the function that
+        starts a task there.
 
-        In a thread that works for an event loop, that one; else the private loop of the process. Raises
+        If the thread works for an event loop, it is that loop. Otherwise it is the private loop of the process. Raises
         `LifespanFailed`, and `RuntimeError` on an event loop.
         """
         refuse_on_loop("AsgiToWsgi was called", "call it in a thread (asyncio.to_thread)")
@@ -261,7 +264,7 @@ class AppRunners:
                 runners.all.append(runner)
                 register(self, self.begin_stop)
                 if (reason := why_threads_stand_still()) is not None:
-                    _log.warning("timers, and work after responses, go on only while requests are served: %s", reason)
+                    _log.warning("timers, and work after responses, run only while requests are served: %s", reason)
         return runner
 
     def _for_server_loop(self, call: OuterCall) -> AppRunner:
@@ -286,7 +289,7 @@ class AppRunners:
         return runner
 
     def begin_stop(self) -> None:
-        """End the sessions on the private loop; from any thread, also in a signal handler."""
+        """End the sessions on the private loop. From any thread, even in a signal handler."""
         runners = self._runners.known()
         runner = None if runners is None else runners.private
         if runner is not None and runner.usable:
@@ -298,9 +301,9 @@ class AppRunners:
         self.close(at_exit=True, timeout=timeout)
 
     def close(self, *, at_exit: bool = False, timeout: float | None = None) -> None:
-        """End the requests, the lifespan, and the private loop if nobody else needs it; from a thread.
+        """End the requests, the lifespan, and the private loop if nobody else needs it. From a thread.
 
-        Raises `RuntimeError` on an event loop, where there is something to end.
+        Raises `RuntimeError` on an event loop, if there is something to end.
         """
         seconds = self._options.shutdown_timeout if timeout is None else min(timeout, self._options.shutdown_timeout)
         runners = self._runners.here()
@@ -326,7 +329,7 @@ class AppRunners:
                 return
 
     def discard(self) -> None:
-        """End what goes on on private loops, in time; for a finalizer, so that it neither waits nor locks."""
+        """End what runs on private loops. For a finalizer, so it neither waits nor locks."""
         runners = self._runners.known()
         if runners is None:
             return

@@ -1,4 +1,4 @@
-"""Runs the lifespan of an ASGI application on a loop, for servers that have none to run (ASGI Lifespan)."""
+"""Runs the lifespan of an ASGI application on a loop, for servers that have no lifespan (ASGI Lifespan)."""
 
 import logging
 import threading
@@ -22,9 +22,9 @@ _log = logging.getLogger("bridge")
 
 
 class LifespanRun:
-    """The lifespan of `app` on the loop of `loop`; `state` is what it puts there for its requests.
+    """The lifespan of `app` on the loop of `loop`. `state` is what it puts there for its requests.
 
-    `demanded` (lifespan="on"): an application that does not support lifespan is a failure, and not just one without.
+    `demanded` (lifespan="on"): it is a failure if the application does not support lifespan.
     """
 
     def __init__(self, app: ASGIApp, loop: LoopHandle, spawn: Spawn | None, *, demanded: bool) -> None:
@@ -42,11 +42,11 @@ class LifespanRun:
         self._cancel: Callable[[], object] | None = None
 
     def start(self, timeout: float) -> None:
-        """Start it if nobody has, and wait until the application is ready; from a thread, by any number at once.
+        """Start it if nobody has, and wait until the application is ready. From any number of threads at once.
 
-        Raises `LifespanFailed` where it is not ready within `timeout` seconds, or will never be; from what the
-        application has raised, if it has. The outcome of a test, which is no `Exception`, is raised itself.
-        `RuntimeError` on an event loop.
+        Raises `LifespanFailed` if the application is not ready within `timeout` seconds, or has failed. Its cause is
+        what the application has raised, if anything. The outcome of a test, which is not an `Exception`, is raised
+        itself. Raises `RuntimeError` on an event loop.
         """
         refuse_on_loop("an application's startup was waited for", "do it in a thread (asyncio.to_thread)")
         self._loop.post(self)
@@ -59,8 +59,10 @@ class LifespanRun:
             raise self._reason(self.failure)
 
     def _reason(self, failure: LifespanFailed) -> BaseException:
-        """What tells of `failure` in this thread: raised in several, it needs an exception and traceback for each."""
-        # Applications say that they have failed, and then raise what has made them.
+        """The exception for `failure` in this thread: several threads may raise it, and each needs its own exception
+        and traceback.
+        """
+        # Applications say that they have failed, and then raise the reason.
         if not self._over.wait(_CANCEL_SECONDS):
             self._over.set()
         error = None if self._client is None else self._client.error
@@ -73,7 +75,7 @@ class LifespanRun:
         return reason
 
     def run_on_loop(self) -> None:
-        """On the loop: start the task; or cancel it, if the startup has taken too long."""
+        """On the loop: start the task, or cancel it if the startup has taken too long."""
         client = self._client
         if client is None:
             self._client = client = LifespanClient(self._app, lifespan_scope(self.state), on_started=self._settle)
@@ -98,7 +100,7 @@ class LifespanRun:
             self._over.set()
 
     async def stop(self, timeout: float) -> None:
-        """Ask the application to shut down, and wait `timeout` seconds at most; on the loop."""
+        """Ask the application to shut down, and wait for at most `timeout` seconds. On the loop."""
         client = self._client
         if client is None or client.ended.is_set():
             return
@@ -121,7 +123,7 @@ class LifespanRun:
                 await self._client.ended.wait()
 
     def _settle(self) -> None:
-        """The startup is over: is the application ready?"""
+        """Find out, after the startup, whether the application is ready."""
         client = self._client
         assert client is not None
         if self.failure is not None:
@@ -135,16 +137,16 @@ class LifespanRun:
         self._started.set()
 
     def _end_unsupported(self) -> None:
-        """Cancel the task where the application has answered with something else: it may wait for ever."""
+        """Cancel the task if the application has answered with something else: it may wait for ever."""
         client = self._client
         if client is not None and client.unsupported and not client.ended.is_set() and self._cancel is not None:
             self._cancel()
 
     def _go_without(self, error: BaseException | None) -> None:
-        """The application has no lifespan, which `error` says."""
+        """Note that the application has no lifespan, as `error` says."""
         if self._demanded:
             self.failure = LifespanFailed("the application ended its lifespan before its startup was complete")
             self.failure.__cause__ = error
         elif error is not None:
-            # ASGI Lifespan: an exception here means that the application does not support it; go on without.
+            # ASGI Lifespan: an exception here means that the application does not support lifespan. Continue without.
             _log.info("the application does not support lifespan: %s: %s", type(error).__name__, error)

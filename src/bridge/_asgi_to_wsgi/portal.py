@@ -1,7 +1,8 @@
-"""Async code for a request, called from the thread that serves it: on the server's loop, or on the private one.
+"""Runs async code for a request from its thread: on the server's loop, or on the private loop.
 
-`Portal.call` waits for a coroutine function, `Portal.iterate` for one chunk of an async iterable after the other. While
-the thread waits it does what asgiref calls thread-sensitive, so that such work stays in the thread of its request.
+`Portal.call` waits for a coroutine function. `Portal.iterate` waits for the chunks of an async iterable, one after the
+other. While the thread waits, it runs thread-sensitive code (asgiref's word), so that such code stays in the thread of
+its request.
 """
 
 import asyncio
@@ -62,7 +63,8 @@ class Portal:
         )
 
     def call(self, environ: Environ, function: AsyncFunction, /, *args: Any, **kw: Any) -> Any:
-        """Wait for `function(*args, **kw)`, for the request of `environ`; returns and raises what it does.
+        """Wait for `function(*args, **kw)`, for the request of `environ`. Returns its result, and raises what it
+        raises.
 
         When the client leaves, it is cancelled, and `asyncio.CancelledError` raised here.
         """
@@ -90,13 +92,13 @@ class Portal:
         current.prepare = prepare
 
     def uninstall(self, installed: Installed) -> None:
-        """The thread is as it was before `install`: it may be within another request."""
+        """Restore the thread to its state before `install`: it may be inside another request."""
         entered, current.prepare = installed
         if entered:
             interop.leave()
 
     def state(self) -> dict[str, Any]:
-        """What the startup has put into the state, where this portal has a lifespan."""
+        """The lifespan state, if this portal has a lifespan."""
         lifespan = self.runner().lifespan
         return {} if lifespan is None else lifespan.state
 
@@ -105,7 +107,7 @@ class Portal:
         return self._runners.here()[0]
 
     def close(self) -> None:
-        """End what runs, and the private loop where nobody else needs it; from a thread."""
+        """End what runs, and the private loop if nobody else needs it. From a thread."""
         self._runners.close()
 
 
@@ -204,7 +206,7 @@ def _raise_error(task: Task) -> None:
     try:
         if isinstance(error, asyncio.CancelledError) and not task.disconnected:
             # Nobody cancels this thread: it is the code itself that has let out what it should have caught.
-            raise RuntimeError("async code ended with a CancelledError, though its client is there") from error
+            raise RuntimeError("async code ended with a CancelledError, but its client has not left") from error
         raise error
     finally:
         del error  # its traceback refers to this frame
@@ -222,7 +224,7 @@ class PortalIterator:
         return self
 
     def __next__(self) -> bytes:
-        """The next chunk; waits for it. Raises what the iterable raises, or `ClientDisconnected`."""
+        """Wait for the next chunk. Raises what the iterable raises, or `ClientDisconnected`."""
         iteration = self._iteration
         try:
             item = iteration.next()
@@ -240,7 +242,7 @@ class PortalIterator:
         return b"".join(chunks)
 
     def close(self) -> None:
-        """End the iteration, if it has not ended; in the thread."""
+        """End the iteration, if it has not ended. In the thread."""
         if not self._closed:
             self._closed = True
             try:

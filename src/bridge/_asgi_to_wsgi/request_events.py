@@ -11,7 +11,7 @@ from bridge._types import Event
 
 # Bytes of the request body that are read at once.
 STEP_BYTES: Final = 64 * 1024
-# How many events may go along with one that was asked for, if that takes no waiting.
+# How many events may be fed together with one that was asked for, if this needs no waiting.
 _EVENTS_AHEAD: Final = 4
 
 _log = logging.getLogger("bridge")
@@ -64,14 +64,16 @@ class RequestEvents:
     # -- in the server's thread
 
     def read_ahead(self) -> bool:
-        """Feed the next event if it is known to be there, so that nobody has to wait for it."""
+        """Feed the next event if it is known to have arrived, so that nobody has to wait for it."""
         body = self._body
         if self.complete or body.left == 0 or not self._connection.at_hand(body.size(STEP_BYTES)):
             return False
         return self._read()
 
     def serve(self) -> bool:
-        """Feed what the task waits for, and what can go along with it; False where the client has to be waited for."""
+        """Feed what the task waits for, and further events that can be fed with it. Returns False if this has to wait
+        for the client.
+        """
         if not self._read():
             self.reading = AWAITING_CLIENT
             return False
@@ -105,7 +107,7 @@ class RequestEvents:
     # -- on the loop
 
     def take(self) -> Event | None:
-        """Return the next event that was fed, None where there is none."""
+        """Return the next event that was fed, or None."""
         if self._empty and not self.received_all:
             self.received_all = True
             return dict(EMPTY)

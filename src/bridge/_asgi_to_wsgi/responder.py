@@ -1,4 +1,4 @@
-"""One call of an ASGI application: its `receive` and `send` on the loop, its response in the server's thread.
+"""One call of an ASGI application: its `receive` and `send` on the loop, and its response in the server's thread.
 
 Only this file calls `start_response`.
 """
@@ -76,7 +76,7 @@ class AsgiResponder(Task):
     # -- in the server's thread
 
     def respond(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Run the application until its response begins; return the body.
+        """Run the application until its response begins. Return the body.
 
         Raises what the application raises until then, and `ClientDisconnected`.
         """
@@ -129,7 +129,9 @@ class AsgiResponder(Task):
         return iter(())
 
     def await_background(self) -> None:
-        """Stay until the work after the response is done, where the process may be frozen once the thread has left."""
+        """Stay until the work after the response is done, because the process may be frozen when the thread has
+        left.
+        """
         timeout = self.runner.background_timeout
         if timeout is not None and not (self.finished or self.disconnected):
             self.linger(timeout)
@@ -137,12 +139,14 @@ class AsgiResponder(Task):
                 _log.warning("%s is not done %.1f seconds after its response", self.request(), timeout)
 
     def leave(self) -> bool:
-        """The server closes the response. Returns whether it has got all of it; else its client has left."""
+        """Note that the server closes the response. Returns whether it has got the whole response. If not, its client
+        has left.
+        """
         response = self.response
         if response.bodyless:
             self.demand = HEAD_ONLY
         elif response.filled and not self.output.items:
-            # A server may stop at Content-Length, before the application has said that this was all.
+            # A server may stop at Content-Length, before the application has said that the response is complete.
             self.demand = NOTHING
         if self.demand is not ALL or self.complete or self.finished:
             return True
@@ -150,7 +154,7 @@ class AsgiResponder(Task):
         return False
 
     def failure(self) -> BaseException:
-        """What the server is to see of an application that ended before its response did."""
+        """The exception for the server if the application ended before its response was complete."""
         if self.disconnected:
             return ClientDisconnected("the client left, or the adapter was closed, before the response was complete")
         error = self.error or self.response.unfinished()
@@ -167,7 +171,7 @@ class AsgiResponder(Task):
             self.connection.end_with_reset(True)
 
     def unguard(self) -> None:
-        """The response is whole, or whoever closes it does so on purpose."""
+        """Note that the response is complete, or is closed on purpose."""
         if self._guarded:
             self._guarded = False
             self.connection.end_with_reset(False)
@@ -275,7 +279,7 @@ class AsgiResponder(Task):
             self._close_untaken()
 
     def flush_head(self) -> None:
-        """Let the head go without a body: the thread has waited for one long enough.
+        """Send the head without a body: the thread has waited long enough for one.
 
         Most applications send both at once, and then one wake-up of the thread serves for both.
         """
@@ -290,9 +294,9 @@ class AsgiResponder(Task):
 
 
 def _open_regular(path: str) -> BinaryIO:
-    """Open the file of a path send, before the application's `send` returns: it may remove the file then.
+    """Open the file of a path send before the application's `send` returns: after that it may remove the file.
 
-    Raises `OSError`, for what is no regular file too: reading that may wait.
+    Raises `OSError`, also if it is not a regular file: reading it might wait.
     """
     number = os.open(path, os.O_RDONLY | _WITHOUT_WAITING)
     try:
@@ -318,7 +322,7 @@ class ResponseIterator:
         return self
 
     def __next__(self) -> bytes:
-        """The next chunk, made of those that have piled up; an empty one where there are none at all."""
+        """The next chunk, joined from those that have piled up. An empty one if there are none at all."""
         # There are servers that fail at an iterable without a chunk.
         first, self._begun = not self._begun, True
         if self._responder.response.bodyless:
@@ -351,12 +355,12 @@ class ResponseIterator:
             responder.release()
 
     def __del__(self) -> None:
-        # Middleware that drops the iterable without closing it would leave the application waiting for ever.
+        # If middleware drops the iterable without closing it, the application would wait for ever.
         if not self._closed:
             self._responder.drop()
 
     def _next_data(self) -> bytes:
-        """All chunks that are there, or the next one; empty where something else comes."""
+        """All chunks that have arrived, or the next one. Empty if something else comes."""
         responder = self._responder
         chunks: list[bytes] = []
         while responder.output.items or not chunks:
@@ -382,7 +386,7 @@ class ResponseIterator:
         return block
 
     def _linger(self) -> None:
-        """Stay for what thread-sensitive code still does after the response, Django's signals for one."""
+        """Stay for thread-sensitive code after the response, for example Django's signals."""
         responder = self._responder
         responder.unguard()
         if not self._awaited:

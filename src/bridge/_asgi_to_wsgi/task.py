@@ -1,6 +1,6 @@
 """A task on a loop for which a server's thread waits, and both ends of their hand-over.
 
-The task asks, the thread answers: `write` hands items over and `drain` waits while too much is in flight; for an event
+The task asks, the thread answers: `write` hands over items, and `drain` waits while too much is in flight. For an event
 of the request body the task asks `body`, and the thread reads it.
 """
 
@@ -21,15 +21,15 @@ from bridge._concurrency.server_thread import ServerThread
 from bridge._servers.connection import Connection
 from bridge._types import Event
 
-# How often a waiting thread looks after the client and the loop.
+# How often a waiting thread checks the client and the loop.
 POLL_SECONDS: Final = 0.5
-# How long it waits for all of a small response before it takes what there is.
+# How long it waits for a whole small response before it takes what has arrived.
 _HEAD_DELAY_SECONDS: Final = 0.02
 ENDED: Final = object()
 
 
 class Demand(enum.Enum):
-    """What the server still takes of a response; set in its thread when it closes the response.
+    """What the server still takes of a response. Set in its thread when it closes the response.
 
     | state | becomes |
     |---|---|
@@ -46,10 +46,10 @@ ALL, NOTHING, HEAD_ONLY = Demand
 
 
 class Task:
-    """One task on the loop of `runner`, in a copy of the thread's context; made in the thread.
+    """One task on the loop of `runner`, in a copy of the thread's context. Made in the thread.
 
-    Heirs give `work`, and `flush_head` where they hold something back. `error` is what the task raised, once it is
-    `finished`. `output` holds what it has written and the thread has not taken yet.
+    Subclasses implement `work`, and `flush_head` if they hold something back. `error` is what the task raised, when it
+    is `finished`. `output` holds what it has written and the thread has not taken yet.
 
     Memory order. Both ends share no lock. Who is about to sleep first says so in a flag, then looks at the condition
     once more, then sleeps; who changes the condition changes it first, and looks at the flag after that. Whichever
@@ -69,7 +69,7 @@ class Task:
     The thread's own sleep is in `ServerThread`: it takes down `_notified`, looks at all of the above, and sleeps.
     """
 
-    # One is made for each request: what most never need exists here only.
+    # One is made for each request: attributes that most requests never need exist only on the class.
     error: BaseException | None = None
     finished = complete = disconnected = False
     # The connection is no longer HTTP's; set on the loop, never cleared.
@@ -100,7 +100,7 @@ class Task:
         raise NotImplementedError
 
     def flush_head(self) -> None:
-        """Write what is held back; on the loop."""
+        """Write what is held back. On the loop."""
 
     # -- in the thread
 
@@ -110,7 +110,7 @@ class Task:
         self.runner.loop.post(self)
 
     def next(self) -> Any:
-        """Return the next item that the task writes, or `ENDED`; does the work of the request while it waits.
+        """Return the next item that the task writes, or `ENDED`. Does the work of the request while it waits.
 
         Raises `PeerGone` when the client has left and nothing has to be done in this thread any more.
         """
@@ -147,7 +147,7 @@ class Task:
             self.wake_task()
 
     def serve(self) -> bool:
-        """Read what the task wants of the request body; False where there is nothing to do."""
+        """Read what the task asks for of the request body. Returns False if there is nothing to do."""
         body = self.body
         if body is None or body.reading is not WANTED or not body.serve():
             return False
@@ -156,7 +156,7 @@ class Task:
         return True
 
     def rest(self, timeout: float) -> bool:
-        """Wait for the task, and meanwhile look after the client and the loop; False after `timeout` seconds.
+        """Wait for the task, and meanwhile check the client and the loop. Returns False after `timeout` seconds.
 
         Raises `LoopClosed`, and `RuntimeError` on an event loop.
         """
@@ -192,13 +192,13 @@ class Task:
                 self.rest(left)
 
     def disconnect(self) -> None:
-        """The client left, or is to be taken for gone; from any thread."""
+        """Note that the client has left, or is treated as gone. From any thread."""
         self.disconnected = True
         self.wake_task()
         self.thread.notify()
 
     def drop(self) -> None:
-        """As `release`, where the thread has gone without a word: an incomplete response ends. From any thread."""
+        """As `release`, if the thread has gone silently: an incomplete response ends. From any thread."""
         self.thread.forget_saved()
         if not self.complete:
             self.disconnect()
@@ -265,7 +265,7 @@ class Task:
         self._wake()
 
     async def _expire(self) -> None:
-        """After a disconnect the task may end by itself for a while; then it is cancelled.
+        """After a disconnect, give the task some time to end by itself. Then cancel it.
 
         Where nobody wants its response, but nobody has left, ending that is enough.
         """
@@ -282,7 +282,7 @@ class Task:
         return self.disconnected or self.complete or self.thread.left
 
     def write(self, items: Sequence[object]) -> bool:
-        """Hand `items` to the thread; False where it takes nothing more. Raises `PeerGone`."""
+        """Hand `items` to the thread. Returns False if it takes nothing more. Raises `PeerGone`."""
         if self.demand is not ALL:
             return False
         if self.disconnected or self.thread.left:
@@ -307,7 +307,7 @@ class Task:
             raise PeerGone
 
     async def next_event(self) -> Event | None:
-        """Return the next event of the request body; None when there will be none, since the request is over."""
+        """Return the next event of the request body, or None if there will be none because the request is over."""
         body = self.body
         assert body is not None
         while (event := body.take()) is None:

@@ -89,7 +89,7 @@ def _counted(limit: float) -> Iterator[None]:
     with count.lock:
         if count.sessions >= limit:
             raise ClientProtocolError(
-                "asked for a WebSocket while as many as may be were open", "another try, later", "RFC 9110 15.6.4", 503
+                "asked for a WebSocket while the maximum number was open", "another try, later", "RFC 9110 15.6.4", 503
             )
         count.sessions += 1
     try:
@@ -122,7 +122,7 @@ def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "
         if not refused:
             return None
         raise ClientProtocolError(
-            "asked for a WebSocket, which cannot be had here", "a plain request", "RFC 9110 7.8", 426
+            "asked for a WebSocket, which cannot be served here", "a plain request", "RFC 9110 7.8", 426
         ) from reason
     limit = options.max_websockets
     if limit is None and (threads := threads_of(environ)) is not None:

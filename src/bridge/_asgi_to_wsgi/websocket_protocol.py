@@ -72,8 +72,8 @@ class WebSocketProtocol:
         except wsproto.utilities.RemoteProtocolError as error:
             status = getattr(error.event_hint, "status_code", 400)
             raise ClientProtocolError(
-                f"sent a WebSocket handshake that is none: {error}",
-                expected="one of version 13",
+                f"sent an invalid WebSocket handshake: {error}",
+                expected="a handshake of version 13",
                 clause="RFC 6455 4.2.1",
                 status=status,
             ) from error
@@ -92,8 +92,8 @@ class WebSocketProtocol:
             )
         except Exception as error:
             raise ApplicationProtocolError(
-                f"accepted a WebSocket with what cannot be sent: {error}",
-                expected="headers as RFC 9110 has them",
+                f"accepted a WebSocket with headers that cannot be sent: {error}",
+                expected="headers as in RFC 9110",
                 clause="ASGI HTTP & WebSocket, Accept",
             ) from error
         return data

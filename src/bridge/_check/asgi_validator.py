@@ -1,6 +1,6 @@
-"""Stands between an ASGI server and an application, and notes each clause of ASGI and HTTP that the latter breaks.
+"""Stands between an ASGI server and an application, and notes each clause of ASGI and HTTP that the application breaks.
 
-It is stricter than the adapter, which mends what can be mended: a server may not.
+It is stricter than the adapter, which accepts mistakes that it can correct. Other servers may not.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from bridge.errors import ApplicationProtocolError
 _START_CLAUSE: Final = "ASGI HTTP & WebSocket, Response Start"
 _BODY_CLAUSE: Final = "ASGI HTTP & WebSocket, Response Body"
 _DISCONNECT_CLAUSE: Final = "ASGI HTTP & WebSocket, Disconnect"
-# How often an application may ask on after it was told that its client has left.
+# How often an application may call receive() after it was told that its client has left.
 _CALLS_AFTER_DISCONNECT: Final = 100
 
 
 def asgi_validator(app: ASGIApp, note: Callable[[], Note]) -> ASGIApp:
-    """`app`, watched; `note()` is where the findings of the request at hand go."""
+    """`app`, watched. `note()` returns where to put the findings of the current request."""
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,7 +47,7 @@ class AsgiWatch:
     async def receive(self) -> Event:
         if self._asked_in_vain > _CALLS_AFTER_DISCONNECT:
             did = f"called receive() {_CALLS_AFTER_DISCONNECT} times after http.disconnect"
-            self._note(Finding(did, "an end to the request", _DISCONNECT_CLAUSE))
+            self._note(Finding(did, "that the request ends", _DISCONNECT_CLAUSE))
             raise ConnectionResetError("the client has left, as http.disconnect has said")
         event: Event = await self._receive()
         if event["type"] == "http.disconnect":
@@ -69,7 +69,7 @@ class AsgiWatch:
             raise
 
     def _look_closely(self, event: Event) -> None:
-        """Check what the order table allows, but another clause forbids."""
+        """Check rules that are not in the order table."""
         if event["type"] == "http.response.start":
             self._status = event.get("status")
             if isinstance(self._status, int) and self._status < 200:
@@ -78,7 +78,7 @@ class AsgiWatch:
                 if name != name.lower():
                     self._note(Finding(f"sent the header name {name!r:.80}", "lower-case names", _START_CLAUSE))
                 if value != value.strip(b" \t"):
-                    did = f"sent the header {name!r:.80} with a value with blanks around it"
+                    did = f"sent the header {name!r:.80} with blanks around its value"
                     self._note(Finding(did, "none", "RFC 9110 5.5"))
         elif event["type"] == "http.response.body":
             body = event.get("body", b"")
@@ -88,9 +88,11 @@ class AsgiWatch:
                 did = f"sent a body of {len(body)} bytes or more with the status {self._status}"
                 self._note(Finding(did, "none", "RFC 9110 6.4.1"))
         if self._response.overrun:
-            self._note(Finding("sent more than its Content-Length", "as many bytes as it says", "RFC 9110 8.6"))
+            self._note(
+                Finding("sent more than its Content-Length", "as many bytes as Content-Length says", "RFC 9110 8.6")
+            )
 
     def returned(self) -> None:
-        """The application's call has ended."""
+        """Note what is wrong when the application's call has ended."""
         if not self._gone and (error := self._response.unfinished()) is not None:
             self._note(of_error(error))

@@ -8,23 +8,23 @@ from bridge._check.requests import CheckRequest
 from bridge._types import ASGIApp, Event
 from bridge.errors import ClientDisconnected
 
-# Bytes of a response that are looked at; then the client leaves.
+# How many bytes of a response are read before the client leaves.
 _ENOUGH_BYTES: Final = 2**20
-# How long a response may be awaited, how long one that has begun is watched, and how long an application may go on
-# when its client has left.
+# How long to wait for a response, how long to watch one that has begun, and how long an application may continue after
+# its client has left.
 RESPONSE_SECONDS: Final = 15.0
 _WATCH_SECONDS: Final = 0.5
 GRACE_SECONDS: Final = 5.0
 
 
 def was_cancelled(error: BaseException) -> bool:
-    """Whether `error` is the end of a task that somebody has cancelled, and not one that its code has raised itself."""
+    """Whether `error` comes from somebody who has cancelled the task, not from the task's own code."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 class CheckClient:
-    """One request as an ASGI server makes it; `error` is what the application raised."""
+    """One request as an ASGI server makes it. `error` is what the application raised."""
 
     def __init__(self, request: CheckRequest, state: dict[str, Any] | None) -> None:
         self.status: int | None = None
@@ -40,7 +40,7 @@ class CheckClient:
         self._news = asyncio.Event()
 
     async def run(self, app: ASGIApp) -> None:
-        """From the beginning to the end; bounded in time unless the application blocks the loop."""
+        """Run the request from beginning to end, within a limited time unless the application blocks the loop."""
         task = asyncio.ensure_future(self._call(app))
         started = monotonic()
         while not task.done() and (left := self._limit(started) - monotonic()) > 0:
@@ -61,7 +61,7 @@ class CheckClient:
         try:
             await app(self._scope, self._receive, self._send)
         except BaseException as error:
-            # Of any kind: a SystemExit would end the check, and with it the report.
+            # Any exception: a SystemExit would end the check before the report.
             self.error = error
             if was_cancelled(error):
                 raise
@@ -91,7 +91,7 @@ class CheckClient:
 
     async def _send(self, event: Event) -> None:
         if self.left:
-            # ASGI HTTP & WebSocket, "Disconnected Client": raise, where the specification is 2.4 or newer.
+            # ASGI HTTP & WebSocket, "Disconnected Client": raise, since version 2.4 of the specification.
             raise ClientDisconnected
         if event["type"] == "http.response.start":
             self.status = event["status"]

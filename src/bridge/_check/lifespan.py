@@ -1,4 +1,4 @@
-"""The lifespan of the application, as a check runs it (ASGI Lifespan)."""
+"""Runs the lifespan of the application for a check (ASGI Lifespan)."""
 
 import asyncio
 from typing import Any, Final
@@ -11,13 +11,13 @@ from bridge._translate.lifespan import FAILED, RUNNING, STARTING, STOPPED
 from bridge._types import ASGIApp
 
 _CLAUSE: Final = "ASGI Lifespan"
-# How long an answer may be awaited, and how long the end of the call after it.
+# How long to wait for an answer, and after that for the end of the call.
 _ANSWER_SECONDS: Final = 60.0
 _END_SECONDS: Final = 1.0
 
 
 class LifespanCheck:
-    """Starts and stops `app` on the running loop; `state` is what it puts there for its requests."""
+    """Starts and stops `app` on the running loop. `state` is what it puts there for its requests."""
 
     def __init__(self, app: ASGIApp, outcome: Outcome) -> None:
         self.state: dict[str, Any] = {}
@@ -26,7 +26,7 @@ class LifespanCheck:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> bool:
-        """Whether requests can be made."""
+        """Run the startup. Returns whether requests can be made."""
         client, outcome = self._client, self._outcome
         self._task = asyncio.ensure_future(client.run())
         await _wait(client.started)
@@ -44,11 +44,13 @@ class LifespanCheck:
         return False
 
     async def stop(self) -> None:
-        """Ask for the shutdown."""
+        """Run the shutdown."""
         client, outcome = self._client, self._outcome
         if client.state is RUNNING and client.ended.is_set():
             self._judge()
-            outcome.note(Finding("ended its lifespan while it was served", "an end after lifespan.shutdown", _CLAUSE))
+            outcome.note(
+                Finding("ended its lifespan while requests were served", "an end after lifespan.shutdown", _CLAUSE)
+            )
         elif client.state is RUNNING:
             await self._shut_down()
         await self._end()
@@ -75,11 +77,12 @@ class LifespanCheck:
             await _wait(self._client.ended, _END_SECONDS)
 
     def _judge(self) -> None:
-        """Note what the application has done that is no answer."""
+        """Note events of the application that are not answers."""
         client = self._client
         if client.broken is not None:
             self._outcome.note(of_error(client.broken))
-        # Before the startup is complete an exception says that lifespan is not supported, which is allowed.
+        # Before the startup is complete, an exception says that the application does not support lifespan, which is
+        # allowed.
         allowed = isinstance(client.error, Exception) and client.state is STARTING
         if client.error is not None and not allowed and client.state is not FAILED:
             self._outcome.note(Finding(f"raised {client.error!r:.200} in its lifespan", "no exception", _CLAUSE))

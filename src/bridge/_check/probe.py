@@ -1,4 +1,4 @@
-"""Asks an application all that a check asks, through both validators, on a loop of its own."""
+"""Makes all requests of a check to an application, through both validators, on a loop of its own."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from bridge._types import ASGIApp, WSGIApp
 from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.errors import ProtocolError
 
-# How long one request may block the loop before its code is interrupted.
+# How long a request may block the loop before its code is interrupted.
 _BLOCKED_SECONDS: Final = 2 * RESPONSE_SECONDS
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 _ERRORS: Final = {
@@ -37,13 +37,15 @@ def _note() -> Note:
 
 
 def probe_wsgi(app: WSGIApp, requests: Sequence[CheckRequest]) -> list[Outcome]:
-    """Ask a WSGI application, behind the adapter that an ASGI server would need."""
+    """Check a WSGI application, behind the adapter that an ASGI server would need."""
     with WsgiToAsgi(wsgi_validator(app, _note), shutdown_timeout=GRACE_SECONDS, slow_warning=None) as adapter:
         return asyncio.run(_ask_all(asgi_validator(adapter, _note), requests, "wsgi", None))
 
 
 def probe_asgi(app: ASGIApp, requests: Sequence[CheckRequest]) -> list[Outcome]:
-    """Ask an ASGI application: its lifespan, the requests, and those once more as a WSGI server would."""
+    """Check an ASGI application: its lifespan, the requests, and then the requests again as a WSGI server would make
+    them.
+    """
     watched = asgi_validator(app, _note)
     inner = AsgiToWsgi(watched, lifespan="off", disconnect_grace=GRACE_SECONDS / 2, shutdown_timeout=GRACE_SECONDS)
     outer = WsgiToAsgi(wsgi_validator(inner, _note), slow_warning=None, shutdown_timeout=GRACE_SECONDS)
@@ -95,12 +97,12 @@ def _judge(client: CheckClient, outcome: Outcome, interface: str) -> None:
         did = f"has not answered within {RESPONSE_SECONDS:.0f} seconds"
         outcome.note(Finding(did, *_ERRORS[interface]))
     if client.stuck:
-        did = f"went on for {GRACE_SECONDS:.0f} seconds after its client had left"
-        outcome.note(Finding(did, "an end to the request", "ASGI HTTP & WebSocket, Disconnect"))
+        did = f"continued for {GRACE_SECONDS:.0f} seconds after its client had left"
+        outcome.note(Finding(did, "that the request ends", "ASGI HTTP & WebSocket, Disconnect"))
 
 
 def _where(error: BaseException) -> str:
-    """The place in the application's code."""
+    """The place in the application's code that raised."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(_PACKAGE):
             return f" ({Path(frame.filename).name}:{frame.lineno})"
@@ -116,7 +118,7 @@ def _ended(client: CheckClient) -> str:
 
 @contextlib.contextmanager
 def _interrupted_when_blocked() -> Iterator[None]:
-    """Code that blocks the loop would block its check for ever."""
+    """Interrupt code that blocks the loop: it would block the check for ever."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"the event loop was blocked for {_BLOCKED_SECONDS:.0f} seconds")

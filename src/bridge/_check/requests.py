@@ -10,7 +10,9 @@ _PIECES: Final = (b"a=1&", b"b=%C3%BC&", b"c=" + b"x" * 70_000)
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """One request: its body in pieces, with or without Content-Length; where its client leaves; how many at once."""
+    """One request: its body in pieces, with or without Content-Length, where its client leaves, and how many at
+    once.
+    """
 
     name: str
     method: str
@@ -21,7 +23,7 @@ class CheckRequest:
     at_once: int = 1
 
     def scope(self, state: dict[str, Any] | None) -> dict[str, Any]:
-        """The scope of one such request (ASGI HTTP, "HTTP Connection Scope")."""
+        """The scope of this request (ASGI HTTP, "HTTP Connection Scope")."""
         path, _, query = self.path.partition("?")
         headers = [(b"host", b"127.0.0.1:8000"), (b"user-agent", b"bridge-check"), (b"accept", b"*/*")]
         if self.chunked:
@@ -49,7 +51,7 @@ class CheckRequest:
 
 
 def requests_for(path: str, *, safe: bool) -> Iterator[CheckRequest]:
-    """What is asked of one path; `safe` asks nothing that may change data (RFC 9110 9.2.1)."""
+    """The requests for one path. With `safe`, none that may change data (RFC 9110 9.2.1)."""
     yield CheckRequest(f"GET {path}", "GET", path)
     yield CheckRequest(f"HEAD {path}", "HEAD", path)
     query = "&" if "?" in path else "?"

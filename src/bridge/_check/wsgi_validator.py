@@ -1,6 +1,7 @@
-"""Stands between a WSGI server and an application, and notes each clause of PEP 3333 and HTTP that the latter breaks.
+"""Stands between a WSGI server and an application, and notes each clause of PEP 3333 and HTTP that the application
+breaks.
 
-It is stricter than the adapter, which mends what can be mended: a server may not.
+It is stricter than the adapter, which accepts mistakes that it can correct. Other servers may not.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ _LENGTH_CLAUSE: Final = "PEP 3333, Handling the Content-Length Header"
 
 
 def wsgi_validator(app: WSGIApp, note: Callable[[], Note]) -> WSGIApp:
-    """`app`, watched; `note()` is where the findings of the request at hand go."""
+    """`app`, watched. `note()` returns where to put the findings of the current request."""
 
     def watched(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         watch = WsgiWatch(note(), environ["REQUEST_METHOD"], start_response)
@@ -55,8 +56,8 @@ class WsgiWatch:
         except ApplicationProtocolError as error:
             self._note(of_error(error))
         except BaseException as error:
-            # PEP 3333, The start_response() Callable: once the headers have left, it raises what exc_info holds. The
-            # server has that from us. Anything else is no exc_info.
+            # PEP 3333, The start_response() Callable: after the headers have been sent, it raises what exc_info holds,
+            # which the server got from here. Anything else does not come from exc_info.
             if not (isinstance(exc_info, tuple) and error in exc_info):
                 raise
         if isinstance(status, str):
@@ -77,7 +78,7 @@ class WsgiWatch:
         return self._write(data)
 
     def take(self, iterable: Any) -> Any:
-        """What the application returned, as it is to go on to the server."""
+        """What the application returned, in the form in which it is passed to the server."""
         if isinstance(iterable, bytes | str) or not (hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
             did = f"returned {type(iterable).__name__} ({iterable!r:.60})"
             self._note(Finding(did, "an iterable of bytestrings", _DETAILS_CLAUSE))
@@ -102,7 +103,9 @@ class WsgiWatch:
         if not (self._head_only and self._response.state not in (IDLE, HELD)):
             self._tell(lambda: self._response.chunk(data))
         if self._response.overrun:
-            self._note(Finding("sent more than its Content-Length", "as many bytes as it says", _LENGTH_CLAUSE))
+            self._note(
+                Finding("sent more than its Content-Length", "as many bytes as Content-Length says", _LENGTH_CLAUSE)
+            )
 
     def _tell(self, step: Callable[[], object]) -> None:
         try:
@@ -116,12 +119,14 @@ class WsgiWatch:
         try:
             self._close()
         except Exception as error:
-            self._note(Finding(f"raised {error!r:.100} in close()", "close() to release resources", _DETAILS_CLAUSE))
+            self._note(
+                Finding(f"raised {error!r:.100} in close()", "that close() only releases resources", _DETAILS_CLAUSE)
+            )
             raise
 
 
 class _Iterable:
-    """PEP 3333: `close()` is there however far the server has come."""
+    """PEP 3333: the server may call `close()` at any time."""
 
     def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]) -> None:
         self._chunks = chunks

@@ -1,6 +1,6 @@
-"""The thread of somebody who waits in asgiref's `async_to_sync`, for what has to run in that very thread.
+"""A thread that waits in asgiref's `async_to_sync`, for code that has to run in exactly this thread.
 
-An async test of Django's `TestCase` is one: its rows are in the transaction of that thread's connection.
+An async test of Django's `TestCase` is an example: its rows are in the transaction of this thread's connection.
 """
 
 import threading
@@ -28,7 +28,7 @@ class BorrowedThread:
         self._inbox.put(None)
 
     def wait(self, timeout: float) -> bool:
-        """Wait for `wake`; False after `timeout` seconds without one."""
+        """Wait for `wake`. Returns False after `timeout` seconds without one."""
         try:
             self._inbox.get(timeout=timeout)
         except Empty:
@@ -36,5 +36,5 @@ class BorrowedThread:
         return True
 
     def describe(self) -> str:
-        """Return the name of the thread and the stack that it is at now."""
+        """Return the name of the thread and its current stack."""
         return describe(thread_name(self._ident), self._ident)

@@ -1,17 +1,17 @@
-"""What one side of a hand-over has written and the other has not dealt with yet, counted in bytes."""
+"""Counts, in bytes, what one side of a hand-over has written and the other side has not dealt with yet."""
 
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-# Bytes that may be in flight before the writer has to wait; as in uvicorn's flow control and asyncio's transports.
+# Bytes that may be in flight before the writer has to wait, as in uvicorn's flow control and asyncio's transports.
 HIGH_WATER_BYTES: Final = 64 * 1024
-# What an item counts beside its bytes, so that very small ones are bounded as well.
+# What an item counts in addition to its bytes, so that very small items are limited too.
 ITEM_OVERHEAD_BYTES: Final = 64
 
 
 class ByteQueue:
-    """Items on their way from one writer to one reader, in different threads. It waits for nothing itself.
+    """Items on their way from one writer to one reader, in different threads. It never waits.
 
     `written` belongs to the writer and `acknowledged` to the reader: each is changed by its own side only, and both
     only grow. The writer counts before it hands the items over. So what the reader finds is never more than what was
@@ -35,10 +35,10 @@ class ByteQueue:
         return self.written != self.acknowledged
 
     def put(self, items: Sequence[object], size: int) -> None:
-        """Hand over `items`, of `size` bytes together; the writer's side."""
+        """Hand over `items`, of `size` bytes together. The writer's side."""
         self.written += size + ITEM_OVERHEAD_BYTES
         self.items.extend(items)
 
     def acknowledge(self, written: int) -> None:
-        """All that was put until `written` had this value has been dealt with; the reader's side."""
+        """Note that everything put until `written` had this value has been dealt with. The reader's side."""
         self.acknowledged = written

@@ -1,7 +1,7 @@
 """Work in a worker thread for a task on an event loop, and both ends of their hand-over.
 
-The thread asks, the loop answers: `write` hands items over and `drain` waits while too much is in flight, `read` waits
-for what the loop feeds. Whoever asks waits; nothing is held without a bound.
+The thread asks, the loop answers: `write` hands over items, `drain` waits while too much is in flight, and `read` waits
+for what the loop feeds. The side that asks waits, so nothing is held without a limit.
 """
 
 import logging
@@ -21,14 +21,14 @@ from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Spawn
 from bridge._concurrency.pool import ThreadPool
 from bridge._stats import Counters
 
-# How often a thread that waits looks whether the loop is still there at all.
+# How often a thread that waits checks whether the loop still exists.
 _LOOP_CHECK_SECONDS: Final = 2.0
 # A call is slow when it is older than one or two of these.
 TICK_SECONDS: Final = 0.1
 _TICKS_UNTIL_SLOW: Final = 2
-# How long the queue of the pool may stand still before `grow` looks at it.
+# How long the queue of the pool may stand still before `grow` is called.
 _GROW_SECONDS: Final = 0.001
-# How many turns of the loop middleware may take to hand on what its `send` has already returned for; BaseHTTPMiddleware
+# How many turns of the loop middleware may take to pass on an event after its `send` has returned. BaseHTTPMiddleware
 # takes two.
 _MIDDLEWARE_TURNS: Final = 12
 
@@ -39,14 +39,14 @@ _log = logging.getLogger("bridge")
 
 
 class PeerGone(Exception):  # not an error of the one who gets it
-    """The other end waits no more: the client left, the server gave the request up, or the loop is closed."""
+    """The other end does not wait any more: the client left, the server gave up the request, or the loop is closed."""
 
 
 class Call:
-    """One piece of work in a worker thread; made on the loop of `dispatcher`, in the context of the request.
+    """One piece of work in a worker thread. Made on the loop of `dispatcher`, in the context of the request.
 
-    Heirs give `work`. `error` is what it raised, once the call is `finished`. `output` holds what it has written and
-    the loop has not taken yet; a queue is made by the first who writes to it, and until then there is none.
+    Subclasses implement `work`. `error` is what it raised, when the call is `finished`. `output` holds what it has
+    written and the loop has not taken yet. The first write makes this queue.
 
     Memory order. Both ends share no lock. Who is about to sleep first says so in a flag, then looks at the condition
     once more, then sleeps; who changes the condition changes it first, and looks at the flag after that. Whichever
@@ -65,7 +65,7 @@ class Call:
     | `_waiter`, `_room_waiter` | the loop | the loop | the loop: they are futures, which no thread touches |
     """
 
-    # One is made for each request: what most never need exists here only.
+    # One is made for each request: attributes that most requests never need exist only on the class.
     error: BaseException | None = None
     finished = abandoned = False
     output: ByteQueue | None = None
@@ -75,14 +75,14 @@ class Call:
     slow = False
     on_slow: Callable[[], object] | None = None
     spawn: Spawn | None = None
-    # Called in the thread at the end, before the loop hears of it.
+    # Called in the thread at the end, before the loop is told.
     on_finish: Callable[[], object] | None = None
-    # Whether its thread may wait for the loop wherever too much is in flight (see `drain`). One that runs in the thread
-    # of a request further out must not: that thread has to take on what the call writes.
+    # Whether its thread may wait for the loop while too much is in flight (see `drain`). A call in the thread of an
+    # outer request must not wait: that thread has to pass on what the call writes.
     may_block = True
-    # Whether it belongs to the thread that waits in asgiref's async_to_sync for the task that made it, if one does.
+    # Whether it belongs to a thread that waits, in asgiref's async_to_sync, for the task that made it.
     thread_sensitive = False
-    # Whether it is fed only when it asks: what is not wanted is then never sent for.
+    # Whether it is fed only when it asks, so that the client does not send what nobody wants.
     fed_on_demand = False
     _steps: Generator[None] | None = None
     _posted = _thread_waits = _room_wanted = _read_wanted = False
@@ -99,15 +99,15 @@ class Call:
         return None
 
     def work(self) -> Generator[None] | None:
-        """Do the work, in the thread. What takes more than a moment is returned as a generator, which yields wherever
-        the work can be halted, at least after each `write`.
+        """Do the work, in the thread. Longer work is returned as a generator, which yields wherever the work can be
+        halted, at least after each `write`.
         """
         raise NotImplementedError
 
     # -- in the thread
 
     def run(self, thread: JobThread) -> None:
-        """Work to the end, and wait where need be; a worker calls this."""
+        """Work to the end, and wait where necessary. A worker calls this."""
         try:
             if self.start_in(thread):
                 while self.step():
@@ -115,7 +115,7 @@ class Call:
         except PeerGone:
             self.close()
         except BaseException as error:
-            # Not the work's own, but of its hand-over: there was no memory for it, say. The loop must hear of it.
+            # Not an error of the work, but of its hand-over, for example no memory. The loop must be told.
             self.error = self.error or error
             if self._steps is None:
                 self._finish()
@@ -124,7 +124,7 @@ class Call:
             raise
 
     def start_in(self, thread: JobThread) -> bool:
-        """Start the work in `thread`, which this is. Returns whether there is more to do: `step`, or `close`."""
+        """Start the work in `thread`, the current thread. Returns whether there is more to do: `step`, or `close`."""
         self.thread = thread
         dispatcher, context = self.dispatcher, self.context
         if thread.loop is not dispatcher:
@@ -143,7 +143,7 @@ class Call:
         return False
 
     def step(self) -> bool:
-        """Work on to where it can be halted next; False at the end."""
+        """Work until it can be halted next. Returns False at the end."""
         assert self.context is not None
         assert self._steps is not None
         try:
@@ -168,11 +168,11 @@ class Call:
         self._finish()
 
     def prepare_async(self) -> None:
-        """Have all here, in the thread, that async code on the loop may want of it, and could not wait for there."""
+        """Wait, in the thread, for everything that async code on the loop may need, because it could not wait there."""
 
     def dropped(self) -> None:
-        """No thread came to it before the pool was closed, or none could be started."""
-        self.error = PoolClosed("no thread could be had for it")
+        """Note that no thread took it before the pool was closed, or that none could be started."""
+        self.error = PoolClosed("no thread could be started for it")
         self._finish()
 
     def write(self, items: Sequence[object], size: int) -> None:
@@ -196,7 +196,7 @@ class Call:
             raise PeerGone
 
     def read(self) -> bytes:
-        """Return the next that the loop feeds; waits for it. Raises `PeerGone`."""
+        """Wait for the next item that the loop feeds, and return it. Raises `PeerGone`."""
         queue = self.input
         while queue is None or not queue.items:
             self._thread_waits = True
@@ -225,7 +225,7 @@ class Call:
         if self.abandoned:
             raise PeerGone
         if current.thread is not self.thread:
-            # A loop that runs in the call's own thread is the application's, and nobody else's.
+            # A loop that runs in the call's own thread belongs to the application.
             refuse_on_loop(
                 "a request body was read, or a response written,",
                 "do it before the async code begins, or in the thread of the request (asgiref's sync_to_async)",
@@ -237,7 +237,7 @@ class Call:
 
     def _finish(self) -> None:
         self.finished = True
-        # They refer back to this call; freed now, they need not be found by the garbage collector.
+        # They refer back to this call. Freed now, they need no garbage collection.
         self._steps = self.context = None
         if self.on_finish is not None:
             self.on_finish()
@@ -265,7 +265,7 @@ class Call:
         self.wake()
 
     def wake(self) -> None:
-        """Have the task that made the call, and the one that feeds it, look again."""
+        """Wake the task that made the call, and the task that feeds it, so that they look again."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -276,15 +276,15 @@ class Call:
             self.dispatcher.loop.wake(room)
 
     def changed(self) -> Awaitable[None]:
-        """Wait for `wake`; only the task that made the call does."""
+        """Wait for `wake`. Only the task that made the call does this."""
         self._waiter = waiter = self.dispatcher.loop.waiter()
         return waiter
 
     async def yield_to_middleware(self) -> None:
-        """Wait until what was written is where the thread itself has to take it further, if it has to.
+        """If the thread itself has to pass on what was written, wait until it can.
 
-        Middleware may put it into a queue (Starlette's BaseHTTPMiddleware does), and send it when that task has its
-        turn. A thread that went on to make the next piece would keep this one back (PEP 3333, "Buffering and
+        Middleware may put it into a queue (Starlette's BaseHTTPMiddleware does), and send it when its task has its
+        turn. If the thread made the next piece first, this piece would be held back (PEP 3333, "Buffering and
         Streaming").
         """
         if not self.may_block:
@@ -292,7 +292,9 @@ class Call:
                 await anyio.lowlevel.checkpoint()
 
     def acknowledge(self, written: int) -> None:
-        """All that was written until `output.written` had this value has been dealt with: the thread may go on."""
+        """Note that everything written until `output.written` had this value has been dealt with: the thread may
+        continue.
+        """
         assert self.output is not None
         self.output.acknowledged = written
         if not self.may_block and self.thread is not None:
@@ -301,7 +303,7 @@ class Call:
             self._wake_thread()
 
     def feed(self, data: bytes) -> None:
-        """Give the thread what it waits for in `read`."""
+        """Give the thread the item that it waits for in `read`."""
         queue = self.input
         if queue is None:
             queue = self.input = ByteQueue()
@@ -310,7 +312,7 @@ class Call:
         self._wake_thread()
 
     async def wait_for_room(self) -> None:
-        """Wait until the thread has taken most of what it was fed; or asks, where it would have to get it itself."""
+        """Wait until the thread has taken most of what it was fed, or until it asks, if it has to get it itself."""
         if not self.may_block or self.fed_on_demand:
             while not (self._read_wanted or self.finished or self.abandoned):
                 self._room_waiter = self.dispatcher.loop.waiter()
@@ -327,7 +329,7 @@ class Call:
                 await self._room_waiter
 
     def abandon(self) -> None:
-        """Give the work up: one that waits is never run, a running one gets `PeerGone` when it next asks."""
+        """Give up the work: if it waits, it is never run. If it runs, it gets `PeerGone` when it next asks."""
         if self.abandoned or self.finished:
             return
         self.abandoned = True
@@ -349,9 +351,9 @@ class Call:
 
 
 class Dispatcher:
-    """What one event loop does for the calls that it has made: submits them, grows the pool, looks after slow ones.
+    """Submits the calls of one event loop, grows the pool, and looks after slow calls.
 
-    It is used on its loop only, but for `spare`, which threads call as well.
+    It is used only on its loop, except `spare`, which threads call too.
     """
 
     def __init__(
@@ -363,21 +365,21 @@ class Dispatcher:
         slow_warning: float | None,
     ) -> None:
         self.pool = pool
-        # Threads for what a request does after its own has left it.
+        # Threads for requests whose own thread has left.
         self.spare = spare
         self.loop = loop
         self.key = key
         self.token = interop.LoopToken(loop)
         self.slow_warning = slow_warning
         self.counters = Counters()
-        # Responses that go on without a thread.
+        # Responses that continue without a thread.
         self.streams: set[object] = set()
-        # How often the other side has said at once that a client had left, and a response was ready all the same; None
-        # once it was seen to wait before it said so.
+        # How often the other side has said at once that a client had left, but the response was ready anyway. None when
+        # the other side was seen to wait before it said it.
         self.hasty: int | None = 0
-        # Starts tasks that last as long as the server does, where a loop has none outside a group.
+        # Starts tasks that last as long as the server, if the loop has no tasks outside a group.
         self.spawn: Spawn | None = None
-        # What has to end before the loop does: coroutine functions.
+        # What has to end before the loop: coroutine functions.
         self.at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]] = []
         # How many ticks old they are.
         self._calls: dict[Any, int] = {}
@@ -390,16 +392,16 @@ class Dispatcher:
         return len(self._calls)
 
     def submit(self, call: Call) -> None:
-        """Start a call; on the loop. Raises `RuntimeError` where no thread can be had."""
+        """Start a call. On the loop. Raises `RuntimeError` if no thread can be started."""
         loop = self.loop
         executor = request_executor.get()
         if executor is not None:
-            # What it writes has to be taken on by the very thread it runs in.
+            # The thread in which it runs has to pass on what it writes.
             call.may_block = False
             if not executor.run_call(call):
                 call.may_block = True
         if call.may_block and not (call.thread_sensitive and executor is None and interop.borrow(call)):
-            # Where the loop has no timers, or its clock stands still, as in a test, nothing could grow the pool later.
+            # If the loop has no timers, or its clock stands still, as in a test, nothing could grow the pool later.
             grow = self.pool.submit(call, eager=not loop.is_asyncio or monotonic is not _STEADY_CLOCK[0])
             if grow and not self._growing and isinstance(loop, AsyncioLoop):
                 self._growing = True
@@ -407,19 +409,20 @@ class Dispatcher:
         self.watch(call)
 
     def watch(self, call: Any) -> None:
-        """Call `tick` for it every tick until `forget`; not on trio, where its own task does."""
+        """Call `tick` for it every tick until `forget`. Not on trio, where its own task does this."""
         self._calls[call] = 0
         if not self._ticking and isinstance(self.loop, AsyncioLoop):
             self._ticking = True
             self.loop.call_later(TICK_SECONDS, self._tick)
 
     def forget(self, call: Any) -> None:
-        """The call has finished."""
+        """Note that the call has finished."""
         self._calls.pop(call, None)
         self._logged.discard(call)
 
     def tick(self, call: Any) -> None:
-        """Note `TICK_SECONDS` more: at the second tick mark the call slow, after `slow_warning` s log its stack once.
+        """Note that `TICK_SECONDS` have passed. Mark the call slow at the second tick. After `slow_warning` seconds,
+        log its stack once.
 
         What is watched has `slow`, `on_slow`, `wake` and `thread`.
         """
@@ -440,7 +443,7 @@ class Dispatcher:
             _log.warning("one request has taken %.1f seconds so far; its %s", seconds, thread.describe())
 
     async def while_serving(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `function`, which lasts as long as the server does, so that other tasks can (see `spawn`)."""
+        """Run `function`, which lasts as long as the server, so that other tasks can too (see `spawn`)."""
         if self.loop.is_asyncio:
             await function()
             return
@@ -460,7 +463,7 @@ class Dispatcher:
             raise failure
 
     async def shut_down(self) -> None:
-        """Run what has to end before the loop does, the latest first."""
+        """Run what has to end before the loop, the latest first."""
         while self.at_shutdown:
             await self.at_shutdown.pop()()
 
@@ -478,7 +481,7 @@ class Dispatcher:
 
 
 class FunctionCall(Call):
-    """Calls `function`; `result` is what it returned."""
+    """Calls `function`. `result` is what it returned."""
 
     result: Any = None
 
@@ -492,9 +495,9 @@ class FunctionCall(Call):
 
 
 async def run_in_thread(dispatcher: Dispatcher, function: Callable[[], Any]) -> Any:
-    """Run `function` in a worker thread; returns what it returns, raises what it raises.
+    """Run `function` in a worker thread. Returns its result, and raises what it raises.
 
-    Raises `PoolClosed` where no thread can be had.
+    Raises `PoolClosed` if no thread can be started.
     """
     call = FunctionCall(dispatcher, function)
     try:

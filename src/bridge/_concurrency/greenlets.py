@@ -1,8 +1,8 @@
-"""Threads and locks of the operating system, and ways to wait for them, where gevent has made `threading` mean
+"""Threads and locks of the operating system, and ways to wait for them, if gevent has patched `threading` to mean
 greenlets.
 
 The private loop has to run in a thread of the operating system: in a greenlet it would appear to be running in each
-request. What wakes a greenlet from there has to be made for that; the patched queue is not. The patched event is.
+request. To wake a greenlet from such a thread, the patched queue cannot be used, but the patched event can.
 """
 
 import queue
@@ -18,7 +18,7 @@ Lock = AbstractContextManager[Any]
 
 
 def threads_are_greenlets() -> bool:
-    """Whether gevent has made `threading` mean greenlets."""
+    """Whether gevent has patched `threading` to mean greenlets."""
     return _gevent() is not None
 
 
@@ -31,7 +31,7 @@ class Inbox(Protocol):
 
 
 def _gevent() -> Any:
-    """Gevent's `monkey`, where it has patched `threading`; else None."""
+    """Gevent's `monkey` if it has patched `threading`, otherwise None."""
     monkey: Any = sys.modules.get("gevent.monkey")
     return monkey if monkey is not None and monkey.is_module_patched("threading") else None
 

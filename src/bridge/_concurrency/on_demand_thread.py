@@ -19,9 +19,9 @@ _log = logging.getLogger("bridge")
 class OnDemandThread:
     """Takes a thread at the first work, and keeps it until `end`.
 
-    What asgiref calls thread-sensitive (a database connection, say) then stays in one thread, and is nobody else's
-    meanwhile. `enter` is called in it before all else. It is a `RequestExecutor` and a `Job`. All its state is changed
-    under one lock.
+    Thread-sensitive code (asgiref's word, for example a database connection) then stays in one thread, which nobody
+    else uses meanwhile. `enter` is called in it first. This is a `RequestExecutor` and a `Job`. All its state is
+    changed under one lock.
     """
 
     # What the thread works for (a calls.OuterCall): what is called from the thread belongs to the same loop.
@@ -37,7 +37,7 @@ class OnDemandThread:
         self._taken = self._ended = False
 
     def submit(self, function: Callable[[], None]) -> bool:
-        """Have the thread call `function`; False after the end."""
+        """Let the thread call `function`. Returns False after the end."""
         return self._put(function, last=False)
 
     @property
@@ -50,7 +50,7 @@ class OnDemandThread:
         return False
 
     def end(self, function: Callable[[], None]) -> bool:
-        """Have the thread call `function` as its last work; False where no thread was taken."""
+        """Let the thread call `function` as its last work. Returns False if no thread was taken."""
         with self._lock:
             if not self._taken:
                 self._ended = True

@@ -1,4 +1,4 @@
-"""State that a process makes for itself, and that a fork starts anew."""
+"""State that each process makes for itself, and that is new after a fork."""
 
 import os
 from collections.abc import Callable
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """One `T` for each process that asks for it, made by `make` at the first call there.
+    """One `T` for each process that asks for it, made by `make` at the first call in that process.
 
-    Some servers fork without telling Python (uWSGI), so that state is found by process id and not cleared by
-    `os.register_at_fork`. What the parent had made is not touched: its threads and locks are not here.
+    Some servers fork without telling Python (uWSGI). So state is found by process id, and not cleared by
+    `os.register_at_fork`. What the parent had made is not used: its threads and locks do not exist here.
     """
 
     __slots__ = ("_found", "_make")
@@ -28,5 +28,5 @@ class PerProcess(Generic[T]):
         return self._found.setdefault(pid, self._make()) if found is None else found
 
     def known(self) -> T | None:
-        """The state of this process where it has been made, else None."""
+        """The state of this process if it has been made, otherwise None."""
         return self._found.get(os.getpid())

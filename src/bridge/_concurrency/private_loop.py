@@ -1,8 +1,7 @@
-"""The private event loop: one a process, in a thread of its own, started by the first who needs it and stopped by the
-last.
+"""The private event loop: one in each process, in its own thread, started by its first user and stopped by its last.
 
-It knows nothing of what runs on it. Loops are kept by process id, since some servers fork without telling Python: then
-the loop of the parent looks alive in the child, and never answers.
+It knows nothing of what runs on it. Loops are kept by process id, because some servers fork without telling Python:
+then the loop of the parent looks alive in the child, but never answers.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ _log = logging.getLogger("bridge")
 
 
 class MeasuredLoop(AsyncioLoop):
-    """The way to a loop, which measures how long the loop takes to notice what is posted."""
+    """The way to a loop. It measures how long the loop takes to notice what is posted."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -34,7 +33,7 @@ class MeasuredLoop(AsyncioLoop):
         self._since: float | None = None
 
     def post(self, target: Postable) -> None:
-        """Have `target.run_on_loop()` run on the loop; from any thread. Raises `LoopClosed`."""
+        """Let `target.run_on_loop()` run on the loop. From any thread. Raises `LoopClosed`."""
         if self._since is None:
             self._since = monotonic()
         super().post(target)
@@ -53,7 +52,9 @@ class MeasuredLoop(AsyncioLoop):
 
 
 class PrivateLoop:
-    """An event loop in a thread of its own, native also where a library has patched `threading` to make greenlets."""
+    """An event loop in its own thread of the operating system, even if a library has patched `threading` to make
+    greenlets.
+    """
 
     def __init__(self, factory: LoopFactory | None) -> None:
         refuse_on_loop("the private event loop was started", "do it in a thread (asyncio.to_thread)")
@@ -87,7 +88,9 @@ class PrivateLoop:
         return describe("bridge-loop", self._ident)
 
     def stop(self, *, wait: bool) -> None:
-        """Cancel what is left, and end the thread; `wait` for it, not for ever, and not on an event loop."""
+        """Cancel what is left, and end the thread. With `wait`, wait for its end, but not for ever, and not on an event
+        loop.
+        """
         if wait:
             refuse_on_loop("the private event loop was stopped", "do it in a thread (asyncio.to_thread)")
         try:
@@ -135,7 +138,9 @@ class PrivateLoop:
             except BaseException:
                 # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and ends when somebody
                 # calls stop(). Neither is for this thread to obey: the process is the server's, and the loop ours.
-                _log.exception("code on the private event loop tried to end the process or the loop; it goes on")
+                _log.exception(
+                    "code on the private event loop tried to end the process or the loop; the loop continues"
+                )
 
     async def _root(self) -> None:
         loop = asyncio.get_running_loop()
@@ -146,7 +151,7 @@ class PrivateLoop:
                 await self._stop.wait()
             except asyncio.CancelledError:
                 _log.exception(
-                    "code on the private event loop has cancelled the task that keeps it running; it goes on"
+                    "code on the private event loop has cancelled the task that keeps it running; the loop continues"
                 )
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
@@ -172,9 +177,9 @@ _loops: Final = PerProcess(_Loops)
 
 
 def acquire(factory: LoopFactory | None, user: object) -> PrivateLoop:
-    """Return the loop of this process, which is kept running until each `user` has released it.
+    """Return the loop of this process, which runs until each `user` has released it.
 
-    Raises `RuntimeError` where a new one cannot be started, as on an event loop.
+    Raises `RuntimeError` if a new one cannot be started, for example on an event loop.
     """
     loops = _loops.here()
     with loops.lock:
@@ -186,7 +191,9 @@ def acquire(factory: LoopFactory | None, user: object) -> PrivateLoop:
 
 
 def release(loop: PrivateLoop, user: object, *, wait: bool = True) -> None:
-    """`user` needs the loop no longer; the last one stops it, and waits for its end unless told otherwise."""
+    """Note that `user` does not need the loop any more. The last user stops it, and waits for its end unless told
+    otherwise.
+    """
     if loop.pid != os.getpid():
         return
     loops = _loops.here()

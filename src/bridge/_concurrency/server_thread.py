@@ -1,6 +1,6 @@
-"""The thread of a server that waits for a task on a loop, and meanwhile does what belongs to the same request.
+"""The thread of a server, which waits for a task on a loop, and meanwhile runs code that belongs to the same request.
 
-That is what asgiref calls thread-sensitive, and a call of an application further in: nested adapters come home.
+This is thread-sensitive code (asgiref's word), and the call of a nested application.
 """
 
 import os
@@ -23,10 +23,10 @@ _PIPE_READ_BYTES: Final = 4096
 
 
 class Waits(Protocol):
-    """The task that the thread waits for, as the thread sees it."""
+    """The task that the thread waits for."""
 
     def serve(self) -> bool:
-        """Do one piece of what the task needs of the thread itself; False where there is nothing to do."""
+        """Do one piece of work that the task needs from this thread. Returns False if there is nothing to do."""
         ...
 
     def rest(self, timeout: float) -> bool:
@@ -82,14 +82,14 @@ class ServerThread:
     # -- in the thread
 
     def wait(self, timeout: float) -> bool:
-        """Wait for `wake`, and do what else the request needs meanwhile; a call that runs here does so."""
+        """Wait for `wake`, and meanwhile do other work of the request. A call that runs here uses this."""
         self._notified = False
         owner = self.owner
         assert owner is not None
         return owner.serve() or self.run_job() or owner.rest(timeout)
 
     def await_wake(self, timeout: float) -> bool:
-        """Wait for `wake` and for nothing else; False after `timeout` seconds without it."""
+        """Wait only for `wake`. Returns False after `timeout` seconds without it."""
         if self.outer is not None:
             return self.outer.wait(timeout)
         try:
@@ -236,12 +236,12 @@ class ServerThread:
             self.wake()
 
     def submit(self, function: Callable[[], None]) -> bool:
-        """Have the thread call `function`; False where it waits no longer."""
+        """Let the thread call `function`. Returns False if it does not wait any more."""
         self.sensitive = True
         return self._put(function)
 
     def run_call(self, job: Job) -> bool:
-        """Have the thread run a call; False where it has something else to do."""
+        """Let the thread run a call. Returns False if it has something else to do."""
         if self._busy or self._reserved or not isinstance(job, Call):
             return False
         self._reserved = True
@@ -259,7 +259,7 @@ class ServerThread:
         return True
 
     def describe(self) -> str:
-        """Return the name of the thread and the stack that it is at now."""
+        """Return the name of the thread and its current stack."""
         if self.outer is not None:
             return self.outer.describe()
         return describe(thread_name(self._ident), self._ident)

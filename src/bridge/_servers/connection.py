@@ -1,7 +1,7 @@
 """What WSGI servers offer beyond PEP 3333 for one request: with `process.py` the one place that knows them by name.
 
-Where nothing is known of a server, a request body is read in the server's thread as PEP 3333 says, which may block it,
-and a client that leaves is noticed when the server fails to write to it.
+If nothing is known about a server, a request body is read in the server's thread as PEP 3333 says, which may block the
+thread. A client that leaves is noticed when the server fails to write to it.
 """
 
 import array
@@ -26,9 +26,9 @@ from bridge._concurrency.greenlets import events_now
 from bridge._types import Environ
 from bridge.errors import ClientDisconnected
 
-# A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers see it so
-# too.
-# Linux only; elsewhere a half-closed connection is noticed when it is closed.
+# A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers decide the
+# same.
+# Only on Linux. Elsewhere a half-closed connection is noticed when it is closed.
 _RDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
 _GONE: Final = _RDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -40,7 +40,7 @@ _PIECE_BYTES: Final = 64 * 1024
 
 
 def complete(environ: Environ) -> Environ:
-    """Say in `environ` what its server does without saying so; returns it."""
+    """Add to `environ` what its server does without saying it. Returns `environ`."""
     if not environ.get("CONTENT_LENGTH") and (_is_chunked_uwsgi(environ) or _ends_by_itself(environ.get("wsgi.input"))):
         # uWSGI 2.0: `wsgi.input` is empty then, and its API gives the chunks, to the last (`_read_uwsgi`).
         environ["wsgi.input_terminated"] = True
@@ -48,10 +48,10 @@ def complete(environ: Environ) -> Environ:
 
 
 def _ends_by_itself(body: object) -> bool:
-    """Whether a `wsgi.input` ends with the body, though nobody says so.
+    """Whether a `wsgi.input` ends with the body, although nobody says it.
 
-    Test clients and servers that have received all of it give what is in memory or in a file, and have decoded what was
-    chunked. So has pyvoy 1.3, whose input is its own.
+    If test clients and servers have received the whole body, the input is in memory or in a file, and is decoded if it
+    was chunked. The input of pyvoy 1.3 is of its own class, and is decoded too.
     """
     if isinstance(body, io.BytesIO | SpooledTemporaryFile):
         return True
@@ -89,7 +89,7 @@ def _waitress_error() -> type[Exception]:
 
 
 def waitress_socket(environ: Environ) -> Any:
-    """The connection of Waitress; None where it is not known, or its main thread reads ahead and asks for its end."""
+    """The connection of Waitress. None if it is not known, or if its main thread reads ahead and looks for its end."""
     channel: Any = getattr(environ["waitress.client_disconnected"], "__self__", None)
     looks_ahead = getattr(getattr(channel, "adj", None), "channel_request_lookahead", 1) > 0
     return None if looks_ahead else getattr(channel, "socket", None)
@@ -107,7 +107,7 @@ class Connection:
         self._chunk = b""
 
     def has_left_lately(self, interval: float) -> bool:
-        """As `has_left`, but looks only once in `interval` seconds."""
+        """As `has_left`, but looks only once every `interval` seconds."""
         now = monotonic()
         if now - self._looked <= interval:
             return False
@@ -115,7 +115,7 @@ class Connection:
         return self.has_left()
 
     def has_left(self) -> bool:
-        """Whether the client is known to have left; does not wait."""
+        """Whether the client is known to have left. Does not wait."""
         asked = self._environ.get("waitress.client_disconnected")
         if asked is not None and asked():
             return True
@@ -123,9 +123,9 @@ class Connection:
         return number is not None and bool(events_now(number, _RDHUP) & _GONE)
 
     def departure(self, message: str) -> Exception:
-        """Return what to raise in the middle of a response whose client has left.
+        """Return the exception to raise in the middle of a response whose client has left.
 
-        The server is to end the connection, without an error in its log.
+        It makes the server end the connection, without an error in its log.
 
         Waitress 3 knows an exception of its own. uWSGI 2.0 prints the traceback of each; there the response ends, and
         the connection with a reset, so that nobody takes the response for complete.
@@ -156,9 +156,9 @@ class Connection:
         return self._is_gunicorn and hasattr(self._body.reader, "length") and self._gunicorn_holds() >= size
 
     def read(self, size: int) -> bytes | None:
-        """At most `size` bytes of the request body, and `b""` at its end; None where they have to be waited for.
+        """At most `size` bytes of the request body, and `b""` at its end. None if reading would have to wait.
 
-        Where a server does not show what is there, this waits, and on some for all of `size`.
+        If a server does not show what has arrived, this waits, and on some servers for all of `size`.
         """
         body = self._body
         if self._is_gunicorn and not body.buf.tell():
@@ -227,7 +227,7 @@ class Connection:
 
     @property
     def descriptor(self) -> int | None:
-        """The file descriptor of the connection, to wait for; None where it is not known."""
+        """The file descriptor of the connection, to wait for. None if it is not known."""
         if not self._sought:
             self._sought = True
             self._socket = self._find_socket()

@@ -1,4 +1,4 @@
-"""What is done at the end of a process, and what servers tell about it; closes what is still open then."""
+"""The end of a process: what servers say about it, and closing what is still open."""
 
 import atexit
 import concurrent.futures.thread  # noqa: F401  # registers its own end first, so that ours comes before it
@@ -81,7 +81,7 @@ def _hook() -> None:
 
 
 def call_at_shutdown(function: Callable[[], None]) -> None:
-    """Have a server that announces its shutdown to Python call `function` then.
+    """Let a server call `function` at its shutdown, if it announces that to Python.
 
     mod_wsgi 6.1 does, while threads still run. When atexit functions are called in a sub-interpreter, the state of its
     other threads has been deleted: one of them that wakes up then ends the process with a segmentation fault.
@@ -92,7 +92,7 @@ def call_at_shutdown(function: Callable[[], None]) -> None:
 
 
 def why_threads_stand_still() -> str | None:
-    """Why no thread of Python runs while no request is served, where that is so.
+    """Why no Python thread runs between requests, or None.
 
     uWSGI before 2.0.27 holds the interpreter lock then, unless it was given `--enable-threads`: of a ticker of 50 ms,
     one tick was seen in a second between two requests, with 2.0.21.

@@ -30,7 +30,7 @@ _AGAIN: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SS
 
 
 class NoTakeover(Exception):
-    """The connection cannot be had: `server` is who has it, and `remedy` what to do."""
+    """The connection cannot be used: `server` is who has it, and `remedy` says what to do."""
 
     def __init__(self, server: str, why: str, remedy: str) -> None:
         super().__init__(f"{server} {why}; {remedy}")
@@ -203,7 +203,7 @@ def find(environ: Environ) -> Takeover:
 
 _REMEDY: Final = "serve that path with an ASGI server, or a WSGI server of docs/websockets.md"
 _REMEDIES: Final = {
-    "mod_wsgi": "run an ASGI server for that path beside it, and have Apache hand it on: ProxyPass with"
+    "mod_wsgi": "run an ASGI server for that path beside it, and let Apache pass it on: ProxyPass with"
     " upgrade=websocket",
     "Granian": "run Granian with --interface asgi, and no adapter",
 }
@@ -233,7 +233,7 @@ def _of_uwsgi(environ: Environ, server: str) -> Takeover:
     options = getattr(sys.modules.get("uwsgi"), "opt", {})
     routed = any(key in options for key in ("http", "https", "http-to"))
     if routed and not any(key in options for key in ("http-websockets", b"http-websockets")):
-        raise NoTakeover(server, "has a router that hands on one request at a time", "add --http-websockets")
+        raise NoTakeover(server, "has a router that passes on one request at a time", "add --http-websockets")
     try:
         return Takeover(None, number=environ["wsgi.input"].fileno())
     except (AttributeError, KeyError, OSError, ValueError):
@@ -241,7 +241,7 @@ def _of_uwsgi(environ: Environ, server: str) -> Takeover:
 
 
 def threads_of(environ: Environ) -> int | None:
-    """How many requests the server handles at once in this process; None where that is not known, or no bound.
+    """How many requests the server handles at once in this process. None if this is not known, or not limited.
 
     Waitress, Cheroot and uWSGI show it; of Gunicorn the hooks in `bridge.gunicorn` tell it.
     """

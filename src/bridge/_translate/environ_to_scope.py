@@ -10,7 +10,7 @@ from bridge._translate.urls import PATH_SAFE, server_address, text_path
 from bridge._types import ASGIHeaders, Environ, Scope
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
-# What is read here as a string, beside the headers; some servers leave some out.
+# Read here as strings, besides the headers. Some servers leave some of them out.
 _STRINGS = frozenset(
     [
         "REQUEST_METHOD",
@@ -29,7 +29,7 @@ _STRINGS = frozenset(
     ]
 )
 _ENVIRON_CLAUSE = 'PEP 3333, "environ Variables"'
-# ASGI knows these four; whatever else a server says speaks for a client of today.
+# ASGI knows these four. Any other value means a current client.
 _VERSIONS = {
     "HTTP/0.9": "1.0",
     "HTTP/1": "1.0",
@@ -45,17 +45,18 @@ _VERSIONS = {
 def environ_to_scope(environ: Environ, *, outer: Scope | None = None, pathsend: bool = False) -> Scope:
     """The scope of the ASGI HTTP specification for one request of a WSGI server.
 
-    `outer` is the scope of the ASGI server that the request came from, where it crosses for the second time: its
-    state, extensions and connection facts come home, but what WSGI middleware has changed in the environ wins.
-    `pathsend`: offer `http.response.pathsend` where the server has `wsgi.file_wrapper`. A number or bytes in place of a
-    native string is replaced by that in `environ`, and None taken out. Raises `ClientProtocolError` for a request that
-    must be refused, with the status to refuse it with, and `ServerProtocolError` for an environ that lacks what PEP
-    3333 demands.
+    If the request comes from an ASGI server through another adapter, `outer` is the scope of that server. Its state,
+    its extensions and its facts about the connection are used, but what WSGI middleware has changed in the environ
+    wins. `pathsend`: offer `http.response.pathsend` if the server has `wsgi.file_wrapper`. In `environ`, numbers and
+    bytes are replaced by native strings, and None is removed.
+
+    Raises `ClientProtocolError`, with the status of the answer, for a request that must be refused. Raises
+    `ServerProtocolError` for an environ that lacks what PEP 3333 requires.
     """
     try:
         return _scope(environ, outer, pathsend)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        # An environ is looked at closely only when it has failed to serve, so that a good one pays nothing.
+        # An environ is checked only when using it has failed, so that a correct one costs nothing.
         if _mend(environ):
             return environ_to_scope(environ, outer=outer, pathsend=pathsend)
         if (blame := _blame(environ)) is None:
@@ -69,9 +70,10 @@ def _scope(environ: Environ, outer: Scope | None, pathsend: bool) -> Scope:
     root: str = get("SCRIPT_NAME", "")
     native: str = get("PATH_INFO", "")
     if root:
-        # RFC 3875 4.1.5 wants a slash in front. Gunicorn and Granian cut one that is not there: told of /shop and asked
-        # for /shopping, they say "ping". That is not below the root, and must not pass for /shop/ping.
-        # A slash at the end of the root is the path's, where the server has cut it off with the root.
+        # RFC 3875 4.1.5 requires a slash in front. Gunicorn and Granian cut the root off even if none follows it: with
+        # the root /shop, they turn /shopping into "ping". This path is not below the root, and must not pass for
+        # /shop/ping.
+        # A slash at the end of the root belongs to the path, if the server has cut it off together with the root.
         cut = root.rstrip("/")
         native = f"{cut}/{native}" if native[:1] != "/" and cut != root else cut + native
         root = cut
@@ -89,7 +91,7 @@ def _scope(environ: Environ, outer: Scope | None, pathsend: bool) -> Scope:
         "query_string": get("QUERY_STRING", "").encode("latin-1"),
         "root_path": root if root.isascii() else text_path(root),
         "headers": _headers(environ),
-        # Where only the address is known (behind a proxy, say), ASGI servers say port 0.
+        # If only the address is known, for example behind a proxy, ASGI servers give port 0.
         "client": (address, _port(get("REMOTE_PORT")) or 0) if address else None,
         "server": _server(get("SERVER_NAME"), get("SERVER_PORT"), scheme),
         "extensions": _extensions(environ, scheme, pathsend),
@@ -104,7 +106,9 @@ def _scope(environ: Environ, outer: Scope | None, pathsend: bool) -> Scope:
 
 
 def _raw_path(environ: Environ, native: str) -> bytes:
-    """The path as the client sent it, where the server tells it and nobody rewrote it; else quoted anew."""
+    """The path as the client sent it, if the server says it and nobody rewrote it. Otherwise the path is quoted
+    again.
+    """
     path = native.encode("latin-1")
     for key in ("REQUEST_URI", "RAW_URI", "RAW_PATH_INFO"):
         uri = environ.get(key)
@@ -123,7 +127,7 @@ def _raw_path(environ: Environ, native: str) -> bytes:
 def _path_of(uri: str) -> bytes | None:
     """The path of a request target without its query, in origin-form or absolute-form (RFC 9112 3.2).
 
-    None where it is none: the key is not PEP 3333's, so that anything may be in it.
+    None if there is no such path. The key is not in PEP 3333, so it may hold anything.
     """
     try:
         raw = uri.encode("latin-1")
@@ -151,7 +155,7 @@ def _headers(environ: Environ) -> ASGIHeaders:
             raise ClientProtocolError(
                 f"sent the header {name!r:.80} with CR, LF or NUL in it", expected="none of them", clause="RFC 9110 5.5"
             )
-        # PEP 3333: these two may be empty where the client did not send them.
+        # PEP 3333: these two may be empty if the client did not send them.
         if value or (name != b"content-type" and name != b"content-length"):
             headers.append((name, value.encode("latin-1")))
     length = environ.get("CONTENT_LENGTH")
@@ -165,7 +169,9 @@ def _headers(environ: Environ) -> ASGIHeaders:
 
 
 def _settle_length(environ: Environ, headers: ASGIHeaders, length: str) -> ASGIHeaders:
-    """Take the blanks around a Content-Length away, which are no part of it; one of blanks alone is none."""
+    """Remove the blanks around a Content-Length, which are not a part of it. One that is only blanks counts as
+    missing.
+    """
     environ["CONTENT_LENGTH"] = bare = length.strip(" \t")
     if not bare:
         return _without_length(headers)
@@ -184,7 +190,7 @@ def _without_length(headers: ASGIHeaders) -> ASGIHeaders:
 
 
 def _port(port: Any) -> int | None:
-    """A port as servers give it, str or int; None where it is none."""
+    """A port as servers give it, str or int. None if it is not a port."""
     try:
         return int(port)
     except (TypeError, ValueError):
@@ -194,7 +200,7 @@ def _port(port: Any) -> int | None:
 def _server(name: str | None, port: Any, scheme: str) -> tuple[str, int | None] | None:
     number = _port(port)
     if number is None:
-        # A unix socket: some servers put its path in place of the port, some in place of the name.
+        # A Unix socket: some servers put its path in the place of the port, and some in the place of the name.
         for path in (port, name):
             if isinstance(path, str) and path.startswith("/"):
                 return path, None
@@ -205,7 +211,7 @@ def _server(name: str | None, port: Any, scheme: str) -> tuple[str, int | None] 
 
 
 def _extensions(environ: Environ, scheme: str, pathsend: bool) -> dict[str, Any]:
-    """What the WSGI server lets an ASGI app do beyond the specification."""
+    """The extensions that the WSGI server makes possible for an ASGI app."""
     get = environ.get
     extensions: dict[str, Any] = {}
     if scheme == "https" and any(map(get, TLS_KEYS)):
@@ -221,16 +227,16 @@ def _extensions(environ: Environ, scheme: str, pathsend: bool) -> dict[str, Any]
 
 
 def _come_home(scope: Scope, outer: Scope) -> None:
-    """Give back what the scope of the ASGI server said and an environ cannot express."""
+    """Restore what the scope of the ASGI server said and an environ cannot express."""
     for key in ("asgi", "state"):
         if key in outer:
             scope[key] = outer[key]
-    # The response passes through WSGI again, so that the server's own ways to answer are out of reach.
+    # The response goes through WSGI again, so the server's own ways to answer cannot be used.
     known: Mapping[str, Any] = outer.get("extensions") or {}
     scope["extensions"].update(
         (key, value) for key, value in known.items() if not key.startswith(("http.response.", "websocket."))
     )
-    # A unix socket, or no server at all, was replaced by a name that URLs can be made of.
+    # A Unix socket, or a missing server, was replaced by a name from which URLs can be made.
     server = outer.get("server")
     if not (server and server[1]):
         environ, headers = scope["wsgi_environ"], outer.get("headers") or ()
@@ -241,7 +247,7 @@ def _come_home(scope: Scope, outer: Scope) -> None:
 
 
 def _mend(environ: Environ) -> bool:
-    """Make native strings of what stands for one; returns whether there was anything to do."""
+    """Replace values that stand for a native string by one. Returns whether there was anything to do."""
     changed: dict[str, str | None] = {}
     for key, value in environ.items():
         if isinstance(value, str) or not (key in _STRINGS or SCOPE_NAMES[key] is not None):
@@ -261,13 +267,13 @@ def _mend(environ: Environ) -> bool:
 
 
 def _blame(environ: Environ) -> ServerProtocolError | None:
-    """What is wrong with an environ, where something is."""
+    """What is wrong with an environ, or None."""
     if "REQUEST_METHOD" not in environ:
         did = "gave an environ without REQUEST_METHOD"
     else:
         for key, value in environ.items():
             if (key in _STRINGS or SCOPE_NAMES[key] is not None) and not _is_native(value):
-                did = f"gave an environ whose {key} is no native string"
+                did = f"gave an environ whose {key} is not a native string"
                 break
         else:
             return None

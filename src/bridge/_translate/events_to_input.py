@@ -7,17 +7,17 @@ from typing import Any, Final
 from bridge._types import Environ, Event
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
-# Those of which few requests have a body, and then say so.
+# Few requests with these methods have a body, and those that do say so.
 _BODILESS_METHODS: Final = ("GET", "HEAD")
 _BUFFER_BYTES: Final = 64 * 1024
 
 
 def expects_body(environ: Environ) -> bool:
-    """Whether the request can have a body, so that the server has to be asked for it.
+    """Whether the request can have a body, so that the adapter has to ask the server for it.
 
-    HTTP/1 says so in its head (RFC 9112 6.3); later versions do not (RFC 9113 8.1), there the server has to be asked.
-    So it is for every method but GET and HEAD, and for those where Content-Type says that there is a body: hosts that
-    make the scope of an event, and scopes made by hand, have bodies without a length.
+    HTTP/1 says it in the head (RFC 9112 6.3). Later versions do not (RFC 9113 8.1), so there the server has to be
+    asked. It is also asked for every method but GET and HEAD, and for these if there is a Content-Type: hosts that turn
+    an event into a scope, and scopes made by hand, have bodies without a length.
     """
     length: str | None = environ.get("CONTENT_LENGTH")
     if is_framed(environ):
@@ -30,21 +30,22 @@ def expects_body(environ: Environ) -> bool:
 
 
 def is_framed(environ: Environ) -> bool:
-    """Whether a request ends with a frame that says so, whatever its Content-Length (RFC 9113 8.1).
+    """Whether a frame of its own ends the request, whatever its Content-Length (RFC 9113 8.1).
 
-    The response must not overtake it. Clients send that frame after the body, and Hypercorn 0.18 ends the connection,
-    with all its streams, when the frame is for a request that has been answered.
+    The response must not overtake this frame. Clients send it after the body, and Hypercorn 0.18 ends the connection,
+    with all its streams, if the frame arrives after the request has been answered.
     """
     return environ["SERVER_PROTOCOL"][5] not in "01"
 
 
 class BodyCounter:
-    """Counts a request body event by event: never more than Content-Length, never less without saying so.
+    """Counts a request body, event by event. It never passes on more bytes than Content-Length, and says so if there
+    are fewer.
 
-    `length` is the Content-Length in bytes, or None where the request has none; `limit` the largest body to accept.
-    `ended` turns true with the last event, `truncated` when that came too early, `disconnected` when the client has
-    left, and `final` when the server has said that nothing follows (some say so in an empty event after the body). A
-    body that is `framed` ends only then.
+    `length` is the Content-Length in bytes, or None if the request has none. `limit` is the size of the largest body to
+    accept. `ended` is true after the last event, `truncated` if this event came too early, and `disconnected` when the
+    client has left. `final` is true when the server has said that nothing follows (some servers say it in an empty
+    event after the body). A body that is `framed` ends only then.
     """
 
     __slots__ = ("disconnected", "ended", "final", "framed", "length", "limit", "received", "truncated")
@@ -59,10 +60,10 @@ class BodyCounter:
         self.ended = self.truncated = self.disconnected = self.final = False
 
     def take(self, event: Event) -> bytes:
-        """The bytes of one event of the server's; `http.disconnect` ends the body as truncated.
+        """The bytes of one event from the server. `http.disconnect` ends the body as truncated.
 
-        Raises `ClientProtocolError` (413) above the limit, `ServerProtocolError` for an event that is neither
-        `http.request` nor `http.disconnect` (ASGI HTTP, "Request"). Once `ended`, there is nothing to take.
+        Raises `ClientProtocolError` (413) above the limit, and `ServerProtocolError` for an event that is neither
+        `http.request` nor `http.disconnect` (ASGI HTTP, "Request"). After `ended`, there is nothing to take.
         """
         kind = event.get("type")
         if kind != "http.request":
@@ -87,7 +88,7 @@ class BodyCounter:
 
     @property
     def whole(self) -> bool:
-        """Whether all bytes are there; the end, where it is an event of its own, may be still to come."""
+        """Whether all bytes have arrived. The end may still follow, if it is an event of its own."""
         return self.received == self.length
 
     def _disconnect(self, kind: object) -> bytes:
@@ -97,7 +98,7 @@ class BodyCounter:
                 expected="http.request or http.disconnect",
                 clause="ASGI HTTP & WebSocket, Request",
             )
-        # A body that was whole before stays so.
+        # A body that was complete before stays complete.
         self.truncated = self.truncated or (not self.ended and self.received != self.length)
         self.ended = self.disconnected = True
         return b""
@@ -112,7 +113,7 @@ def _as_bytes(data: object) -> bytes:
 
 
 def too_large(size: int, limit: int) -> ClientProtocolError:
-    """The refusal of a body of `size` bytes where `limit` are accepted."""
+    """The error for a body of `size` bytes if at most `limit` are accepted."""
     return ClientProtocolError(
         f"sent a request body of at least {size} bytes",
         expected=f"at most {limit}",
@@ -122,21 +123,23 @@ def too_large(size: int, limit: int) -> ClientProtocolError:
 
 
 def stream_input(pull: Callable[[], bytes]) -> io.BufferedReader:
-    """A `wsgi.input` that asks `pull` for the next chunk; `b""` is the end. What `pull` raises, `read()` raises. It is
-    asked again by each further read, and has to give or raise the same then.
+    """A `wsgi.input` that calls `pull` for the next chunk. `b""` is the end. `read()` raises what `pull` raises. Each
+    further read calls `pull` again, which then has to return or raise the same.
 
-    PEP 3333, "Input and Error Streams": read, readline, readlines and iteration, with the semantics of a file object.
+    PEP 3333, "Input and Error Streams": read, readline, readlines and iteration work as for a file object.
     """
     return _Input(_Pulled(pull), _BUFFER_BYTES)
 
 
 def file_input(raw: io.RawIOBase) -> io.BufferedReader:
-    """A `wsgi.input` that reads the unbuffered file `raw` from where it stands."""
+    """A `wsgi.input` that reads the unbuffered file `raw` from its current position."""
     return _Input(raw, _BUFFER_BYTES)
 
 
 class _Input(io.BufferedReader):
-    """Where the inherited class differs from `io.BytesIO`, which a collected body is, this one does as the latter."""
+    """A collected body is an `io.BytesIO`. If the inherited class differs from it, this class behaves like
+    `io.BytesIO`.
+    """
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(-1 if size is None or size < 0 else size)
@@ -152,7 +155,7 @@ class _Input(io.BufferedReader):
 
 
 class _Pulled(io.RawIOBase):
-    """What `pull` gives, as an unbuffered file."""
+    """The chunks from `pull`, as an unbuffered file."""
 
     def __init__(self, pull: Callable[[], bytes]) -> None:
         self._pull = pull
@@ -170,7 +173,7 @@ class _Pulled(io.RawIOBase):
         return count
 
     def readall(self) -> bytes:
-        """The inherited one goes by steps of a few KiB."""
+        """The inherited method reads in steps of a few KiB."""
         chunks = [bytes(self._rest)]
         self._rest = memoryview(b"")
         while chunk := self._pull():

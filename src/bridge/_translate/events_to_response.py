@@ -1,7 +1,8 @@
-"""Response events of an ASGI application -> what `start_response` and the iterable of WSGI are made of.
+"""Response events of an ASGI application -> the items from which `start_response` and the iterable of WSGI are made.
 
 An item is a `Head`, a chunk (`bytes`), `EarlyHint`, `File` or `END`. The head is held back until the first body event,
-so that a small response goes over as one; `flush` lets it go without one. Nothing is sent here: the caller sends.
+so that a small response is handed over in one piece. `flush` returns the head without a body. Nothing is sent here: the
+caller sends.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,7 @@ from bridge.errors import ApplicationProtocolError
 
 
 class Head(NamedTuple):
-    """What `start_response` is called with."""
+    """The arguments of `start_response`."""
 
     status: str
     headers: WSGIHeaders
@@ -27,7 +28,7 @@ class EarlyHint(NamedTuple):
 
 
 class File(NamedTuple):
-    """The open file of an `http.response.pathsend` event; whoever takes the item closes it."""
+    """The open file of an `http.response.pathsend` event. Whoever takes the item closes it."""
 
     opened: BinaryIO
 
@@ -47,20 +48,20 @@ class AsgiResponseState(StrEnum):
     ENDED = "after the end"
 
 
-# By name in this module: CPython 3.11 looks up a member of an enum's class five times slower than a global.
+# As globals: CPython 3.11 looks up a member of an enum five times slower.
 IDLE, HELD, LEFT, SENT, ENDED = AsgiResponseState
-# What it may send next; FLUSH is not the application's but the adapter's.
+# What the application may send next. FLUSH is a step of the adapter.
 START, BODY, PATHSEND = "http.response.start", "http.response.body", "http.response.pathsend"
 EARLY_HINT = "http.response.early_hint"
 MORE, LAST, FLUSH = f"{BODY} with more_body", f"{BODY} without more_body", "the head is let go"
-# State x input -> state. What a state does not list is illegal there.
+# State x input -> state. Inputs that a state does not list are illegal in it.
 ORDER: Final = {
     IDLE: {START: HELD, EARLY_HINT: IDLE},
     HELD: {MORE: SENT, LAST: ENDED, PATHSEND: ENDED, EARLY_HINT: HELD, FLUSH: LEFT},
-    # The application cannot know of the flush, so that the same is legal; a hint comes too late and is ignored.
+    # The application cannot know of the flush, so the same inputs are legal. A hint comes too late and is ignored.
     LEFT: {MORE: SENT, LAST: ENDED, PATHSEND: ENDED, EARLY_HINT: LEFT},
     SENT: {MORE: SENT, LAST: ENDED, EARLY_HINT: SENT},
-    # ASGI HTTP, "Response Body": messages after the response is complete are ignored, those of any type.
+    # ASGI HTTP, "Response Body": messages of any type are ignored after the response is complete.
     ENDED: {START: ENDED, MORE: ENDED, LAST: ENDED, PATHSEND: ENDED, EARLY_HINT: ENDED},
 }
 _OFFERED: Final = frozenset((PATHSEND, EARLY_HINT))
@@ -71,9 +72,10 @@ _ORDER_CLAUSE: Final = "ASGI HTTP & WebSocket, HTTP Connection Scope, and the ex
 class AsgiResponse:
     """One response of an ASGI application, from `http.response.start` to the last body event.
 
-    `complete` is true once nothing more may be sent; `overrun` once the application has sent more than its
-    Content-Length (the surplus is cut); `bodyless` where the status or the method allows no body. `open_file` opens the
-    path of an `http.response.pathsend` event: the application may remove the file once that has been taken.
+    `complete` is true when nothing more may be sent. `overrun` is true when the application has sent more than its
+    Content-Length (the surplus is cut off). `bodyless` is true if the status or the method does not allow a body.
+    `open_file` opens the path of an `http.response.pathsend` event: the application may remove the file after the event
+    has been taken.
     """
 
     __slots__ = (
@@ -104,7 +106,7 @@ class AsgiResponse:
         self._left: int | None = None
 
     def feed(self, event: Event) -> Items:
-        """The items to hand on for one event that the application sent; raises `ApplicationProtocolError`, and what
+        """The items to pass on for one event that the application sent. Raises `ApplicationProtocolError`, and what
         `open_file` raises.
 
         An event that raises has no effect.
@@ -138,17 +140,17 @@ class AsgiResponse:
 
     @property
     def measured(self) -> bool:
-        """Whether its client knows where it ends without being told: it has a length, or no body."""
+        """Whether the client knows where the response ends: it has a length, or no body."""
         return self.bodyless or self._length is not None
 
     @property
     def untold(self) -> bool:
-        """Whether it is the head of a response whose length nobody knows, so that a server must not work one out."""
+        """Whether this is the head of a response of unknown length, so that a server must not compute one."""
         return self._head_only and self._length is None
 
     @property
     def filled(self) -> bool:
-        """Whether as many bytes have been sent as may be sent, so that only the end can follow."""
+        """Whether all bytes that may be sent have been sent, so that only the end can follow."""
         return self._left == 0
 
     def flush(self) -> Items:
@@ -161,7 +163,9 @@ class AsgiResponse:
         return (head,)
 
     def upgrade(self) -> None:
-        """There will be no response: another protocol takes the connection over before it has begun."""
+        """Note that there will be no response: another protocol takes over the connection before a response has
+        begun.
+        """
         self.state = ENDED
         self.complete = True
 
@@ -181,7 +185,7 @@ class AsgiResponse:
         line = status_line(code)
         headers, length = wsgi_headers(event.get("headers", ()))
         self._head = Head(line, headers)
-        # RFC 9110 6.4.1 and 8.6: these carry no body, and what Content-Length says there is no promise.
+        # RFC 9110 6.4.1 and 8.6: these have no body, and their Content-Length is not a promise.
         self.bodyless = self._head_only or code in (204, 304) or line < "2"
         self._length = length
         self._left = 0 if self.bodyless else length
@@ -209,7 +213,7 @@ class AsgiResponse:
         return (data, END) if head is None else (head, data, END)
 
     def _file(self, path: Any) -> Items:
-        """ASGI Extensions, "Path Send": the file instead of any body event."""
+        """ASGI Extensions, "Path Send": the file replaces all body events."""
         if not isinstance(path, str):
             raise ApplicationProtocolError(
                 f"sent {PATHSEND} with a path of type {type(path).__name__}",
@@ -239,7 +243,7 @@ class AsgiResponse:
 
 
 def _early_hint(links: Any) -> EarlyHint:
-    """ASGI Extensions, "Early Hints": the links become headers, so they must be as headers have to be."""
+    """ASGI Extensions, "Early Hints": the links become headers, so they have to be valid headers."""
     if isinstance(links, bytes | str) or not isinstance(links, Iterable):
         raise ApplicationProtocolError(
             f"sent {EARLY_HINT} with links of type {type(links).__name__}",
@@ -260,7 +264,7 @@ def _as_bytes(data: object) -> bytes:
 
 
 def text_response(status: int, text: str, *extra: tuple[str, str]) -> tuple[Head, bytes]:
-    """The head and the body of a short text response of the adapter's own, with `extra` headers."""
+    """The head and the body of a short text response of the adapter, with `extra` headers."""
     body = text.encode() + b"\n"
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *extra]
     return Head(status_line(status), headers), body

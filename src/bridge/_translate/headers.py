@@ -1,6 +1,6 @@
-"""Header fields and status lines: names, values and the rules that both specifications set for them.
+"""Header fields and status lines: names, values, and the rules of both specifications for them.
 
-The tables here are memos: a server sees the same few dozen names and statuses all day, so each is worked out once.
+The tables here are caches: a server sees the same few dozen names and statuses all day, so each is computed once.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,9 +15,9 @@ V = TypeVar("V")
 
 # RFC 9110 5.6.2: the characters of a token, and so of a field name.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-# RFC 9110 5.5: a value holds visible characters, SP, HTAB and octets above 0x7f; these are the rest.
+# RFC 9110 5.5: a value consists of visible characters, SP, HTAB and octets above 0x7f. These are all others.
 _CONTROLS = frozenset(map(chr, [*range(9), *range(10, 32), 127]))
-# RFC 2616 13.5.1, to which PEP 3333 refers; wsgiref and servers spell the trailer field in both ways.
+# RFC 2616 13.5.1, to which PEP 3333 refers. wsgiref and servers spell the trailer field in both ways.
 _HOP_BY_HOP = frozenset(
     [
         "connection",
@@ -40,10 +40,10 @@ _VALUE_CLAUSE = "RFC 9110 5.5"
 
 
 class Memo(dict[K, V]):
-    """A dict that works out what it lacks, for names that somebody else chooses.
+    """A dict that computes missing entries, for names that somebody else chooses.
 
-    A flood of odd names must not grow it: it starts afresh at `LIMIT` entries and does not remember names longer
-    than `LONGEST`. Reading an entry that is there costs what reading a dict costs.
+    A flood of odd names must not make it grow: it is emptied at `LIMIT` entries, and does not keep names longer than
+    `LONGEST`. Reading an existing entry costs as much as reading a dict.
     """
 
     LIMIT = 1024
@@ -66,8 +66,8 @@ def _work_out_environ_key(name: bytes) -> str | None:
     if not isinstance(name, bytes):
         raise TypeError(f"header name {name!r:.80} is not bytes")
     text = name.decode("latin-1")
-    # "_" is refused because "-" becomes "_": a client could impersonate a header that only a proxy may set.
-    # `Proxy` would become HTTP_PROXY, which HTTP clients take for their own configuration (httpoxy).
+    # "_" is refused because "-" becomes "_": a client could forge a header that only a proxy may set.
+    # `Proxy` would become HTTP_PROXY, which HTTP clients read as their configuration (httpoxy).
     if not text or "_" in text or not _TOKEN.issuperset(text) or (upper := text.upper()) == "PROXY":
         return None
     key = upper.replace("-", "_")
@@ -79,7 +79,7 @@ def _work_out_scope_name(key: object) -> bytes | None:
         return None  # middleware may put anything into an environ
     if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         name = key
-    # The first two have their own keys. The third is the configuration of the process, where a server copies that.
+    # The first two have their own keys. The third is the configuration of the process, if a server copies that.
     elif key.startswith("HTTP_") and key not in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"):
         name = key[5:]
     else:
@@ -94,7 +94,7 @@ SCOPE_NAMES: Memo[str, bytes | None] = Memo(_work_out_scope_name)
 
 
 def is_length(value: str) -> bool:
-    """Whether a Content-Length is what RFC 9110 8.6 says, and no longer than a 64-bit number."""
+    """Whether a Content-Length is valid (RFC 9110 8.6), and no longer than a 64-bit number."""
     return value.isascii() and value.isdigit() and len(value) < 20
 
 
@@ -116,18 +116,18 @@ def _work_out_native_name(name: bytes) -> str | None:
     return None if text.lower() in _HOP_BY_HOP else text
 
 
-# None for those that are dropped.
+# None for headers that are dropped.
 _RESPONSE_NAMES: Memo[str, bytes | None] = Memo(_work_out_response_name)
 _NATIVE_NAMES: Memo[bytes, str | None] = Memo(_work_out_native_name)
 
 
 def _refuse_controls(name: str, value: str, clause: str) -> None:
     if not _CONTROLS.isdisjoint(value):
-        _fault(f"gave the header {name} a value with control characters", "none, CR, LF and NUL least of all", clause)
+        _fault(f"gave the header {name} a value with control characters", "no control characters", clause)
 
 
 def _length(value: str, before: int | None, clause: str) -> int:
-    """The Content-Length `value` as a number, where it is one and agrees with the one `before`."""
+    """The Content-Length `value` as a number. Raises if it is not a number, or differs from the one `before`."""
     if not is_length(value):
         _fault(f"gave the Content-Length {value!r:.80}", "a decimal number of bytes", f"{_LENGTH_CLAUSE}; {clause}")
     length = int(value)
@@ -137,12 +137,12 @@ def _length(value: str, before: int | None, clause: str) -> int:
 
 
 def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None, Sequence[str]]:
-    """The headers of `start_response` as ASGI wants them, their Content-Length, and the names that were dropped.
+    """The headers of `start_response` in the form of ASGI, their Content-Length, and the names that were dropped.
 
-    Servers differ in what they take, and apps are written for theirs: any iterable of pairs passes, and blanks around a
-    value, which are no part of it (RFC 9110 5.5), go. Hop-by-hop headers are dropped: views hand on those of another
-    server, and Gunicorn drops them too. `header_faults` tells of all this. Raises `ApplicationProtocolError` for
-    anything else that PEP 3333 forbids.
+    Servers differ in what they accept, and apps are written for one server. So any iterable of pairs is accepted, and
+    blanks around a value, which are not a part of it (RFC 9110 5.5), are removed. Hop-by-hop headers are dropped: views
+    pass on those of another server, and Gunicorn drops them too. `header_faults` reports all this. Raises
+    `ApplicationProtocolError` for anything else that PEP 3333 forbids.
     """
     headers: ASGIHeaders = []
     length: int | None = None
@@ -175,14 +175,14 @@ def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None
 
 
 def _pairs(given: Any) -> Iterable[Any]:
-    """The headers of `start_response`, where they are an iterable that can be one of pairs."""
+    """The headers of `start_response`. Raises if they are not an iterable that can consist of pairs."""
     if isinstance(given, list) or (isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)):
         return given
     _fault(f"gave headers of type {type(given).__name__}", "a list", _HEADERS_CLAUSE)
 
 
 def header_faults(response_headers: object) -> Iterator[ApplicationProtocolError]:
-    """What PEP 3333 and HTTP forbid in the headers of `start_response`, and `asgi_headers` takes all the same."""
+    """What PEP 3333 and HTTP forbid in the headers of `start_response`, but `asgi_headers` accepts."""
     if not isinstance(response_headers, Iterable):
         return
     if not isinstance(response_headers, list):
@@ -210,11 +210,11 @@ def header_faults(response_headers: object) -> Iterator[ApplicationProtocolError
 
 
 def wsgi_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[WSGIHeaders, int | None]:
-    """The headers of `http.response.start` as `start_response` wants them, and their Content-Length.
+    """The headers of `http.response.start` in the form of `start_response`, and their Content-Length.
 
-    Hop-by-hop headers are dropped: PEP 3333 forbids them, and ASGI apps do send `Connection: close`. So are blanks
-    around a value, which are no part of it (RFC 9110 5.5).
-    Raises `ApplicationProtocolError` where the ASGI specification or HTTP forbids what the app sent.
+    Hop-by-hop headers are dropped: PEP 3333 forbids them, and ASGI apps do send `Connection: close`. Blanks around a
+    value, which are not a part of it (RFC 9110 5.5), are removed. Raises `ApplicationProtocolError` if the ASGI
+    specification or HTTP forbids what the app sent.
     """
     result: WSGIHeaders = []
     length: int | None = None
@@ -222,7 +222,7 @@ def wsgi_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[WSGIHeaders, i
     try:
         pairs = [(name, value) for name, value in headers]
     except (TypeError, ValueError):
-        _fault("sent headers that are no iterable of pairs", "an iterable of [name, value]", _RESPONSE_START_CLAUSE)
+        _fault("sent headers that are not an iterable of pairs", "an iterable of [name, value]", _RESPONSE_START_CLAUSE)
     for name, value in pairs:
         if not (isinstance(name, bytes) and isinstance(value, bytes)):
             kinds = f"[{type(name).__name__}, {type(value).__name__}]"
@@ -259,9 +259,9 @@ _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in H
 
 
 def status_code(status: object) -> int:
-    """The code of a `start_response` status; a missing reason phrase is tolerated.
+    """The code of a `start_response` status. A missing reason phrase is accepted.
 
-    Raises `ApplicationProtocolError` where it is no string of three digits and a reason.
+    Raises `ApplicationProtocolError` if it is not a string of three digits and a reason.
     """
     if not isinstance(status, str):
         _fault(f"gave a status of type {type(status).__name__}", 'a string like "200 OK"', _HEADERS_CLAUSE)
@@ -269,10 +269,10 @@ def status_code(status: object) -> int:
 
 
 def status_line(code: object) -> str:
-    """The `start_response` status of a code of 100 to 999: PEP 3333 wants a reason phrase, so each gets one.
+    """The `start_response` status for a code from 100 to 999. PEP 3333 requires a reason phrase, so each code gets one.
 
-    Raises `ApplicationProtocolError` where it is no such code.
+    Raises `ApplicationProtocolError` if it is not such a code.
     """
     if not isinstance(code, int) or isinstance(code, bool) or not 100 <= code <= 999:
-        _fault(f"sent the status {code!r:.80}", "an integer of 100 to 999", _RESPONSE_START_CLAUSE)
+        _fault(f"sent the status {code!r:.80}", "an integer from 100 to 999", _RESPONSE_START_CLAUSE)
     return _STATUS_LINES.get(code) or f"{code:d} Unknown"

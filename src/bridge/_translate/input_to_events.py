@@ -7,21 +7,24 @@ from bridge.errors import ClientProtocolError
 
 DISCONNECT: Final[Event] = {"type": "http.disconnect"}
 EMPTY: Final[Event] = {"type": "http.request", "body": b"", "more_body": False}
-# The major versions that say in the head whether there is a body; a server that tells none is taken for one of these.
+# The major versions that say in the head whether there is a body. A server that gives no version counts as one of
+# these.
 _VERSIONS_1: Final = ("1", "0", "")
-# Those of which few requests have a body, and then say so.
+# Few requests with these methods have a body, and those that do say so.
 _BODILESS_METHODS: Final = ("GET", "HEAD")
 
 
 def body_length(environ: Environ) -> int | None:
-    """How many bytes of body to read: Content-Length, 0 where there is no body, None where the input ends by itself.
+    """How many bytes of body to read: Content-Length, or 0 if there is no body, or None if the input ends by itself.
 
-    `wsgi.input_terminated` is the servers' common promise that the input ends with the request, which is how a chunked
-    body reaches an application; then Transfer-Encoding overrides Content-Length (RFC 9112 6.3). So do some whose body
-    comes decoded without any sign of it, which then is looked for where there may be one: for every method but GET and
-    HEAD, and for those where Content-Type says so. Without that promise there is no body without CONTENT_LENGTH (CGI,
-    RFC 3875 4.1.2). Raises `ClientProtocolError` (411) where there is a body and nothing says where it ends: taken for
-    an empty one it would be lost.
+    With `wsgi.input_terminated`, a server promises that the input ends with the request. This is how a chunked body
+    reaches an application. Transfer-Encoding then overrides Content-Length (RFC 9112 6.3). Some servers decode the body
+    and leave no sign of it. So the body is read whenever there may be one: for every method but GET and HEAD, and for
+    these if there is a Content-Type. Without the promise, there is no body without CONTENT_LENGTH (CGI, RFC 3875
+    4.1.2).
+
+    Raises `ClientProtocolError` (411) if there is a body and nothing says where it ends: treated as empty, it would be
+    lost.
     """
     coded = "HTTP_TRANSFER_ENCODING" in environ
     terminated = environ.get("wsgi.input_terminated")
@@ -40,7 +43,7 @@ def body_length(environ: Environ) -> int | None:
     if not terminated:
         return 0
     bodiless = environ["REQUEST_METHOD"].upper() in _BODILESS_METHODS and not environ.get("CONTENT_TYPE")
-    # From HTTP/2 on there need be no sign (RFC 9113 8.1).
+    # Since HTTP/2, no sign is needed (RFC 9113 8.1).
     if bodiless and environ.get("SERVER_PROTOCOL", "")[5:6] in _VERSIONS_1:
         return 0
     return None
@@ -61,8 +64,8 @@ class BodyEvents:
         return step if self.left is None else min(step, self.left)
 
     def event(self, data: bytes) -> Event:
-        """The event for what one read gave: `http.disconnect` where the input ended early, since a body that breaks off
-        must never look complete (ASGI HTTP, "Disconnect").
+        """The event for the result of one read: `http.disconnect` if the input ended early, because a body that breaks
+        off must never look complete (ASGI HTTP, "Disconnect").
         """
         left = self.left
         if left is None:

@@ -1,4 +1,4 @@
-"""The order of the lifespan protocol, for the side that asks: a server, towards an ASGI application."""
+"""The order of the lifespan protocol, for the server's side of an ASGI application."""
 
 from enum import StrEnum
 from typing import Final
@@ -18,9 +18,9 @@ class LifespanState(StrEnum):
 
 
 STARTING, RUNNING, STOPPING, STOPPED, FAILED = LifespanState
-# The server's event; the other one, lifespan.startup, is what STARTING begins with.
+# The event of the server. Its other event, lifespan.startup, begins STARTING.
 SHUTDOWN: Final = "lifespan.shutdown"
-# State x event -> state (ASGI Lifespan). What a state does not list is illegal there.
+# State x event -> state (ASGI Lifespan). Events that a state does not list are illegal in it.
 ORDER: Final = {
     STARTING: {"lifespan.startup.complete": RUNNING, "lifespan.startup.failed": FAILED},
     RUNNING: {SHUTDOWN: STOPPING},
@@ -32,7 +32,7 @@ _CLAUSE: Final = "ASGI Lifespan"
 
 
 class LifespanOrder:
-    """One lifespan conversation; `failure` is set once the application has reported one."""
+    """One run of the lifespan protocol. `failure` is set when the application has reported one."""
 
     __slots__ = ("failure", "state")
 
@@ -41,17 +41,22 @@ class LifespanOrder:
         self.failure: LifespanFailed | None = None
 
     def ask_shutdown(self) -> Event:
-        """The event that asks the application to shut down; raises `ServerProtocolError` if this is not the time."""
+        """The event that asks the application to shut down. Raises `ServerProtocolError` if the state does not allow
+        it.
+        """
         following = ORDER[self.state].get(SHUTDOWN)
         if following is None:
             raise ServerProtocolError(
-                f"sent {SHUTDOWN!r}", state=self._while(), expected="it once, after the startup", clause=_CLAUSE
+                f"sent {SHUTDOWN!r}",
+                state=self._while(),
+                expected="lifespan.shutdown once, after the startup",
+                clause=_CLAUSE,
             )
         self.state = following
         return {"type": SHUTDOWN}
 
     def answer(self, event: Event) -> None:
-        """Take one event that the application sent; raises `ApplicationProtocolError` if it is no answer."""
+        """Take one event that the application sent. Raises `ApplicationProtocolError` if it is not an answer."""
         try:
             kind = event["type"]
         except (TypeError, LookupError):

@@ -1,8 +1,8 @@
-"""A WSGI application's answer -> the items that the response events of ASGI are made of.
+"""The response of a WSGI application -> the items from which the response events of ASGI are made.
 
 An item is the `http.response.start` event, a chunk (`bytes`), an `http.response.pathsend` event, or `END`. The headers
-are held back until the first non-empty chunk or the end (PEP 3333, "The start_response() Callable"), which is what
-lets an application replace them when it fails late. Nothing is sent here: the caller sends.
+are held back until the first non-empty chunk or the end (PEP 3333, "The start_response() Callable"), so that an
+application that fails late can replace them. Nothing is sent here: the caller sends.
 """
 
 from collections.abc import Sequence
@@ -29,16 +29,17 @@ class WsgiResponseState(StrEnum):
     ENDED = "after the end of the iterable"
 
 
-# By name in this module: CPython 3.11 looks up a member of an enum's class five times slower than a global.
+# As globals: CPython 3.11 looks up a member of an enum five times slower.
 IDLE, REFUSED, HELD, SENT, FULL, ENDED = WsgiResponseState
-# What it may do next. A response that has no body (HEAD, 204, 304) is one whose Content-Length is 0.
+# What the application may do next. A response that has no body (HEAD, 204, 304) is treated as if its Content-Length
+# were 0.
 START, START_EXC = "start_response", "start_response with exc_info"
 INVALID = "start_response with an invalid status or header"
 CHUNK, LAST = "a non-empty chunk", "a chunk that reaches Content-Length"
 CLOSE = "the end of the iterable"
 FLUSH = "the head is let go"  # not the application's but the adapter's
-# State x input -> state. What a state does not list is illegal there. Where START_EXC does not lead to HELD, it raises
-# what exc_info holds; what goes beyond Content-Length is cut.
+# State x input -> state. Inputs that a state does not list are illegal in it. If START_EXC does not lead to HELD, it
+# raises what exc_info holds. Bytes beyond Content-Length are cut off.
 ORDER: Final = {
     IDLE: {START: HELD, START_EXC: HELD, INVALID: REFUSED},
     REFUSED: {START_EXC: HELD, INVALID: REFUSED},
@@ -65,7 +66,7 @@ _EXPECTED: Final = {
     LAST: _ONE_FIRST,
     CLOSE: ("start_response before the iterable ends", _DETAILS_CLAUSE),
 }
-# After all of a body at once; looked up here, since most responses go this way.
+# After a whole body at once. It is looked up here, because most responses take this way.
 _COMPLETE: Final = ORDER[HELD][CLOSE]
 _NOTHING: Final = ("nothing more", "PEP 3333, The write() Callable")
 
@@ -77,8 +78,8 @@ def _too_late(_data: bytes) -> object:
 class WsgiResponse:
     """One response of a WSGI application, from `start_response` to the end of the iterable.
 
-    `overrun` is true once the application has tried to send more than its Content-Length (the surplus is cut);
-    `dropped` are the names of hop-by-hop headers that it gave, which no server is sent.
+    `overrun` is true when the application has tried to send more than its Content-Length (the surplus is cut off).
+    `dropped` has the names of hop-by-hop headers that it gave, which are not sent to the server.
     """
 
     __slots__ = ("_bodyless", "_head", "_head_only", "_left", "_length", "_write", "dropped", "overrun", "state")
@@ -95,22 +96,22 @@ class WsgiResponse:
         self._left: int | None = None
 
     def _after(self, call: str) -> WsgiResponseState:
-        """The state after `call`; raises `ApplicationProtocolError` where that is illegal."""
+        """The state after `call`. Raises `ApplicationProtocolError` if the call is illegal."""
         following = ORDER[self.state].get(call)
         if following is None:
             raise self._illegal(call)
         return following
 
     def forget_write(self) -> None:
-        """Let go of `write` after the end: it usually belongs to who owns this response."""
+        """Drop the reference to `write` after the end: it usually belongs to the owner of this response."""
         self._write = _too_late
 
     def start_response(self, status: str, headers: WSGIHeaders, exc_info: ExcInfo | None = None) -> Write:
-        """The callable that the application is given; returns its `write`. PEP 3333 has it called with positional
-        arguments; servers take keywords too, by these names.
+        """The callable that the application is given. It returns `write`. PEP 3333 says that it is called with
+        positional arguments, but servers also accept keywords with these names.
 
-        Raises `ApplicationProtocolError` for what PEP 3333 forbids, and what `exc_info` holds once the headers have
-        left.
+        Raises `ApplicationProtocolError` for what PEP 3333 forbids. Raises what `exc_info` holds if the headers have
+        been sent.
         """
         try:
             if exc_info:
@@ -132,7 +133,7 @@ class WsgiResponse:
             self.state = ORDER[self.state][INVALID]
             raise
         self._head = {"type": "http.response.start", "status": code, "headers": pairs}
-        # RFC 9110 6.4.1 and 8.6: these carry no body, and what Content-Length says there is no promise.
+        # RFC 9110 6.4.1 and 8.6: these have no body, and their Content-Length is not a promise.
         self._bodyless = self._head_only or code in (204, 304) or code < 200
         self._length = length
         self._left = 0 if self._bodyless else length
@@ -166,8 +167,8 @@ class WsgiResponse:
 
     @property
     def full(self) -> bool:
-        """Whether nothing that the application may still yield can be sent, so that there is no use in asking for it
-        (PEP 3333, "Handling the Content-Length Header": the server may cease iterating).
+        """Whether nothing that the application may still yield can be sent, so that the iteration can stop (PEP 3333,
+        "Handling the Content-Length Header": the server may cease iterating).
         """
         return self.state is FULL or self.state is ENDED
 
@@ -177,11 +178,11 @@ class WsgiResponse:
         return self._bodyless
 
     def whole(self, chunks: Sequence[bytes]) -> tuple[Event, bytes]:
-        """The head and the body of a response that is known as a whole, so that nothing leaves before all of it is
-        right; only where the headers are held back.
+        """The head and the body of a response that is known completely, so that nothing is sent before all of it is
+        checked. Only while the headers are held back.
 
-        Raises `ApplicationProtocolError` for a body shorter than Content-Length, for chunks that are no bytes, and if
-        there are no headers; `ValueError` where these have left, so that `chunk` and `end` must say what follows.
+        Raises `ApplicationProtocolError` for a body shorter than Content-Length, for chunks that are not bytes, and if
+        there are no headers. Raises `ValueError` if the headers have been sent: use `chunk` and `end` then.
         """
         for chunk in chunks:
             if not isinstance(chunk, bytes):
@@ -189,13 +190,13 @@ class WsgiResponse:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if self.state is not HELD:
             self._after(CLOSE)  # raises where there are no headers
-            raise ValueError("the headers have left")
+            raise ValueError("the headers have been sent")
         self.state = _COMPLETE
         length = self._length
         if self._bodyless:
             data = b""
         elif length is None:
-            # PEP 3333, Handling the Content-Length Header: the server may supply it where it knows the whole.
+            # PEP 3333, Handling the Content-Length Header: the server may add it if it knows the whole body.
             self._head["headers"].append((b"content-length", b"%d" % len(data)))
         elif len(data) < length:
             raise self._short(len(data))
@@ -205,9 +206,10 @@ class WsgiResponse:
         return self._head, data
 
     def file(self, path: str, size: int) -> Items | None:
-        """The items that let the server send the file at `path` (`size` bytes), or None where that would be wrong.
+        """The items that let the server send the file at `path` (`size` bytes), or None if that would be wrong.
 
-        ASGI Extensions, "Path Send": one event after the start, nothing beside it, Content-Length from the application.
+        ASGI Extensions, "Path Send": one event after the start and no other, with the Content-Length of the
+        application.
         """
         if self.state is not HELD or self._bodyless or self._length not in (None, size):
             return None
@@ -217,14 +219,18 @@ class WsgiResponse:
         return (self._head, {"type": "http.response.pathsend", "path": path}, END)
 
     def flush(self) -> Items:
-        """The head, if it is still held back: once a loop makes the body, the application cannot replace it."""
+        """The head, if it is still held back: when a loop makes the body, the application cannot replace the head any
+        more.
+        """
         if self.state is not HELD:
             return ()
         self.state = ORDER[HELD][FLUSH]
         return (self._head,)
 
     def end(self) -> Items:
-        """The items to send when the iterable is exhausted; raises `ApplicationProtocolError` for a short body."""
+        """The items to send when the iterable is exhausted. Raises `ApplicationProtocolError` for a body that is too
+        short.
+        """
         before = self.state
         self.state = self._after(CLOSE)
         if self._left:
@@ -234,7 +240,7 @@ class WsgiResponse:
         return (self._head, END) if before is HELD else (END,)
 
     def _illegal(self, call: str) -> ApplicationProtocolError:
-        # Past the end only write() and the adapter itself can come with a chunk or an end.
+        # After the end, only write() and the adapter itself can pass a chunk or an end.
         late = self.state is ENDED and call in (CHUNK, LAST, CLOSE)
         expected, clause = _NOTHING if late else _EXPECTED[call]
         return ApplicationProtocolError(_DID[call], state=self.state.value, expected=expected, clause=clause)
@@ -259,7 +265,7 @@ def body_event(data: bytes, *, more: bool) -> Event:
 
 
 def text_events(status: int, text: str, *extra: tuple[bytes, bytes]) -> tuple[Event, Event]:
-    """The two events of a short text response of the adapter's own."""
+    """The two events of a short text response of the adapter."""
     body = text.encode() + b"\n"
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), *extra]
     return {"type": "http.response.start", "status": status, "headers": headers}, body_event(body, more=False)

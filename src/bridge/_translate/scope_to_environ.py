@@ -1,7 +1,6 @@
 """An ASGI `http` scope becomes a WSGI environ.
 
-The adapter adds what has a life of its own: `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper`, `asgi.scope` and the
-`bridge.` keys.
+The adapter adds the objects: `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper`, `asgi.scope` and the `bridge.` keys.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from bridge._types import Environ, Scope
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
 _SCOPE_CLAUSE = 'ASGI HTTP, "HTTP Connection Scope"'
-# PEP 3333, "environ Variables". What is empty here is filled in for each request.
+# PEP 3333, "environ Variables". Empty values are filled in for each request.
 _TEMPLATE: Environ = {
     "REQUEST_METHOD": "",
     "SCRIPT_NAME": "",
@@ -34,10 +33,10 @@ _TEMPLATE: Environ = {
     "wsgi.run_once": False,
     "wsgi.input_terminated": True,
 }
-# Servers say "1" for "1.0", and "2.0" for "2".
+# Servers write "1" for "1.0", and "2.0" for "2".
 _PROTOCOLS = {"1": "HTTP/1.0", "1.0": "HTTP/1.0", "2.0": "HTTP/2", "3.0": "HTTP/3"}
 
-# Facts of the request: where the scope no longer has them, those of the outer environ are stale.
+# Facts of the request: if the scope no longer has them, those of the outer environ are stale.
 _NOT_CARRIED = frozenset(["CONTENT_TYPE", "CONTENT_LENGTH", "HTTPS", "REMOTE_HOST", "REMOTE_PORT"])
 _NOT_CARRIED_PREFIXES = ("HTTP_", "wsgi.", "asgi.", "bridge.")
 
@@ -45,14 +44,16 @@ _NOT_CARRIED_PREFIXES = ("HTTP_", "wsgi.", "asgi.", "bridge.")
 def scope_to_environ(scope: Scope, *, max_repeats: int = 100) -> Environ:
     """The environ of PEP 3333 for one request of an ASGI server.
 
-    A header may occur `max_repeats` times. An optional key of a wrong type is taken for what it means, and for missing
-    where it means nothing. Raises `ClientProtocolError` for a request that must be refused, with the status to refuse
-    it with, and `ServerProtocolError` for a scope that lacks what the ASGI specification demands.
+    A header may occur `max_repeats` times. If an optional key has a wrong type, its value is converted if it has a
+    meaning, and otherwise counts as missing.
+
+    Raises `ClientProtocolError`, with the status of the answer, for a request that must be refused. Raises
+    `ServerProtocolError` for a scope that lacks what the ASGI specification requires.
     """
     try:
         return _environ(scope, max_repeats)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        # A scope is looked at closely only when it has failed to serve, so that a good one pays nothing.
+        # A scope is checked only when using it has failed, so that a correct one costs nothing.
         if (mended := _mended(scope)) is not None:
             return _environ(mended, max_repeats)
         if (blame := _blame(scope)) is None:
@@ -65,7 +66,7 @@ def _environ(scope: Scope, max_repeats: int) -> Environ:
     environ = _TEMPLATE.copy()
     method = scope["method"]
     if not isinstance(method, str):
-        raise TypeError("method is no str")
+        raise TypeError("method is not a str")
     environ["REQUEST_METHOD"] = method
     version = get("http_version") or "1.1"
     if version != "1.1":
@@ -76,7 +77,7 @@ def _environ(scope: Scope, max_repeats: int) -> Environ:
         if scheme == "https":
             environ["HTTPS"] = "on"
         elif not isinstance(scheme, str):
-            raise TypeError("scheme is no str")
+            raise TypeError("scheme is not a str")
     _put_path(environ, scope)
     _put_headers(environ, scope["headers"], max_repeats)
     if client := get("client"):
@@ -94,7 +95,7 @@ def _environ(scope: Scope, max_repeats: int) -> Environ:
 def _put_client(environ: Environ, host: str | None, port: Any) -> None:
     if host:
         environ["REMOTE_ADDR"] = host
-        # Servers behind a proxy know the address only, and say port 0.
+        # Servers behind a proxy know only the address, and give port 0.
         if port:
             environ["REMOTE_PORT"] = str(int(port))
 
@@ -130,10 +131,10 @@ def _put_path(environ: Environ, scope: Scope) -> None:
 
 
 def _native(script: str, path: str, raw: bytes | None) -> tuple[str, str]:
-    """Both parts as PEP 3333 ("Unicode Issues") wants them: each character is a byte of the URL.
+    """Both parts in the form of PEP 3333 ("Unicode Issues"): each character is a byte of the URL.
 
-    That is their UTF-8, unless the server decoded other bytes than UTF-8 to replacement characters or surrogates; then
-    the bytes are in `raw_path`, provided that it is the same path.
+    The bytes are the UTF-8 of the path, unless the server decoded bytes that are not UTF-8 to replacement characters or
+    surrogates. Then the bytes are taken from `raw_path`, if it is the same path.
     """
     whole = script + path
     if raw and ("\ufffd" in whole or not whole.isprintable()):
@@ -141,7 +142,7 @@ def _native(script: str, path: str, raw: bytes | None) -> tuple[str, str]:
         for errors in ("replace", "surrogateescape"):
             decoded = exact.decode("utf-8", errors)
             if decoded == whole:
-                # Decoding neither makes nor takes a slash, so the cut is behind as many of them.
+                # Decoding neither adds nor removes a slash, so the cut is after the same number of slashes.
                 segments = exact.decode("latin-1").split("/")
                 cut = script.count("/") + 1
                 return "/".join(segments[:cut]), "/".join(["", *segments[cut:]])
@@ -183,12 +184,12 @@ def _put_headers(environ: Environ, headers: Iterable[tuple[bytes, bytes]], max_r
     if (length := environ.get("CONTENT_LENGTH")) is not None:
         _settle_length(environ, length)
     if environ.get("HTTP_HOST") == "":
-        # Servers put an empty Host where the client sent none; SERVER_NAME is the better guess for URLs.
+        # Servers add an empty Host if the client sent none. SERVER_NAME is the better guess for URLs.
         del environ["HTTP_HOST"]
 
 
 def _join(environ: Environ, repeats: dict[str, list[str]]) -> None:
-    """Put the second and further values of each header with its first."""
+    """Join the second and further values of each header to its first."""
     for key, values in repeats.items():
         first = environ[key]
         if key == "HTTP_COOKIE":
@@ -209,7 +210,7 @@ def _settle_length(environ: Environ, length: str) -> None:
     elif not length.strip(" \t"):
         del environ["CONTENT_LENGTH"]  # CGI's way to say that there is none, which gateways hand on
     elif not is_length(length):
-        # RFC 9112 6.3: a list of the same number over and over may pass as that number, anything else is an error.
+        # RFC 9112 6.3: a list that repeats the same number may count as this number. Anything else is an error.
         values = {value.strip(" \t") for value in length.split(",")}
         environ["CONTENT_LENGTH"] = value = values.pop()
         if values or not is_length(value):
@@ -222,7 +223,7 @@ def _settle_length(environ: Environ, length: str) -> None:
 
 
 def _carry_over(environ: Environ, outer: Mapping[Any, Any]) -> None:
-    """What a WSGI server and its middleware said (REMOTE_USER, SSL_*) reaches the app behind both adapters."""
+    """Pass what a WSGI server and its middleware said (REMOTE_USER, SSL_*) to the app behind both adapters."""
     for key, value in outer.items():
         if key in environ or key in _NOT_CARRIED or not isinstance(key, str):
             continue
@@ -233,14 +234,14 @@ def _carry_over(environ: Environ, outer: Mapping[Any, Any]) -> None:
             environ[key] = outer[key]
 
 
-# --- whose fault it was ---
+# --- what is wrong, and who did it ---
 
 
 def _mended(scope: Scope) -> Scope | None:
-    """A copy of the scope whose optional keys are of the types that they should be; None where all of them are.
+    """A copy of the scope whose optional keys have the correct types. None if they already have.
 
-    What cannot be told apart from an attack, or would be lost without a word, is not mended but blamed: the headers,
-    and a query that is no text.
+    Headers are not converted, because a wrong type may be an attack. A query that is not text is not converted, because
+    it would be lost silently. Both raise errors.
     """
     changed: dict[str, Any] = {}
     for key, mend in _MENDS.items():
@@ -255,7 +256,7 @@ _HOPELESS: Any = object()
 
 
 def _to_bytes(value: Any) -> Any:
-    """The bytes that a text stands for, as `native_path` has them."""
+    """The bytes that a text stands for, as in `native_path`."""
     if isinstance(value, str):
         return native_path(value).encode("latin-1")
     return bytes(value) if isinstance(value, bytearray | memoryview) else _HOPELESS
@@ -273,7 +274,7 @@ def _to_text(value: Any) -> Any:
 
 
 def _to_address(value: Any) -> Any:
-    """Host and port of a socket's address, which has four parts with IPv6; without a port where that is none."""
+    """Host and port of a socket's address, which has four parts with IPv6. The port is missing if it is not a port."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value or not _is_text(value[0]):
         return None
     address = tuple(value[:2])
@@ -281,11 +282,11 @@ def _to_address(value: Any) -> Any:
 
 
 def _blame(scope: Scope) -> ServerProtocolError | None:
-    """What is wrong with a scope, where something is."""
+    """What is wrong with a scope, or None."""
     for key, (fits, expected) in _KEYS.items():
         value = scope.get(key)
         if not fits(value):
-            # An address is told as it is; what else there is may be secret.
+            # The message shows an address as it is. Other values may be secret.
             what = repr(value) if key in ("client", "server") else f"of type {type(value).__name__}"
             did = f"gave a scope whose {key} is {what:.80}"
             return ServerProtocolError(did, expected=expected, clause=_SCOPE_CLAUSE)
@@ -310,7 +311,7 @@ def _are_headers(value: Any) -> bool:
 
 
 def _is_address(value: Any) -> bool:
-    """None, or a host and a port; the port of a unix socket is None, that of a client that is not known 0."""
+    """None, or a host and a port. The port of a Unix socket is None. The port of an unknown client is 0."""
     if not value:
         return True
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2 or not _is_text(value[0]):

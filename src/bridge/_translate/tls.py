@@ -1,11 +1,11 @@
-"""The ASGI TLS extension <-> the variables of Apache's mod_ssl, which WSGI apps and other WSGI servers know."""
+"""The ASGI TLS extension <-> the variables of Apache's mod_ssl, which WSGI apps and other WSGI servers use."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from bridge._types import Environ
 
-# The names that OpenSSL, and with it Apache's mod_ssl, gives what the ASGI TLS extension numbers.
+# The names in OpenSSL, and so in Apache's mod_ssl, for the numbers of the ASGI TLS extension.
 TLS_VERSIONS = {0x0300: "SSLv3", 0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 TLS_CIPHERS = {
     0x1301: "TLS_AES_128_GCM_SHA256",
@@ -44,7 +44,7 @@ def put_tls(environ: Environ, tls: Mapping[str, Any]) -> None:
     ):
         if value:
             environ[key] = value
-    # mod_ssl counts the chain from the first certificate behind the client's own.
+    # mod_ssl counts the chain from the first certificate after the client's own.
     for number, certificate in enumerate(chain[1:]):
         environ[f"SSL_CLIENT_CERT_CHAIN_{number}"] = certificate
     environ["SSL_CLIENT_VERIFY"] = f"FAILED:{error}" if error else "SUCCESS" if chain or name else "NONE"
@@ -63,7 +63,7 @@ def tls_extension(environ: Environ) -> dict[str, Any]:
         "server_cert": get("SSL_SERVER_CERT") or None,
         "client_cert_chain": chain,
         "client_cert_name": get("SSL_CLIENT_S_DN") or None,
-        # Apps take None for "verified", so that what is not known to be a success must be an error.
+        # Apps take None for "verified", so anything that is not known to be a success must be an error.
         "client_cert_error": None if verified in ("SUCCESS", "NONE") else verified.removeprefix("FAILED:") or verified,
         "tls_version": _TLS_VERSION_NUMBERS.get(get("SSL_PROTOCOL", "")),
         "cipher_suite": _TLS_CIPHER_NUMBERS.get(get("SSL_CIPHER", "")),

@@ -1,42 +1,43 @@
-"""The parts of a URL that an environ and a scope spell differently."""
+"""The parts of a URL that an environ and a scope write differently."""
 
 from typing import Any
 
 from bridge.errors import ClientProtocolError
 
-# RFC 3986 3.3: what a path may hold unquoted besides letters and digits.
+# RFC 3986 3.3: the characters of a path that need no quoting, besides letters and digits.
 PATH_SAFE = "/:@!$&'()*+,;=-._~"
 
 
 def text_path(native: str) -> str:
-    """A path of PEP 3333, whose characters stand for bytes, as the text that ASGI wants.
+    """Turn a path of PEP 3333, whose characters stand for bytes, into the text of ASGI.
 
-    Bytes that are no UTF-8 become U+FFFD, as under Uvicorn: strict decoding would answer every stray byte that a bot
-    sends with an error, and surrogates would break whatever encodes the path, a template or a log. The bytes as they
-    were are in `raw_path`.
+    Bytes that are not UTF-8 become U+FFFD, as under Uvicorn. Strict decoding would raise an error for every stray byte
+    that a bot sends. Surrogates would break code that encodes the path, for example a template or a log. The original
+    bytes are in `raw_path`.
     """
     return native.encode("latin-1").decode("utf-8", "replace")
 
 
 def native_path(text: str) -> str:
-    """The inverse: each character of the result is a byte of the UTF-8, and of the bytes that a server has escaped as
-    surrogates.
+    """The inverse: each character of the result is a byte of the UTF-8, or a byte that a server has escaped as a
+    surrogate.
 
-    Raises `ClientProtocolError` where other surrogates stand for no byte.
+    Raises `ClientProtocolError` for other surrogates, which do not stand for a byte.
     """
     try:
         return text.encode("utf-8", "surrogateescape").decode("latin-1")
     except UnicodeEncodeError as error:
         raise ClientProtocolError(
-            "sent a path that stands for no bytes", expected="a path in UTF-8", clause="RFC 3986 2.5"
+            "sent a path that does not stand for bytes", expected="a path in UTF-8", clause="RFC 3986 2.5"
         ) from error
 
 
 def split_path(root: str, path: str) -> tuple[str, str]:
-    """The parts of `path` that are `root` and below it (SCRIPT_NAME and PATH_INFO), cut between segments only.
+    """The two parts of `path`: `root`, and what is below it (SCRIPT_NAME and PATH_INFO). It is cut only between
+    segments.
 
-    Servers disagree whether `path` holds the root (ASGI says it does); where it does not, it stays as it is. A slash at
-    the end of `root` is the path's.
+    Servers disagree whether `path` contains the root (ASGI says that it does). If it does not, it stays as it is. A
+    slash at the end of `root` belongs to the path.
     """
     bare = script = root.rstrip("/")
     if script and script[0] != "/":
@@ -50,14 +51,15 @@ def split_path(root: str, path: str) -> tuple[str, str]:
 
 
 def server_address(server: Any, host: str | None, scheme: str) -> tuple[str, str]:
-    """SERVER_NAME and SERVER_PORT, which PEP 3333 wants never empty.
+    """SERVER_NAME and SERVER_PORT, which are never empty (PEP 3333).
 
-    `server` is the scope's; where it is unknown or a unix socket, the Host header `host` has to do, then "localhost".
+    `server` is that of the scope. If it is unknown or a Unix socket, the Host header `host` is used, and otherwise
+    "localhost".
     """
     if server and server[0] and server[1]:
         name: str = server[0]
         if ":" in name and name[0] != "[":
-            # RFC 3875 4.1.14: an IPv6 address is in brackets, so that URLs made of it are right.
+            # RFC 3875 4.1.14: an IPv6 address is in brackets, so that URLs made from it are correct.
             name = f"[{name}]"
         return name, str(int(server[1]))
     name, port = host or "", ""

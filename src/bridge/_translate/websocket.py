@@ -1,5 +1,5 @@
-"""A WebSocket handshake in a WSGI environ becomes an ASGI `websocket` scope, and what the application sends there
-becomes steps: values that say what is to be done. Nothing is sent here.
+"""A WebSocket handshake in a WSGI environ becomes an ASGI `websocket` scope. Events that the application sends become
+steps: values that say what to do. Nothing is sent here.
 """
 
 from enum import StrEnum
@@ -9,10 +9,10 @@ from bridge._translate.headers import wsgi_headers
 from bridge._types import ASGIHeaders, Environ, Event, Scope
 from bridge.errors import ApplicationProtocolError
 
-# RFC 6455 7.4.1 and 7.4.2, and the registry at IANA: what may stand in a close frame.
+# RFC 6455 7.4.1 and 7.4.2, and the registry at IANA: the codes that a close frame may have.
 _CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
 _OWN_CLOSE_CODES: Final = range(3000, 5000)
-# RFC 6455 4.2.2: these say what was agreed on, which `subprotocol` and the adapter do.
+# RFC 6455 4.2.2: these say what was agreed on. `subprotocol` and the adapter set them.
 _HANDSHAKE_HEADERS: Final = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"))
 _WEBSOCKET_CLAUSE: Final = "ASGI HTTP & WebSocket, "
 
@@ -43,7 +43,7 @@ def websocket_scope(scope: Scope) -> Scope:
 
 
 class Accept(NamedTuple):
-    """Accept the handshake, with these headers beside its own."""
+    """Accept the handshake, with these headers in addition to its own."""
 
     subprotocol: str | None
     headers: ASGIHeaders
@@ -85,19 +85,19 @@ CONNECTING, OPEN, DENYING, DENIED, CLOSED = WebSocketState
 ACCEPT, SEND, CLOSE = "websocket.accept", "websocket.send", "websocket.close"
 START, BODY = "websocket.http.response.start", "websocket.http.response.body"
 MORE, LAST = f"{BODY} with more_body", f"{BODY} without more_body"
-# State x event -> state. What a state does not list is illegal there.
+# State x event -> state. Events that a state does not list are illegal in it.
 ORDER: Final = {
     CONNECTING: {ACCEPT: OPEN, CLOSE: DENIED, START: DENYING},
     OPEN: {SEND: OPEN, CLOSE: CLOSED},
     DENYING: {MORE: DENYING, LAST: DENIED},
-    # As in HTTP: what comes after the response is complete is ignored.
+    # As in HTTP: events are ignored after the response is complete.
     DENIED: {START: DENIED, MORE: DENIED, LAST: DENIED, CLOSE: DENIED},
     CLOSED: {},
 }
 
 
 class WebSocketOrder:
-    """What the application sends on one connection, in its order."""
+    """The order of the events that the application sends on one connection."""
 
     __slots__ = ("_subprotocols", "state")
 
@@ -106,7 +106,7 @@ class WebSocketOrder:
         self._subprotocols = subprotocols
 
     def feed(self, event: Event) -> Step | None:
-        """What to do for an event that the application sent; None for nothing. Raises `ApplicationProtocolError`.
+        """What to do for an event that the application sent, or None. Raises `ApplicationProtocolError`.
 
         An event that raises has no effect.
         """
@@ -123,7 +123,9 @@ class WebSocketOrder:
         return step
 
     def unfinished(self) -> ApplicationProtocolError | None:
-        """What is wrong with an application that returns now, or None. One that returns while open closes with 1000."""
+        """What is wrong with an application that returns now, or None. Returning while the connection is open closes it
+        with 1000.
+        """
         if self.state not in (CONNECTING, DENYING):
             return None
         return ApplicationProtocolError(
@@ -140,7 +142,7 @@ class WebSocketOrder:
             return _close(event)
         if kind == ACCEPT:
             return self._accept(event)
-        # The same as of an http connection (ASGI Extensions, "Websocket Denial Response").
+        # The same as for an HTTP connection (ASGI Extensions, "Websocket Denial Response").
         return Respond({**event, "type": kind.removeprefix("websocket.")})
 
     def _accept(self, event: Event) -> Accept:
@@ -148,7 +150,7 @@ class WebSocketOrder:
         if subprotocol is not None and subprotocol not in self._subprotocols:
             raise ApplicationProtocolError(
                 f"accepted with the subprotocol {subprotocol!r:.60}",
-                expected=f"None or one that the client named, {self._subprotocols!r:.200}",
+                expected=f"None, or one that the client offered, {self._subprotocols!r:.200}",
                 clause=f"{_WEBSOCKET_CLAUSE}Accept; RFC 6455 4.2.2",
             )
         native, _ = wsgi_headers(event.get("headers") or ())
@@ -157,7 +159,7 @@ class WebSocketOrder:
             if name.lower() in _HANDSHAKE_HEADERS:
                 raise ApplicationProtocolError(
                     f"accepted with the header {name.decode('latin-1')}",
-                    expected="`subprotocol` for a subprotocol, and nothing for the rest of the handshake",
+                    expected="`subprotocol` for a subprotocol, and no headers for the rest of the handshake",
                     clause=f"{_WEBSOCKET_CLAUSE}Accept",
                 )
         return Accept(subprotocol, headers)
@@ -184,12 +186,12 @@ def _message(event: Event) -> Message:
         return Message(data)
     kinds = f"text of type {type(event.get('text')).__name__} and bytes of type {type(event.get('bytes')).__name__}"
     raise ApplicationProtocolError(
-        f"sent {SEND} with {kinds}", expected="text that is Unicode, or bytes", clause=f"{_WEBSOCKET_CLAUSE}Send"
+        f"sent {SEND} with {kinds}", expected="text that is valid Unicode, or bytes", clause=f"{_WEBSOCKET_CLAUSE}Send"
     )
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can say it, which has no half of a surrogate pair."""
+    """Whether it can be encoded as UTF-8, which has no half of a surrogate pair."""
     if text.isascii():
         return True
     try:
@@ -206,7 +208,7 @@ def _close(event: Event) -> Close:
     if not known or not isinstance(reason, str | None):
         raise ApplicationProtocolError(
             f"sent {CLOSE} with the code {code!r:.60} and a reason of type {type(reason).__name__}",
-            expected="a code that may be sent, and a str or None",
+            expected="a code that may be sent, and a reason that is a str or None",
             clause=f"{_WEBSOCKET_CLAUSE}Close; RFC 6455 7.4",
         )
     return Close(code, reason or "")

@@ -28,26 +28,26 @@ class WsgiToAsgi(Closable):
 
     Options, with what happens at the limit:
 
-    * `threads` (1 or more): worker threads, and so requests that `app` handles at once; further ones wait.
-    * `backlog` (0 or more): requests that may wait for a thread; further ones get 503 with Retry-After.
-    * `collect` (bytes, 0 or more): how much of a request body is received before a thread is taken; the rest is
-      streamed.
+    * `threads` (1 or more): worker threads, and so requests that `app` handles at once. Further requests wait.
+    * `backlog` (0 or more): requests that may wait for a thread. Further requests get 503 with Retry-After.
+    * `collect` (bytes, 0 or more): how much of a request body is received before a thread is taken. The rest is
+    streamed.
     * `max_body` (bytes, or None for no limit): larger request bodies get 413.
-    * `stream_chunked`: a body without Content-Length is streamed like any other; `app` has to read until its end
-      without knowing its length (`wsgi.input_terminated`). Otherwise it is collected first, in a temporary file above
-      `collect` bytes, and CONTENT_LENGTH is set: Django reads nothing without it.
-    * `max_repeats` (1 or more): how often one header may occur in a request; more get 431.
+    * `stream_chunked`: a body without Content-Length is streamed like any other. `app` has to read to its end without
+    knowing its length (`wsgi.input_terminated`). Otherwise the body is collected first, in a temporary file above
+    `collect` bytes, and CONTENT_LENGTH is set: Django reads nothing without it.
+    * `max_repeats` (1 or more): how often a header may occur in a request. If there are more, the request gets 431.
     * `startup`, `shutdown`: callables, async or not, for the server's lifespan events. They may take the lifespan
       state, a dict that is `environ["bridge.state"]` in each request.
     * `shutdown_timeout` (seconds): how long a shutdown waits for running requests.
     * `slow_warning` (seconds, or None): a request that takes longer is logged with the stack of its thread.
-    * `pathsend`: leave files that `app` gives `wsgi.file_wrapper` to the server where it offers
-      `http.response.pathsend`. Not by default: ASGI middleware that does not know it loses such a response, and none
-      compresses it.
+    * `pathsend`: let the server send files that `app` gives to `wsgi.file_wrapper`, if it offers
+    `http.response.pathsend`. Off by default: ASGI middleware that does not know this event loses such a response, and
+    none compresses it.
 
-    `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application or option. An
-    instance serves any number of event loops, on asyncio, uvloop and trio; threads are started by requests and are
-    those of this process, so that it may fork.
+    The attribute `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application
+    or option. An instance serves any number of event loops, on asyncio, uvloop and trio. Threads are started by
+    requests and belong to one process, so the server may fork.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class WsgiToAsgi(Closable):
         self._shutdown = shutdown
         self._shutdown_timeout = shutdown_timeout
         self._dispatchers = Dispatchers(threads, shutdown_timeout, slow_warning)
-        # An adapter that is dropped, as test suites make them, leaves no threads.
+        # An adapter that nobody refers to any more, as in test suites, leaves no threads.
         weakref.finalize(self, self._dispatchers.discard).atexit = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One connection of an ASGI server (ASGI, "Applications").
+        """Serve one connection of an ASGI server (ASGI, "Applications").
 
-        Raises what the application raises, `ServerProtocolError` where the server breaks the protocol, and what the
+        Raises what the application raises, `ServerProtocolError` if the server breaks the protocol, and what the
         server's `send` raises.
         """
         kind = scope["type"]
@@ -157,21 +157,21 @@ class WsgiToAsgi(Closable):
                 responder.body.discard(dispatcher)
 
     def _make_responder(self, dispatcher: Dispatcher, environ: Environ, scope: Scope) -> Responder:
-        """Return what makes the response. `bridge.django` has another kind for some requests."""
+        """Return the responder, which makes the response. `bridge.django` has another kind for some requests."""
         responder = WsgiResponder(dispatcher, self.app, environ, scope)
         if self._pathsend:
             responder.pathsend = True
         return responder
 
     async def _receive_body(self, responder: Responder, receive: Receive, send: Send) -> RequestResponseCycle | None:
-        """Receive what is collected before a thread is taken. Returns None where that is all, and came at once."""
+        """Receive what is collected before a thread is taken. Returns None if this is the whole body, in one event."""
         environ = responder.environ
         length = environ.get("CONTENT_LENGTH")
         framed = is_framed(environ)
         counter = BodyCounter(None if length is None else int(length), self._max_body, framed=framed)
         stream = (length is not None or self._stream_chunked) and not responder.needs_whole_body
         if stream and not framed and environ.get("HTTP_EXPECT", "").lower() == "100-continue":
-            # RFC 9110 10.1.1: the client sends nothing before it is asked to, and the first receive() asks.
+            # RFC 9110 10.1.1: the client sends nothing until the server asks for it, at the first receive().
             cycle = RequestResponseCycle(responder, receive, send, counter)
             cycle.await_demand()
             return cycle
@@ -189,7 +189,7 @@ class WsgiToAsgi(Closable):
             raise unavailable("when all threads were busy and the backlog was full")
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI Lifespan; at the end the threads get `shutdown_timeout` seconds to finish."""
+        """ASGI Lifespan. At the end the threads get `shutdown_timeout` seconds to finish."""
         dispatchers = self._dispatchers
         dispatcher = dispatchers.here()
 
@@ -209,13 +209,14 @@ class WsgiToAsgi(Closable):
         )
 
     def stats(self) -> ThreadStats:
-        """Counts of threads and requests, for this process; raises nothing, and starts nothing."""
+        """Counts of threads and requests, for this process. Raises nothing, and starts nothing."""
         return self._dispatchers.stats()
 
     def close(self) -> None:
-        """End the threads, and wait for running requests, `shutdown_timeout` seconds at most; not on their event loop.
+        """End the threads, and wait for running requests, for at most `shutdown_timeout` seconds. Not on their event
+        loop.
 
-        A later request starts threads anew. Raises `RuntimeError` on an event loop while requests are served.
+        A later request starts new threads. Raises `RuntimeError` on an event loop while requests are served.
         """
         self._dispatchers.close()
 

@@ -1,4 +1,6 @@
-"""A request that is more than one event to and fro: the rest of its body, the pieces of the response, the client."""
+"""A request with more than one event in each direction: the rest of its body, the pieces of the response, the
+client.
+"""
 
 import asyncio
 import functools
@@ -22,16 +24,16 @@ from bridge._wsgi_to_asgi.request_body import RequestBody, SpoolFile
 from bridge._wsgi_to_asgi.responder import Responder, WsgiResponder
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
-# Bytes of a collected body that go to its temporary file at once.
+# Bytes of a collected body that are written to its temporary file at once.
 _SPOOL_STEP_BYTES: Final = 256 * 1024
 # How long the end of a request waits for the server's receive(), and on trio for its thread.
 _END_GRACE_SECONDS: Final = 1.0
 
-# What a server says sooner than this, it has not waited for.
+# If the server says it sooner than this, it has not waited.
 _AT_ONCE_SECONDS: Final = 0.005
-# How long a response is waited for in spite of it.
+# How long to wait for a response in spite of it.
 _DOUBT_SECONDS: Final = 2.0
-# After how many responses that were ready in spite of it the server is no longer believed.
+# The number of responses that were ready in spite of it, after which the server is not believed any more.
 _HASTY_DISCONNECTS: Final = 2
 
 _log = logging.getLogger("bridge")
@@ -40,7 +42,7 @@ _log = logging.getLogger("bridge")
 class RequestResponseCycle:
     """One request that is received, watched or answered step by step.
 
-    With `adapter.py` the only one that awaits `receive` and `send`.
+    Only this class and `adapter.py` await `receive` and `send`.
     """
 
     def __init__(self, responder: Responder, receive: Receive, send: Send, counter: BodyCounter | None) -> None:
@@ -50,16 +52,16 @@ class RequestResponseCycle:
         self._counter = counter
         self._watcher: asyncio.Task[None] | None = None
         self._started = self._ended = False
-        # The server has said that the client left, which may not be true; until when that is worth waiting for.
+        # The server has said that the client left, which may be false. Until when to wait in spite of it.
         self._doubtful = False
         self._doubt_ends = 0.0
 
     async def collect(self, data: bytes, bound: int, *, stream: bool) -> None:
         """Receive the body after its first bytes `data`, before a thread is taken.
 
-        Up to `bound` bytes of it where the application can be given the rest in pieces (`stream`); else all of it,
-        into a file above `bound` bytes. Raises `ClientDisconnected` where that breaks off: it cannot be told from a
-        whole body.
+        Up to `bound` bytes if the application can get the rest in pieces (`stream`). Otherwise the whole body, in a
+        file if it is larger than `bound` bytes. Raises `ClientDisconnected` if the whole body breaks off: the
+        application could not tell it from a complete body.
         """
         counter, responder = self._counter, self._responder
         assert counter is not None
@@ -78,7 +80,7 @@ class RequestResponseCycle:
                 try:
                     await run_in_thread(responder.dispatcher, functools.partial(spooled.file.write, chunks))
                 except PoolClosed as error:
-                    raise unavailable(f"when no thread could be had ({error})") from error
+                    raise unavailable(f"when no thread could be started ({error})") from error
                 chunks, size = [], 0
         if stream and (not counter.ended or counter.truncated):
             assert isinstance(responder, WsgiResponder)
@@ -88,7 +90,7 @@ class RequestResponseCycle:
         if not stream:
             if counter.truncated:
                 raise ClientDisconnected("the client left before the end of the request body")
-            # Now it has a length, and is no longer in any transfer coding (RFC 9112 7.1.3).
+            # Now it has a length, and no transfer coding any more (RFC 9112 7.1.3).
             responder.environ["CONTENT_LENGTH"] = str(counter.received)
             responder.environ.pop("HTTP_TRANSFER_ENCODING", None)
         if spooled is None:
@@ -97,7 +99,7 @@ class RequestResponseCycle:
             spooled.keep(chunks)
 
     def await_demand(self) -> None:
-        """Receive nothing before the application reads the body: it may refuse the request by its headers."""
+        """Receive nothing until the application reads the body: it may refuse the request because of its headers."""
         assert self._counter is not None
         responder = self._responder
         assert isinstance(responder, WsgiResponder)
@@ -105,7 +107,7 @@ class RequestResponseCycle:
         responder.body = RequestBody(self._counter, responder)
 
     async def serve(self) -> None:
-        """Have a thread run the application, and follow it. Raises `ClientDisconnected` where the client has left."""
+        """Let a thread run the application, and follow it. Raises `ClientDisconnected` if the client has left."""
         if not self._responder.dispatcher.loop.is_asyncio:
             await self._serve_on_trio()
         elif self._counter is not None and self._counter.truncated and self._counter.disconnected:
@@ -116,7 +118,7 @@ class RequestResponseCycle:
             await self.follow()
 
     async def follow(self) -> None:
-        """Send what is written, pass on what the thread asks for, and watch the client; on asyncio."""
+        """Send what is written, pass on what the thread asks for, and watch the client. On asyncio."""
         responder = self._responder
         if responder.slow or responder.stream is not None or (self._counter is not None and not self._counter.ended):
             self._start_watcher()
@@ -153,7 +155,7 @@ class RequestResponseCycle:
                 await self._watch()
 
         async with anyio.create_task_group() as group:
-            # The application may have tasks for this group, so that it is there first.
+            # The application may have tasks for this group, so the group is made first.
             responder.spawn = spawner(group)
             try:
                 start(responder)
@@ -164,7 +166,7 @@ class RequestResponseCycle:
                     group.start_soon(watch)
                 await self._converse()
                 with anyio.move_on_after(_END_GRACE_SECONDS):
-                    # An ASGI application further in that the thread is about to start needs this group for it.
+                    # A nested ASGI application that the thread starts needs this group.
                     while not responder.finished:
                         await responder.changed()
             except BaseException as error:
@@ -173,7 +175,7 @@ class RequestResponseCycle:
                 failure = error  # raised outside, so that it does not become a group
             finally:
                 responder.abandon()
-                # Not the whole group: an ASGI application further in may have a while to end by itself.
+                # Not the whole group: a nested ASGI application may have some time to end by itself.
                 ticking.cancel()
                 watching.cancel()
         if failure is not None:
@@ -204,7 +206,7 @@ class RequestResponseCycle:
         self._conclude()
 
     def _conclude(self) -> None:
-        """Count the request, and raise what the server is to see of one that failed."""
+        """Count the request. If it failed, raise the exception for the server."""
         responder = self._responder
         if self._ended:
             responder.dispatcher.counters.served += 1
@@ -220,14 +222,14 @@ class RequestResponseCycle:
                 self._responder.dispatcher.hasty = hasty + 1
             warn_once(
                 "disconnect at once",
-                "the server said right after a request that its client had left; its response is sent all the same",
+                "the server said right after a request that its client had left; the response is sent anyway",
             )
         await self._send(head)
         await self._send(body_event(body, more=False))
         await self._responder.yield_to_middleware()
 
     async def _send_items(self) -> None:
-        """Send what is there, chunks that have piled up as one."""
+        """Send what has been written. Chunks that have piled up are sent as one."""
         responder, send = self._responder, self._send
         output = responder.output
         assert output is not None
@@ -251,7 +253,7 @@ class RequestResponseCycle:
         responder.acknowledge(written)
 
     def _fail(self, error: BaseException | None) -> None:
-        """Let the server answer 500, or abort the response that has begun."""
+        """Let the server answer 500, or abort a response that has begun."""
         if not self._started:
             if isinstance(error, PoolClosed):
                 raise unavailable(f"when {error}") from error
@@ -282,16 +284,19 @@ class RequestResponseCycle:
             if await self._await_disconnect(over=counter is not None and counter.final):
                 self._lose(at_once=True)
         except Exception:
-            _log.exception("the server's receive() raised; taking the client for gone")
+            _log.exception("the server's receive() raised; treating the client as gone")
             self._lose()
 
     async def _await_disconnect(self, *, over: bool) -> bool:
-        """Wait for `http.disconnect`; False where that cannot be waited for. `over`: all else has been received."""
+        """Wait for `http.disconnect`. Returns False if waiting is not possible. `over`: everything else has been
+        received.
+        """
         began = monotonic()
         try:
             while (event := await self._receive())["type"] != "http.disconnect":
                 if over:
-                    # ASGI HTTP, "Disconnect": nothing else may come now. Whoever sends it may do so without end.
+                    # ASGI HTTP, "Disconnect": nothing else may come now. A server that sends something else may do so
+                    # without end.
                     warn_once(
                         "request event after the request",
                         "the server sent a request event after the request; no longer watching its client",
@@ -320,11 +325,11 @@ class RequestResponseCycle:
             body.refuse(refusal)
 
     def _lose(self, *, at_once: bool = False) -> None:
-        """The client has left; after the end of the response that is no matter of the application's.
+        """Note that the client has left. After the end of the response, this does not concern the application.
 
-        Where the server says so `at_once`, and has never waited before it said so, it may say so of every request
-        (tigrcorn 0.3 does). Then a response that comes as a whole soon is sent all the same. After some of those,
-        requests are not given up any more, unless they are streams.
+        If the server says it `at_once`, and has never waited before, it may say it of every request (tigrcorn 0.3
+        does). Then a response that is soon complete is sent anyway. After some of these, requests are not given up any
+        more, unless they are streams.
         """
         if self._ended:
             return
@@ -339,7 +344,9 @@ class RequestResponseCycle:
 
 
 async def take_next(counter: BodyCounter, receive: Receive) -> bytes:
-    """The next bytes; the last ones once their end has come: Hypercorn 0.18 ends a connection that is ahead of it."""
+    """The next bytes. The last bytes are returned only after the end has come: Hypercorn 0.18 ends the connection if
+    the response is ahead of the end.
+    """
     data = counter.take(await receive())
     while counter.whole and not counter.ended:
         counter.take(await receive())
@@ -347,8 +354,8 @@ async def take_next(counter: BodyCounter, receive: Receive) -> bytes:
 
 
 def start(responder: Responder) -> None:
-    """Have the response made. Raises `ClientProtocolError` (503) where no thread can be had."""
+    """Start to make the response. Raises `ClientProtocolError` (503) if no thread can be started."""
     try:
         responder.start()
     except RuntimeError as error:
-        raise unavailable(f"when no thread could be had ({error})") from error
+        raise unavailable(f"when no thread could be started ({error})") from error

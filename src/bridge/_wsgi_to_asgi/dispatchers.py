@@ -21,7 +21,7 @@ _log = logging.getLogger("bridge")
 
 
 class _Pools:
-    """What there is in one process, from its first request on; changed under `lock`."""
+    """The pools and dispatchers of one process, from its first request on. Changed under `lock`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -31,14 +31,16 @@ class _Pools:
         self.past = Counters()
 
     def spare(self) -> ThreadPool:
-        """Threads beside those that are counted: one for each response that goes on without a thread and needs one."""
+        """Threads in addition to those that are counted: one for each response that continues without a thread and then
+        needs one.
+        """
         with self.lock:
             if self._spare is None or not self._spare.usable:
                 self._spare = ThreadPool(sys.maxsize, name="stream")
             return self._spare
 
     def made(self) -> list[ThreadPool]:
-        """Return the pools that there are."""
+        """Return the existing pools."""
         return [pool for pool in (self.pool, self._spare) if pool is not None]
 
     def discard(self) -> None:
@@ -47,7 +49,7 @@ class _Pools:
             pool.discard()
 
     def detach(self) -> list[ThreadPool]:
-        """Detach and return both pools; the next request makes new ones."""
+        """Detach and return both pools. The next request makes new ones."""
         with self.lock:
             found = self.made()
             self.pool = self._spare = None
@@ -55,10 +57,10 @@ class _Pools:
 
 
 class Dispatchers:
-    """Finds or makes the dispatcher of the event loop that runs in this thread.
+    """Finds or makes the dispatcher for the event loop of this thread.
 
-    Nothing exists before the first request, and a fork starts anew: threads, locks and loops of the parent are not
-    here.
+    Nothing exists before the first request, or in a new child of a fork: it does not have the threads, locks and loops
+    of the parent.
     """
 
     def __init__(self, limit: int, shutdown_timeout: float, slow_warning: float | None) -> None:
@@ -75,7 +77,7 @@ class Dispatchers:
         except RuntimeError:
             return self._find(anyio.lowlevel.current_token().native_token, TrioLoop)
         dispatcher = self._last
-        # After a fork no loop runs until there is a new one, so that this one is of this process.
+        # After a fork no loop runs until a new one is made, so this loop belongs to this process.
         if dispatcher is not None and dispatcher.key is loop and not dispatcher.pool.closing:
             return dispatcher
         dispatcher = self._last = self._find(loop, lambda: AsyncioLoop(loop))
@@ -136,7 +138,7 @@ class Dispatchers:
             self._report(pool.join(max(deadline - monotonic(), 0.0)))
 
     def discard(self) -> None:
-        """Let the threads end when they have nothing to do; for a finalizer, so that it neither waits nor locks."""
+        """Let the threads end when they have nothing to do. For a finalizer, so it neither waits nor locks."""
         pools = self._pools.known()
         if pools is not None:
             unregister(self)

@@ -14,7 +14,7 @@ _BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
 
 
 class FileWrapper:
-    """An iterable over the blocks of a file-like object, which the server may send by itself instead."""
+    """An iterable over the blocks of a file-like object. The server may send the file itself instead."""
 
     def __init__(self, filelike: Any, block_size: int = _BLOCK_BYTES) -> None:
         self.filelike = filelike
@@ -28,9 +28,9 @@ class FileWrapper:
             yield block
 
     def whole_file(self) -> tuple[str, int] | None:
-        """Path and size in bytes where this is all of a regular file that can be opened by its name, else None.
+        """Path and size in bytes, if this is a whole regular file that can be opened by its name. Otherwise None.
 
-        Only of what `open()` makes: others may decode what they read, or remove the file when they are closed.
+        Only for files from `open()`: others may decode what they read, or remove the file when they are closed.
         """
         opened = self.filelike
         buffered = next((kind for kind in _BUFFERED if isinstance(opened, kind)), None)
@@ -41,7 +41,7 @@ class FileWrapper:
             return None
         try:
             facts = os.fstat(raw.fileno())
-            # A size of 0 is also what files have that are made as they are read, in /proc for one.
+            # Files whose content is made as they are read, for example in /proc, also have the size 0.
             if stat.S_ISREG(facts.st_mode) and facts.st_size and opened.tell() == 0:
                 path = Path(raw.name).resolve()
                 return (str(path), facts.st_size) if os.path.samestat(facts, path.stat()) else None
@@ -51,7 +51,7 @@ class FileWrapper:
 
 
 def _reads_as(opened: object, base: type) -> bool:
-    """Whether `opened`, perhaps of a subclass, gives what `base` would."""
+    """Whether `opened`, perhaps of a subclass, returns the same as `base` would."""
     return all(
         getattr(type(opened), name) is getattr(base, name)
         for name in ("read", "readinto", "readline", "__next__", "tell")

@@ -1,4 +1,4 @@
-"""The startup and shutdown hooks of the user's as the lifespan of an ASGI application (ASGI Lifespan)."""
+"""The user's startup and shutdown hooks as the lifespan of an ASGI application (ASGI Lifespan)."""
 
 import inspect
 import logging
@@ -11,14 +11,14 @@ from bridge._concurrency.interrupts import may_pass
 from bridge._types import Receive, Scope, Send
 
 Hook = Callable[..., Any]
-# Runs a function in a thread; returns what it returns, raises what it raises.
+# Runs a function in a thread. Returns its result, and raises what it raises.
 RunInThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 _log = logging.getLogger("bridge")
 
 
 async def _nothing() -> None:
-    """There is nothing to do."""
+    """Do nothing."""
 
 
 async def answer_lifespan(
@@ -32,14 +32,14 @@ async def answer_lifespan(
     stop: Callable[[], Awaitable[None]] = _nothing,
     end: Callable[[], Awaitable[None]] = _nothing,
 ) -> None:
-    """Answer `lifespan.startup` and `lifespan.shutdown`, each when its hook has run.
+    """Answer `lifespan.startup` and `lifespan.shutdown`, each after its hook has run.
 
-    `in_thread` is for hooks that are not async. `stop()` is awaited before the shutdown hook runs: requests that still
-    go on may need what the hook takes away. `end()` is awaited before the last answer, whichever that is: Hypercorn
-    cancels what is not over then, and takes its worker for failed.
+    `in_thread` is for hooks that are not async. `stop()` is awaited before the shutdown hook runs, because requests in
+    progress may need what the hook removes. `end()` is awaited before the last answer, whichever it is: after that,
+    Hypercorn cancels what still runs, and treats its worker as failed.
 
-    A hook that raises is logged, answered with "failed", and what it raised is raised then: test clients look at that
-    only, as the routers of frameworks have it.
+    If a hook raises, this is logged and answered with "failed". Then the exception is raised, as in the routers of
+    frameworks, because test clients see only this.
     """
     state = scope.get("state", {})
     for phase, hook in (("startup", startup), ("shutdown", shutdown)):
@@ -62,7 +62,7 @@ async def answer_lifespan(
 
 
 async def run_hook(hook: Hook, arguments: tuple[Any, ...], in_thread: RunInThread) -> None:
-    """Run a hook of the user's: an async one on the loop, another by `in_thread`; what that returns may be awaitable.
+    """Run a hook: an async one on the loop, another by `in_thread`. Its result may be awaitable.
 
     Raises what the hook raises.
     """

@@ -1,4 +1,6 @@
-"""Responses that are made on the event loop of their request, without a thread: the rest of one, or all of it."""
+"""Responses that are made on the event loop of their request, without a thread: the rest of a response, or all of
+it.
+"""
 
 import asyncio
 import logging
@@ -22,18 +24,18 @@ _log = logging.getLogger("bridge")
 
 
 class ClosableIterator(Iterator[bytes], Protocol):
-    """An iterator whose `close()` ends what it takes its chunks from."""
+    """An iterator whose `close()` ends the source of its chunks."""
 
     def close(self) -> None: ...
 
 
 class AsyncBody:
-    """An iterable of bytestrings (PEP 3333) made of an async one.
+    """An iterable of bytestrings (PEP 3333) made from an async iterable.
 
-    `WsgiToAsgi` on asyncio takes `chunks` and iterates on the loop that the request came from, with no thread; whoever
-    else gets it iterates as over any other, and the thread waits for the loop: `iterate` makes that iterator of
-    `chunks`. `on_close` is called by `close()`. `between` is called in the thread that leaves, and in one that is taken
-    for thread-sensitive work afterwards.
+    `WsgiToAsgi` on asyncio takes `chunks`, and iterates on the loop of the request, without a thread. Other code
+    iterates as over any iterable, and the thread waits for the loop: `iterate` makes this iterator from `chunks`.
+    `on_close` is called by `close()`. `between` is called in the thread that leaves, and in a thread that is taken for
+    thread-sensitive work afterwards.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class AsyncBody:
         return self._iterator
 
     def close(self) -> None:
-        """PEP 3333, Specification Details: end the iteration if it goes on, and let go of what belongs to it."""
+        """PEP 3333, Specification Details: end the iteration if it still runs, and release what belongs to it."""
         try:
             if self._iterator is not None:
                 self._iterator.close()
@@ -64,7 +66,7 @@ class AsyncBody:
 
 
 class StreamOwner(OuterCall, Protocol):
-    """The request whose response a `LoopResponse` makes, as that sees it."""
+    """The request of a `LoopResponse`."""
 
     output: ByteQueue | None
     thread_sensitive: bool
@@ -77,11 +79,11 @@ class StreamOwner(OuterCall, Protocol):
 
 
 class LoopResponse:
-    """A task that makes a response, a bounded number of bytes ahead of what has been sent of it.
+    """A task that makes a response, at most a limited number of bytes ahead of what has been sent.
 
-    It runs in `context`, which nothing else does; `owner` sends from a task of its own, so that what the application
-    sets there is not seen by the connection's next request. Thread-sensitive work takes a thread when it comes, in
-    which `enter` is called first. The owner of the context may make this in a thread; it is used on the loop.
+    It runs in `context`, and nothing else does. `owner` sends from another task, so that what the application sets
+    there is not seen by the next request of the connection. Thread-sensitive work takes a thread when it comes, and
+    first calls `enter` there. This object may be made in a thread. It is used on the loop.
     """
 
     def __init__(
@@ -97,27 +99,27 @@ class LoopResponse:
         self._room: asyncio.Future[None] | None = None
 
     async def work(self) -> None:
-        """Make the response; in the task."""
+        """Make the response. In the task."""
         raise NotImplementedError
 
     def end(self) -> None:
-        """Called in a thread at the very end, however that came (PEP 3333, "Specification Details": close())."""
+        """Called in a thread at the very end, in any case (PEP 3333, "Specification Details": close())."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start the task, if that has not been done."""
+        """Start the task, if it has not been started."""
         if self._task is not None or self.done:
             return
         if self.owner.output is None:
             self.owner.output = ByteQueue()
-        # Made in its own context, too: tracers hand on what is active there.
+        # It is made in its own context too: tracers pass on what is active there.
         make = asyncio.get_running_loop().create_task
         self._task = task = self.context.run(lambda: make(self._run(), context=self.context))
         self.owner.dispatcher.streams.add(self)  # a loop holds its tasks weakly
         task.add_done_callback(self._finish)
 
     def abandon(self) -> None:
-        """Nobody wants the rest."""
+        """Stop the task: nobody wants the rest."""
         if self._task is not None:
             self._task.cancel()
         elif not self.done:
@@ -125,7 +127,7 @@ class LoopResponse:
             self.close()
 
     def acknowledged(self) -> None:
-        """Something was sent: look again whether there is room."""
+        """Note that something was sent, and check again whether there is room."""
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
@@ -145,7 +147,8 @@ class LoopResponse:
         """Write the whole body."""
         if not self.response.bodyless:
             iterator = aiter(chunks)
-            # Clients wait for the head of a feed that has nothing to say yet; but one that fails at once is an error.
+            # Clients wait for the head of a feed that has nothing to send yet. But a response that fails at once is an
+            # error.
             flush = asyncio.get_running_loop().call_later(_HEAD_DELAY_SECONDS, self._flush_head)
             try:
                 async for chunk in iterator:
@@ -177,7 +180,7 @@ class LoopResponse:
         return self.owner.output
 
     def _finish(self, task: asyncio.Task[None]) -> None:
-        # Not at the end of the task itself: one that is cancelled before its first step has none.
+        # Not at the end of the task itself: a task that is cancelled before its first step does not get there.
         self.owner.dispatcher.streams.discard(self)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None and not self.owner.abandoned:
@@ -187,7 +190,7 @@ class LoopResponse:
         self.close()
 
     def close(self) -> None:
-        """Have `end` called: in the thread that has done the thread-sensitive work, if there was any."""
+        """Call `end`: in the thread that has done the thread-sensitive work, if there was any."""
         dispatcher = self.owner.dispatcher
         if self.thread.end(lambda: self.context.run(self.end_here)):
             return
@@ -209,7 +212,7 @@ class LoopResponse:
 
 
 class LoopStream(LoopResponse):
-    """The rest of a response whose thread has left: iterates over `body`, and calls `on_end` after all."""
+    """The rest of a response whose thread has left: iterates over `body`, and calls `on_end` at the end."""
 
     def __init__(
         self, owner: StreamOwner, response: WsgiResponse, context: Context, body: AsyncBody, on_end: Callable[[], None]

@@ -1,4 +1,4 @@
-"""Refusals: of requests that came at a bad time or not whole, and of WebSockets."""
+"""Refusals: of requests at a bad time, of requests that are not complete, and of WebSockets."""
 
 import logging
 
@@ -11,14 +11,14 @@ _log = logging.getLogger("bridge")
 
 
 def unavailable(when: str) -> ClientProtocolError:
-    """The refusal of a request that came at a bad time."""
+    """The error for a request at a bad time."""
     return ClientProtocolError(
-        f"came {when}", expected="another try, in a second", clause="RFC 9110 15.6.4", status=503
+        f"came {when}", expected="another attempt after a second", clause="RFC 9110 15.6.4", status=503
     )
 
 
 def truncated(error: ClientDisconnected) -> ClientProtocolError:
-    """The refusal of a request whose body broke off, should anybody still see it."""
+    """The error for a request whose body broke off, if anybody still sees it."""
     refusal = ClientProtocolError(
         f"sent less than it announced ({error})", expected="as many bytes as Content-Length says", clause="RFC 9112 6.3"
     )
@@ -36,11 +36,11 @@ async def refuse(dispatcher: Dispatcher, refusal: ClientProtocolError, send: Sen
 
 
 async def deny_websocket(scope: Scope, receive: Receive, send: Send) -> None:
-    """ASGI WebSocket: closing before accepting is a 403; with the denial response extension we can say more."""
+    """ASGI WebSocket: closing before accepting is a 403. With the denial response extension, the answer has a text."""
     if (await receive())["type"] != "websocket.connect":
         return
     if "websocket.http.response" in (scope.get("extensions") or {}):
-        start, body = text_events(404, "there is no WebSocket here: this application speaks WSGI")
+        start, body = text_events(404, "this application has no WebSockets: it is a WSGI application")
         await send({**start, "type": "websocket.http.response.start"})
         await send({**body, "type": "websocket.http.response.body"})
     else:

@@ -1,4 +1,6 @@
-"""What has come of a request body that was not there at once: in memory, in a file, or still coming."""
+"""A request body that did not arrive in one event: the part that has arrived, in memory or in a file, and the part that
+is still to come.
+"""
 
 import io
 import tempfile
@@ -11,15 +13,16 @@ from bridge._concurrency.calls import Call, Dispatcher, FunctionCall, PeerGone
 from bridge._translate.events_to_input import BodyCounter, file_input, stream_input
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
-# How much of a body is held in memory that has to be there as a whole.
+# How much of a body is held in memory if the whole body is needed.
 MEMORY_BYTES: Final = 2**20
 _STEP_BYTES: Final = 64 * 1024
 
 
 class SpoolFile:
-    """A temporary file that can be closed at any time, also while a thread writes to it.
+    """A temporary file that can be closed at any time, even while a thread writes to it.
 
-    `tempfile.SpooledTemporaryFile` cannot: a request whose client leaves is closed on the loop, or in another thread.
+    `tempfile.SpooledTemporaryFile` cannot be. A request whose client leaves is closed on the loop, or in another
+    thread.
     """
 
     def __init__(self) -> None:
@@ -29,7 +32,7 @@ class SpoolFile:
         self._closed = False
 
     def write(self, chunks: Sequence[bytes]) -> None:
-        """Append the chunks; in a worker thread. Raises `OSError` where the disk is full, say."""
+        """Append the chunks. In a worker thread. Raises `OSError`, for example if the disk is full."""
         with self._lock:
             if self._closed:
                 return
@@ -41,7 +44,7 @@ class SpoolFile:
         """Return what has been written as a `wsgi.input`."""
         assert self._file is not None
         self._file.seek(0)
-        # Not the file itself: it is buffered as well, but reads lines otherwise than `io.BytesIO`.
+        # Not the file itself: it is buffered too, but reads lines differently from `io.BytesIO`.
         self._input = file_input(cast(io.BufferedRandom, self._file).raw)
         return self._input
 
@@ -59,11 +62,11 @@ class SpoolFile:
 class RequestBody:
     """The body of one request, from the loop that receives it to the thread that reads it.
 
-    Before a thread is submitted the loop alone uses it: `keep` and `file`. From then on the loop only feeds, and the
-    thread has the rest. `refusal` is set by the loop before the end is fed, so that a thread which has read the end
-    sees it. `counter` is the loop's; of it the thread reads what is final once the end has been read.
+    Until a thread is submitted, only the loop uses it: `keep` and `file`. After that the loop only feeds, and the
+    thread does the rest. The loop sets `refusal` before it feeds the end, so that a thread that has read the end sees
+    it. `counter` belongs to the loop. After the end, the thread reads its final values.
 
-    `call` is that of the thread; None where the whole body is there before anything runs.
+    `call` is the call of the thread. None if the whole body has arrived before anything runs.
     """
 
     __slots__ = ("_call", "_ended", "_failure", "_kept", "_rest", "counter", "file", "refusal")
@@ -87,7 +90,7 @@ class RequestBody:
         self._ended = self.counter.ended
 
     def feed(self, data: bytes) -> None:
-        """Hand on what came later; empty at the end."""
+        """Pass on what came later. Empty at the end."""
         assert self._call is not None
         self._call.feed(data)
 
@@ -98,17 +101,17 @@ class RequestBody:
 
     @property
     def unwanted(self) -> bool:
-        """Whether the application has ended without asking for a body that is sent only to who asks."""
+        """Whether the application has ended without asking for a body that the client sends only on request."""
         call = self._call
         return call is not None and call.fed_on_demand and call.finished
 
     def refuse(self, refusal: ClientProtocolError) -> None:
-        """Have reading raise `refusal` from here on."""
+        """Make reading raise `refusal` from now on."""
         self.refusal = refusal
         self.feed(b"")
 
     def discard(self, dispatcher: Dispatcher) -> None:
-        """Remove the file of a request that no thread has come to."""
+        """Remove the file of a request that no thread has taken."""
         if self.file is not None:
             try:
                 dispatcher.submit(FunctionCall(dispatcher, self.file.close))
@@ -118,16 +121,16 @@ class RequestBody:
     # -- in the thread
 
     def open(self) -> BinaryIO:
-        """Return the body as a `wsgi.input`. Raises `OSError` where it cannot be written to its file."""
+        """Return the body as a `wsgi.input`. Raises `OSError` if it cannot be written to its file."""
         if self.file is None:
             return stream_input(self.read_chunk)
         self.file.write(self._kept[::-1])
         return self.file.rewind()
 
     def read_chunk(self) -> bytes:
-        """Return the next chunk, empty at the end.
+        """Return the next chunk. Empty at the end.
 
-        Raises `ClientDisconnected` where the body broke off, and the refusal where there is one.
+        Raises `ClientDisconnected` if the body broke off, and the refusal if there is one.
         """
         call = self._call
         assert call is not None
@@ -158,9 +161,9 @@ class RequestBody:
             raise ClientDisconnected("the client left before the end of the request body") from None
 
     def complete(self) -> None:
-        """Have the rest here before anybody reads it on a loop, in a file above `MEMORY_BYTES`.
+        """Receive the rest before anybody reads it on a loop, in a file above `MEMORY_BYTES`.
 
-        What goes wrong is raised to who reads.
+        Reading raises any error of this.
         """
         call = self._call
         if call is None or self._ended or self._failure is not None:

@@ -21,7 +21,7 @@ _log = logging.getLogger("bridge")
 
 
 class Responder(Protocol):
-    """What makes the response to one request, as the task sees it that sends it to the server.
+    """Makes the response to one request, for the task that sends it to the server.
 
     `WsgiResponder` does so in a worker thread, and Django's loop responder in a task on the loop.
     """
@@ -30,27 +30,27 @@ class Responder(Protocol):
     environ: Environ
     # A body that was not there at once.
     body: RequestBody | None
-    # All of the request body has to be there before `start`.
+    # The whole request body has to be there before `start`.
     needs_whole_body: bool
-    # The head event and the body of a response that is known as a whole, which then is all of it.
+    # The head event and the body of a response that is known completely.
     whole: tuple[Event, bytes] | None
     # The items of any other response, as they come; None before the first.
     output: ByteQueue | None
-    # A response that the loop makes.
+    # A response that is made on the loop.
     stream: LoopResponse | None
     error: BaseException | None
     # No thread and no task will add to `output`, apart from those of `stream`.
     finished: bool
     # Nobody waits for the response any more.
     abandoned: bool
-    # Something has come to the request, which cleans up by itself.
+    # A thread or task has taken the request, and cleans up by itself.
     begun: bool
     slow: bool
     on_slow: Callable[[], object] | None
     spawn: Spawn | None
-    # Whether it belongs to the thread that waits in asgiref's async_to_sync for the task that made it, if one does.
+    # Whether it belongs to a thread that waits, in asgiref's async_to_sync, for the task that made it.
     thread_sensitive: bool
-    # Whether what the application raises is logged. The server gets it too; what watches errors takes both for two.
+    # Whether exceptions of the application are logged. The server gets them too, and error reporters would count both.
     logs_errors: bool
 
     @property
@@ -59,35 +59,35 @@ class Responder(Protocol):
         ...
 
     def start(self) -> None:
-        """Have the response made. Raises `RuntimeError` where no thread can be had."""
+        """Start to make the response. Raises `RuntimeError` if no thread can be started."""
 
     def abandon(self) -> None:
-        """Give the request up: stop what makes the response."""
+        """Give up the request: stop making the response."""
 
     def changed(self) -> Awaitable[None]:
         """Wait for any change; only the task that sends the response does."""
         ...
 
     def wake(self) -> None:
-        """Have the task that waits for a change look again."""
+        """Wake the task that waits for a change."""
 
     def acknowledge(self, written: int) -> None:
         """All that was written until `output.written` had this value has been sent."""
 
     async def yield_to_middleware(self) -> None:
-        """Let middleware hand on what it has been sent, where its own thread or task is needed for that."""
+        """Let middleware pass on what it was sent, if it needs its own thread or task for that."""
 
 
 class WsgiResponder(Call):
     """One call of a WSGI application, in a worker thread.
 
-    `whole` and `stream` are set in the thread before `finished`, and looked at by the loop after it.
+    `whole` and `stream` are set in the thread before `finished`, and read by the loop after it.
     """
 
     error: BaseException | None
     needs_whole_body = False
     logs_errors = True
-    # Whether files are left to the server, where it offers that.
+    # Whether the server sends files, if it offers that.
     pathsend = False
     body: RequestBody | None = None
     whole: tuple[Event, bytes] | None = None
@@ -105,7 +105,7 @@ class WsgiResponder(Call):
     # -- on the loop
 
     def start(self) -> None:
-        """Have a thread run the application. Raises `RuntimeError` where none can be had."""
+        """Let a thread run the application. Raises `RuntimeError` if no thread can be started."""
         self.dispatcher.submit(self)
 
     @property
@@ -126,8 +126,8 @@ class WsgiResponder(Call):
         super().run_on_loop()
 
     def abandon(self) -> None:
-        """Give the request up: stop the stream and wake the task."""
-        # First: its thread may finish meanwhile, and what is looked at before that would then have been too early.
+        """Give up the request: stop the stream and wake the task."""
+        # First, because its thread may finish meanwhile: anything read before this might be outdated.
         super().abandon()
         if self.stream is not None and self.finished:
             self.abandoned = self.abandoned or not self.stream.done
@@ -140,7 +140,7 @@ class WsgiResponder(Call):
             self.stream.acknowledged()
 
     def fail(self, error: BaseException) -> None:
-        """The application raised `error` after the thread had left."""
+        """Note that the application raised `error` after the thread had left."""
         self.error = error
         self._log(error)
 
@@ -158,7 +158,7 @@ class WsgiResponder(Call):
                 self.environ["wsgi.input"] = body.open()
             iterable = self._app(self.environ, self._response.start_response)
             if body is not None and body.refusal is not None and self._response.state is HELD:
-                # A framework has made an error page of it; the refusal says more.
+                # A framework has made an error page from it. The refusal says more.
                 _close(iterable)
                 raise body.refusal
             kind = type(iterable)
@@ -178,7 +178,7 @@ class WsgiResponder(Call):
         return None
 
     def _leave_to_loop(self, body: AsyncBody) -> None:
-        """The thread leaves; the body is made on the loop."""
+        """Let the thread leave. The body is made on the loop."""
         assert self.context is not None
 
         def end() -> None:
@@ -261,7 +261,7 @@ class WsgiResponder(Call):
             self.wait_while(lambda: output.in_flight)
 
     def prepare_async(self) -> None:
-        """Have the rest of the request body here: async code may read it on the loop that it comes from."""
+        """Receive the rest of the request body: async code may read it on the loop from which it comes."""
         if self.body is not None:
             self.body.complete()
 
@@ -270,13 +270,13 @@ class WsgiResponder(Call):
         return self.abandoned or (self.body is not None and self.body.counter.disconnected)
 
     def clean_up(self) -> None:
-        """Let go of what the call held."""
+        """Release what the call held."""
         if self._response.overrun:
             _log.error("%s sent more than its Content-Length; the surplus was cut", described(self._scope))
         warn_of_dropped(self._scope, self._response)
         if self.body is not None:
             self.body.close()
-        # They refer back to this call; freed now, they need not be found by the garbage collector.
+        # They refer back to this call. Freed now, they need no garbage collection.
         del self.environ
         self._response.forget_write()
 
@@ -285,7 +285,7 @@ class WsgiResponder(Call):
 
 
 def complete_environ(environ: Environ, scope: Scope, client_disconnected: Callable[[], bool]) -> None:
-    """Add to `environ` what belongs to the process and to this request's responder."""
+    """Add to `environ` what belongs to the process and to the responder of this request."""
     environ["wsgi.errors"] = sys.stderr
     environ["wsgi.file_wrapper"] = FileWrapper
     environ["asgi.scope"] = ScopeView(scope)
@@ -299,7 +299,7 @@ def described(scope: Scope) -> str:
 
 
 def log_failure(scope: Scope, error: BaseException, *, excused: bool, as_error: bool) -> None:
-    """Log what the application raised; nothing but what a client that had left excuses, where not `as_error`."""
+    """Log what the application raised: as info if the client had left, and otherwise as an error if `as_error`."""
     if excused or isinstance(error, (ClientDisconnected, ClientProtocolError)):
         _log.info("%s raised after its client had left or was refused", described(scope), exc_info=error)
     elif as_error:
@@ -307,7 +307,7 @@ def log_failure(scope: Scope, error: BaseException, *, excused: bool, as_error: 
 
 
 def warn_of_dropped(scope: Scope, response: WsgiResponse) -> None:
-    """Warn of hop-by-hop headers that were dropped, once a process."""
+    """Warn of hop-by-hop headers that were dropped, once in each process."""
     if response.dropped:
         warn_once(
             "hop-by-hop headers",

@@ -5,10 +5,10 @@ from typing import Any
 
 
 class ScopeView(MutableMapping[str, Any]):
-    """The scope of the request, behind a `repr` without its values.
+    """The scope of the request, with a `repr` that hides its values.
 
-    Debug pages and logs that print an environ know which of its keys are secret, but print what is nested in it as it
-    is; the scope holds the cookies and tokens again. It is no `dict`, since such pages walk through dicts.
+    Debug pages and logs that print an environ know which of its keys are secret, but print nested values unchanged. The
+    scope contains cookies and tokens again. This is not a `dict`, because such pages walk through dicts.
     """
 
     __slots__ = ("_scope",)

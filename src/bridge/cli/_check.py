@@ -1,4 +1,4 @@
-"""`bridge check`: loads the application, has it asked, and reports."""
+"""`bridge check`: loads the application, sends requests to it, and reports."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ def check(spec: str, *, paths: Sequence[str], safe: bool, as_json: bool) -> int:
     for path in paths:
         if not path.startswith("/"):
             raise SystemExit(f"bridge: a path starts with a slash, got {path!r}")
-    # What the application prints is not the report.
+    # Keep the output of the application out of the report.
     with contextlib.redirect_stdout(sys.stderr):
         app, interface = load(spec)
         # The report says what the adapters would log.

@@ -16,14 +16,14 @@ _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
 
 class NoSuchApp(Exception):
-    """The name that a command line gave leads nowhere; the message says where it ends."""
+    """The name in a command line does not exist. The message says which part of it does not."""
 
 
 def load(spec: str) -> tuple[Any, Interface]:
     """The application of `spec`, and its interface.
 
-    Raises `SystemExit` with one line that says what is wrong with the name; where the application's own code raised,
-    its traceback is printed first.
+    Raises `SystemExit` with one line that says what is wrong with the name. If the application's own code raised, its
+    traceback is printed first.
     """
     try:
         app = find(spec)
@@ -58,7 +58,7 @@ def find(spec: str) -> Any:
 
 
 def describe(app: Any) -> str:
-    """What an application is, in a word or two."""
+    """What kind of object an application is, in a word or two."""
     if isinstance(app, TwoSided):
         return repr(app)
     named = app if hasattr(app, "__qualname__") else type(app)
@@ -66,11 +66,11 @@ def describe(app: Any) -> str:
 
 
 def _meant(spec: str, app: Any) -> str:
-    """What may have been meant by what is no application."""
+    """A hint at what may have been meant, if this is not an application."""
     if inspect.iscoroutine(app):
         app.close()
-        return "; what makes an application has to be a function that is not async"
-    return f"; was {spec}() meant, what it returns?" if inspect.isroutine(app) and fits(app, 0) else ""
+        return "; a function that makes an application must not be async"
+    return f"; did you mean {spec}(), what it returns?" if inspect.isroutine(app) and fits(app, 0) else ""
 
 
 def users_traceback() -> str:
@@ -104,7 +104,7 @@ def _missing(owner: Any, name: str) -> str:
 
 
 def _is_hidden(module: ModuleType) -> bool:
-    """Whether there is a file for it in the current directory, but Python had imported another one before."""
+    """Whether the current directory has a file for it, but Python had imported another module of this name before."""
     file = Path(sys.path[0], *module.__name__.split(".")).with_suffix(".py")
     return file.exists() and not (module.__file__ and file.samefile(module.__file__))
 

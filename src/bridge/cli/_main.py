@@ -17,13 +17,13 @@ module is looked for in the current directory first."""
 _DESCRIPTION = """\
 Runs WSGI and ASGI applications on servers of either kind.
 
-  bridge serve mysite.wsgi:application     finds out the interface, and serves it with Uvicorn
-  bridge check shop:app                    asks your application, and names each clause that it breaks
+  bridge serve mysite.wsgi:application     serves an application with Uvicorn
+  bridge check shop:app                    sends requests, and names each clause that it breaks
   bridge mounts shop:site                  shows what is mounted where, and what runs natively
 """
 
 _EXIT = """\
-exit status: 0 all is well, 1 a problem with the application or its server, 2 a wrong command line
+exit status: 0 success, 1 a problem with the application or its server, 2 a wrong command line
 """
 
 _SERVE = """\
@@ -35,7 +35,8 @@ go behind "--", as in:
 """
 
 _CHECK = """\
-Loads the application and asks it: GET, HEAD, POST with and without Content-Length, many at once, clients that leave in
+Loads the application and sends requests to it: GET, HEAD, POST with and without Content-Length, many at once, clients
+that leave in
 the middle; an ASGI application also through its lifespan, and once more behind an adapter, as a WSGI server would.
 Reports each clause of PEP 3333, ASGI or HTTP that it breaks.
 
@@ -91,15 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--under", choices=SERVER_NAMES, default="uvicorn", help="the server (default: %(default)s)")
     serving.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serving.add_argument("--port", type=_port, default=8000, help="TCP port, 0 for any (default: %(default)s)")
-    serving.add_argument("--uds", metavar="PATH", help="listen on a unix socket instead")
+    serving.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
     serving.add_argument("--workers", type=_count, metavar="N", help="processes (default: the server's)")
-    serving.add_argument("--reload", action="store_true", help="start anew when a file changes, for development")
+    serving.add_argument("--reload", action="store_true", help="restart when a file changes, for development")
     serving.add_argument(
         "--threads", type=_count, metavar="N", help="requests that WSGI code handles at once in a process (default: 40)"
     )
     serving.add_argument(
         "--grace", type=_count, metavar="SECONDS",
-        help="what requests in progress get when the server stops (default: 10, with --reload 1)",
+        help="time for requests in progress when the server stops (default: 10, with --reload 1)",
     )  # fmt: skip
     serving.add_argument("--log-level", choices=LOG_LEVELS, help="how much the server logs (default: the server's)")
     checking = commands.add_parser(

@@ -1,4 +1,4 @@
-"""`bridge serve`: the right server, with the application as that server wants it."""
+"""`bridge serve`: runs a server, with the application in the interface of that server."""
 
 import argparse
 import importlib.util
@@ -22,7 +22,7 @@ _SPEAKS: Final[dict[Interface, str]] = {"asgi": "speaks ASGI", "wsgi": "speaks W
 
 
 def serve(options: argparse.Namespace, further: list[str]) -> NoReturn:
-    """Becomes the server. Raises `SystemExit` where that cannot be."""
+    """Become the server. Raises `SystemExit` if that is not possible."""
     server = _servers.SERVERS[options.under]
     for name in server.lacks:
         if getattr(options, name):
@@ -50,7 +50,7 @@ def _way(app: Any, wanted: Wanted, threads: int) -> str:
 
 
 def _runs_in_threads(app: Any, wanted: Wanted) -> bool:
-    """Whether an adapter of ours, made here, has the threads."""
+    """Whether an adapter that is made here has the threads."""
     return wanted == "asgi" and asgi_side(app) is None
 
 
@@ -59,12 +59,14 @@ def _become(server: Server, options: argparse.Namespace, wanted: Wanted, threads
     told |= {"grace": _servers.grace(options), "reload": options.reload}
     os.environ[_servers.KEY] = json.dumps(told)
     command = [sys.executable, "-m", *server.command(options, wanted, threads), *further, _SERVED_APP]
-    # In place of this process, so that signals and the exit status are the server's own.
+    # It replaces this process, so that signals and the exit status are those of the server.
     os.execv(sys.executable, command)  # noqa: S606 - no shell
 
 
 def _cannot_listen(host: str, port: int, uds: str | None) -> str | None:
-    """Why nobody can listen there, or None: asked first, for a server would only find out after everything else."""
+    """Why nobody can listen there, or None. This is checked first, because a server would find out only after
+    everything else.
+    """
     if uds is not None:
         return None if Path(uds).parent.is_dir() else "there is no such directory"
     try:

@@ -1,6 +1,6 @@
-"""What a server imports: the application that `bridge serve` was given, as the server wants it.
+"""What a server imports: the application of `bridge serve`, in the interface of the server.
 
-The server is another process (Python's workers may each be one more), so that the command line reaches it through the
+The server is another process, and each of its workers may be one more. So the command line is passed in the
 environment.
 """
 
@@ -18,17 +18,17 @@ from bridge.interfaces import as_asgi, as_wsgi, asgi_side, wsgi_side
 
 
 def adapted(app: Any, wanted: str, threads: int, grace: float) -> Any:
-    """`app` as one that speaks `wanted`, and keeps a stop for no longer than `grace` seconds."""
+    """`app` in the interface `wanted`. It holds up a stop for at most `grace` seconds."""
     if wanted == "wsgi":
         return AsgiToWsgi(app, shutdown_timeout=grace) if wsgi_side(app) is None else as_wsgi(app)
     return WsgiToAsgi(app, threads=threads, shutdown_timeout=grace) if asgi_side(app) is None else as_asgi(app)
 
 
 class LastWord:
-    """Ends this process `grace` seconds after Python has begun to exit, whatever threads it then waits for.
+    """End this process `grace` seconds after Python has begun to exit, whatever threads it waits for.
 
-    A worker of Gunicorn's that is to be replaced, since a file has changed, has nobody that would end it: it would
-    stay, and keep the new one from starting, until the last of its streams has ended.
+    When a file has changed, nobody ends the old worker of Gunicorn. It would stay until the last of its streams has
+    ended, and the new worker would not start before.
     """
 
     def __init__(self, grace: int) -> None:
@@ -37,7 +37,7 @@ class LastWord:
     def exit(self, timeout: float | None = None) -> None:
         """Called when Python begins to exit, in its main thread."""
         del timeout
-        # No thread of ours could do it: at that time none can be started.
+        # A thread cannot do this: at that time none can be started.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(self._grace)
 

@@ -1,4 +1,4 @@
-"""The servers that `bridge serve` knows: what each speaks, and how it says what the options say."""
+"""The servers that `bridge serve` knows: the interfaces of each, and its names for the options."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from bridge.interfaces import Interface
 Wanted = Literal["asgi", "wsgi"]
 Command = Callable[[argparse.Namespace, Wanted, int], Iterator[str]]
 
-# Seconds that requests in progress get when the server stops; and those where a developer waits for the new code.
+# Seconds that requests in progress get when the server stops, and when a developer waits for the new code.
 GRACE_SECONDS: Final = 10
 RELOAD_GRACE_SECONDS: Final = 1
 
@@ -20,7 +20,7 @@ KEY: Final = "BRIDGE_SERVE"
 
 @dataclass(frozen=True)
 class Server:
-    """One server; `lacks` are the options that it has nothing for."""
+    """One server. `lacks` are the options that it does not have."""
 
     title: str
     install: str
@@ -29,18 +29,18 @@ class Server:
     lacks: tuple[str, ...] = ()
 
     def wants(self, interface: Interface) -> Wanted:
-        """What it is to be given of an application of this interface."""
+        """The interface in which the server gets an application of this interface."""
         for each in self.speaks:
             if each == interface:
                 return each
         return self.speaks[0]
 
     def own_threads(self, wanted: Wanted) -> bool:
-        """Whether it has threads of its own for what it is given."""
+        """Whether the server has its own threads for such an application."""
         return wanted == "wsgi"
 
     def command(self, options: argparse.Namespace, wanted: Wanted, threads: int) -> list[str]:
-        """The words behind `python -m`, without the application."""
+        """The words after `python -m`, without the application."""
         return list(self.words(options, wanted, threads))
 
 
@@ -54,7 +54,7 @@ def _address(options: argparse.Namespace) -> str:
 
 
 def _common(options: argparse.Namespace) -> Iterator[str]:
-    """What most of them call the same."""
+    """The options that most servers call by the same name."""
     if options.workers:
         yield from ("--workers", str(options.workers))
     if options.reload:

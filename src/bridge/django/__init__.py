@@ -1,8 +1,9 @@
 """One Django project, its sync and its async views, on ASGI and on WSGI servers.
 
-`get_asgi_application` and `get_wsgi_application` stand in for Django's functions of the same names in `asgi.py` and
-`wsgi.py`. `"bridge.django.BridgeMiddleware"`, first in `settings.MIDDLEWARE`, gives most of that to a project that
-cannot change those. `"bridge.django"` in `settings.INSTALLED_APPS` adds `manage.py bridge_report` and system checks.
+`get_asgi_application` and `get_wsgi_application` replace Django's functions of the same names in `asgi.py` and
+`wsgi.py`. For a project that cannot change these files, `"bridge.django.BridgeMiddleware"`, first in
+`settings.MIDDLEWARE`, does most of the same. `"bridge.django"` in `settings.INSTALLED_APPS` adds `manage.py
+bridge_report` and system checks.
 """
 
 from bridge.django._applications import get_asgi_application, get_wsgi_application

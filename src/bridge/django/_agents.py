@@ -1,8 +1,8 @@
-"""What others have put on Django's handlers, to see each request: tracers, error reporters, profilers.
+"""Functions that others have put on Django's handlers, to see each request: tracers, error reporters, profilers.
 
-They replace functions of Django's classes, before the application is made or after that. `Hook` tells whether one was
-replaced; where none was, nothing here is called. Where one was, Django's own `__call__` runs around the request with
-all that is on it, and what is below goes in where Django would go on.
+They replace functions of Django's classes, before or after the application is made. `Hook` says whether a function was
+replaced. If none was, nothing in this module is called. If one was, Django's own `__call__` runs around the request,
+with everything that was put on it, and calls the code below where it would call its own.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from django.http import HttpResponse
 from bridge._types import Environ, Send, StartResponse
 from bridge.errors import ClientDisconnected
 
-# What a transaction shows whose client has left: nobody gets it. The number is that of nginx.
+# The status that a transaction shows if its client has left. Nobody receives it. The number is from nginx.
 _CLIENT_LEFT: Final = 499
 _LEFT: Final = "the client left before the request was over"
 
 
 class Hook:
-    """A function of one of Django's classes, or of one of its modules, that others may have replaced.
+    """A function in a class or module of Django that others may have replaced.
 
-    `own` is Django's, or None where it was gone already when this module was imported.
+    `own` is Django's function, or None if it had been replaced before this module was imported.
     """
 
     def __init__(self, owner: Any, name: str) -> None:
@@ -44,14 +44,14 @@ class Hook:
         found = getattr(owner, name, None)
         module = getattr(owner, "__module__", None) or owner.__name__
         own = _code_in_file(module, *(owner.__qualname__.split(".") if isinstance(owner, type) else ()), name)
-        # It may have been replaced before this module was there. type() and not isinstance(): proxies tell of the class
-        # of what they stand for, and have its code.
+        # It may have been replaced before this module was imported. type() instead of isinstance(): proxies report the
+        # class of the object that they stand for, and have its code.
         is_whole = type(found) is FunctionType and own is not None and _same(found.__code__, own)
         self.own: Any = found if is_whole else None
         self._code = getattr(self.own, "__code__", None)
 
     def is_own(self) -> bool:
-        """Whether the function is Django's, and its code too: some wrap by writing other code into it."""
+        """Whether the function and its code are Django's: some agents write other code into it."""
         function = getattr(self._owner, self.name)
         return function is self.own and function.__code__ is self._code
 
@@ -59,14 +59,14 @@ class Hook:
         return f"{self._owner.__name__}.{self.name}"
 
     def replaced_by(self) -> str:
-        """The module of what is there now, as far as it says so."""
+        """The module of the current function, if the function says it."""
         function = getattr(self._owner, self.name)
         where = getattr(function, "__globals__", None) or {}
         return str(where.get("__name__") or getattr(function, "__module__", None) or type(function).__module__)
 
 
 def _code_in_file(module: str, *path: str) -> CodeType | None:
-    """The code of a function as the file of its module has it, whatever has become of it; None where there is none."""
+    """The code of a function as in the file of its module, whatever it is now. None if there is no file."""
     code = _module_in_file(module)
     for name in path:
         inner = code.co_consts if code is not None else ()
@@ -76,7 +76,8 @@ def _code_in_file(module: str, *path: str) -> CodeType | None:
 
 @functools.cache
 def _module_in_file(module: str) -> CodeType | None:
-    # Loaders are of many kinds. Without the file all is taken for replaced, which takes longer and is as right.
+    # There are many kinds of loaders. Without the file, everything counts as replaced, which takes longer but is just
+    # as correct.
     with suppress(Exception):
         spec = importlib.util.find_spec(module)
         loader: Any = spec.loader if spec is not None else None
@@ -94,7 +95,7 @@ ASGI_CALL: Final = Hook(ASGIHandler, "__call__")
 GET_RESPONSE_ASYNC: Final = Hook(BaseHandler, "get_response_async")
 CREATE_REQUEST: Final = Hook(ASGIHandler, "create_request")
 SIGNALS: Final = tuple(Hook(Signal, name) for name in ("send", "asend", "_live_receivers"))
-# What the ASGI application of this package has no use for, so that what is on it is never called.
+# Functions that the ASGI application of this package does not call, so replacements of them are never called.
 UNUSED: Final = (
     *(Hook(ASGIHandler, name) for name in ("handle", "read_body", "run_get_response", "send_response")),
     Hook(ASGIHandler, "listen_for_disconnect"),
@@ -108,9 +109,9 @@ _making: Final = threading.Lock()
 
 
 def made_by_django(interface: str, application: Callable[..., Any]) -> Any:
-    """What `django.core.{asgi,wsgi}.get_..._application()` makes of `application`, where that was wrapped.
+    """What `django.core.{asgi,wsgi}.get_..._application()` makes from `application`, if this function was wrapped.
 
-    Returns `application` itself where it was not. Where it was, it sets Django up once more.
+    Returns `application` itself if it was not wrapped. Otherwise it sets up Django again.
     """
     module: Any = importlib.import_module(f"django.core.{interface}")
     name, handler = f"get_{interface}_application", f"{interface.upper()}Handler"
@@ -118,7 +119,7 @@ def made_by_django(interface: str, application: Callable[..., Any]) -> Any:
         return application
     with _making:
         own = getattr(module, handler)
-        # The only thing in it that can be told what to make.
+        # Only this can be replaced, so that the function returns our application.
         setattr(module, handler, lambda: application)
         try:
             made = getattr(module, name)()
@@ -131,7 +132,7 @@ def made_by_django(interface: str, application: Callable[..., Any]) -> Any:
 
 
 class Sending:
-    """The server's `send`; that it raises, because the client has left, is no error of the application's."""
+    """The server's `send`. If it raises because the client has left, this is not an error of the application."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -147,7 +148,9 @@ class Sending:
 
 
 def make_request(request_class: Callable[[Environ], Any], environ: Environ) -> Any:
-    """A request of that class, with what is around the function by which Django's ASGI handler makes its own."""
+    """A request of this class, made through the function with which Django's ASGI handler makes requests, and what is
+    around it.
+    """
     if not CREATE_REQUEST.is_own():
         made, _refused = AsyncFace(lambda _scope, _body_file: request_class(environ)).create_request(
             environ["asgi.scope"], environ["wsgi.input"]
@@ -158,17 +161,17 @@ def make_request(request_class: Callable[[Environ], Any], environ: Environ) -> A
 
 
 class AsyncFace(ASGIHandler):
-    """One request as the hooks of Django's ASGI handler see it, whatever its middleware and its view are."""
+    """One request as the hooks of Django's ASGI handler see it, whatever its middleware and view are."""
 
     def __init__(self, request_class: Any = None, chain: Callable[[Any], Any] | None = None) -> None:
-        # Without Django's constructor, which makes a chain.
+        # Without Django's constructor, which would make a chain.
         self.request_class = request_class
         self._chain: Any = chain
         self.response: Any = None
         self.cancelled = False
 
     async def _middleware_chain(self, request: Any) -> Any:
-        # Where Django's `get_response_async` goes on: in the thread of the request.
+        # Where Django's `get_response_async` continues: in the thread of the request.
         return await sync_to_async(self._run, thread_sensitive=True)(request)
 
     def _run(self, request: Any) -> Any:
@@ -186,22 +189,22 @@ _current_call: ContextVar["WsgiCall"] = ContextVar("bridge_wsgi_call")
 
 
 class Maker(Protocol):
-    """Who makes responses, and the iterables of streams."""
+    """Makes responses, and the iterables of streams."""
 
     portal: Any
 
     def get_response(self, request: Any) -> Any:
-        """Django's, with what others have put on it."""
+        """Django's function, with what others have put on it."""
 
     def stream(self, response: Any, environ: Environ) -> Any:
         """The iterable of a streaming response."""
 
 
 class WsgiCall:
-    """One request through Django's own `WSGIHandler.__call__`, and all that is around that.
+    """One request through Django's own `WSGIHandler.__call__`, and everything that is around it.
 
-    A client that has left is no error of the application's, and so is none for what is around it: they see a response,
-    and the server gets the `ClientDisconnected`.
+    A client that has left is not an error of the application, so the code around it must not see an error: it sees a
+    response, and the server gets the `ClientDisconnected`.
     """
 
     def __init__(self, maker: Maker, environ: Environ, start_response: StartResponse) -> None:
@@ -210,11 +213,11 @@ class WsgiCall:
         self._start_response = start_response
         self._response: Any = None
         self._left = False
-        # Whether the server sends a file by itself, and is to get what its own `wsgi.file_wrapper` has returned.
+        # Whether the server sends a file itself, and has to get what its own `wsgi.file_wrapper` has returned.
         self.sends_file = False
 
     def run(self, call: Callable[..., Any]) -> Any:
-        """The body, for the server; in the context of the request."""
+        """The body, for the server, in the context of the request."""
         _current_call.set(self)
         try:
             body = call(self._environ, self.start_response)
@@ -228,18 +231,18 @@ class WsgiCall:
         return body
 
     def check(self) -> None:
-        """Raise `ClientDisconnected` where the client has left."""
+        """Raise `ClientDisconnected` if the client has left."""
         if self._left:
             raise ClientDisconnected(_LEFT)
 
     def start_response(self, status: str, headers: Any, exc_info: Any = None, /) -> Any:
-        """That of the server (PEP 3333), which hears of no response to a client that has left."""
+        """The server's `start_response` (PEP 3333). It is not called for a client that has left."""
         if self._left:
             return _nothing
         return self._start_response(status, headers, *(() if exc_info is None else (exc_info,)))
 
     def get_response(self, request: Any, sender: type) -> Any:
-        """What Django's `__call__` asks for: something with a head, to be iterated over."""
+        """What Django's `__call__` needs: an iterable with a head."""
         request._portal = self._maker.portal
         response: Any
         try:
@@ -261,7 +264,7 @@ class WsgiCall:
             return _Streamed(self, response, body)
         if getattr(response, "file_to_stream", None) is not None and self._environ.get("wsgi.file_wrapper"):
             self.sends_file = True
-            # The server closes the file, outside of the request's context.
+            # The server closes the file, outside the context of the request.
             response.close = functools.partial(copy_context().run, response.close)
         return response
 
@@ -271,7 +274,7 @@ class WsgiCall:
 
 
 def get_response(request: Any, sender: type) -> Any:
-    """The response to `request`, for the call that is made in this context."""
+    """The response to `request`, for the call in this context."""
     return _current_call.get().get_response(request, sender)
 
 

@@ -1,4 +1,4 @@
-"""What `asgi.py` and `wsgi.py` export."""
+"""The applications that `asgi.py` and `wsgi.py` export."""
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -42,21 +42,21 @@ def get_asgi_application(
     slow_warning: float | None = 30.0,
     pathsend: bool = False,
 ) -> "AsgiApplication":
-    """The project as an ASGI application, for `asgi.py`; sets Django up.
+    """Set up Django, and return the project as an ASGI application, for `asgi.py`.
 
-    It is an `ASGIHandler` of Django's: what agents have put on that class is around each request.
+    The application is an `ASGIHandler` of Django. Code that agents have put on this class runs around each request.
 
-    * `websocket`: an ASGI application for connections of other types than http, Channels' `URLRouter` say; without one
-      they are refused.
-    * `threads` (1 or more): requests that are in middleware or in a view at once. An async view holds a thread while it
-      runs, unless it is marked with `on_loop` or all middleware is async; an async stream holds none.
+    * `websocket`: an ASGI application for connections that are not HTTP, for example the `URLRouter` of Channels.
+    Without it, they are refused.
+    * `threads` (1 or more): how many requests are in middleware or in a view at once. An async view holds a thread
+    while it runs, unless it is marked with `on_loop` or all middleware is async. An async stream holds no thread.
     * `startup`, `shutdown`: callables, async or not, for the server's lifespan. They may take the lifespan state, a
-      dict that is `request.scope["state"]`.
-    * `backlog`, `max_body`, `shutdown_timeout`, `slow_warning`, `pathsend`: as for `WsgiToAsgi`. The last one is for
-      `FileResponse`.
+    dict that is `request.scope["state"]` in each request.
+    * `backlog`, `max_body`, `shutdown_timeout`, `slow_warning`, `pathsend`: as for `WsgiToAsgi`. `pathsend` is for
+    `FileResponse`.
 
-    `websocket`, `startup` and `shutdown` may be dotted paths, which are imported once Django is set up: what is there
-    can import models.
+    `websocket`, `startup` and `shutdown` may be dotted paths. They are imported after Django is set up, so their
+    modules can import models.
 
     Raises `TypeError` or `ValueError` for a wrong option, `ImproperlyConfigured` for wrong settings.
     """
@@ -85,17 +85,19 @@ def get_wsgi_application(
     startup_timeout: float = 60.0,
     shutdown_timeout: float = 30.0,
 ) -> "WsgiApplication":
-    """The project as a WSGI application, for `wsgi.py`; sets Django up.
+    """Set up Django, and return the project as a WSGI application, for `wsgi.py`.
 
-    It is a `WSGIHandler` of Django's: what agents have put on that class is around each request.
+    The application is a `WSGIHandler` of Django. Code that agents have put on this class runs around each request.
 
-    * `websocket`: an ASGI application for WebSockets, Channels' `URLRouter` say, where the server's connection can be
-      had; elsewhere they are refused with 426, and one warning says why. Without one they are plain requests.
-    * `startup`, `shutdown`: callables, async or not, that are run once a process, before its first request and at its
-      end, async ones on the private event loop. They may take a dict that is `request.scope["state"]`.
-    * `startup_timeout`, `shutdown_timeout` (seconds): how long they may take; as for `AsgiToWsgi`.
+    * `websocket`: an ASGI application for WebSockets, for example the `URLRouter` of Channels. They are served if the
+    server's connection can be used. Otherwise they are refused with 426, and one warning says why. Without `websocket`,
+    they are plain requests.
+    * `startup`, `shutdown`: callables, async or not, that run once in each process, before its first request and at its
+    end. If they are async, they run on the private event loop. They may take a dict that is `request.scope["state"]` in
+    each request.
+    * `startup_timeout`, `shutdown_timeout` (seconds): how long they may take, as for `AsgiToWsgi`.
 
-    `websocket`, `startup` and `shutdown` may be dotted paths, which are imported once Django is set up.
+    `websocket`, `startup` and `shutdown` may be dotted paths, which are imported after Django is set up.
 
     Raises `TypeError` or `ValueError` for a wrong option, `ImproperlyConfigured` for wrong settings.
     """
@@ -131,7 +133,7 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
         self._is_wrapped = self._entry != self._through_django
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One connection of an ASGI server (ASGI, "Applications")."""
+        """Serve one connection of an ASGI server (ASGI, "Applications")."""
         kind = scope["type"]
         if kind != "http":
             if self._websocket is not None and kind != "lifespan":
@@ -152,7 +154,7 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, where Django's own `__call__` has come to it."""
-        # That is for threads of asgiref's; the request has one of ours.
+        # This is for threads of asgiref. The request has one of our threads.
         sensitive: ContextVar[Any] = SyncToAsync.thread_sensitive_context
         sensitive.set(None)
         await self._http(scope, receive, send)
@@ -163,7 +165,7 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
             responder: Responder = LoopResponder(dispatcher, self._loop_handler, environ, scope)
         else:
             responder = super()._make_responder(dispatcher, environ, scope)
-        # In an async test of Django's, that thread's connection has the test's rows.
+        # In an async Django test, the connection of that thread sees the rows of the test.
         responder.thread_sensitive = True
         if self._is_watched:
             responder.logs_errors = False
@@ -171,7 +173,7 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
 
     @property
     def _is_watched(self) -> bool:
-        """Whether there is anything around Django's own `__call__`."""
+        """Whether something is around Django's own `__call__`."""
         return self._is_wrapped or not _agents.ASGI_CALL.is_own()
 
 
@@ -190,9 +192,9 @@ class WsgiApplication(WSGIHandler):
         self._is_wrapped = self._entry != self._through_django
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
-        """One request of a WSGI server (PEP 3333); returns the iterable of the body.
+        """Serve one request of a WSGI server (PEP 3333). Returns the iterable of the body.
 
-        Raises `LifespanFailed` where the startup has failed.
+        Raises `LifespanFailed` if the startup has failed.
         """
         if self._has_lifespan:
             environ["bridge.state"] = self._portal.state()
@@ -221,7 +223,9 @@ class WsgiApplication(WSGIHandler):
         return _agents.get_response(request, type(self))
 
     def close(self) -> None:
-        """Run the shutdown, and stop the private loop where nobody else uses it. A later request starts all anew."""
+        """Run the shutdown, and stop the private loop if nobody else uses it. A later request starts everything
+        again.
+        """
         if self._websockets is not None:
             self._websockets.close()
         self._portal.close()
@@ -236,7 +240,7 @@ class WsgiApplication(WSGIHandler):
 
 
 def _websockets(app: ASGIApp, loop_factory: LoopFactory | None, shutdown_timeout: float) -> AsgiToWsgi:
-    """What serves the WebSockets of `app` on a WSGI server; on the loop of the project's async views."""
+    """The adapter that serves the WebSockets of `app` on a WSGI server, on the loop of the project's async views."""
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = dict(scope["wsgi_environ"].get("bridge.state") or {})
@@ -252,7 +256,7 @@ def _websockets(app: ASGIApp, loop_factory: LoopFactory | None, shutdown_timeout
 
 
 def _imported(given: Any) -> Any:
-    """What a dotted path leads to; anything else as it is."""
+    """The object at a dotted path. Anything else is returned unchanged."""
     if not isinstance(given, str):
         return given
     try:
@@ -262,7 +266,7 @@ def _imported(given: Any) -> Any:
 
 
 def _lifespan(startup: Hook | None, shutdown: Hook | None) -> ASGIApp:
-    """The hooks as an ASGI application, which the private loop runs; sync ones in threads of asgiref's."""
+    """The hooks as an ASGI application, which runs on the private loop. Sync hooks run in threads of asgiref."""
 
     def in_thread(function: Callable[[], Any]) -> Awaitable[Any]:
         return sync_to_async(function, thread_sensitive=False)()

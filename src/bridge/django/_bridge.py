@@ -1,4 +1,4 @@
-"""`request.bridge`: what a view can ask of the server that it runs on."""
+"""`request.bridge`: what a view can ask its server."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
@@ -26,11 +26,11 @@ class Bridge:
         self.interface: Literal["asgi", "wsgi"] = "asgi" if on_asgi else "wsgi"
 
     def call_async(self, function: Callable[..., Coroutine[Any, Any, _R]], /, *args: Any, **kwargs: Any) -> _R:
-        """Wait, in sync code, for the async `function(*args, **kwargs)`; returns and raises what it does.
+        """Wait, in sync code, for the async `function(*args, **kwargs)`. Returns its result, and raises what it raises.
 
-        It runs on the server's event loop, or on the private one of a WSGI server: one loop for all requests, so that
-        what belongs to a loop can be shared. When the client leaves it is cancelled (`asyncio.CancelledError`). Raises
-        `RuntimeError` in async code, which can await it.
+        It runs on the server's event loop, or under a WSGI server on the private event loop. This is one loop for all
+        requests, so objects that belong to a loop can be shared. When the client leaves, it is cancelled
+        (`asyncio.CancelledError`). Raises `RuntimeError` in async code, which can await the function itself.
         """
         refuse_on_loop("request.bridge.call_async() was called", "await the function instead")
         if self.interface == "asgi" and current.thread is None:
@@ -39,6 +39,6 @@ class Bridge:
         return result
 
     def client_disconnected(self) -> bool:
-        """Whether the client is known to have left; does not wait. For sync code that takes long."""
+        """Whether the client is known to have left. Does not wait. For sync code that takes long."""
         asked = self.environ.get("bridge.client_disconnected")
         return self.cancelled or bool(asked() if asked is not None else Connection(self.environ).has_left())

@@ -1,4 +1,4 @@
-"""Django's chain of middleware and view, in the thread of its request; async views go to the loop from there."""
+"""Django's chain of middleware and view, in the thread of its request. Async views run on the loop from there."""
 
 import asyncio
 import logging
@@ -28,15 +28,15 @@ from bridge.errors import ClientDisconnected
 
 _log = logging.getLogger("bridge")
 
-# Django's own is 4 KiB, of which a large file has very many.
+# Django's own block size is 4 KiB, so a large file has very many blocks.
 BLOCK_BYTES: Final = 64 * 1024
 
 
 class Handler(WSGIHandler):
-    """A WSGI application as Django's own, for both kinds of server.
+    """A WSGI application like Django's own, for both kinds of server.
 
     Middleware, signals and sync views run in the thread that calls it. Async views and streams run on the loop that
-    `portal` finds for this thread, and what they call thread-sensitive in this thread again.
+    `portal` finds for this thread. Thread-sensitive code that they call runs in this thread again.
     """
 
     request_class = Request
@@ -44,24 +44,25 @@ class Handler(WSGIHandler):
     def __init__(self, portal: Portal, *, on_asgi: bool = False) -> None:
         self.portal = portal
         self._on_asgi = on_asgi
-        # How each view of the URLconf is called; to look at one closely takes longer than to look it up.
+        # How each view of the URLconf is called. Looking this up is faster than inspecting the view.
         self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
-        # The connections of a thread that has had nothing to do for a while: to be closed, and not only lost.
+        # The connections of a thread that ends because it had nothing to do. They have to be closed, not only dropped.
         at_end.add(connections.close_all)
         super().__init__()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
-        """One request (PEP 3333); returns the iterable of the body."""
+        """Serve one request (PEP 3333). Returns the iterable of the body."""
         find_caches()
         set_script_prefix(get_script_name(environ))
         installed = self.portal.install()
         try:
             response = self._respond(environ)
         except BaseException as error:
-            # There is no response whose close() would do it. Django's ASGI handler does so too.
+            # There is no response whose close() would do this. Django's ASGI handler does the same.
             signals.request_finished.send(sender=self.__class__)
             if isinstance(error, asyncio.CancelledError):
-                # So that Django's middleware makes no response of it; but a server's worker would end with it.
+                # So that Django's middleware does not turn it into a response. But a worker of the server would end
+                # with it.
                 raise ClientDisconnected("the client left before the request was over") from None
             raise
         finally:

@@ -1,4 +1,4 @@
-"""Django's own async chain, on the event loop of an ASGI server; a thread is taken only where something needs one."""
+"""Django's own async chain, on the event loop of an ASGI server. A thread is taken only if something needs one."""
 
 import threading
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ from bridge.django._signals import closes_at_once, only_django_listens, start_on
 
 
 class LoopHandler(BaseHandler):
-    """Knows which requests run on the loop from their start, and runs their middleware and view there."""
+    """Decides which requests run on the loop from their start, and runs their middleware and view there."""
 
     request_class = Request
 
@@ -45,13 +45,13 @@ class LoopHandler(BaseHandler):
         self._native = all(map(_modes.is_native, settings.MIDDLEWARE))
 
     def takes(self, environ: Environ) -> bool:
-        """Whether the view is async, and marked or in a chain that needs no thread."""
+        """Whether the view is async, and either marked or in a chain that needs no thread."""
         if not (self._native or self._named or _modes.marked):
             return False
         try:
             view = _modes.view_at(get_path_info(environ) or "/")
         except Exception:
-            # There is none, or the URLconf cannot be imported: the other handler shows what is wrong.
+            # There is no view, or the URLconf cannot be imported: the other handler shows what is wrong.
             return False
         return iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
 
@@ -64,7 +64,7 @@ class LoopHandler(BaseHandler):
     def load(self) -> None:
         """Make the chain, in a thread: middleware may use the database when it is made.
 
-        Not before there is a request for it: what a project never runs is not to be made a second time.
+        Only when a request needs it: middleware that a project never runs here must not be made a second time.
         """
         with self._loading:
             if not self.loaded:
@@ -73,9 +73,9 @@ class LoopHandler(BaseHandler):
 
 
 class LoopResponder:
-    """One request that has no thread of its own: a `Responder` whose response is made by a task on the loop.
+    """One request without a thread of its own: a `Responder` whose response is made by a task on the loop.
 
-    Everything here is set and looked at on the loop, but for what `_Chain.end` lets go of in a thread.
+    Everything here is set and read on the loop, except what `_Chain.end` releases in a thread.
     """
 
     needs_whole_body = True
@@ -107,7 +107,7 @@ class LoopResponder:
         self.dispatcher.watch(self)
 
     def abandon(self) -> None:
-        """Give the request up: stop the task, and wake the one that sends."""
+        """Give up the request: stop the task, and wake the task that sends."""
         if self.stream is not None:
             self.abandoned = self.abandoned or not self.stream.done
             self.stream.abandon()
@@ -119,18 +119,18 @@ class LoopResponder:
         return self.finished and (self.stream is None or self.stream.done)
 
     def changed(self) -> Awaitable[None]:
-        """Wait for any change; only the task that sends the response does."""
+        """Wait for any change. Only the task that sends the response does this."""
         self._waiter = waiter = self.dispatcher.loop.waiter()
         return waiter
 
     def wake(self) -> None:
-        """Have the task that sends the response look again."""
+        """Wake the task that sends the response, so that it looks again."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self.dispatcher.loop.wake(waiter)
 
     def acknowledge(self, written: int) -> None:
-        """All that was written until `output.written` had this value has been sent."""
+        """Note that everything written until `output.written` had this value has been sent."""
         assert self.output is not None
         self.output.acknowledge(written)
         if self.stream is not None:
@@ -140,17 +140,17 @@ class LoopResponder:
         """Nothing here is halted until middleware has had its turn: the task runs beside it."""
 
     def fail(self, error: BaseException) -> None:
-        """The chain of middleware and view raised `error`."""
+        """Note that the chain of middleware and view raised `error`."""
         self.error = error
         log_failure(self._scope, error, excused=self.abandoned, as_error=self.logs_errors)
 
     def answer(self, response: Any) -> tuple[Event, bytes] | None:
-        """Begin the response; return it where it is known as a whole."""
+        """Begin the response. Return it if it is known completely."""
         self.response.start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
         return None if response.streaming else self.response.whole([response.content])
 
     def finish(self, whole: tuple[Event, bytes] | None) -> None:
-        """There will be no more than `whole` and what was written."""
+        """Note that nothing will follow after `whole` and what was written."""
         if not self.finished:
             self.whole = whole
             self.finished = True
@@ -158,16 +158,16 @@ class LoopResponder:
             self.wake()
 
     def open_body(self) -> None:
-        """Make the spooled body the input; in a thread."""
+        """Make the spooled body the input, in a thread."""
         if self.body is not None:
             self.environ["wsgi.input"] = self.body.open()
 
     def clean_up(self) -> None:
-        """Let go of what the request held."""
+        """Release what the request held."""
         warn_of_dropped(self._scope, self.response)
         if self.body is not None:
             self.body.close()
-        # They refer back to this; freed now, they need not be found by the garbage collector.
+        # They refer back to this object. Freed now, they need no garbage collection.
         del self.environ
 
     def _client_disconnected(self) -> bool:
@@ -222,7 +222,7 @@ class _Chain(LoopResponse):
             self._responder.clean_up()
 
     def close(self) -> None:
-        """As ever; but what took no thread so far needs none for its end."""
+        """As in the base class, but a request that took no thread so far needs none for its end."""
         self._responder.finish(None)
         made = self._made
         quick = only_django_listens(signals.request_finished) if made is None else closes_at_once(made)
@@ -234,7 +234,7 @@ class _Chain(LoopResponse):
 
 
 def _enter() -> None:
-    """What `request_started` has Django do in a request's thread."""
+    """What Django does for `request_started` in a request's thread."""
     reset_queries()
     close_old_connections()
 

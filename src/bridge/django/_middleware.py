@@ -17,11 +17,11 @@ from bridge.django._request import Input, Request, bring_body_of
 
 
 class BridgeMiddleware:
-    """Streams of either kind on either interface, one event loop for async code under WSGI, and `request.bridge`.
+    """Streams of both kinds on both interfaces, one event loop for async code under WSGI, and `request.bridge`.
 
-    The first in `settings.MIDDLEWARE`, so that it sees what the others make of a response. It is sync- and
-    async-capable, and works under Django's own handlers, `runserver`, the test client and those of this package.
-    Raises `ImproperlyConfigured` for a wrong `settings.BRIDGE`.
+    Put it first in `settings.MIDDLEWARE`, so that it sees the final response. It is sync- and async-capable. It works
+    under Django's own handlers, `runserver`, the test clients and the handlers of this package. Raises
+    `ImproperlyConfigured` for a wrong `settings.BRIDGE`.
     """
 
     sync_capable = True
@@ -78,7 +78,7 @@ class BridgeMiddleware:
     def _finish(
         self, request: HttpRequest, response: HttpResponseBase, bridge: Bridge, hops: _hops.Hops | None
     ) -> HttpResponseBase:
-        # This package's own handlers take streams of either kind as they are.
+        # The handlers of this package accept streams of both kinds.
         if response.streaming and not isinstance(request, Request):
             self._match(response, bridge, is_async_wanted=_is_for_a_loop(request))
         if hops is not None:
@@ -87,7 +87,7 @@ class BridgeMiddleware:
         return response
 
     def _match(self, response: Any, bridge: Bridge, *, is_async_wanted: bool) -> None:
-        """Give the response an iterator of the kind that Django's handler does not read to the end first."""
+        """Give the response an iterator of the kind that Django's handler does not read to its end first."""
         if is_async_wanted == _streams.is_async(response):
             return
         if is_async_wanted:
@@ -102,5 +102,5 @@ def _is_for_a_loop(request: HttpRequest) -> bool:
 
 
 def _crossed(request: HttpRequest) -> int:
-    """The hops to the thread that this is, and back: of a pool, or of asgiref's under Django's ASGI handler."""
+    """The hops to this thread and back. It is a thread of a pool, or of asgiref under Django's ASGI handler."""
     return 2 if current.thread is not None or _is_for_a_loop(request) else 0

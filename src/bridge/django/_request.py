@@ -24,7 +24,7 @@ _STEP_BYTES: Final = 64 * 1024
 class Request(WSGIRequest):
     """A request on either kind of server: `environ` and `META` as under Django's WSGI handler, and `scope`."""
 
-    # Set by the handler. What has no underscore here is a name that a project may use for something else.
+    # Set by the handler. Names without an underscore could be used by a project for something else.
     _portal: Portal
 
     _input: "Input | None" = None
@@ -38,7 +38,7 @@ class Request(WSGIRequest):
 
     @cached_property
     def scope(self) -> Scope:
-        """The ASGI connection scope: that of the server, or on a WSGI server one made of the environ."""
+        """The ASGI connection scope of the server. On a WSGI server it is made from the environ."""
         scope = self.environ.get("asgi.scope")
         if scope is None:
             scope = ScopeView(environ_to_scope(self.environ))
@@ -47,33 +47,33 @@ class Request(WSGIRequest):
 
     @cached_property
     def bridge(self) -> Bridge:
-        """What a view can ask of its server, as with `BridgeMiddleware`."""
+        """What a view can ask its server, as with `BridgeMiddleware`."""
         return Bridge(self, self._portal)
 
     def bring_body(self) -> None:
-        """Wait for all of the body, so that async code, on the event loop, never has to. Raises `ClientDisconnected`.
+        """Wait for the whole body, so that async code on the event loop never has to wait. Raises `ClientDisconnected`.
 
-        Above `FILE_UPLOAD_MAX_MEMORY_SIZE` it is put into a temporary file.
+        A body larger than `FILE_UPLOAD_MAX_MEMORY_SIZE` is put into a temporary file.
         """
         if self._input is not None and self._stream is self._input:
             self._input.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
 
     def prepare_body(self) -> None:
-        """As `bring_body`, before async code begins; of a body that broke off, who reads it will hear."""
+        """As `bring_body`, before async code begins. If the body broke off, reading it raises the error."""
         with suppress(ClientDisconnected):
             self.bring_body()
 
     def close(self) -> None:
-        """Django calls it at the end of the response."""
+        """Django calls this at the end of the response."""
         super().close()
         if self._input is not None:
             self._input.close()
 
 
 def bring_body_of(request: WSGIRequest) -> "Input | None":
-    """As `Request.prepare_body`, for a request of Django's own handler; return what is to be closed, if anything.
+    """As `Request.prepare_body`, for a request of Django's own handler. Returns what has to be closed, if anything.
 
-    What has been read of it already stays read.
+    What has already been read of the body stays read.
     """
     django_request: Any = request
     limited: Any = django_request._stream
@@ -87,9 +87,9 @@ def bring_body_of(request: WSGIRequest) -> "Input | None":
 
 
 def take_chunked(environ: Environ) -> None:
-    """Receive a body without Content-Length, if there is one, and give it one: Django reads nothing without.
+    """Receive a body without Content-Length, if there is one, and set Content-Length: Django reads nothing without it.
 
-    Raises `ClientProtocolError` (411) for one whose end cannot be found, and what the server's input raises.
+    Raises `ClientProtocolError` (411) for a body whose end cannot be found. Raises what the server's input raises.
     """
     if body_length(complete(environ)) is not None:
         return
@@ -111,34 +111,34 @@ def take_chunked(environ: Environ) -> None:
 
 
 class Input(io.IOBase):
-    """At most `limit` bytes of a `wsgi.input`, as `read` and `readline` of a `BytesIO` would give them.
+    """At most `limit` bytes of a `wsgi.input`, with `read` and `readline` as those of a `BytesIO`.
 
-    Raises `ClientDisconnected`, an `OSError`, where there are fewer: some servers then say that this was the end, and
-    Django makes an `UnreadablePostError` of it.
+    Raises `ClientDisconnected`, an `OSError`, if there are fewer bytes. (Some servers then report a normal end.) Django
+    turns it into an `UnreadablePostError`.
     """
 
     def __init__(self, stream: Any, limit: int) -> None:
         self._from = stream
         self._left = self.limit = limit
-        # Raised by each further read.
+        # Each further read raises it.
         self._failure: ClientDisconnected | None = None
-        # What take_chunked has made is ours to close.
+        # What take_chunked has made has to be closed here.
         self._file: IO[bytes] | None = stream if isinstance(stream, SpooledTemporaryFile) else None
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """At most `size` bytes, all that is left for -1 or None."""
+        """At most `size` bytes. For -1 or None, everything that is left."""
         wanted = self._wanted(size)
         data = self._take(self._from.read(wanted), wanted)
         if len(data) == wanted:
             return data
-        # Django takes one read for all there is, which PEP 3333 does not promise.
+        # Django expects one read to return everything, which PEP 3333 does not promise.
         chunks = [data]
         while missing := wanted - sum(map(len, chunks)):
             chunks.append(self._take(self._from.read(missing), missing))
         return b"".join(chunks)
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """One line, or at most `size` bytes of it."""
+        """One line, or at most `size` bytes of a line."""
         wanted = self._wanted(size)
         line = self._take(self._from.readline(wanted), wanted)
         while len(line) < wanted and not line.endswith(b"\n"):
@@ -160,7 +160,7 @@ class Input(io.IOBase):
         return data
 
     def bring(self, memory: int) -> None:
-        """Receive what is left, into memory up to so many bytes, else into a file."""
+        """Receive the rest, into memory up to this number of bytes, and otherwise into a file."""
         if not self._left or isinstance(self._from, io.BytesIO | SpooledTemporaryFile):
             return
         left = self._left
@@ -176,7 +176,7 @@ class Input(io.IOBase):
         self._left = left
 
     def close(self) -> None:
-        """Remove the file, if there is one; what the server gave is the server's to close."""
+        """Remove the file, if there is one. The server closes its own input."""
         super().close()
         if self._file is not None:
             self._file.close()

@@ -16,11 +16,11 @@ from bridge._concurrency.private_loop import LoopFactory
 class Settings:
     """What `settings.BRIDGE` says.
 
-    * `ON_LOOP` (dotted paths of async views): their requests run through Django's own async chain, on the event loop of
-      an ASGI server, and hold no thread while they wait; as with the decorator `on_loop`.
+    * `ON_LOOP` (dotted paths of async views): on an ASGI server, their requests run through Django's own async chain,
+    on the event loop, and hold no thread while they wait. The same as the decorator `on_loop`.
     * `SERVER_TIMING` (bool; default: `DEBUG`): `BridgeMiddleware` adds a `Server-Timing` header with the thread hops.
-    * `LOOP_FACTORY` (dotted path or callable): makes the private event loop on a WSGI server, `uvloop.new_event_loop`
-      say.
+    * `LOOP_FACTORY` (dotted path or callable): makes the private event loop on a WSGI server, for example
+    `uvloop.new_event_loop`.
     """
 
     on_loop: frozenset[str]
@@ -29,14 +29,14 @@ class Settings:
 
 
 def read() -> Settings:
-    """What `settings.BRIDGE` says. Raises `ImproperlyConfigured`, which says what to write instead."""
+    """The values of `settings.BRIDGE`. Raises `ImproperlyConfigured`, which says what to write instead."""
     given = getattr(settings, "BRIDGE", {})
     if not isinstance(given, dict):
         raise ImproperlyConfigured(f"BRIDGE must be a dict such as {{'ON_LOOP': []}}, not {given!r:.80}")
     for key in given:
         if key not in _CHECKS:
             near = difflib.get_close_matches(str(key).upper(), _CHECKS, n=1)
-            meant = f"; was {near[0]!r} meant?" if near else "."
+            meant = f"; did you mean {near[0]!r}?" if near else "."
             raise ImproperlyConfigured(f"BRIDGE has no key {key!r}{meant} Its keys are {', '.join(_CHECKS)}.")
     return Settings(
         on_loop=_CHECKS["ON_LOOP"](given.get("ON_LOOP", ())),
@@ -72,7 +72,8 @@ def _factory(value: Any) -> LoopFactory | None:
     if value is None or callable(value):
         return cast("LoopFactory | None", value)
     raise ImproperlyConfigured(
-        f"BRIDGE['LOOP_FACTORY'] must be a callable or its dotted path, 'uvloop.new_event_loop' say, not {value!r:.80}"
+        f"BRIDGE['LOOP_FACTORY'] must be a callable or its dotted path, such as 'uvloop.new_event_loop',"
+        f" not {value!r:.80}"
     )
 
 

@@ -4,7 +4,7 @@ from bridge.mounts._mounts import AsgiMounts, Mount, Mounts, WsgiMounts
 
 __all__ = ["AsgiMounts", "Mount", "Mounts", "WsgiMounts"]
 
-# In a repr they are found where they are imported from, as in `bridge`.
+# So that a repr shows the module that users import from, as in `bridge`.
 for _public in (AsgiMounts, Mount, WsgiMounts):
     _public.__module__ = __name__
 del _public

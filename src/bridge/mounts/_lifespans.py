@@ -12,29 +12,29 @@ from bridge._lifespan_client import LifespanClient
 from bridge._types import ASGIApp, Receive, Scope, Send
 from bridge.errors import LifespanFailed
 
-# How long those that have started get to stop where a later one has failed.
+# How long applications that have started get to stop if a later one has failed.
 _STOP_SECONDS: Final = 30.0
-# How long one that has said that it failed may take to raise.
+# How long an application that has said that it failed may take to raise.
 _RAISE_SECONDS: Final = 1.0
 
 _log = logging.getLogger("bridge")
 
 
 class MountedLifespans:
-    """Starts `apps`, which are pairs of a name and an application, one after the other, and stops them all at once.
+    """Starts `apps`, pairs of a name and an application, one after the other. Stops all of them at the same time.
 
-    The failure of one ends the start: those before it are stopped, and the message names it. What it has raised is
-    raised then, else a `LifespanFailed`; so it is after a shutdown in which one has failed, or the first of several.
-    Each application has a lifespan state of its own; `enter` gives it to the application's requests.
+    If one fails to start, those before it are stopped, and the message names the one that failed. Then its exception is
+    raised, or `LifespanFailed` if there is none. If some fail to stop, the same is done for the first of them. Each
+    application has its own lifespan state, which `enter` gives to its requests.
     """
 
     def __init__(self, apps: Sequence[tuple[str, ASGIApp]]) -> None:
         self._apps = apps
-        # In the server's state, under which the states of the applications are found.
+        # The key in the server's state that holds the states of the applications.
         self._key = f"bridge.mounts.{id(self):x}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The lifespan call of a server."""
+        """Answer the lifespan call of a server."""
         failure: BaseException | None = None
         async with anyio.create_task_group() as group:
             try:
@@ -75,9 +75,9 @@ class MountedLifespans:
         raise reason
 
     def enter(self, app: ASGIApp, scope: Scope) -> None:
-        """Put the state of `app` into the scope of a request, which is the request's own (ASGI, "Lifespan State").
+        """Put a copy of the state of `app` into the scope of a request (ASGI, "Lifespan State").
 
-        What middleware has put there for this request stays.
+        Values that middleware has put there for this request stay.
         """
         state = scope.get("state")
         if state and (own := state.get(self._key)):
@@ -86,7 +86,9 @@ class MountedLifespans:
 
 
 async def _stop(lives: Sequence["_MountedApp"]) -> list["_MountedApp"]:
-    """Stop them all, so that one that does not end keeps no other from it; returns those that failed."""
+    """Stop all at the same time, so that one that does not end does not hold up the others. Returns those that
+    failed.
+    """
     for life in lives:
         life.client.ask_shutdown()
     for life in lives:
@@ -106,7 +108,7 @@ class _MountedApp:
         self._cancellation = anyio.CancelScope()
 
     async def run(self) -> None:
-        """Run it to its end. Raises what would end the process."""
+        """Run the lifespan to its end. Raises exceptions that would end the process."""
         with self._cancellation:
             await self.client.run()
         error = self.client.error
@@ -114,13 +116,13 @@ class _MountedApp:
             raise error
 
     async def start(self) -> None:
-        """Wait until its startup is over, well or not; `run` is in another task."""
+        """Wait until the startup has succeeded or failed. `run` is in another task."""
         client = self.client
         await client.started.wait()
         error = client.error
         if not client.unsupported:
             return
-        # ASGI Lifespan: an exception here means that the application does not support it; go on without.
+        # ASGI Lifespan: an exception here means that the application does not support lifespan. Continue without.
         if error is not None and client.received and client.ended.is_set():
             _log.warning("%s raised in its startup, and is served without lifespan", self._name, exc_info=error)
         elif error is not None:
@@ -128,8 +130,8 @@ class _MountedApp:
         self._cancellation.cancel()
 
     async def reason(self) -> BaseException:
-        """What to raise for its failure."""
-        # Applications say that they have failed, and then raise what has made them.
+        """The exception to raise for the failure."""
+        # Applications say that they have failed, and then raise the reason.
         with anyio.move_on_after(_RAISE_SECONDS):
             await self.client.ended.wait()
         error = self.client.error
@@ -142,6 +144,6 @@ class _MountedApp:
 
     @property
     def failure(self) -> str | None:
-        """What has failed in its startup or shutdown."""
+        """What has failed in the startup or shutdown."""
         failure = self.client.failure
         return None if failure is None else f"{self._name}: {failure}"

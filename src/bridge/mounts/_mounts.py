@@ -15,15 +15,15 @@ from bridge.mounts._lifespans import MountedLifespans
 from bridge.mounts._prefixes import Prefixes, checked
 
 _NOT_FOUND = "nothing is mounted here"
-# In a scope or an environ on its way through an adapter of ours: the mount that it is for.
+# The key in a scope or environ that names the mount, on the way through one of our adapters.
 _MOUNT = "bridge.mount"
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One row: `prefix` ("" for the root), the application and its interface, and the two sides that it has natively.
+    """One mount: `prefix` ("" for the root), the application and its interface, and the sides that need no adapter.
 
-    A side that is None goes through an adapter. `native_prefix` is the prefix as PEP 3333 spells it.
+    A side that is None needs an adapter. `native_prefix` is the prefix as PEP 3333 writes it.
     """
 
     prefix: str
@@ -41,20 +41,20 @@ class Mounts(TwoSided):
     """Applications of either style under path prefixes: `.asgi` is an ASGI application, `.wsgi` a WSGI application.
 
     `mounts` maps a prefix ("/api", or "/" for all other paths) to an application. The longest prefix of a path wins,
-    and ends at a slash or at the end of the path. Each application runs natively where the server speaks its
-    interface; the others share one adapter, with its defaults: give an adapter of your own for other options.
+    and ends at a slash or at the end of the path. An application runs without an adapter if the server has its
+    interface. The others share one adapter with the default options. For other options, adapt the application yourself.
 
-    An application finds its prefix at the end of `SCRIPT_NAME` or `root_path`, as each specification says. A path that
-    is the prefix, without a slash, is its own to answer. Where nothing is mounted, the answer is 404.
+    An application finds its prefix at the end of `SCRIPT_NAME` or `root_path`, as each specification says. It also
+    answers the path that is the prefix without a slash. If nothing is mounted at a path, the answer is 404.
 
-    The lifespan of every ASGI application is run: under an ASGI server within that of the server, under a WSGI server
-    before the first request to any of them. Each has a lifespan state of its own.
+    The lifespan of every ASGI application is run: under an ASGI server within the lifespan of the server, and under a
+    WSGI server before the first request to any of them. Each application has its own lifespan state.
 
-    * `asgi` (an `AsgiMounts`): what an ASGI server is to be given.
-    * `wsgi` (a `WsgiMounts`): what a WSGI server is to be given.
-    * `mounts` (a tuple of `Mount`): the rows, in the order in which they were given.
+    * `asgi` (an `AsgiMounts`): the application for an ASGI server.
+    * `wsgi` (a `WsgiMounts`): the application for a WSGI server.
+    * `mounts` (a tuple of `Mount`): the mounts, in the order in which they were given.
 
-    Raises `TypeError` or `ValueError` for a prefix that is none or an application that is neither.
+    Raises `TypeError` or `ValueError` for an invalid prefix, or for something that is not an application.
     """
 
     def __init__(self, mounts: Mapping[str, Any]) -> None:
@@ -69,7 +69,7 @@ class Mounts(TwoSided):
     def close(self) -> None:
         """Close the adapters that were made here, as `WsgiToAsgi.close` and `AsgiToWsgi.close` do.
 
-        Raises `RuntimeError` on the private event loop, which it would wait for.
+        Raises `RuntimeError` if it is called on the private event loop, because it would wait for that loop.
         """
         for adapter in self._adapters:
             adapter.close()
@@ -85,7 +85,7 @@ class Mounts(TwoSided):
 
 
 class AsgiMounts(TwoSided):
-    """The side for ASGI servers; `mounts` are the rows, `adapter` is the one that all its WSGI applications share."""
+    """The side for ASGI servers. `mounts` are all mounts. `adapter` is shared by all WSGI applications."""
 
     speaks = "asgi"
 
@@ -99,7 +99,7 @@ class AsgiMounts(TwoSided):
         self._lifespans = MountedLifespans(apps)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One connection of an ASGI server (ASGI, "Applications"). Raises what the application raises."""
+        """Serve one connection of an ASGI server (ASGI, "Applications"). Raises what the application raises."""
         if scope["type"] == "lifespan":
             await self._lifespans(scope, receive, send)
             return
@@ -113,7 +113,7 @@ class AsgiMounts(TwoSided):
             await self._find_nothing(scope, receive, send)
             return
         if mount.prefix:
-            # ASGI HTTP, "HTTP Connection Scope": root_path is the mount, and path is all of it.
+            # ASGI HTTP, "HTTP Connection Scope": root_path is the mount, and path is the whole path.
             scope = {**scope, "root_path": root + mount.prefix}
             if root:
                 scope["path"] = root + rest
@@ -135,7 +135,7 @@ class AsgiMounts(TwoSided):
 
 
 class WsgiMounts(TwoSided):
-    """The side for WSGI servers; `mounts` are the rows, `adapter` is the one that all its ASGI applications share."""
+    """The side for WSGI servers. `mounts` are all mounts. `adapter` is shared by all ASGI applications."""
 
     speaks = "wsgi"
 
@@ -146,9 +146,9 @@ class WsgiMounts(TwoSided):
         self.adapter = AsgiToWsgi(self._run_on_loop)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """One request of a WSGI server (PEP 3333).
+        """Serve one request of a WSGI server (PEP 3333).
 
-        Raises what the application raises; and `LifespanFailed` for an ASGI application, where one has failed to start.
+        Raises what the application raises. For an ASGI application, raises `LifespanFailed` if one has failed to start.
         """
         path: str = environ.get("PATH_INFO", "")
         mount = self._prefixes.find(path)
@@ -195,7 +195,7 @@ def _mount(prefix: str, app: Any) -> Mount:
 
 
 def _named(mounts: list[Mount]) -> list[tuple[str, ASGIApp]]:
-    """The ASGI applications of `mounts`, each once, with the name that tells where it is."""
+    """The ASGI applications of `mounts`, each once, with a name that says where it is mounted."""
     apps: dict[int, tuple[str, ASGIApp]] = {}
     for mount in mounts:
         assert mount.asgi is not None

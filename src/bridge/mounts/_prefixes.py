@@ -1,4 +1,4 @@
-"""Path prefixes, and the longest of them that a path is below."""
+"""Path prefixes, and how to find the longest one for a path."""
 
 import re
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ _QUOTED = re.compile("%[0-9A-Fa-f]{2}")
 class Prefixes(Generic[Entry]):
     """Finds the entry of the longest prefix of a path, cut between segments only.
 
-    Prefixes are "" or start with a slash and do not end in one. How long it takes depends on how many segments the
-    longest of them has, and not on how many prefixes there are or how long the path is.
+    Prefixes are "", or start with a slash and do not end with one. The time depends on the number of segments of the
+    longest prefix, not on the number of prefixes or on the length of the path.
     """
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
@@ -22,7 +22,7 @@ class Prefixes(Generic[Entry]):
         self._depths = range(max((prefix.count("/") for prefix in entries), default=0))
 
     def find(self, path: str) -> Entry | None:
-        """The entry for `path`, or None where no prefix is one of it."""
+        """The entry for `path`, or None if no prefix matches."""
         found = self._root
         cut = 0
         for _ in self._depths:
@@ -36,7 +36,9 @@ class Prefixes(Generic[Entry]):
 
 
 def checked(prefix: Any) -> str:
-    """A prefix as a user wrote it, with "" for "/". Raises `TypeError` or `ValueError`, with what to write instead."""
+    """The prefix that a user wrote, with "" for "/". Raises `TypeError` or `ValueError`, which say what to write
+    instead.
+    """
     if not isinstance(prefix, str):
         raise TypeError(f"a path prefix must be a str, got {prefix!r:.80}")
     if prefix == "/":
@@ -46,7 +48,7 @@ def checked(prefix: Any) -> str:
         raise ValueError(f'a path prefix must start with a slash ("/" is for all other paths), got {prefix!r:.80}')
     if prefix.endswith("/"):
         meant = prefix.rstrip("/") or "/"
-        raise ValueError(f"a path prefix must not end in a slash, {meant!r:.80} is meant: {prefix!r:.80}")
+        raise ValueError(f"a path prefix must not end with a slash: write {meant!r:.80}, not {prefix!r:.80}")
     if not {"", ".", ".."}.isdisjoint(segments[1:]):
         raise ValueError(f'a path prefix must have no empty, "." or ".." segment, got {prefix!r:.80}')
     if "?" in prefix or "#" in prefix or _QUOTED.search(prefix):

@@ -50,7 +50,7 @@ CASES = {
     "ends the process": ((None, SystemExit(0)), "", "raised SystemExit(0) in its lifespan"),
     "cancels itself at the startup": ((asyncio.CancelledError(),), "", "raised CancelledError() in its lifespan"),
     "cancels itself at the shutdown": ((None, STARTED, None, asyncio.CancelledError()), "started", "CancelledError()"),
-    "ends while it is served": ((None, STARTED), "started", "ended its lifespan while it was served"),
+    "ends while it is served": ((None, STARTED), "started", "ended its lifespan while requests were served"),
 }
 
 

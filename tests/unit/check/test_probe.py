@@ -96,7 +96,7 @@ def test_an_app_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
             await asyncio.sleep(3600)
 
     found = findings(probe_asgi(app, [GET]))["GET"]
-    assert "went on for 0 seconds after its client had left" in [each.did for each in found]
+    assert "continued for 0 seconds after its client had left" in [each.did for each in found]
 
 
 def test_an_app_that_blocks_the_loop_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

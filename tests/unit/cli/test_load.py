@@ -105,9 +105,9 @@ def test_a_wrong_name_is_told_in_one_line(spec: str, words: str, capsys: pytest.
     ("spec", "words"),
     [
         ("number", "got 1, which cannot be called$"),
-        ("create_app", "got function create_app.*; was loadshop:create_app.. meant, what it returns\\?$"),
-        ("makes()", "; what makes an application has to be a function that is not async$"),
-        ("Holder", "got the class Holder; was an instance of it meant\\?$"),
+        ("create_app", "got function create_app.*; did you mean loadshop:create_app.., what it returns\\?$"),
+        ("makes()", "; a function that makes an application must not be async$"),
+        ("Holder", "got the class Holder; did you mean an instance of it\\?$"),
     ],
 )
 def test_what_is_no_application_is_told_in_one_line(spec: str, words: str) -> None:

@@ -228,7 +228,7 @@ class TestCommands:
         status, out, told = ran(shop, *words)
 
         assert (0, "") == (status, told)
-        assert "exit status: 0 all is well, 1 a problem" in out
+        assert "exit status: 0 success, 1 a problem" in out
 
     @pytest.mark.parametrize(
         ("words", "problem"),

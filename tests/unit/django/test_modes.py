@@ -92,7 +92,7 @@ def test_a_class_based_view_has_the_name_of_its_class() -> None:
 
 def test_a_sync_view_cannot_run_on_the_loop() -> None:
     """It would block it."""
-    with pytest.raises(TypeError, match=r"on_loop is for async views, and .*hello is not; make it `async def`"):
+    with pytest.raises(TypeError, match=r"on_loop is for async views, but .*hello is sync; make it `async def`"):
         on_loop(django_project.hello)
 
 

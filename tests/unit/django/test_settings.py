@@ -39,7 +39,7 @@ def test_server_timing_follows_debug() -> None:
     ("given", "said"),
     [
         (["ON_LOOP"], "BRIDGE must be a dict"),
-        ({"ONLOOP": []}, "has no key 'ONLOOP'; was 'ON_LOOP' meant?"),
+        ({"ONLOOP": []}, "has no key 'ONLOOP'; did you mean 'ON_LOOP'?"),
         ({"THREADS": 4}, "has no key 'THREADS'. Its keys are ON_LOOP, SERVER_TIMING, LOOP_FACTORY"),
         ({"ON_LOOP": "shop.views.feed"}, "must be a list of dotted paths"),
         ({"ON_LOOP": ["feed"]}, "must be a list of dotted paths"),

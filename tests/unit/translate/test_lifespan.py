@@ -71,7 +71,8 @@ class TestOrder:
         with pytest.raises(ServerProtocolError) as caught:
             lifespan.ask_shutdown()
         did = f"sent 'lifespan.shutdown' while its lifespan was {state}"
-        assert f"the server {did}; expected it once, after the startup (ASGI Lifespan)" == str(caught.value)
+        expected = "lifespan.shutdown once, after the startup"
+        assert f"the server {did}; expected {expected} (ASGI Lifespan)" == str(caught.value)
         assert state == lifespan.state
 
     def test_no_state_is_forgotten(self) -> None:

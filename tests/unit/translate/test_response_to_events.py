@@ -465,7 +465,7 @@ class TestWhole:
         response = a_response()
         start(response, length)
         response.chunk(written)
-        with pytest.raises(ValueError, match="the headers have left"):
+        with pytest.raises(ValueError, match="the headers have been sent"):
             response.whole([b"b"])
 
 

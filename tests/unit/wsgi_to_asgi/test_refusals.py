@@ -83,7 +83,7 @@ async def test_a_websocket_gets_a_response_where_the_server_can_send_one() -> No
 
     assert ("websocket.http.response.start", 404) == (head["type"], head["status"])
     assert "websocket.http.response.body" == body["type"]
-    assert b"no WebSocket here" in body["body"]
+    assert b"has no WebSockets" in body["body"]
 
 
 @pytest.mark.parametrize("scope", [{}, {"extensions": None}, {"extensions": {"http.response.push": {}}}])

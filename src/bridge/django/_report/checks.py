@@ -1,4 +1,4 @@
-"""The system checks `bridge.E001` and so on; docs/django_report.md has a row on each."""
+"""The system checks `bridge.E001` and so on. docs/django_report.md has a row for each."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -50,7 +50,7 @@ def views_are_not_atomic(app_configs: object, **_options: object) -> list[CheckM
             named = ", ".join(map(repr, aliases))
             message = f"The async view {route.path} has ATOMIC_REQUESTS (of {named}), which Django refuses."
             hint = (
-                "Decorate it with @transaction.non_atomic_requests, and put what belongs into one transaction into a "
+                "Decorate it with @transaction.non_atomic_requests, and put what belongs in one transaction into a "
                 "sync function: `with transaction.atomic(): ...`, called with sync_to_async. Or make the view sync."
             )
             found.append(Error(message, hint=hint, obj=route.path, id="bridge.E001"))
@@ -58,7 +58,7 @@ def views_are_not_atomic(app_configs: object, **_options: object) -> list[CheckM
 
 
 def on_loop_names_views(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
-    """E003, E004, W005: a name there that is no async view's changes nothing, silently."""
+    """E003, E004, W005: a name that is not the path of an async view has no effect, silently."""
     chosen = _chosen()
     if chosen is None or not chosen.on_loop:
         return []
@@ -69,20 +69,20 @@ def on_loop_names_views(app_configs: object, **_options: object) -> list[CheckMe
 
 def _named(path: str, route: Route | None) -> CheckMessage | None:
     where = f"BRIDGE['ON_LOOP'] names {path!r}"
-    take_out = "Take it out of BRIDGE['ON_LOOP'], or make it `async def`: only async views can run on the loop."
+    take_out = "Remove it from BRIDGE['ON_LOOP'], or make it `async def`: only async views can run on the loop."
     if route is not None:
         return None if route.is_async else Error(f"{where}, a sync view.", hint=take_out, id="bridge.E004")
     try:
         view = import_string(path)
     except (ImportError, ValueError) as error:
-        hint = "Write the dotted path of the view: its module, a dot, and its name or that of its class."
+        hint = "Write the dotted path of the view: its module, a dot, and its name or the name of its class."
         return Error(f"{where}, which does not exist: {error}.", hint=hint, id="bridge.E003")
     is_async = getattr(view, "view_is_async", iscoroutinefunction(view))
     if not is_async:
-        return Error(f"{where}, which is no async view.", hint=take_out, id="bridge.E004")
+        return Error(f"{where}, which is not an async view.", hint=take_out, id="bridge.E004")
     own = _modes.dotted(view) if callable(view) else path
-    hint = f"Write {own!r}, where it is defined." if own != path else "Take it out, or give it a URL pattern."
-    return checks.Warning(f"{where}, and no URL pattern leads to a view of that path.", hint=hint, id="bridge.W005")
+    hint = f"Write {own!r}, where it is defined." if own != path else "Remove it, or give it a URL pattern."
+    return checks.Warning(f"{where}, but no URL pattern leads to a view with this path.", hint=hint, id="bridge.W005")
 
 
 def streams_fit(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
@@ -116,10 +116,10 @@ def middleware_lets_views_be_async(app_configs: object, **_options: object) -> l
     for one in known:
         if not one.can_async:
             message = (
-                f"The middleware {one.path} is sync only, around {_count(views)}: on an ASGI server each of their "
-                "requests holds a thread while the view waits, and crosses to it and back."
+                f"The middleware {one.path} is only sync, around {_count(views)}: on an ASGI server, each request to "
+                "them holds a thread while the view waits, and goes to the thread and back."
             )
-            hint = "Write it for both modes, with django.utils.decorators.sync_and_async_middleware; or take it out."
+            hint = "Write it for both modes, with django.utils.decorators.sync_and_async_middleware; or remove it."
             found.append(checks.Warning(message, hint=hint, obj=one.path, id="bridge.W002"))
     hooks = {one.path: one.thread_hooks for one in known if one.thread_hooks}
     django_serves = _django_serves()[1] is not None
@@ -130,18 +130,18 @@ def middleware_lets_views_be_async(app_configs: object, **_options: object) -> l
         hint = (
             f"Use {_HERE.format('asgi')}, which runs them all in one thread."
             if django_serves
-            else "Write `async def __acall__` and async hooks, or take on_loop from views that do not wait for long."
+            else "Write `async def __acall__` and async hooks, or remove on_loop from views that do not wait for long."
         )
         found.append(Info(message, hint=f"{hint} `manage.py bridge_report` has the numbers.", id="bridge.I001"))
     return found
 
 
 def bridge_middleware_is_first(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
-    """W003, W004: where it stands, and where it is missing."""
+    """W003, W004: whether it is first, and whether it is missing."""
     places = _places()
     if places and places != [0]:
         before = ", ".join(path for at, path in enumerate(settings.MIDDLEWARE[: places[-1]]) if at not in places)
-        message = f"{settings.MIDDLEWARE[places[-1]]} is not first in MIDDLEWARE, or is there twice." + (
+        message = f"{settings.MIDDLEWARE[places[-1]]} is not first in MIDDLEWARE, or is listed twice." + (
             f" It sees neither the streams nor the hops of {before}, which have no request.bridge." if before else ""
         )
         hint = f"Put {settings.MIDDLEWARE[places[-1]]!r} first in MIDDLEWARE, once."
@@ -162,18 +162,18 @@ def bridge_middleware_is_first(app_configs: object, **_options: object) -> list[
 
 
 def hooks_are_called(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
-    """W006: what an agent, or whoever else, has put where no request comes along."""
+    """W006: functions that an agent or other code has replaced, but that are not called for requests."""
     path = entry_points.asgi_path()
     if entry_points.entry(path) != "bridge":
         return []
     hint = (
         "Hook ASGIHandler.__call__ or BaseHandler.get_response_async, which are called for each request, or use a "
-        "middleware. docs/observability.md says how the agents that are known do it."
+        "middleware. docs/observability.md says how the known agents do it."
     )
     return [
         checks.Warning(
-            f"{hook} was replaced (by {hook.replaced_by()}), and {path} does not call it: what it would do for a "
-            "request is not done.",
+            f"{hook} was replaced (by {hook.replaced_by()}), and {path} does not call it: "
+            "the replacement has no effect.",
             hint=hint,
             obj=str(hook),
             id="bridge.W006",
@@ -184,7 +184,7 @@ def hooks_are_called(app_configs: object, **_options: object) -> list[CheckMessa
 
 
 def _places() -> list[int]:
-    """Where in MIDDLEWARE there is `BridgeMiddleware`, or a class that is made of it."""
+    """The places of `BridgeMiddleware`, or of a subclass, in MIDDLEWARE."""
     return [index for index, path in enumerate(settings.MIDDLEWARE) if _is_ours(path)]
 
 
@@ -202,7 +202,7 @@ def _count(views: Sequence[Route]) -> str:
 
 
 def _django_serves() -> tuple[str | None, str | None]:
-    """The paths of the WSGI and the ASGI application, where they are Django's own."""
+    """The paths of the WSGI and the ASGI application, if they are Django's own."""
     paths = entry_points.wsgi_path(), entry_points.asgi_path()
     wsgi, asgi = (path if entry_points.entry(path) == "django" else None for path in paths)
     return wsgi, asgi
@@ -216,19 +216,19 @@ def _chosen() -> _settings.Settings | None:
 
 
 def _routes() -> list[Route]:
-    """The URL patterns; none where there is no ROOT_URLCONF, of which E005 tells."""
+    """The URL patterns. None if there is no ROOT_URLCONF, which E005 reports."""
     chosen = _chosen()
     on_loop: frozenset[str] = chosen.on_loop if chosen is not None else frozenset()
     return list(routes(on_loop)) if getattr(settings, "ROOT_URLCONF", None) else []
 
 
 def _async_views() -> Iterator[Route]:
-    """The URL patterns of async views, each view once."""
+    """The URL patterns of async views, with each view once."""
     yield from {route.path: route for route in _routes() if route.is_async}.values()
 
 
 def _middleware() -> list[Middleware]:
-    """What can be imported; E006 tells of the rest."""
+    """The middleware that can be imported. E006 reports the rest."""
     found = []
     for path in settings.MIDDLEWARE:
         try:

@@ -1,8 +1,8 @@
-"""What a request costs in hops under each handler, and what to change first. Computes; asks nobody.
+"""What a request costs in hops under each handler, and what to change first. Only computes.
 
-A hop is one crossing between a thread and an event loop, in one direction. Counted is a request from its start to
-`response.close()`, with a response that is no stream, raises nothing, and has a status below 400. What a view or a
-middleware does by itself (`sync_to_async`, the async ORM) comes on top.
+A hop is one crossing between a thread and an event loop, in one direction. A request is counted from its start to
+`response.close()`. Its response is not a stream, and has a status below 400, and nothing raises. Hops that a view or a
+middleware makes itself (`sync_to_async`, the async ORM) come in addition.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ TRIP_HOPS: Final = 2
 class Change:
     """Something to change: what to write, and what that saves with the entry points that the project has.
 
-    `most`: the most hops that a request is spared; `total`: the sum over all URL patterns and both kinds of server;
+    `most`: the most hops that one request saves. `total`: the sum over all URL patterns and both kinds of server.
     `routes`: how many URL patterns get better.
     """
 
@@ -65,7 +65,7 @@ def report(project: Project) -> Report:
 
 
 def chain(middleware: Sequence[Middleware], *, is_async: bool) -> tuple[int, ...]:
-    """The hops of each middleware where Django builds its chain for sync or for async requests.
+    """The hops of each middleware when Django builds its chain for sync or for async requests.
 
     Django goes from the view outwards. A middleware without the mode of what it is to call gets an adapter, and from
     there on the mode stays as long as it can: both adapters of such a run are charged to the one that began it.
@@ -90,7 +90,7 @@ def chain(middleware: Sequence[Middleware], *, is_async: bool) -> tuple[int, ...
 
 
 def hops(project: Project, *, is_async: bool, on_loop: bool) -> Hops:
-    """What one request to such a view costs under each handler."""
+    """What one request to this view costs under each handler."""
     sync = sum(chain(project.middleware, is_async=False)) + (TRIP_HOPS if is_async else 0)
     through = sum(chain(project.middleware, is_async=True)) + (0 if is_async else TRIP_HOPS)
     started, finished = project.started, project.finished
@@ -113,7 +113,7 @@ def hops(project: Project, *, is_async: bool, on_loop: bool) -> Hops:
 
 
 def _changes(project: Project) -> Iterator[Change]:
-    """One after the other, each on top of those before it: the line in asgi.py, then what saves most."""
+    """The changes in order, each assuming those before it: first the line in asgi.py, then what saves most."""
     if project.asgi == "django":
         text = "asgi.py: import get_asgi_application from bridge.django instead of django.core.asgi"
         change, better = _change(project, replace(project, asgi="bridge"), text)
@@ -131,7 +131,10 @@ def _changes(project: Project) -> Iterator[Change]:
         project = better
     left = [index for index, one in enumerate(project.middleware) if not one.native]
     if left:
-        text = f"{len(left)} middleware that need a thread: have async code in all; async views then need none either"
+        text = (
+            f"{len(left)} middleware that need a thread: write async code in all of them; then async views need no"
+            " thread either"
+        )
         change, _ = _change(project, _with_native(project, *left), text)
         if change.total > 0:
             yield change
@@ -143,7 +146,7 @@ def _with_native(project: Project, *indexes: int) -> Project:
 
 
 def _native(one: Middleware) -> Middleware:
-    """The same middleware, written for both modes."""
+    """The same middleware, but written for both modes."""
     if not one.used:
         return replace(one, native=True)
     return replace(
@@ -159,14 +162,14 @@ def _native(one: Middleware) -> Middleware:
 
 def _advice(one: Middleware) -> str:
     if not one.used:
-        return f"{one.path}: not used (MiddlewareNotUsed); take it out of MIDDLEWARE, where it counts as sync"
+        return f"{one.path}: not used (MiddlewareNotUsed); remove it from MIDDLEWARE, where it counts as sync"
     if not one.can_async:
-        return f"{one.path}: sync only; write it for both modes (django.utils.decorators.sync_and_async_middleware)"
+        return f"{one.path}: only sync; write it for both modes (django.utils.decorators.sync_and_async_middleware)"
     if not one.can_sync:
-        return f"{one.path}: async only; write it for both modes (django.utils.decorators.sync_and_async_middleware)"
+        return f"{one.path}: only async; write it for both modes (django.utils.decorators.sync_and_async_middleware)"
     hooks = " and ".join(one.thread_hooks)
     if one.path.startswith("django."):
-        return f"{one.path}: Django's own, with {hooks} in a thread; take it out if nothing needs it"
+        return f"{one.path}: Django's own, with {hooks} in a thread; remove it if nothing needs it"
     return f"{one.path}: {hooks} in a thread; write `async def __acall__` and async hooks"
 
 

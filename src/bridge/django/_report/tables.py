@@ -23,7 +23,7 @@ def as_text(report: Report) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The same, to be dumped; docs/django_report.md has the names."""
+    """The same for JSON. docs/django_report.md explains the keys."""
     project = report.project
     listed = zip(project.middleware, report.thread, report.loop, strict=True)
     return {
@@ -84,13 +84,13 @@ def _lines(report: Report) -> Iterator[str]:
     if listening:
         yield f"The project's own receivers of {' and '.join(listening)} are counted."
     yield ""
-    yield "WHAT TO CHANGE FIRST: each on top of those before it"
+    yield "WHAT TO CHANGE FIRST: each change assumes those before it"
     yield from _changes(report)
 
 
 def _changes(report: Report) -> Iterator[str]:
     if not report.changes:
-        yield "Nothing: with these entry points, no change to one of them or to the middleware saves a hop."
+        yield "Nothing: with these entry points, no change to them or to the middleware saves a hop."
     for number, one in enumerate(report.changes, 1):
         yield f"{number}. {one.text}"
         yield f"   saves up to {one.most} hops a request, on {one.routes} of {len(report.hops)} URL patterns"

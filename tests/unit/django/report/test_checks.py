@@ -83,7 +83,7 @@ class TestE002:
     @pytest.mark.parametrize(
         ("bridge", "said"),
         [
-            ({"ONLOOP": []}, "BRIDGE has no key 'ONLOOP'; was 'ON_LOOP' meant? Its keys are ON_LOOP, "),
+            ({"ONLOOP": []}, "BRIDGE has no key 'ONLOOP'; did you mean 'ON_LOOP'? Its keys are ON_LOOP, "),
             ({"SERVER_TIMING": "yes"}, "BRIDGE['SERVER_TIMING'] must be True or False, not 'yes'"),
             (["ON_LOOP"], "BRIDGE must be a dict such as"),
             ({"LOOP_FACTORY": "no.such.factory"}, "BRIDGE['LOOP_FACTORY']: No module named 'no'"),
@@ -103,11 +103,11 @@ class TestOnLoop:
             ("report_project.views.gone", "E003", "does not exist"),
             ("no_such_module.view", "E003", "No module named 'no_such_module'"),
             ("report_project.views.plain", "E004", "a sync view"),
-            ("report_project.views.sync_stream", "E004", "no async view"),
+            ("report_project.views.sync_stream", "E004", "not an async view"),
             ("report_project.views.Plain", "E004", "a sync view"),
-            ("report_project.views.Feed", "W005", "no URL pattern leads to a view of that path"),
+            ("report_project.views.Feed", "W005", "no URL pattern leads to a view with this path"),
             ("report_project.urls.waiting", "W005", "Write 'report_project.views.waiting', where it is defined."),
-            ("report_project.urls.urlpatterns", "E004", "no async view"),
+            ("report_project.urls.urlpatterns", "E004", "not an async view"),
         ],
     )
     def test_names_of_no_async_view(self, check: Check, path: str, code: str, said: str) -> None:
@@ -173,7 +173,7 @@ class TestMiddleware:
         """One message for each; none where all views are sync."""
         shown = check(**BRIDGED, MIDDLEWARE=[OURS, HERE + "SyncOnly", HERE + "both"])
         assert ids(shown) == ["W002"]
-        assert "The middleware report_project.middleware.SyncOnly is sync only, around 3 async views" in whole(shown)
+        assert "The middleware report_project.middleware.SyncOnly is only sync, around 3 async views" in whole(shown)
         assert "sync_and_async_middleware" in whole(shown)
 
     def test_i001_hooks_in_threads(self, check: Check) -> None:
@@ -198,7 +198,7 @@ class TestMiddleware:
         assert check(**BRIDGED, MIDDLEWARE=stack, ROOT_URLCONF=URLS + "atomic_urls") == []
         shown = check(**BRIDGED, MIDDLEWARE=stack)
         assert ids(shown) == ["I001"]
-        assert "take on_loop from views that do not wait for long" in whole(shown)
+        assert "remove on_loop from views that do not wait for long" in whole(shown)
 
     def test_w003_not_first(self, check: Check) -> None:
         """It says what it misses there."""

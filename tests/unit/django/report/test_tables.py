@@ -35,7 +35,7 @@ class TestText:
             "            2            6            2            4  async, on_loop  a.feed  /feed/",
         ]
         assert lines[14:17] == [
-            "WHAT TO CHANGE FIRST: each on top of those before it",
+            "WHAT TO CHANGE FIRST: each change assumes those before it",
             "1. asgi.py: import get_asgi_application from bridge.django instead of django.core.asgi",
             "   saves up to 6 hops a request, on 2 of 2 URL patterns",
         ]

@@ -19,29 +19,29 @@ class Command(BaseCommand):
     """The report, and with `--max-hops` an exit code for CI."""
 
     help = "Shows what a request costs in hops between threads and event loops, and what to change first."
-    # What the checks find is theirs to say; a report can be had all the same.
+    # The checks report what they find. A report is possible anyway.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The options."""
+        """Add the options."""
         parser.add_argument("--json", action="store_true", help="JSON for machines instead of tables.")
         parser.add_argument(
             "--max-hops",
             type=_count,
             metavar="N",
-            help="End with exit code 1 where a request to a URL pattern costs more hops than N.",
+            help="End with exit code 1 if a request to a URL pattern costs more than N hops.",
         )
         parser.add_argument(
             "--handler",
             action="append",
             choices=HANDLERS,
-            help=f"Under which handler --max-hops counts; may be repeated. Default: {' and '.join(_SERVED)}.",
+            help=f"The handler under which --max-hops counts; may be repeated. Default: {' and '.join(_SERVED)}.",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Print the report. Raises `CommandError` above `--max-hops`, and where no server could start."""
+        """Print the report. Raises `CommandError` above `--max-hops`, and if no server could start."""
         if options["handler"] and options["max_hops"] is None:
-            raise CommandError("--handler says under which handler --max-hops counts: give --max-hops N as well")
+            raise CommandError("--handler says under which handler --max-hops counts: use --max-hops N as well")
         try:
             made = report(survey())
         except ImproperlyConfigured as error:

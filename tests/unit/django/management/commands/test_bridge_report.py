@@ -62,7 +62,7 @@ class TestMaxHops:
         [
             (("--max-hops", "-1"), "a number of hops, 0 or more, not '-1'"),
             (("--max-hops", "few"), "a number of hops, 0 or more, not 'few'"),
-            (("--handler", "bridge-asgi"), "give --max-hops N as well"),
+            (("--handler", "bridge-asgi"), "use --max-hops N as well"),
             (("--max-hops", "1", "--handler", "asgi"), "invalid choice: 'asgi'"),
         ],
     )
@@ -79,4 +79,4 @@ class TestBadSettings:
         """A wrong BRIDGE is one line."""
         ran = django_report.manage("bridge_report", BRIDGE={"ON_LOOPS": []})
         assert ran.returncode == 1
-        assert ran.stderr.startswith("CommandError: BRIDGE has no key 'ON_LOOPS'; was 'ON_LOOP' meant?")
+        assert ran.stderr.startswith("CommandError: BRIDGE has no key 'ON_LOOPS'; did you mean 'ON_LOOP'?")
