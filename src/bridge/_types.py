@@ -4,9 +4,9 @@ The events and scopes are plain mappings here: `asgiref.typing` describes them e
 with its framework's own types (Starlette's `MutableMapping[str, Any]`, say) would not fit those, and must be accepted.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 # PEP 3333, "Specification Details": `environ` must be a builtin dictionary.
 Environ = dict[str, Any]
@@ -25,6 +25,14 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[Any]]
 ASGIHeaders = list[tuple[bytes, bytes]]
 # PEP 3333, "The start_response() Callable": a list of (name, value) native strings.
 WSGIHeaders = list[tuple[str, str]]
+
+
+class ClosableIterator(Protocol):
+    """Chunks of a body, and the way to say that no more are wanted (PEP 3333, "Specification Details")."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+    def close(self) -> None: ...
 
 
 class Closable:

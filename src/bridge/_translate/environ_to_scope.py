@@ -54,7 +54,7 @@ def environ_to_scope(environ: Environ, *, outer: Scope | None = None, pathsend: 
     """
     try:
         return _scope(environ, outer, pathsend)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         # An environ is looked at closely only when it has failed to serve, so that a good one pays nothing.
         if _mend(environ):
             return environ_to_scope(environ, outer=outer, pathsend=pathsend)
@@ -81,13 +81,14 @@ def _scope(environ: Environ, outer: Scope | None, pathsend: bool) -> Scope:
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": _VERSIONS.get(get("SERVER_PROTOCOL", "").upper(), "1.1"),
-        "method": environ["REQUEST_METHOD"].upper(),
+        # str.upper and str.isascii, since bytes have methods of these names as well.
+        "http_version": _VERSIONS.get(str.upper(get("SERVER_PROTOCOL", "")), "1.1"),
+        "method": str.upper(environ["REQUEST_METHOD"]),
         "scheme": scheme,
         "path": native if native.isascii() else text_path(native),
         "raw_path": _raw_path(environ, native),
         "query_string": get("QUERY_STRING", "").encode("latin-1"),
-        "root_path": root if root.isascii() else text_path(root),
+        "root_path": root if str.isascii(root) else text_path(root),
         "headers": _headers(environ),
         # Where only the address is known (behind a proxy, say), ASGI servers say port 0.
         "client": (address, _port(get("REMOTE_PORT")) or 0) if address else None,
@@ -187,7 +188,7 @@ def _port(port: Any) -> int | None:
     """A port as servers give it, str or int; None where it is none."""
     try:
         return int(port)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -208,8 +209,11 @@ def _extensions(environ: Environ, scheme: str, pathsend: bool) -> dict[str, Any]
     """What the WSGI server lets an ASGI app do beyond the specification."""
     get = environ.get
     extensions: dict[str, Any] = {}
-    if scheme == "https" and any(map(get, TLS_KEYS)):
-        extensions["tls"] = tls_extension(environ)
+    if scheme != "http":
+        if not isinstance(scheme, str):
+            raise TypeError("wsgi.url_scheme is no str")
+        if scheme == "https" and any(map(get, TLS_KEYS)):
+            extensions["tls"] = tls_extension(environ)
     if callable(get("wsgi.early_hints")):
         extensions["http.response.early_hint"] = {}
     if pathsend and get("wsgi.file_wrapper") is not None:
@@ -226,13 +230,15 @@ def _come_home(scope: Scope, outer: Scope) -> None:
         if key in outer:
             scope[key] = outer[key]
     # The response passes through WSGI again, so that the server's own ways to answer are out of reach.
-    known: Mapping[str, Any] = outer.get("extensions") or {}
+    known = outer.get("extensions")
+    if not isinstance(known, Mapping):
+        known = {}
     scope["extensions"].update(
         (key, value) for key, value in known.items() if not key.startswith(("http.response.", "websocket."))
     )
     # A unix socket, or no server at all, was replaced by a name that URLs can be made of.
-    server = outer.get("server")
-    if not (server and server[1]):
+    server = outer.get("server") or None
+    if server is None or (isinstance(server, list | tuple) and len(server) == 2 and not server[1]):
         environ, headers = scope["wsgi_environ"], outer.get("headers") or ()
         host = next((value.decode("latin-1") for name, value in headers if name.lower() == b"host"), None)
         replaced = server_address(server, host, outer.get("scheme") or "http")
@@ -267,7 +273,7 @@ def _blame(environ: Environ) -> ServerProtocolError | None:
     else:
         for key, value in environ.items():
             if (key in _STRINGS or SCOPE_NAMES[key] is not None) and not _is_native(value):
-                did = f"gave an environ whose {key} is no native string"
+                did = f"gave an environ whose {key:.80} is no native string"
                 break
         else:
             return None

@@ -178,7 +178,7 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
 class WsgiApplication(WSGIHandler):
     """A Django project as a WSGI application. Made by `get_wsgi_application`."""
 
-    request_class = Request
+    request_class: type[Request] = Request
 
     def __init__(self, portal: Portal, *, has_lifespan: bool, websockets: AsgiToWsgi | None = None) -> None:
         # Without Django's constructor: the handler below makes the chain of middleware.

@@ -9,9 +9,9 @@ from bridge.django._report import checks
 class BridgeConfig(AppConfig):
     """The app `bridge`. It has no models."""
 
-    name = "bridge.django"
-    label = "bridge"
-    verbose_name = "bridge"
+    name: str = "bridge.django"
+    label: str = "bridge"
+    verbose_name: str = "bridge"
 
     def ready(self) -> None:
         """Register the checks, under the tag `bridge`."""

@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     help = "Shows what a request costs in hops between threads and event loops, and what to change first."
     # What the checks find is theirs to say; a report can be had all the same.
-    requires_system_checks = ()
+    requires_system_checks: tuple[str, ...] = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options."""
