@@ -27,12 +27,12 @@ ASGIHeaders = list[tuple[bytes, bytes]]
 WSGIHeaders = list[tuple[str, str]]
 
 
-class ClosableIterator(Protocol):
-    """Chunks of a body, and the way to say that no more are wanted (PEP 3333, "Specification Details")."""
+class ClosableIterator(Iterator[bytes], Protocol):
+    """An iterator whose `close()` ends what it takes its chunks from."""
 
-    def __iter__(self) -> Iterator[bytes]: ...
-    def __next__(self) -> bytes: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Take no more chunks."""
+        ...
 
 
 class Closable:

@@ -1,5 +1,7 @@
 """`"bridge.django"` in `settings.INSTALLED_APPS`: the command `bridge_report` and the system checks."""
 
+from typing import Any
+
 from django.apps import AppConfig
 from django.core.checks import register
 
@@ -11,7 +13,7 @@ class BridgeConfig(AppConfig):
 
     name: str = "bridge.django"
     label: str = "bridge"
-    verbose_name: str = "bridge"
+    verbose_name: Any = "bridge"  # for Django a str, or a promise of one
 
     def ready(self) -> None:
         """Register the checks, under the tag `bridge`."""

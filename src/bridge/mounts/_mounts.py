@@ -178,7 +178,7 @@ def _split(scope: Scope) -> tuple[str, str]:
     """The parts of a scope's path: the root, and what is below it. Raises `ServerProtocolError`."""
     path, root = scope.get("path"), scope.get("root_path") or ""
     if not (isinstance(path, str) and isinstance(root, str)):
-        raise _no_path("scope", path, root, 'ASGI HTTP, "HTTP Connection Scope"')
+        raise _no_path("a scope", path, root, 'ASGI HTTP, "HTTP Connection Scope"')
     return split_path(root, path) if root else ("", path)
 
 
@@ -186,13 +186,13 @@ def _native_split(environ: Environ) -> tuple[str, str]:
     """SCRIPT_NAME and PATH_INFO. Raises `ServerProtocolError`."""
     path, root = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
     if not (isinstance(path, str) and isinstance(root, str)):
-        raise _no_path("environ", path, root, 'PEP 3333, "environ Variables"')
+        raise _no_path("an environ", path, root, 'PEP 3333, "environ Variables"')
     return root, path
 
 
 def _no_path(where: str, path: object, root: object, clause: str) -> ServerProtocolError:
     kinds = f"{type(path).__name__}, below a root of type {type(root).__name__}"
-    return ServerProtocolError(f"gave a {where} whose path is of type {kinds}", expected="str", clause=clause)
+    return ServerProtocolError(f"gave {where} whose path is of type {kinds}", expected="str", clause=clause)
 
 
 def _run_in_thread(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
