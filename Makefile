@@ -7,7 +7,7 @@ MINUTES ?= 3
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos fuzz check dist bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -66,12 +66,22 @@ chaos:  ## Faults in the app, the server and on the wire.
 	@scripts/setup.sh "$(PYTHON)" servers
 	.venv/bin/python -m pytest -n 2 tests/chaos -m chaos $(ARGS)
 
-check:  ## Lint, format and types.
+fuzz:  ## Looks for inputs that break an invariant. make fuzz ARGS="--runs 1000000 scope environ"
+	@scripts/setup.sh "$(PYTHON)" fuzz
+	PYTHONPATH=tests .venv/bin/python -m fuzz $(ARGS)
+
+check:  ## Lint, format and types, the types for macOS too.
 	@scripts/setup.sh "$(PYTHON)" check
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check
 	.venv/bin/python -m mypy
+	.venv/bin/python -m mypy --platform darwin --cache-dir .mypy_cache/darwin
 	.venv/bin/python -m pyright
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pyright --verifytypes bridge --ignoreexternal
+
+dist:  ## Builds the wheel and the sdist into dist/, and tries them as a user gets them. make dist ARGS=--release
+	@scripts/setup.sh "$(PYTHON)" dist
+	.venv/bin/python scripts/check_dist.py $(ARGS)
 
 bench:  ## Side by side with the peers: a table, and JSON.
 	@command -v wrk >/dev/null || scripts/install_debian.sh wrk

@@ -5,9 +5,9 @@ with its framework's own types (for example Starlette's `MutableMapping[str, Any
 accepted.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 # PEP 3333, "Specification Details": `environ` must be a builtin dictionary.
 Environ = dict[str, Any]
@@ -26,6 +26,14 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[Any]]
 ASGIHeaders = list[tuple[bytes, bytes]]
 # PEP 3333, "The start_response() Callable": a list of (name, value) native strings.
 WSGIHeaders = list[tuple[str, str]]
+
+
+class ClosableIterator(Iterator[bytes], Protocol):
+    """An iterator whose `close()` ends what it takes its chunks from."""
+
+    def close(self) -> None:
+        """Take no more chunks."""
+        ...
 
 
 class Closable:

@@ -12,6 +12,7 @@ expected, and the clause that says so.
 """
 
 import errno
+from typing import Any
 
 __all__ = [
     "ApplicationProtocolError",
@@ -63,7 +64,7 @@ class ClientProtocolError(ProtocolError):
 
     def __init__(self, did: str, expected: str, clause: str, status: int = 400) -> None:
         super().__init__(did, expected, clause)
-        self.args = (did, expected, clause, status)
+        self.args: tuple[Any, ...] = (did, expected, clause, status)
         self.status = status
 
 

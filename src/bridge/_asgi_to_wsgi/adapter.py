@@ -81,7 +81,8 @@ class AsgiToWsgi(Closable):
         if slow_warning is not None:
             _arguments.seconds("slow_warning", slow_warning)
         _arguments.flag("pathsend", pathsend)
-        self.app, self._pathsend = app, pathsend
+        self.app: ASGIApp = app
+        self._pathsend = pathsend
         self._websockets = WebSocketOptions(websocket, max_websockets, max_message, ping_interval, ping_timeout)
         self._runners = AppRunners(
             Options(

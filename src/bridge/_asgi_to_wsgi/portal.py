@@ -18,7 +18,7 @@ from bridge._concurrency.jobs import current
 from bridge._concurrency.loops import Spawn, aclose
 from bridge._concurrency.private_loop import LoopFactory
 from bridge._servers.connection import Connection
-from bridge._types import ASGIApp, Environ
+from bridge._types import ASGIApp, ClosableIterator, Environ
 from bridge.errors import ClientDisconnected
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
@@ -38,7 +38,7 @@ class Portal:
     def __init__(self, options: Options) -> None:
         self._runners = AppRunners(options)
         weakref.finalize(self, self._runners.discard).atexit = False
-        self.loop = LazyLoop(self)
+        self.loop: LazyLoop = LazyLoop(self._runners)
 
     @classmethod
     def of(
@@ -73,7 +73,7 @@ class Portal:
         runner, spawn = self._runners.here()
         return _AsyncCall(runner, spawn, Connection(environ), lambda: function(*args, **kw)).result()
 
-    def iterate(self, environ: Environ, chunks: Callable[[], AsyncIterable[bytes]]) -> "PortalIterator":
+    def iterate(self, environ: Environ, chunks: Callable[[], AsyncIterable[bytes]]) -> ClosableIterator:
         """An iterator over the chunks of `chunks()`, to be closed; it runs ahead of its user by a bounded number."""
         runner, spawn = self._runners.here()
         return PortalIterator(_Iteration(runner, spawn, Connection(environ), chunks))
@@ -99,12 +99,12 @@ class Portal:
 
     def state(self) -> dict[str, Any]:
         """The lifespan state, if this portal has a lifespan."""
-        lifespan = self.runner().lifespan
+        lifespan = self._runners.here()[0].lifespan
         return {} if lifespan is None else lifespan.state
 
-    def runner(self) -> AppRunner:
-        """Return the runner for the loop that this thread's request belongs to."""
-        return self._runners.here()[0]
+    def is_on_asyncio(self) -> bool:
+        """Whether the loop that this thread's request belongs to is one of asyncio."""
+        return self._runners.here()[0].loop.is_asyncio
 
     def close(self) -> None:
         """End what runs, and the private loop if nobody else needs it. From a thread."""
@@ -114,8 +114,8 @@ class Portal:
 class LazyLoop:
     """Stands for the loop of a portal, which is started by the first who uses it."""
 
-    def __init__(self, portal: Portal) -> None:
-        self._portal = portal
+    def __init__(self, runners: AppRunners) -> None:
+        self._runners = runners
 
     def is_running(self) -> bool:
         """Whether it can be used: always."""
@@ -127,7 +127,7 @@ class LazyLoop:
         return self.__getattr__("call_soon_threadsafe")(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        handle: Any = self._portal.runner().loop  # of asyncio: it is for threads of WSGI servers
+        handle: Any = self._runners.here()[0].loop  # of asyncio: it is for threads of WSGI servers
         return getattr(handle.loop, name)
 
 

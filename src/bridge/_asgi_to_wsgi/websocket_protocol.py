@@ -201,9 +201,19 @@ def _deflate_class() -> Any:
 
 
 def _handshake_headers(environ: Environ) -> list[tuple[bytes, bytes]]:
-    found = [(key[5:].replace("_", "-"), environ[key]) for key in _HANDSHAKE if key in environ]
+    found = [(key[5:].replace("_", "-"), _visible(key, environ[key])) for key in _HANDSHAKE if key in environ]
     # Some servers keep this one for themselves.
-    found.append(("Connection", environ.get("HTTP_CONNECTION", "Upgrade")))
+    found.append(("Connection", _visible("HTTP_CONNECTION", environ.get("HTTP_CONNECTION", "Upgrade"))))
     # That there is a host, the server has seen to.
     found.append(("Host", "localhost"))
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in found]
+
+
+def _visible(key: str, value: str) -> str:
+    """A header's value without blanks around it; for some other characters wsproto and h11 have errors of their own."""
+    value = value.replace("\t", " ").strip(" ")
+    if value.isascii() and value.isprintable():
+        return value
+    raise ClientProtocolError(
+        f"sent a WebSocket handshake whose {key} is {value!r:.80}", expected="visible ASCII", clause="RFC 6455 4.1"
+    )

@@ -24,7 +24,8 @@ from bridge._servers.process import server_threads
 from bridge._types import Environ
 
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
-# Linux, tcp(7): the first byte of TCP_INFO is the state.
+# Linux, tcp(7): its first byte is the state. Elsewhere there is no such option, and to ask for it is an OSError.
+_TCP_INFO: Final[int] = getattr(socket, "TCP_INFO", -1)
 _ESTABLISHED: Final = b"\1"
 _AGAIN: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -85,8 +86,8 @@ class _PlainWire:
     def cut_by_server(self) -> bool:
         # Cheroot shuts down for reading what is open when it stops; the state of TCP is what it was.
         try:
-            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == _ESTABLISHED
-        except (AttributeError, OSError):  # not on this system, or no TCP
+            return self._socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1) == _ESTABLISHED
+        except OSError:  # not on this system, or no TCP
             return False
 
     def finish_sending(self) -> None:

@@ -55,7 +55,7 @@ def environ_to_scope(environ: Environ, *, outer: Scope | None = None, pathsend: 
     """
     try:
         return _scope(environ, outer, pathsend)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         # An environ is checked only when using it has failed, so that a correct one costs nothing.
         if _mend(environ):
             return environ_to_scope(environ, outer=outer, pathsend=pathsend)
@@ -83,13 +83,14 @@ def _scope(environ: Environ, outer: Scope | None, pathsend: bool) -> Scope:
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": _VERSIONS.get(get("SERVER_PROTOCOL", "").upper(), "1.1"),
-        "method": environ["REQUEST_METHOD"].upper(),
+        # str.upper and str.isascii, since bytes have methods of these names as well.
+        "http_version": _VERSIONS.get(str.upper(get("SERVER_PROTOCOL", "")), "1.1"),
+        "method": str.upper(environ["REQUEST_METHOD"]),
         "scheme": scheme,
         "path": native if native.isascii() else text_path(native),
         "raw_path": _raw_path(environ, native),
         "query_string": get("QUERY_STRING", "").encode("latin-1"),
-        "root_path": root if root.isascii() else text_path(root),
+        "root_path": root if str.isascii(root) else text_path(root),
         "headers": _headers(environ),
         # If only the address is known, for example behind a proxy, ASGI servers give port 0.
         "client": (address, _port(get("REMOTE_PORT")) or 0) if address else None,
@@ -193,7 +194,7 @@ def _port(port: Any) -> int | None:
     """A port as servers give it, str or int. None if it is not a port."""
     try:
         return int(port)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -214,8 +215,11 @@ def _extensions(environ: Environ, scheme: str, pathsend: bool) -> dict[str, Any]
     """The extensions that the WSGI server makes possible for an ASGI app."""
     get = environ.get
     extensions: dict[str, Any] = {}
-    if scheme == "https" and any(map(get, TLS_KEYS)):
-        extensions["tls"] = tls_extension(environ)
+    if scheme != "http":
+        if not isinstance(scheme, str):
+            raise TypeError("wsgi.url_scheme is no str")
+        if scheme == "https" and any(map(get, TLS_KEYS)):
+            extensions["tls"] = tls_extension(environ)
     if callable(get("wsgi.early_hints")):
         extensions["http.response.early_hint"] = {}
     if pathsend and get("wsgi.file_wrapper") is not None:
@@ -232,13 +236,15 @@ def _come_home(scope: Scope, outer: Scope) -> None:
         if key in outer:
             scope[key] = outer[key]
     # The response goes through WSGI again, so the server's own ways to answer cannot be used.
-    known: Mapping[str, Any] = outer.get("extensions") or {}
+    known = outer.get("extensions")
+    if not isinstance(known, Mapping):
+        known = {}
     scope["extensions"].update(
         (key, value) for key, value in known.items() if not key.startswith(("http.response.", "websocket."))
     )
     # A Unix socket, or a missing server, was replaced by a name from which URLs can be made.
-    server = outer.get("server")
-    if not (server and server[1]):
+    server = outer.get("server") or None
+    if server is None or (isinstance(server, list | tuple) and len(server) == 2 and not server[1]):
         environ, headers = scope["wsgi_environ"], outer.get("headers") or ()
         host = next((value.decode("latin-1") for name, value in headers if name.lower() == b"host"), None)
         replaced = server_address(server, host, outer.get("scheme") or "http")
@@ -273,7 +279,7 @@ def _blame(environ: Environ) -> ServerProtocolError | None:
     else:
         for key, value in environ.items():
             if (key in _STRINGS or SCOPE_NAMES[key] is not None) and not _is_native(value):
-                did = f"gave an environ whose {key} is not a native string"
+                did = f"gave an environ whose {key:.80} is not a native string"
                 break
         else:
             return None

@@ -121,11 +121,11 @@ class AsgiResponse:
             more = event.get("more_body", False)
             following = ORDER[self.state].get(MORE if more else LAST)
             if following is None:
-                raise self._illegal(repr(kind))
+                raise self._illegal(f"{kind!r:.80}")
             return self._body(event.get("body", b""), more, following)
         following = ORDER[self.state].get(kind) if isinstance(kind, str) and kind in _NOT_BODY else None
         if following is None or (kind in _OFFERED and kind not in self._extensions):
-            raise self._illegal(repr(kind))
+            raise self._illegal(f"{kind!r:.80}")
         items: Items = ()
         if kind == START:
             self._start(event)

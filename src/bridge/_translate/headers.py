@@ -123,7 +123,7 @@ _NATIVE_NAMES: Memo[bytes, str | None] = Memo(_work_out_native_name)
 
 def _refuse_controls(name: str, value: str, clause: str) -> None:
     if not _CONTROLS.isdisjoint(value):
-        _fault(f"gave the header {name} a value with control characters", "no control characters", clause)
+        _fault(f"gave the header {name:.80} a value with control characters", "no control characters", clause)
 
 
 def _length(value: str, before: int | None, clause: str) -> int:
@@ -170,7 +170,7 @@ def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None
         try:
             headers.append((lower, value.encode("latin-1")))
         except UnicodeEncodeError:
-            _fault(f"gave the header {name} a value outside latin-1", "latin-1", 'PEP 3333, "Unicode Issues"')
+            _fault(f"gave the header {name:.80} a value outside latin-1", "latin-1", 'PEP 3333, "Unicode Issues"')
     return headers, length, dropped or ()
 
 
@@ -205,7 +205,7 @@ def header_faults(response_headers: object) -> Iterator[ApplicationProtocolError
             )
         if isinstance(name, str) and name.lower() in _HOP_BY_HOP:
             yield ApplicationProtocolError(
-                f"gave the hop-by-hop header {name}", expected="only end-to-end headers", clause=_HOP_CLAUSE
+                f"gave the hop-by-hop header {name:.80}", expected="only end-to-end headers", clause=_HOP_CLAUSE
             )
 
 

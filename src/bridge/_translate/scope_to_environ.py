@@ -3,7 +3,7 @@
 The adapter adds the objects: `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper`, `asgi.scope` and the `bridge.` keys.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -52,13 +52,17 @@ def scope_to_environ(scope: Scope, *, max_repeats: int = 100) -> Environ:
     """
     try:
         return _environ(scope, max_repeats)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         # A scope is checked only when using it has failed, so that a correct one costs nothing.
-        if (mended := _mended(scope)) is not None:
-            return _environ(mended, max_repeats)
-        if (blame := _blame(scope)) is None:
+        if isinstance(scope.get("headers"), Iterator):
+            did = f"gave a scope that needs a second look ({error}), whose headers can be read only once"
+            raise ServerProtocolError(did, expected="a list of headers", clause=_SCOPE_CLAUSE) from error
+        mended = _mended(scope)
+        if (blame := _blame(mended or scope)) is not None:
+            raise blame from error
+        if mended is None:
             raise  # the fault is ours
-        raise blame from error
+        return _environ(mended, max_repeats)
 
 
 def _environ(scope: Scope, max_repeats: int) -> Environ:
@@ -114,8 +118,8 @@ def _put_path(environ: Environ, scope: Scope) -> None:
     if not path.isascii() or not script.isascii():
         script, path = _native(script, path, raw)
     # RFC 3875 4.1.5: PATH_INFO is empty or starts with a slash.
-    if path[:1] != "/" and path:
-        path = "/" + path
+    if path[:1] != "/":
+        path = "/" + path if path else ""
     environ["SCRIPT_NAME"] = script
     environ["PATH_INFO"] = path
     if raw:
@@ -320,7 +324,16 @@ def _is_address(value: Any) -> bool:
 
 
 def _are_extensions(value: Any) -> bool:
-    return not value or (isinstance(value, Mapping) and isinstance(value.get("tls") or {}, Mapping))
+    return not value or (isinstance(value, Mapping) and _is_tls(value.get("tls") or {}))
+
+
+def _is_tls(value: Any) -> bool:
+    """What `put_tls` can read (ASGI TLS Extension)."""
+    if not isinstance(value, Mapping):
+        return False
+    numbers = (value.get("tls_version"), value.get("cipher_suite"))
+    chain = value.get("client_cert_chain") or ()
+    return isinstance(chain, Sequence) and all(number is None or isinstance(number, int) for number in numbers)
 
 
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -117,7 +117,7 @@ class WebSocketOrder:
         key = kind if kind != BODY else MORE if event.get("more_body", False) else LAST
         following = ORDER[self.state].get(key) if isinstance(key, str) else None
         if following is None:
-            raise self._illegal(repr(kind))
+            raise self._illegal(f"{kind!r:.80}")
         step = None if self.state is DENIED else self._step(kind, event)
         self.state = following
         return step

@@ -16,17 +16,12 @@ from bridge._concurrency.jobs import request_executor
 from bridge._concurrency.loops import LoopClosed, aclose
 from bridge._concurrency.on_demand_thread import OnDemandThread
 from bridge._translate.response_to_events import Items, WsgiResponse
+from bridge._types import ClosableIterator
 
 # How long the head of a response waits for the first chunk.
 _HEAD_DELAY_SECONDS: Final = 0.05
 
 _log = logging.getLogger("bridge")
-
-
-class ClosableIterator(Iterator[bytes], Protocol):
-    """An iterator whose `close()` ends the source of its chunks."""
-
-    def close(self) -> None: ...
 
 
 class AsyncBody:

@@ -10,7 +10,7 @@ import django
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
-from django.core.handlers.wsgi import WSGIHandler
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.utils.module_loading import import_string
 
 from bridge import _arguments
@@ -180,7 +180,7 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
 class WsgiApplication(WSGIHandler):
     """A Django project as a WSGI application. Made by `get_wsgi_application`."""
 
-    request_class = Request
+    request_class: type[WSGIRequest] = Request
 
     def __init__(self, portal: Portal, *, has_lifespan: bool, websockets: AsgiToWsgi | None = None) -> None:
         # Without Django's constructor: the handler below makes the chain of middleware.

@@ -90,7 +90,7 @@ class Handler(WSGIHandler):
         request: Any = make_request(self.request_class, environ) if self._on_asgi else self.request_class(environ)
         request._portal = self.portal
         # Django's async function needs asyncio.
-        as_asgi = self._on_asgi and not GET_RESPONSE_ASYNC.is_own() and self.portal.runner().loop.is_asyncio
+        as_asgi = self._on_asgi and not GET_RESPONSE_ASYNC.is_own() and self.portal.is_on_asyncio()
         try:
             response: Any = self._get_response_as_asgi(request) if as_asgi else self.get_response(request)
         except BaseException:

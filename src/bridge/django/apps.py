@@ -1,5 +1,7 @@
 """`"bridge.django"` in `settings.INSTALLED_APPS`: the command `bridge_report` and the system checks."""
 
+from typing import Any
+
 from django.apps import AppConfig
 from django.core.checks import register
 
@@ -9,9 +11,9 @@ from bridge.django._report import checks
 class BridgeConfig(AppConfig):
     """The app `bridge`. It has no models."""
 
-    name = "bridge.django"
-    label = "bridge"
-    verbose_name = "bridge"
+    name: str = "bridge.django"
+    label: str = "bridge"
+    verbose_name: Any = "bridge"  # for Django a str, or a promise of one
 
     def ready(self) -> None:
         """Register the checks, under the tag `bridge`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
 from bridge._translate.events_to_response import text_response
@@ -10,6 +10,7 @@ from bridge._translate.response_to_events import text_events
 from bridge._translate.urls import native_path, split_path
 from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
 from bridge._wsgi_to_asgi import WsgiToAsgi
+from bridge.errors import ServerProtocolError
 from bridge.interfaces import Interface, TwoSided, asgi_side, interface_of, wsgi_side
 from bridge.mounts._lifespans import MountedLifespans
 from bridge.mounts._prefixes import Prefixes, checked
@@ -60,7 +61,7 @@ class Mounts(TwoSided):
     def __init__(self, mounts: Mapping[str, Any]) -> None:
         if not isinstance(mounts, Mapping):
             raise TypeError(f"expected a mapping of path prefixes to applications, got {mounts!r:.80}")
-        self.mounts = tuple(_mount(checked(prefix), app) for prefix, app in mounts.items())
+        self.mounts: tuple[Mount, ...] = tuple(_mount(checked(prefix), app) for prefix, app in mounts.items())
         asgi, wsgi = AsgiMounts(self.mounts), WsgiMounts(self.mounts)
         for side in (self, asgi, wsgi):
             side.asgi, side.wsgi = asgi, wsgi
@@ -87,12 +88,12 @@ class Mounts(TwoSided):
 class AsgiMounts(TwoSided):
     """The side for ASGI servers. `mounts` are all mounts. `adapter` is shared by all WSGI applications."""
 
-    speaks = "asgi"
+    speaks: ClassVar[Interface] = "asgi"
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
         self.mounts = mounts
         self._prefixes = Prefixes({mount.prefix: mount for mount in mounts})
-        self.adapter = WsgiToAsgi(_run_in_thread)
+        self.adapter: WsgiToAsgi = WsgiToAsgi(_run_in_thread)
         apps = _named([mount for mount in mounts if mount.asgi is not None])
         if any(mount.asgi is None for mount in mounts):
             apps.append(("the threads of the WSGI apps", self.adapter))
@@ -103,11 +104,7 @@ class AsgiMounts(TwoSided):
         if scope["type"] == "lifespan":
             await self._lifespans(scope, receive, send)
             return
-        path: str = scope["path"]
-        root: str = scope.get("root_path") or ""
-        rest = path
-        if root:
-            root, rest = split_path(root, path)
+        root, rest = _split(scope)
         mount = self._prefixes.find(rest)
         if mount is None:
             await self._find_nothing(scope, receive, send)
@@ -137,27 +134,27 @@ class AsgiMounts(TwoSided):
 class WsgiMounts(TwoSided):
     """The side for WSGI servers. `mounts` are all mounts. `adapter` is shared by all ASGI applications."""
 
-    speaks = "wsgi"
+    speaks: ClassVar[Interface] = "wsgi"
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
         self.mounts = mounts
         self._prefixes = Prefixes({mount.native_prefix: mount for mount in mounts})
         self._lifespans = MountedLifespans(_named([mount for mount in mounts if mount.wsgi is None]))
-        self.adapter = AsgiToWsgi(self._run_on_loop)
+        self.adapter: AsgiToWsgi = AsgiToWsgi(self._run_on_loop)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request of a WSGI server (PEP 3333).
 
         Raises what the application raises. For an ASGI application, raises `LifespanFailed` if one has failed to start.
         """
-        path: str = environ.get("PATH_INFO", "")
+        root, path = _native_split(environ)
         mount = self._prefixes.find(path)
         if mount is None:
             head, text = text_response(404, _NOT_FOUND)
             start_response(*head)
             return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [text]
         if prefix := mount.native_prefix:
-            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/") + prefix
+            environ["SCRIPT_NAME"] = root.rstrip("/") + prefix
             environ["PATH_INFO"] = path[len(prefix) :]
         if mount.wsgi is not None:
             return mount.wsgi(environ, start_response)
@@ -175,6 +172,27 @@ class WsgiMounts(TwoSided):
         app = scope["wsgi_environ"][_MOUNT].asgi
         self._lifespans.enter(app, scope)
         await app(scope, receive, send)
+
+
+def _split(scope: Scope) -> tuple[str, str]:
+    """The parts of a scope's path: the root, and what is below it. Raises `ServerProtocolError`."""
+    path, root = scope.get("path"), scope.get("root_path") or ""
+    if not (isinstance(path, str) and isinstance(root, str)):
+        raise _no_path("a scope", path, root, 'ASGI HTTP, "HTTP Connection Scope"')
+    return split_path(root, path) if root else ("", path)
+
+
+def _native_split(environ: Environ) -> tuple[str, str]:
+    """SCRIPT_NAME and PATH_INFO. Raises `ServerProtocolError`."""
+    path, root = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
+    if not (isinstance(path, str) and isinstance(root, str)):
+        raise _no_path("an environ", path, root, 'PEP 3333, "environ Variables"')
+    return root, path
+
+
+def _no_path(where: str, path: object, root: object, clause: str) -> ServerProtocolError:
+    kinds = f"{type(path).__name__}, below a root of type {type(root).__name__}"
+    return ServerProtocolError(f"gave {where} whose path is of type {kinds}", expected="str", clause=clause)
 
 
 def _run_in_thread(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -135,6 +135,11 @@ def test_closing_from_either_side() -> None:
         ({"HTTP_SEC_WEBSOCKET_VERSION": None}, 400),
         ({"HTTP_SEC_WEBSOCKET_KEY": None}, 400),
         ({"HTTP_CONNECTION": "close"}, 400),
+        # What wsproto and h11 have errors of their own for.
+        ({"HTTP_SEC_WEBSOCKET_EXTENSIONS": "\xff"}, 400),
+        ({"HTTP_SEC_WEBSOCKET_PROTOCOL": "\xe9"}, 400),
+        ({"HTTP_SEC_WEBSOCKET_PROTOCOL": "\x0c"}, 400),
+        ({"HTTP_CONNECTION": "\x00"}, 400),
     ],
 )
 def test_a_handshake_that_is_none(changed: dict[str, Any], status: int) -> None:
@@ -142,6 +147,12 @@ def test_a_handshake_that_is_none(changed: dict[str, Any], status: int) -> None:
     with pytest.raises(ClientProtocolError) as raised:
         WebSocketProtocol(environ, 100)
     assert status == raised.value.status
+
+
+def test_blanks_around_a_value_are_no_part_of_it() -> None:
+    """RFC 9110 5.5; a server may leave them there."""
+    protocol = WebSocketProtocol({**HANDSHAKE, "HTTP_SEC_WEBSOCKET_PROTOCOL": " chat,\tsuperchat "}, 100)
+    assert b"superchat" in protocol.accept(Accept("superchat", []))
 
 
 def test_a_server_that_keeps_connection_for_itself() -> None:

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount as StarletteMount
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from bridge import AsgiToWsgi, Mounts, WsgiToAsgi
+from bridge import AsgiToWsgi, Mounts, ServerProtocolError, WsgiToAsgi
 from support import frameworks
 from support.asgi_apps import reply
 from support.lenient_asgi_server import fetch, living
@@ -388,6 +388,22 @@ class TestNested:
             for name, style in (("new", "asgi"), ("old", "wsgi")):
                 one, other = await by_asgi(site.asgi, f"/{name}/deep/x"), by_wsgi(site.wsgi, f"/{name}/deep/x")
                 assert f"{name} {style} /{name}/deep|/x".encode() == one.body == other.body
+
+
+class TestServerAtFault:
+    """A path that is none is told as an adapter tells it."""
+
+    @pytest.mark.parametrize("changes", [{"path": None}, {"path": b"/"}, {"root_path": b"/a"}, {"root_path": 5}])
+    async def test_of_a_scope(self, changes: dict[str, Any]) -> None:
+        site = Mounts({"/old": wsgi_app("old")})
+        with closing(site), pytest.raises(ServerProtocolError, match="the server gave a scope whose path is of type"):
+            await fetch(site.asgi, scope_for("GET", "/old") | changes)
+
+    @pytest.mark.parametrize("changes", [{"PATH_INFO": None}, {"PATH_INFO": b"/"}, {"SCRIPT_NAME": 5}])
+    def test_of_an_environ(self, changes: dict[str, Any]) -> None:
+        site = Mounts({"/new": asgi_app("new")})
+        with closing(site), pytest.raises(ServerProtocolError, match="the server gave an environ whose path is"):
+            site.wsgi(environ_for("GET", "/new") | changes, print)
 
 
 class TestOtherConnections:

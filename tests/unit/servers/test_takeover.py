@@ -108,6 +108,17 @@ def test_whose_end_it_is() -> None:
                 wire.end()
 
 
+def test_where_tcp_does_not_tell_its_state(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: an end that was read is the client's."""
+    monkeypatch.setattr("bridge._servers.takeover._TCP_INFO", -1)
+    server, _ = pair
+    wire, _ = find(of_gunicorn(server)).take()
+    server.shutdown(socket.SHUT_RD)
+    assert b"" == wire.receive(1)
+    assert not wire.cut_by_server()
+    wire.end()
+
+
 def channel(server: Any, lookahead: int) -> Any:
     class Channel:
         adj = SimpleNamespace(channel_request_lookahead=lookahead, threads=4)

@@ -379,6 +379,7 @@ class TestServerAtFault:
             ({"HTTP_X_A": "\u20ac"}, "HTTP_X_A"),
             ({"CONTENT_LENGTH": True}, "CONTENT_LENGTH"),
             ({"SERVER_PROTOCOL": 1.1}, "SERVER_PROTOCOL"),
+            ({"HTTP_" + "X" * 10**6: 1.1}, "HTTP_XXX"),
         ],
     )
     def test_an_environ_that_pep_3333_forbids_is_the_servers_fault(self, changes: dict[str, Any], named: str) -> None:
@@ -386,6 +387,18 @@ class TestServerAtFault:
         with pytest.raises(ServerProtocolError, match="PEP 3333") as caught:
             scope_of(**changes)
         assert named in str(caught.value)
+        assert len(str(caught.value)) < 300
+
+    @pytest.mark.parametrize("port", [float("inf"), float("nan"), None, "http", object()])
+    def test_a_port_that_is_none_is_that_of_the_scheme(self, port: object) -> None:
+        """It is the server's own, and no reason to refuse a request."""
+        assert ("h", 80) == scope_of(SERVER_NAME="h", SERVER_PORT=port)["server"]
+
+    @pytest.mark.parametrize("said", [{}, "", (), ("h",), 5, {"a": 1}])
+    def test_an_address_of_the_outer_server_that_is_none_does_not_come_home(self, said: object) -> None:
+        """Nor extensions that are none: that scope was mended on its way in."""
+        scope = environ_to_scope(an_environ(), outer={"server": said, "extensions": [said], "headers": []})
+        assert scope["server"] is None or 2 == len(scope["server"])
 
     @pytest.mark.parametrize(
         ("changes", "expected"),
@@ -399,6 +412,10 @@ class TestServerAtFault:
             ({"SCRIPT_NAME": None, "PATH_INFO": None}, {"path": "/", "root_path": ""}),
             ({"QUERY_STRING": None}, {"query_string": b""}),
             ({"SERVER_PROTOCOL": None}, {"http_version": "1.1"}),
+            ({"SERVER_PROTOCOL": b"HTTP/1.0"}, {"http_version": "1.0"}),
+            ({"REQUEST_METHOD": b"get"}, {"method": "GET"}),
+            ({"SCRIPT_NAME": b""}, {"root_path": ""}),
+            ({"wsgi.url_scheme": b"https"}, {"scheme": "https"}),
         ],
     )
     def test_what_stands_for_a_native_string_is_taken_for_it(

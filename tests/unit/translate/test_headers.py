@@ -250,6 +250,23 @@ class TestAsgiHeaders:
         assert "secret" not in str(caught.value)
 
 
+class TestMessages:
+    """What is quoted in an error is for a log: it has a bound."""
+
+    LONG = "x" * 10**6
+
+    @pytest.mark.parametrize("value", ["\n", "\u0131"])
+    def test_of_wsgi_headers(self, value: str) -> None:
+        with pytest.raises(ApplicationProtocolError) as caught:
+            asgi_headers([(self.LONG, value)])
+        assert len(str(caught.value)) < 400
+
+    def test_of_asgi_headers(self) -> None:
+        with pytest.raises(ApplicationProtocolError) as caught:
+            wsgi_headers([(self.LONG.encode(), b"\n")])
+        assert len(str(caught.value)) < 400
+
+
 class TestWsgiHeaders:
     @pytest.mark.parametrize("kind", [list, tuple, iter])
     def test_any_iterable_of_any_pairs_passes(self, kind: type) -> None:

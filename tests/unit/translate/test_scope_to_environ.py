@@ -463,6 +463,11 @@ class TestServerAtFault:
             # A query that is lost is another request.
             ({"query_string": ["a"]}, "query_string"),
             ({"wsgi_environ": 5}, "wsgi_environ"),
+            # What can be mended beside it does not hide it.
+            ({"path": ..., "scheme": b"http"}, "path"),
+            # Looked at once, they are gone.
+            ({"headers": iter([(b"host",)])}, "read only once"),
+            ({"headers": iter([(b"host", b"h")]), "client": ("::1", 5, 0, 0)}, "read only once"),
         ],
     )
     def test_a_scope_that_asgi_forbids_is_the_servers_fault(self, changes: dict[str, Any], named: str) -> None:
@@ -490,7 +495,11 @@ class TestServerAtFault:
             ({"client": "h:5"}, {"REMOTE_ADDR": ""}),
             ({"server": ("h", "x")}, {"SERVER_NAME": "localhost"}),
             ({"server": 5}, {"SERVER_NAME": "localhost"}),
+            ({"server": ("h", float("inf"))}, {"SERVER_NAME": "localhost"}),
             ({"extensions": {"tls": 5}}, {}),
+            ({"extensions": {"tls": {"client_cert_chain": 5}}}, {}),
+            ({"extensions": {"tls": {"tls_version": []}}}, {}),
+            ({"extensions": {"tls": {"cipher_suite": {"a": 1}}}}, {}),
             ({"extensions": ["tls"]}, {}),
         ],
     )

@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentTypeError
-from typing import Any
+from typing import Any, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     help = "Shows what a request costs in hops between threads and event loops, and what to change first."
     # The checks report what they find. A report is possible anyway.
-    requires_system_checks = ()
+    requires_system_checks: list[str] | tuple[str, ...] | Literal["__all__"] = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options."""
