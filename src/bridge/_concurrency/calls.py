@@ -93,6 +93,11 @@ class Call:
         self.dispatcher = dispatcher
         self.context: Context | None = copy_context()
 
+    @property
+    def title(self) -> str:
+        """What it is, for log lines."""
+        return "one call"
+
     def work(self) -> Generator[None] | None:
         """Do the work, in the thread. What takes more than a moment is returned as a generator, which yields wherever
         the work can be halted, at least after each `write`.
@@ -421,7 +426,7 @@ class Dispatcher:
     def tick(self, call: Any) -> None:
         """Note `TICK_SECONDS` more: at the second tick mark the call slow, after `slow_warning` s log its stack once.
 
-        What is watched has `slow`, `on_slow`, `wake` and `thread`.
+        What is watched has `slow`, `on_slow`, `wake`, `thread` and `title`.
         """
         age = self._calls.get(call, 0) + 1
         if call in self._calls:
@@ -437,7 +442,7 @@ class Dispatcher:
         seconds = monotonic() - thread.since
         if seconds > bound:
             self._logged.add(call)
-            _log.warning("one request has taken %.1f seconds so far; its %s", seconds, thread.describe())
+            _log.warning("%s has taken %.1f seconds so far; its %s", call.title, seconds, thread.describe())
 
     async def while_serving(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `function`, which lasts as long as the server does, so that other tasks can (see `spawn`)."""

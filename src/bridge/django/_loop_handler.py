@@ -20,6 +20,7 @@ from bridge._concurrency.calls import Dispatcher, run_in_thread
 from bridge._concurrency.jobs import JobThread
 from bridge._concurrency.loops import Spawn
 from bridge._translate.response_to_events import WsgiResponse
+from bridge._translate.urls import request_title
 from bridge._types import Environ, Event, Scope
 from bridge._wsgi_to_asgi import LoopResponse, RequestBody, complete_environ, log_failure, warn_of_dropped
 from bridge.django import _modes, _streams
@@ -112,6 +113,11 @@ class LoopResponder:
             self.abandoned = self.abandoned or not self.stream.done
             self.stream.abandon()
             self.wake()
+
+    @property
+    def title(self) -> str:
+        """The request, for log lines."""
+        return request_title(self._scope["method"], self._scope["path"])
 
     @property
     def done(self) -> bool:
