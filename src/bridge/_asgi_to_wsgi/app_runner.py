@@ -18,6 +18,7 @@ from bridge._concurrency.jobs import current, request_executor
 from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Posted, Spawn, refuse_on_loop
 from bridge._concurrency.per_process import PerProcess
 from bridge._concurrency.private_loop import LoopFactory, MeasuredLoop, PrivateLoop
+from bridge._servers.connection import Connection
 from bridge._servers.process import register, unregister, why_threads_stand_still
 from bridge._stats import Counters, LoopStats
 from bridge._types import ASGIApp
@@ -52,11 +53,7 @@ class LiveTask(Protocol):
     complete: bool
     upgraded: bool
     cancel: Callable[[], object] | None
-
-    @property
-    def title(self) -> str:
-        """The request that it belongs to, for log lines."""
-        ...
+    connection: Connection
 
     def disconnect(self) -> None:
         """Tell it that its client has left."""
@@ -136,13 +133,13 @@ class AppRunner:
         live = list(self.live)
         for task in live:
             if running is not None and getattr(task.cancel, "__self__", None) is running:
-                return f" by {task.title}"
+                return f" by {task.connection.title}"
         # A task that a request has started has a copy of its context, which can be seen from Python 3.12 on.
         context: Context = getattr(running, "get_context", Context)()
         owner: Any = getattr(context.get(request_executor), "owner", None)
         if owner is not None:
-            return f" by {owner.title}"
-        named = ", ".join(task.title for task in live[:_NAMED_TASKS])
+            return f" by {owner.connection.title}"
+        named = ", ".join(task.connection.title for task in live[:_NAMED_TASKS])
         more = f" and {len(live) - _NAMED_TASKS} more" if len(live) > _NAMED_TASKS else ""
         return f", with {named}{more} in progress" if live else ""
 

@@ -95,11 +95,6 @@ class Task:
         request_executor.set(self.thread)
         interop.serve_sensitive(inherits=self._inherits)
 
-    @property
-    def title(self) -> str:
-        """The request that it belongs to, for log lines."""
-        return self.connection.title
-
     async def work(self) -> None:
         """The work, on the loop."""
         raise NotImplementedError

@@ -93,11 +93,6 @@ class Call:
         self.dispatcher = dispatcher
         self.context: Context | None = copy_context()
 
-    @property
-    def title(self) -> str:
-        """What it is, for log lines."""
-        return "one call"
-
     def work(self) -> Generator[None] | None:
         """Do the work, in the thread. What takes more than a moment is returned as a generator, which yields wherever
         the work can be halted, at least after each `write`.
@@ -426,7 +421,7 @@ class Dispatcher:
     def tick(self, call: Any) -> None:
         """Note `TICK_SECONDS` more: at the second tick mark the call slow, after `slow_warning` s log its stack once.
 
-        What is watched has `slow`, `on_slow`, `wake`, `thread` and `title`.
+        What is watched has `slow`, `on_slow`, `wake` and `thread`; `str()` of it says what it is.
         """
         age = self._calls.get(call, 0) + 1
         if call in self._calls:
@@ -442,7 +437,7 @@ class Dispatcher:
         seconds = monotonic() - thread.since
         if seconds > bound:
             self._logged.add(call)
-            _log.warning("%s has taken %.1f seconds so far; its %s", call.title, seconds, thread.describe())
+            _log.warning("%s has taken %.1f seconds so far; its %s", call, seconds, thread.describe())
 
     async def while_serving(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `function`, which lasts as long as the server does, so that other tasks can (see `spawn`)."""
@@ -490,6 +485,9 @@ class FunctionCall(Call):
     def __init__(self, dispatcher: Dispatcher, function: Callable[[], Any]) -> None:
         super().__init__(dispatcher)
         self._function = function
+
+    def __str__(self) -> str:
+        return f"the call of {self._function!r}"
 
     def work(self) -> None:
         """Call it."""

@@ -139,9 +139,8 @@ class WsgiResponder(Call):
         self.error = error
         self._log(error)
 
-    @property
-    def title(self) -> str:
-        """The request, for log lines; without the query string, which may hold secrets."""
+    def __str__(self) -> str:
+        # Without the query string, which may hold secrets.
         return request_title(self._scope["method"], self._scope["path"])
 
     # -- in the thread

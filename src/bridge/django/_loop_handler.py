@@ -114,9 +114,7 @@ class LoopResponder:
             self.stream.abandon()
             self.wake()
 
-    @property
-    def title(self) -> str:
-        """The request, for log lines."""
+    def __str__(self) -> str:
         return request_title(self._scope["method"], self._scope["path"])
 
     @property
