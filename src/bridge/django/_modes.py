@@ -1,6 +1,6 @@
 """Where a request is to run: whether its view is to be on the loop, and which middleware needs a thread there."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterator
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -12,6 +12,8 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 from django.utils.translation import activate, get_language_from_path
 
+from bridge.django import _views
+
 _View = TypeVar("_View", bound=Callable[..., Any])
 _MARK = "bridge_on_loop"
 # Whether any view was marked in this process: until then there is no need to look for one.
@@ -22,18 +24,47 @@ def on_loop(view: _View) -> _View:
     """Decorator for an async view that waits for long: its requests hold no thread while they do.
 
     On an ASGI server they run through Django's own async chain, on the event loop; sync middleware then costs its
-    hops. On a WSGI server it changes nothing. Raises `TypeError` for a sync view.
+    hops. On a WSGI server it changes nothing. `view` is a function, a method of a class-based view (all of the view is
+    then on the loop), or the class; decorators may be around it or within, and what django-ninja and Django REST
+    framework make of it is known. Raises `TypeError` for a sync view.
     """
-    if not iscoroutinefunction(view):
-        raise TypeError(f"on_loop is for async views, and {dotted(view)} is not; make it `async def`")
+    if not is_async(view):
+        raise TypeError(f"on_loop is for async views, and {_views.path_of(view)} is not; make it `async def`")
     setattr(view, _MARK, True)
-    marked.add(dotted(view))
+    marked.add(_views.path_of(view))
     return view
 
 
-def is_on_loop(view: Callable[..., Any], named: Iterable[str]) -> bool:
-    """Whether a view is marked, or named in `BRIDGE["ON_LOOP"]`."""
-    return getattr(view, _MARK, False) or (bool(named) and dotted(view) in named)
+def is_async(view: Any) -> bool:
+    """Whether a view, or the class of one, is async."""
+    if isinstance(view, type):
+        return getattr(view, "view_is_async", False) is True
+    return iscoroutinefunction(view)
+
+
+def is_on_loop(view: Callable[..., Any], named: Collection[str]) -> bool:
+    """Whether a view or what it wraps is marked, or named in `BRIDGE["ON_LOOP"]`."""
+    if any(getattr(layer, _MARK, False) is True for layer in _views.layers(view)):
+        return True
+    return bool(named) and not _views.names(view).isdisjoint(named)
+
+
+def unfit(named: Collection[str]) -> Iterator[tuple[str, str]]:
+    """What is marked or named, and does not run on the loop, with the reason; imports the URLconf.
+
+    What is marked and has no URL pattern is nobody's mistake: a project may have several URLconfs.
+    """
+    wanted = {*named, *marked}
+    sync: set[str] = set()
+    found: set[str] = set()
+    for pattern, *_ in _views.patterns(get_resolver()):
+        known = _views.names(pattern.callback) | {_views.path_of(pattern.callback)}
+        (found if iscoroutinefunction(pattern.callback) else sync).update(wanted & known)
+    for name in sorted(wanted - found):
+        if name in sync:
+            yield name, "the view that its URL pattern leads to is sync"
+        elif name in named:
+            yield name, "no URL pattern of ROOT_URLCONF leads to it"
 
 
 def view_at(path_info: str) -> Callable[..., Any]:
@@ -53,12 +84,6 @@ def _view_in(language: str, path_info: str) -> Callable[..., Any]:
     activate(language)
     view: Callable[..., Any] = get_resolver().resolve(path_info).func
     return view
-
-
-def dotted(view: Callable[..., Any]) -> str:
-    """The dotted path of a view; of a class based one, that of the class."""
-    named = getattr(view, "view_class", view)
-    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', type(named).__qualname__)}"
 
 
 def is_native(path: str) -> bool:

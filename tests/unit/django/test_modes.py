@@ -1,6 +1,5 @@
 """Which code needs a thread."""
 
-import functools
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ from django.utils.decorators import sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
 from django.views import View
 
-from bridge.django import _modes, on_loop
+from bridge.django import _modes, _views, on_loop
 from support import django_project
 
 
@@ -78,16 +77,7 @@ def test_a_marked_view() -> None:
     assert on_loop(view) is view
     assert _modes.is_on_loop(view, frozenset())
     assert not _modes.is_on_loop(other, frozenset())
-    assert _modes.is_on_loop(other, frozenset([_modes.dotted(other)]))
-
-
-def test_a_class_based_view_has_the_name_of_its_class() -> None:
-    """As URL patterns see it."""
-
-    class Feed(View):
-        async def get(self, request: Any) -> None: ...
-
-    assert _modes.dotted(Feed.as_view()).endswith("Feed")
+    assert _modes.is_on_loop(other, frozenset([_views.path_of(other)]))
 
 
 def test_a_sync_view_cannot_run_on_the_loop() -> None:
@@ -96,6 +86,24 @@ def test_a_sync_view_cannot_run_on_the_loop() -> None:
         on_loop(django_project.hello)
 
 
-def test_a_partial_has_a_name_too() -> None:
-    """Odd callables break nothing."""
-    assert "partial" in _modes.dotted(functools.partial(django_project.hello))
+def test_a_class_and_a_method_can_be_marked() -> None:
+    """All of the view is then on the loop; a class whose methods are sync cannot be."""
+
+    @on_loop
+    class Feed(View):
+        async def get(self, request: Any) -> None: ...
+
+    class Other(View):
+        @on_loop
+        async def get(self, request: Any) -> None: ...
+
+        async def post(self, request: Any) -> None: ...
+
+    class Sync(View):
+        def get(self, request: Any) -> None: ...
+
+    assert _modes.is_on_loop(Feed.as_view(), ())
+    assert _modes.is_on_loop(Other.as_view(), ())
+    assert not _modes.is_on_loop(Sync.as_view(), ())
+    with pytest.raises(TypeError, match="Sync is not; make it `async def`"):
+        on_loop(Sync)

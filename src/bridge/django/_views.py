@@ -1,0 +1,152 @@
+"""What is behind a view of the URLconf: the project's own functions, within what decorators and frameworks have put
+around them.
+
+Followed are `__wrapped__` (functools.wraps), `functools.partial`, the class of a class-based view, the actions of a
+viewset of Django REST framework, the operations of a path of django-ninja, and the functions that a wrapper encloses or
+has as attributes.
+"""
+
+import functools
+import inspect
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from django.urls import URLPattern, URLResolver
+
+# Beyond so many there is no view behind it, but a program.
+_MOST_LAYERS: Final = 100
+
+
+def layers(view: Any) -> Iterator[Any]:
+    """`view`, and each function and class that it is made of, from the outside in, each once."""
+    seen: set[int] = set()
+    left = [view]
+    while left and len(seen) < _MOST_LAYERS:
+        layer = left.pop(0)
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield layer
+            left += _within(layer)
+
+
+def _within(layer: Any) -> Iterator[Any]:
+    if isinstance(layer, functools.partial):
+        yield layer.func
+    elif inspect.ismethod(layer):
+        yield layer.__func__
+    elif isinstance(layer, type):
+        # What the class of a class-based view is asked for.
+        names = getattr(layer, "http_method_names", ())
+        yield from (getattr(layer, name) for name in names if hasattr(layer, name))
+    elif callable(layer):
+        yield from _named_by(layer)
+        if not inspect.isroutine(layer):  # an object that stands for a view: what it calls is one of its attributes
+            yield from filter(_is_code, vars(layer).values() if hasattr(layer, "__dict__") else ())
+    if inspect.isfunction(layer):
+        for content in enclosed(layer).values():
+            yield from operations(content)
+            if _is_code(content):
+                yield content
+
+
+def _is_code(content: Any) -> bool:
+    return inspect.isroutine(content) or isinstance(content, functools.partial)
+
+
+def _named_by(layer: Any) -> Iterator[Any]:
+    if (wrapped := getattr(layer, "__wrapped__", None)) is not None:
+        yield wrapped
+    if (kind := class_of(layer)) is not None:
+        yield kind
+        yield from (getattr(kind, name) for name in actions_of(layer) if hasattr(kind, name))
+
+
+def enclosed(function: Any) -> dict[str, Any]:
+    """The names of the functions around it. (`inspect.getclosurevars` raises where one has no value yet.)"""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):
+            found[name] = cell.cell_contents
+    return found
+
+
+def operations(content: Any) -> list[Any]:
+    """The views of a path of django-ninja, one for each of its methods; no attribute of its wrapper leads to them."""
+    # Statically: what is enclosed may be anything, and must not be set to work by a look at it.
+    listed = inspect.getattr_static(content, "operations", None)
+    if not isinstance(listed, list | tuple):
+        return []
+    found = (inspect.getattr_static(one, "view_func", None) for one in listed)
+    return [one for one in found if callable(one)]
+
+
+def class_of(view: Any) -> type | None:
+    """The class of a class-based view: of Django's, or of one of Django REST framework's."""
+    kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
+    return kind if isinstance(kind, type) else None
+
+
+def actions_of(view: Any) -> list[str]:
+    """The methods of a viewset that a URL pattern leads to; none where it is no viewset's."""
+    actions = getattr(view, "actions", None)
+    return list(dict.fromkeys(map(str, actions.values()))) if isinstance(actions, dict) else []
+
+
+def dotted(named: Any) -> str:
+    """The dotted path of a function or a class, as itself says it."""
+    name = getattr(named, "__qualname__", type(named).__qualname__)
+    own = getattr(named, "__name__", name)
+    if isinstance(named, type) and own != name.rpartition(".")[2]:
+        name = own  # a class that a decorator has made of a function, and named after it
+    return f"{getattr(named, '__module__', '')}.{name}"
+
+
+def names(view: Any) -> frozenset[str]:
+    """Each dotted path by which `BRIDGE["ON_LOOP"]` can name the view."""
+    found = {dotted(layer) for layer in layers(view) if not isinstance(layer, functools.partial)}
+    return frozenset(found | set(_action_paths(view)))
+
+
+def _action_paths(view: Any) -> Iterable[str]:
+    kind = class_of(view)
+    return (f"{dotted(kind)}.{action}" for action in actions_of(view)) if kind is not None else ()
+
+
+def path_of(view: Any) -> str:
+    """The dotted path of the project's own function or class behind a view; of several, all with commas."""
+    if paths := list(_action_paths(view)):
+        return ", ".join(paths)
+    if (kind := class_of(view)) is not None:
+        return dotted(kind)
+    own = inspect.unwrap(view)
+    if isinstance(own, functools.partial):
+        return path_of(own.func)
+    if inspect.isfunction(own):
+        contents = enclosed(own).values()
+        if found := [one for content in contents for one in operations(content)]:
+            return ", ".join(dict.fromkeys(map(path_of, found)))
+        inner = [content for content in contents if inspect.isfunction(content)]
+        if len(inner) == 1 and own.__code__.co_flags & inspect.CO_VARARGS:
+            return path_of(inner[0])  # a decorator without functools.wraps
+    return dotted(own)
+
+
+def own_functions(view: Any) -> Iterator[Any]:
+    """The functions and methods of which a view is made, without what only wraps another one of them."""
+    for layer in layers(view):
+        if inspect.isfunction(layer) and not hasattr(layer, "__wrapped__"):
+            yield layer
+
+
+def patterns(
+    resolver: URLResolver, before: str = "", spaces: str = "", apps: tuple[str, ...] = ()
+) -> Iterator[tuple[URLPattern, str, str, tuple[str, ...]]]:
+    """Each URL pattern below `resolver`, with its whole route, its name with namespaces, and the apps it is in."""
+    for pattern in resolver.url_patterns:
+        route = before + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            inner = f"{spaces}{pattern.namespace}:" if pattern.namespace else spaces
+            yield from patterns(pattern, route, inner, (*apps, pattern.app_name or ""))
+        else:
+            yield pattern, route, spaces + pattern.name if pattern.name else "", apps
