@@ -19,8 +19,8 @@ class Settings:
     * `ON_LOOP` (dotted paths of async views): their requests run through Django's own async chain, on the event loop of
       an ASGI server, and hold no thread while they wait; as with the decorator `on_loop`.
     * `SERVER_TIMING` (bool; default: `DEBUG`): `BridgeMiddleware` adds a `Server-Timing` header with the thread hops.
-    * `LOOP_FACTORY` (dotted path or callable): makes the private event loop on a WSGI server, `uvloop.new_event_loop`
-      say.
+    * `LOOP_FACTORY` (dotted path or callable): makes the private event loop on a WSGI server, for example
+      `uvloop.new_event_loop`.
     """
 
     on_loop: frozenset[str]

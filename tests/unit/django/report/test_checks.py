@@ -121,9 +121,7 @@ class TestMissing:
     def test_w007_a_sync_wrapper_hides_the_mark(self, check: Check) -> None:
         shown = check(**{**BRIDGED, "ROOT_URLCONF": URLS + "wrapped_urls"}, MIDDLEWARE=[OURS])
         assert ids(shown) == ["W007"]
-        assert "wrapped_urls.hidden is marked with on_loop, but the view that 'hidden/' leads to is sync." in whole(
-            shown
-        )
+        assert "hidden is marked with on_loop, but the view that 'hidden/' leads to is sync." in whole(shown)
 
     def test_a_name_reaches_through_a_decorator_without_wraps(self, check: Check) -> None:
         named = {"ON_LOOP": ["report_project.wrapped_urls.named"]}
