@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from bridge.django import _modes, _settings, _views
+from bridge.django import _modes, _settings
 from bridge.django._agents import UNUSED
 from bridge.django._middleware import BridgeMiddleware
 from bridge.django._report import entry_points, streams
@@ -88,7 +88,7 @@ def _named(path: str, route: Route | None) -> CheckMessage | None:
         return Error(f"{where}, which does not exist: {error}.", hint=hint, id="bridge.E003")
     if not _modes.is_async(view):
         return Error(f"{where}, which is no async view.", hint=take_out, id="bridge.E004")
-    own = _views.path_of(view)
+    own = _modes.path_of(view)
     hint = f"Write {own!r}, where it is defined." if own != path else "Take it out, or give it a URL pattern."
     return checks.Warning(f"{where}, and no URL pattern leads to a view of that path.", hint=hint, id="bridge.W005")
 

@@ -12,7 +12,7 @@ from django.dispatch import Signal
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
-from bridge.django import _modes, _settings, _views
+from bridge.django import _modes, _settings
 from bridge.django._report import entry_points
 from bridge.django._signals import only_django_listens
 
@@ -169,15 +169,15 @@ def routes(on_loop: frozenset[str]) -> Iterator[Route]:
     """Each URL pattern of `ROOT_URLCONF`, in Django's order; `on_loop` is that of `BRIDGE`."""
     if not getattr(settings, "ROOT_URLCONF", None):
         raise ImproperlyConfigured("ROOT_URLCONF is not set: write the module of the URL patterns, as 'mysite.urls'")
-    for pattern, route, name, apps in _views.patterns(get_resolver()):
+    for pattern, route, name, apps in _modes.patterns(get_resolver()):
         view = pattern.callback
         is_async = iscoroutinefunction(view)
         yield Route(
             route=route,
             name=name,
             view=view,
-            path=_views.path_of(view),
-            names=_views.names(view),
+            path=_modes.path_of(view),
+            names=_modes.names(view),
             is_admin="admin" in apps,
             is_async=is_async,
             on_loop=is_async and _modes.is_on_loop(view, on_loop),

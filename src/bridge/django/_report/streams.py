@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from django.http import FileResponse, StreamingHttpResponse
 
-from bridge.django import _views
+from bridge.django import _modes
 
 Kind = Literal["sync", "async"]
 
@@ -19,7 +19,7 @@ def streams(view: Callable[..., Any]) -> set[Kind]:
     Only what its own source shows: a generator expression, a list, or the call of a generator function that is defined
     in the view or known in its module. Nothing where there is no source.
     """
-    return {kind for function in _views.own_functions(view) for kind in _kinds(function)}
+    return {kind for function in _modes.own_functions(view) for kind in _kinds(function)}
 
 
 def _kinds(function: Any) -> Iterator[Kind]:
@@ -28,7 +28,7 @@ def _kinds(function: Any) -> Iterator[Kind]:
     except (OSError, SyntaxError):
         return  # made by exec(), say, or part of a line
     own = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    names = {**function.__globals__, **_views.enclosed(function)}
+    names = {**function.__globals__, **_modes.enclosed(function)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
