@@ -92,6 +92,7 @@ docs:  ## Writes the generated parts of docs/ anew.
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python scripts/generate_docs.py
 
-clean:  ## Takes away .venv and all caches; the example's var/ stays.
+clean:  ## Takes away .venv, all caches and what make run-mod-wsgi has made; var/ of the examples stays.
 	rm -rf .venv .venv-django6 .venv-agents .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	scripts/apache.sh --remove
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

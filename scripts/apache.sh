@@ -16,6 +16,8 @@
 # was installed into; its processes then do not start, and requests hang. So the virtual environment is made with the
 # system's own Python in /var/tmp, one for each checkout, and no home directory is opened for anybody. To choose:
 #
+# Everything is in that directory, and beside it a lock; `scripts/apache.sh --remove` takes both away (so does make clean).
+#
 #   BRIDGE_APACHE_VENV     the directory of the virtual environment; it and all above it must be readable for that user
 #   BRIDGE_APACHE_PYTHON   the interpreter, 3.11 or newer (/usr/bin/python3)
 #   BRIDGE_APACHE_USER     whom Apache serves as (www-data where root runs this, else who runs it)
@@ -35,6 +37,11 @@ fail() {
     say "apache.sh: $*"
     exit 1
 }
+
+if [ "${1:-}" = --remove ]; then
+    rm -rf "$venv" "$venv.lock"
+    exit
+fi
 
 # One at a time: two at once would spoil the environment for each other.
 if [ "${BRIDGE_APACHE_LOCKED:-}" != "$venv" ]; then

@@ -65,7 +65,11 @@ WORKER_THREADS = {"Thread", "ThreadPoolExecutor", "Timer", "start_new_thread", "
 OTHER_WAYS_TO_A_THREAD = {"to_thread", "run_in_executor", "run_sync", "BlockingPortal", "start_blocking_portal"}
 LOOPS = {"new_event_loop", "Runner", "run_until_complete", "run_forever", "set_event_loop", "EventLoop"}
 RUN = {("asyncio", "run"), ("anyio", "run"), ("trio", "run"), ("uvloop", "run")}
-THREAD_MAKERS = {"bridge._concurrency.pool", "bridge._concurrency.greenlets"}
+THREAD_MAKERS = {
+    "bridge._concurrency.pool": {"Thread"},
+    "bridge._concurrency.greenlets": {"Thread", "ThreadPool"},
+    "bridge._check.progress": {"Timer"},
+}
 # `greenlets` makes a thread for whoever calls this, which is `private_loop` alone.
 NATIVE_THREAD, NATIVE_TAKERS = "start_thread", {"bridge._concurrency.greenlets", "bridge._concurrency.private_loop"}
 # `bridge check` has a process, and so a loop, of its own.
@@ -396,11 +400,14 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
 class TestThreadsAndLoops:
     @pytest.mark.parametrize("name", list(MODULES))
     def test_threads_are_made_in_one_place_for_each_use(self, name: str) -> None:
-        """Worker threads in `pool`, and the one of a private loop in `greenlets`, for `private_loop`."""
+        """Worker threads in `pool`, and the one of a private loop in `greenlets`, for `private_loop`.
+
+        `bridge check`, whose process is its own, has timers beside: for code that does not come back.
+        """
         made = references(name) & (WORKER_THREADS | OTHER_WAYS_TO_A_THREAD)
         if "gevent" in {other.partition(".")[0] for other in IMPORTS[name]}:
             made |= references(name) & {"ThreadPool"}  # gevent's; `pool` has a class of that name
-        assert not made or (name in THREAD_MAKERS and made <= {"Thread", "ThreadPool"})
+        assert made <= THREAD_MAKERS.get(name, set())
         assert name in NATIVE_TAKERS or NATIVE_THREAD not in references(name)
 
     @pytest.mark.parametrize("name", [name for name in MODULES if name not in LOOP_MAKERS])

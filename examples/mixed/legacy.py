@@ -1,6 +1,6 @@
 """The old application: Flask, pages and forms. It speaks WSGI, and knows nothing of the new one."""
 
-from flask import Flask, abort, redirect, render_template_string, request, session, url_for
+from flask import Flask, abort, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 import database
@@ -8,30 +8,11 @@ import database
 app = Flask(__name__)
 app.secret_key = "public, for this example only"
 
-PAGE = """<!doctype html>
-<title>The shed</title>
-<h1>The shed</h1>
-{% if name %}
-<p>Hello, {{ name }}. <a href="{{ url_for('logout') }}">Leave</a></p>
-{% else %}
-<form method="post" action="{{ url_for('login') }}">
-<input name="name" placeholder="Your name"> <button>Enter</button>
-</form>
-{% endif %}
-<ul>
-{% for tool in tools %}
-<li>{{ tool.name }}
-{% if tool.borrower %} is with {{ tool.borrower }}
-{% elif name %}<form method="post" action="{{ url_for('borrow', tool=tool.id) }}"><button>Borrow</button></form>
-{% endif %}</li>
-{% endfor %}
-</ul>
-"""
-
 
 @app.get("/")
 def home() -> str:
-    return render_template_string(PAGE, tools=database.tools(), name=session.get("name"))
+    server = request.environ.get("SERVER_SOFTWARE", "an ASGI server")
+    return render_template("shed.html", tools=database.tools(), name=session.get("name"), server=server)
 
 
 @app.post("/login")

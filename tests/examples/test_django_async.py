@@ -277,6 +277,12 @@ class TestBrowser:
         assert "Paper tray" in cards
         assert [] == browser.complaints
 
+    def test_nothing_is_wider_than_a_telephone(self, site: Site, watched: Printer, tmp_path: Path) -> None:
+        with Browser(tmp_path) as browser:
+            browser.open(site.url, width=390)
+            assert [] == browser.too_wide()
+            assert [] == browser.unnamed()
+
     @pytest.mark.parametrize("server", WSGI, indirect=True, scope="module")
     def test_no_place_is_free(
         self, site: Site, server: str, watched: Printer, visitor: httpx.Client, tmp_path: Path

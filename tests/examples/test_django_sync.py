@@ -18,6 +18,7 @@ import django
 import httpx
 import pytest
 
+from support.browser import Browser
 from support.example_process import Site
 from support.paths import ROOT
 
@@ -493,3 +494,38 @@ class TestRun:
         assert 1 == done.returncode
         assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in done.stderr
         assert "Uvicorn running" not in done.stderr
+
+
+class TestNarrow:
+    """What a telephone shows, in a real browser."""
+
+    def test_nothing_is_wider_than_the_screen(
+        self, site: Site, session: dict[str, str], visitor: httpx.Client, tmp_path: Path
+    ) -> None:
+        part = re.search(r'href="(/parts/[^/"]+/)"', visitor.get("/parts/").text)
+        assert part
+        anonymous = ["/", "/parts/", part[1], "/movements/", "/login/"]
+        keepers = [*anonymous[:4], "/move/", "/parts/new/", f"{part[1]}documents/new/"]
+        with Browser(tmp_path) as browser:
+            for path in anonymous:
+                browser.open(site.url + path, width=390)
+                assert [] == browser.too_wide(), path
+                assert [] == browser.unnamed(), path
+            for name, value in session.items():
+                browser.call("Network.setCookie", name=name, value=value, url=site.url)
+            for path in keepers:
+                browser.open(site.url + path, width=390)
+                assert "Log out" in browser.run("document.body.textContent"), path
+                assert [] == browser.too_wide(), path
+            assert [] == browser.complaints
+
+    def test_no_link_leads_an_anonymous_user_to_the_login_but_that_one(self, visitor: httpx.Client) -> None:
+        """What needs a login is offered to those who have one."""
+        part = re.search(r'href="(/parts/[^/"]+/)"', visitor.get("/parts/").text)
+        assert part
+        for page in ("/", "/parts/", part[1], "/movements/"):
+            links = set(re.findall(r'<a[^>]* href="(/[^"#]*)"', visitor.get(page).text))
+            assert links
+            for link in links - {path for path in links if path.startswith(("/login/", "/reports/turnover/"))}:
+                answer = visitor.get(link)
+                assert 200 == answer.status_code, (page, link, answer.headers.get("location"))

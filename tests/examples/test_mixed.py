@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.browser import Browser
 from support.paths import ROOT
 
 PROJECT = ROOT / "examples" / "mixed"
@@ -110,7 +111,8 @@ def test_both_sides_share_a_login_a_database_and_a_process(shed: Shed) -> None:
             assert not any(tool["borrower"] for tool in tools.values())
 
             drill, ladder = tools["Hammer drill"]["id"], tools["Ladder, 6 m"]["id"]
-            assert "Hammer drill\n is with Kim" in browser.post(f"/borrow/{drill}").text
+            page = browser.post(f"/borrow/{drill}").text
+            assert re.search(r"<strong>Hammer drill</strong>\s*<span class=\"state\">is with Kim</span>", page)
             assert "Kim" == {tool["id"]: tool for tool in next(events)["tools"]}[drill]["borrower"]  # type: ignore[attr-defined]
             assert 200 == browser.put(f"/api/tools/{ladder}/loan").status_code
             assert "Kim" == {tool["id"]: tool for tool in next(events)["tools"]}[ladder]["borrower"]  # type: ignore[attr-defined]
@@ -176,3 +178,48 @@ def test_the_runner_says_what_to_look_at(tmp_path: Path) -> None:
 
     assert f"http://127.0.0.1:{shed.port}/api/watch" in told
     assert "bridge: shed:site (<Mounts /api, />) speaks ASGI and WSGI; Uvicorn runs it as ASGI, natively" in told
+
+
+WIDE, NARROW = 1200, 390
+
+
+@pytest.mark.timeout(120)
+class TestPage:
+    """The page in a real browser."""
+
+    def test_the_old_page_follows_the_new_side(self, shed: Shed, tmp_path: Path) -> None:
+        """A tool that somebody else borrows shows without a reload; what the old side lends, the new one takes back."""
+        with Browser(tmp_path) as browser, shed.client() as other:
+            browser.open(f"http://127.0.0.1:{shed.port}/")
+            browser.wait_for("document.querySelector('#connection').textContent == 'live'")
+            browser.run("document.querySelector('#name').value = 'Alex'")
+            browser.loading(lambda: browser.run("document.querySelector('.who button').click()"))
+            browser.wait_for("document.querySelector('#connection').textContent == 'live'")
+            item = "[...document.querySelectorAll('#tools li')].find(li => li.textContent.includes('Tile cutter'))"
+            number = browser.run(f"{item}.dataset.tool")
+            browser.loading(lambda: browser.run(f"{item}.querySelector('form button').click()"))
+            browser.wait_for(f"!{item}.querySelector('.back').hidden")
+            assert "is with Alex" == browser.run(f"{item}.querySelector('.state').textContent")
+            browser.run(f"{item}.querySelector('.back').click()")
+            browser.wait_for(f"{item}.querySelector('.state').textContent == 'is here'")
+            other.post("/login", data={"name": "Robin"})
+            other.put(f"/api/tools/{number}/loan")
+            browser.wait_for(f"{item}.querySelector('.state').textContent == 'is with Robin'")
+            other.delete(f"/api/tools/{number}/loan")
+
+            assert [] == browser.complaints
+
+    @pytest.mark.parametrize("width", [WIDE, NARROW])
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_it_can_be_read(self, shed: Shed, tmp_path: Path, width: int, scheme: str) -> None:
+        """Nothing is wider than the window, and all text has the contrast of WCAG 2 (1.4.3), in light and in dark."""
+        with Browser(tmp_path) as browser:
+            browser.prefer(scheme)
+            browser.open(f"http://127.0.0.1:{shed.port}/", width=width)
+            dark = browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(21, 28, 35)"
+
+            assert (scheme == "dark") == dark
+            assert [] == browser.too_wide()
+            assert [] == browser.faint()
+            assert [] == browser.unnamed()
+            assert [] == browser.complaints

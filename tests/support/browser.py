@@ -44,6 +44,47 @@ SOON: Final = """new Promise((resolve) => {
     look();
 })"""
 
+TOO_WIDE: Final = """(() => {
+    const wide = document.documentElement.clientWidth, scrolls = (one) => {
+        for (let up = one; up; up = up.parentElement)
+            if (['auto', 'scroll'].includes(getComputedStyle(up).overflowX)) return true;
+    };
+    const found = [...document.body.querySelectorAll('*')].filter(
+        (one) => one.getBoundingClientRect().right > wide + 0.5 && !scrolls(one));
+    const page = document.documentElement.scrollWidth;
+    const whole = page > wide ? [`the page: ${page} of ${wide}`] : [];
+    return [...whole, ...found.map((one) => one.outerHTML.slice(0, 80))];
+})()"""
+FAINT: Final = """(() => {
+    const parts = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = (colour) => {
+        const part = (one) => one / 255 <= 0.03928 ? one / 255 / 12.92 : ((one / 255 + 0.055) / 1.055) ** 2.4;
+        const [r, g, b] = colour.map(part);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = (one) => {
+        for (let up = one; up; up = up.parentElement) {
+            const colour = parts(getComputedStyle(up).backgroundColor);
+            if (colour.length < 4 || colour[3] === 1) return colour.slice(0, 3);
+        }
+        return [255, 255, 255];
+    };
+    const texts = [...document.body.querySelectorAll('*')].filter((one) => one.checkVisibility()
+        && [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()));
+    return texts.map((one) => {
+        const own = parts(getComputedStyle(one).color).slice(0, 3);
+        const [a, b] = [light(own), light(behind(one))].sort((x, y) => y - x);
+        return [(a + 0.05) / (b + 0.05), one.textContent.trim().slice(0, 40)];
+    }).filter(([ratio]) => ratio < 4.5).map(([ratio, text]) => `${ratio.toFixed(2)}: ${text}`);
+})()"""
+UNNAMED: Final = """(() => {
+    const named = (one) => one.getAttribute('aria-label') || one.labels?.length || one.textContent.trim() || one.title;
+    const found = [...document.querySelectorAll('input:not([type=hidden]), select, textarea, button, a')].filter(
+        (one) => !named(one));
+    found.push(...[...document.images].filter((one) => !one.hasAttribute('alt')));
+    return [...(document.documentElement.lang ? [] : ['no lang']), ...found.map((one) => one.outerHTML.slice(0, 80))];
+})()"""
+
 
 class Browser:
     """One browser with one page. `complaints` is what the page has thrown or the browser has logged as an error."""
@@ -111,6 +152,26 @@ class Browser:
         act()
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._receive(time.monotonic() + PATIENCE)
+
+    def prefer(self, scheme: str) -> None:
+        """Have pages that are opened from now on be asked for in "light" or "dark" colours."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", media="screen", features=features)
+
+    def too_wide(self) -> list[str]:
+        """What makes the page wider than its window; not what is in an element that scrolls by itself."""
+        found: list[str] = self.run(TOO_WIDE)
+        return found
+
+    def faint(self) -> list[str]:
+        """Texts whose contrast is below 4.5 (WCAG 2, 1.4.3), with what it is."""
+        found: list[str] = self.run(FAINT)
+        return found
+
+    def unnamed(self) -> list[str]:
+        """Fields, buttons, links and pictures without a name for those who cannot see them; a page without language."""
+        found: list[str] = self.run(UNNAMED)
+        return found
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression; of a promise, what it resolves to. Fails where it throws."""

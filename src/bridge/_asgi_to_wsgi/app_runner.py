@@ -14,10 +14,11 @@ from bridge._asgi_to_wsgi.lifespan import LifespanRun
 from bridge._concurrency import private_loop
 from bridge._concurrency.calls import OuterCall, call_of
 from bridge._concurrency.greenlets import new_lock
-from bridge._concurrency.jobs import current
+from bridge._concurrency.jobs import current, request_executor
 from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Posted, Spawn, refuse_on_loop
 from bridge._concurrency.per_process import PerProcess
 from bridge._concurrency.private_loop import LoopFactory, MeasuredLoop, PrivateLoop
+from bridge._servers.connection import Connection
 from bridge._servers.process import register, unregister, why_threads_stand_still
 from bridge._stats import Counters, LoopStats
 from bridge._types import ASGIApp
@@ -26,6 +27,8 @@ from bridge._types import ASGIApp
 _LAST_SECONDS: Final = 1.0
 # With this, longer than all that is waited for on the loop; only a blocked loop takes longer.
 _END_MARGIN_SECONDS: Final = 4 * _LAST_SECONDS
+# How many requests a log line names.
+_NAMED_TASKS: Final = 3
 
 _log = logging.getLogger("bridge")
 
@@ -50,6 +53,7 @@ class LiveTask(Protocol):
     complete: bool
     upgraded: bool
     cancel: Callable[[], object] | None
+    connection: Connection
 
     def disconnect(self) -> None:
         """Tell the task that its client has left."""
@@ -120,7 +124,27 @@ class AppRunner:
                 self.loop.post(self)
         elif not self._warned:
             self._warned = True
-            _log.warning("the event loop has been blocked for %.1f seconds; its %s", blocked, self.private.describe())
+            _log.warning(
+                "the event loop has been blocked for %.1f seconds%s; its %s",
+                blocked,
+                self._blamed(self.private.running()),
+                self.private.describe(),
+            )
+
+    def _blamed(self, running: Any) -> str:
+        """Whose code blocks the loop, as far as can be told; `running` is its task, if it is one."""
+        live = list(self.live)
+        for task in live:
+            if running is not None and getattr(task.cancel, "__self__", None) is running:
+                return f" by {task.connection.title}"
+        # A task that a request has started has a copy of its context, which can be seen from Python 3.12 on.
+        context: Context = getattr(running, "get_context", Context)()
+        owner: Any = getattr(context.get(request_executor), "owner", None)
+        if owner is not None:
+            return f" by {owner.connection.title}"
+        named = ", ".join(task.connection.title for task in live[:_NAMED_TASKS])
+        more = f" and {len(live) - _NAMED_TASKS} more" if len(live) > _NAMED_TASKS else ""
+        return f", with {named}{more} in progress" if live else ""
 
     def task_ended(self, task: LiveTask) -> None:
         """Forget a task."""

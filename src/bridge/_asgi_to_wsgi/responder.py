@@ -23,6 +23,7 @@ from bridge._concurrency.loops import Spawn
 from bridge._servers.connection import Connection
 from bridge._translate.events_to_response import END, SENT, AsgiResponse, EarlyHint, File, Head, Items, text_response
 from bridge._translate.input_to_events import DISCONNECT, BodyEvents
+from bridge._translate.urls import request_title
 from bridge._types import ASGIApp, Environ, Event, Scope, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
@@ -290,7 +291,7 @@ class AsgiResponder(Task):
 
     def request(self) -> str:
         """Return the request, for log lines."""
-        return f"the application, asked for {self._scope['method']} {self._scope['path']!r:.200},"
+        return f"the application, asked for {request_title(self._scope['method'], self._scope['path'])},"
 
 
 def _open_regular(path: str) -> BinaryIO:

@@ -111,7 +111,7 @@ def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "
         protocol = WebSocketProtocol(environ, options.max_message)
     except (NoTakeover, ImportError) as reason:
         if isinstance(reason, ImportError):
-            reason = NoTakeover("this process", "lacks wsproto", "install wsgi-asgi-bridge[websockets]")
+            reason = NoTakeover("this process", "lacks wsproto", "install wsproto")
         refused = options.websocket == "reject"
         warn_once(
             f"websocket {reason}",

@@ -4,6 +4,7 @@ import asyncio
 from time import monotonic
 from typing import Any, Final
 
+from bridge._check.progress import Interrupted
 from bridge._check.requests import CheckRequest
 from bridge._types import ASGIApp, Event
 from bridge.errors import ClientDisconnected
@@ -63,7 +64,7 @@ class CheckClient:
         except BaseException as error:
             # Any exception: a SystemExit would end the check before the report.
             self.error = error
-            if was_cancelled(error):
+            if was_cancelled(error) or isinstance(error, Interrupted):
                 raise
 
     def _limit(self, started: float) -> float:

@@ -6,6 +6,7 @@ import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -15,6 +16,7 @@ from bridge._check.asgi_validator import asgi_validator
 from bridge._check.client import GRACE_SECONDS, RESPONSE_SECONDS, CheckClient
 from bridge._check.findings import Finding, Note, Outcome, of_error
 from bridge._check.lifespan import LifespanCheck
+from bridge._check.progress import Progress
 from bridge._check.requests import CheckRequest
 from bridge._check.wsgi_validator import wsgi_validator
 from bridge._types import ASGIApp, WSGIApp
@@ -23,6 +25,7 @@ from bridge.errors import ProtocolError
 
 # How long a request may block the loop before its code is interrupted.
 _BLOCKED_SECONDS: Final = 2 * RESPONSE_SECONDS
+LIFESPAN: Final = "lifespan"
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 _ERRORS: Final = {
     "wsgi": ("a response for every request", "PEP 3333, Error Handling"),
@@ -36,30 +39,45 @@ def _note() -> Note:
     return _current.get().note
 
 
-def probe_wsgi(app: WSGIApp, requests: Sequence[CheckRequest]) -> list[Outcome]:
+def names(requests: Sequence[CheckRequest], *, wsgi: bool, asgi: bool) -> list[str]:
+    """What will be asked of an application that speaks these interfaces."""
+    asked = [request.name for request in requests]
+    return [*(asked if wsgi else ()), *((LIFESPAN, *asked, *map(_as_wsgi, asked)) if asgi else ())]
+
+
+def _as_wsgi(asked: str) -> str:
+    return f"{asked}, as WSGI"
+
+
+def probe_wsgi(app: WSGIApp, requests: Sequence[CheckRequest], progress: Progress | None = None) -> list[Outcome]:
     """Check a WSGI application, behind the adapter that an ASGI server would need."""
+    progress = progress or Progress()
     with WsgiToAsgi(wsgi_validator(app, _note), shutdown_timeout=GRACE_SECONDS, slow_warning=None) as adapter:
-        return asyncio.run(_ask_all(asgi_validator(adapter, _note), requests, "wsgi", None))
+        return asyncio.run(_ask_all(asgi_validator(adapter, _note), requests, "wsgi", None, progress))
 
 
-def probe_asgi(app: ASGIApp, requests: Sequence[CheckRequest]) -> list[Outcome]:
+def probe_asgi(app: ASGIApp, requests: Sequence[CheckRequest], progress: Progress | None = None) -> list[Outcome]:
     """Check an ASGI application: its lifespan, the requests, and then the requests again as a WSGI server would make
     them.
     """
+    told = progress or Progress()
     watched = asgi_validator(app, _note)
     inner = AsgiToWsgi(watched, lifespan="off", disconnect_grace=GRACE_SECONDS / 2, shutdown_timeout=GRACE_SECONDS)
     outer = WsgiToAsgi(wsgi_validator(inner, _note), slow_warning=None, shutdown_timeout=GRACE_SECONDS)
 
     async def ask() -> list[Outcome]:
-        outcomes = [Outcome("lifespan")]
+        outcomes = [Outcome(LIFESPAN)]
         lifespan = LifespanCheck(app, outcomes[0])
         try:
+            told.begin(f"{LIFESPAN}, startup")
             if await lifespan.start():
-                outcomes += await _ask_all(watched, requests, "asgi", lifespan.state)
-                behind = await _ask_all(outer, requests, "asgi", lifespan.state)
-                outcomes += [Outcome(f"{one.asked}, as WSGI", one.ended, one.findings) for one in behind]
+                outcomes += await _ask_all(watched, requests, "asgi", lifespan.state, told)
+                behind = [replace(one, name=_as_wsgi(one.name)) for one in requests]
+                outcomes += await _ask_all(outer, behind, "asgi", lifespan.state, told)
+            told.begin(f"{LIFESPAN}, shutdown")
         finally:
             await lifespan.stop()
+            told.end(outcomes[0])
         return outcomes
 
     with outer, inner:
@@ -67,9 +85,14 @@ def probe_asgi(app: ASGIApp, requests: Sequence[CheckRequest]) -> list[Outcome]:
 
 
 async def _ask_all(
-    app: ASGIApp, requests: Sequence[CheckRequest], interface: str, state: dict[str, Any] | None
+    app: ASGIApp, requests: Sequence[CheckRequest], interface: str, state: dict[str, Any] | None, progress: Progress
 ) -> list[Outcome]:
-    return [await _ask(app, request, interface, state) for request in requests]
+    outcomes = []
+    for request in requests:
+        progress.begin(request.name)
+        outcomes.append(await _ask(app, request, interface, state))
+        progress.end(outcomes[-1])
+    return outcomes
 
 
 async def _ask(app: ASGIApp, request: CheckRequest, interface: str, state: dict[str, Any] | None) -> Outcome:

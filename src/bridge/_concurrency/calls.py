@@ -424,7 +424,7 @@ class Dispatcher:
         """Note that `TICK_SECONDS` have passed. Mark the call slow at the second tick. After `slow_warning` seconds,
         log its stack once.
 
-        What is watched has `slow`, `on_slow`, `wake` and `thread`.
+        What is watched has `slow`, `on_slow`, `wake` and `thread`; `str()` of it says what it is.
         """
         age = self._calls.get(call, 0) + 1
         if call in self._calls:
@@ -440,7 +440,7 @@ class Dispatcher:
         seconds = monotonic() - thread.since
         if seconds > bound:
             self._logged.add(call)
-            _log.warning("one request has taken %.1f seconds so far; its %s", seconds, thread.describe())
+            _log.warning("%s has taken %.1f seconds so far; its %s", call, seconds, thread.describe())
 
     async def while_serving(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `function`, which lasts as long as the server, so that other tasks can too (see `spawn`)."""
@@ -488,6 +488,9 @@ class FunctionCall(Call):
     def __init__(self, dispatcher: Dispatcher, function: Callable[[], Any]) -> None:
         super().__init__(dispatcher)
         self._function = function
+
+    def __str__(self) -> str:
+        return f"the call of {self._function!r}"
 
     def work(self) -> None:
         """Call it."""

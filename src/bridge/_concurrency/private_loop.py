@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from bridge._concurrency.greenlets import start_thread
 from bridge._concurrency.jobs import describe
@@ -82,6 +82,10 @@ class PrivateLoop:
     def tasks(self) -> int:
         """How many tasks there are on the loop, without the one that keeps it running."""
         return len(asyncio.all_tasks(self._loop)) - 1 if self.usable else 0
+
+    def running(self) -> "asyncio.Task[Any] | None":
+        """The task whose code the loop runs now, if it is that of a task; from any thread."""
+        return asyncio.current_task(self._loop)
 
     def describe(self) -> str:
         """Where the thread of the loop is now."""

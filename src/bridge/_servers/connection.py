@@ -23,6 +23,7 @@ from time import monotonic
 from typing import Any, Final, cast
 
 from bridge._concurrency.greenlets import events_now
+from bridge._translate.urls import request_title, text_path
 from bridge._types import Environ
 from bridge.errors import ClientDisconnected
 
@@ -105,6 +106,13 @@ class Connection:
         self._looked = 0.0
         self._socket: Any = None
         self._chunk = b""
+
+    @property
+    def title(self) -> str:
+        """The request, for log lines; without the query string, which may hold secrets."""
+        environ = self._environ
+        path = text_path(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
+        return request_title(environ.get("REQUEST_METHOD", "a request for"), path)
 
     def has_left_lately(self, interval: float) -> bool:
         """As `has_left`, but looks only once every `interval` seconds."""

@@ -32,6 +32,11 @@ def native_path(text: str) -> str:
         ) from error
 
 
+def request_title(method: str, path: str) -> str:
+    """A request as log lines name it: the path as text, quoted and not longer than a line takes."""
+    return f"{method} {path!r:.200}"
+
+
 def split_path(root: str, path: str) -> tuple[str, str]:
     """The two parts of `path`: `root`, and what is below it (SCRIPT_NAME and PATH_INFO). It is cut only between
     segments.

@@ -10,6 +10,7 @@ from bridge._concurrency.calls import Call, Dispatcher, PeerGone
 from bridge._concurrency.loops import Spawn
 from bridge._log_once import warn_once
 from bridge._translate.response_to_events import HELD, WsgiResponse
+from bridge._translate.urls import request_title
 from bridge._types import Environ, Event, Scope, WSGIApp
 from bridge._wsgi_to_asgi.file_wrapper import FileWrapper
 from bridge._wsgi_to_asgi.loop_response import AsyncBody, LoopResponse, LoopStream
@@ -143,6 +144,10 @@ class WsgiResponder(Call):
         """Note that the application raised `error` after the thread had left."""
         self.error = error
         self._log(error)
+
+    def __str__(self) -> str:
+        # Without the query string, which may hold secrets.
+        return request_title(self._scope["method"], self._scope["path"])
 
     # -- in the thread
 
@@ -295,7 +300,7 @@ def complete_environ(environ: Environ, scope: Scope, client_disconnected: Callab
 
 def described(scope: Scope) -> str:
     """Return the request, for log lines."""
-    return f"the application, asked for {scope['method']} {scope['path']!r:.200},"
+    return f"the application, asked for {request_title(scope['method'], scope['path'])},"
 
 
 def log_failure(scope: Scope, error: BaseException, *, excused: bool, as_error: bool) -> None:

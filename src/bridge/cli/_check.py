@@ -4,54 +4,131 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, TextIO
 
 from bridge._check.findings import Finding, Outcome
-from bridge._check.probe import probe_asgi, probe_wsgi
+from bridge._check.probe import names, probe_asgi, probe_wsgi
+from bridge._check.progress import END_SECONDS, Interrupted, Interruptible, Progress
 from bridge._check.requests import requests_for
-from bridge._tables import aligned
 from bridge.cli._load import describe, load
 from bridge.interfaces import Interface, as_asgi, as_wsgi
 
+# As a shell has it of what Ctrl-C has ended.
+_CTRL_C_STATUS: Final = 130
 
-def check(spec: str, *, paths: Sequence[str], safe: bool, as_json: bool) -> int:
-    """Print what was found; returns the exit status."""
-    for path in paths:
-        if not path.startswith("/"):
-            raise SystemExit(f"bridge: a path starts with a slash, got {path!r}")
-    # Keep the output of the application out of the report.
-    with contextlib.redirect_stdout(sys.stderr):
+
+def check(spec: str, *, paths: Sequence[str], safe: bool, as_json: bool, timeout: float | None = None) -> int:
+    """Print what is found, as it is found; returns the exit status. `timeout`: seconds for all of it, None for any.
+
+    Raises `SystemExit` as `load` does. Where the application does not end after an interruption, the process does.
+    """
+    report = _Report(spec, sys.stdout, as_json=as_json)
+    requests = [request for path in paths for request in requests_for(path, safe=safe)]
+    # What the application prints is not the report.
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        contextlib.suppress(Interrupted),
+        Interruptible(timeout, report.progress, report.announce, report.finish),
+    ):
+        report.progress.begin(f"{spec}, to be loaded")
         app, interface = load(spec)
         # The report says what the adapters would log.
         logging.getLogger("bridge").addHandler(logging.NullHandler())
         logging.getLogger("bridge").propagate = False
-        requests = [request for path in paths for request in requests_for(path, safe=safe)]
-        outcomes = []
+        report.start(describe(app), interface, names(requests, wsgi=interface != "asgi", asgi=interface != "wsgi"))
         if interface != "asgi":
-            outcomes += probe_wsgi(as_wsgi(app), requests)
+            probe_wsgi(as_wsgi(app), requests, report.progress)
         if interface != "wsgi":
-            outcomes += probe_asgi(as_asgi(app), requests)
-    broken: dict[Finding, list[str]] = {}
-    for outcome in outcomes:
+            probe_asgi(as_asgi(app), requests, report.progress)
+    return report.finish()
+
+
+class _Report:
+    """The report of one check, on `out`: rows as they come, or JSON at the end."""
+
+    def __init__(self, spec: str, out: TextIO, *, as_json: bool) -> None:
+        self.progress = Progress(self._add)
+        self._spec = spec
+        self._out = out
+        self._as_json = as_json
+        self._interface: Interface | None = None
+        self._planned: Sequence[str] = ()
+        self._width = 0
+        self._broken: dict[Finding, list[str]] = {}
+        self._finished = False
+        # What was being asked when the check was interrupted, and for how many seconds.
+        self._interrupted: tuple[str | None, float] = (None, 0.0)
+        # For whoever gives the check up, in another thread. One thread may come twice: a signal can be in the middle.
+        self._lock = threading.RLock()
+
+    def start(self, app: str, interface: Interface, planned: Sequence[str]) -> None:
+        """The application is loaded, and `planned` is what it will be asked."""
+        self.progress.asking = None
+        self._interface = interface
+        self._planned = planned
+        self._width = max(map(len, planned))
+        speaks = "WSGI and ASGI" if interface == "both" else interface.upper()
+        self._print(f"{self._spec} ({app}) speaks {speaks}", "")
+
+    def _add(self, outcome: Outcome) -> None:
+        new = [finding for finding in outcome.findings if finding not in self._broken]
         for finding in outcome.findings:
-            broken.setdefault(finding, []).append(outcome.asked)
-    if as_json:
-        asked = [outcome.as_dict() for outcome in outcomes]
-        told = {"app": spec, "interface": interface, "broken": len(broken), "asked": asked}
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
-    else:
-        sys.stdout.write(_report(f"{spec} ({describe(app)})", interface, outcomes, broken))
-    return int(bool(broken))
+            self._broken.setdefault(finding, []).append(outcome.asked)
+        # What the end of an interrupted check did to it is no finding of ours.
+        if not self.progress.interrupted:
+            self._row("BROKEN" if outcome.findings else "ok", outcome.asked, outcome.ended)
+            self._print(*(f"        {finding}" for finding in new))
 
+    def _row(self, state: str, asked: str, ended: str) -> None:
+        self._print(f"{state:<6}  {asked:<{self._width}}  {ended}".rstrip())
 
-def _report(
-    app: str, interface: Interface, outcomes: Sequence[Outcome], broken: Mapping[Finding, Sequence[str]]
-) -> str:
-    speaks = "WSGI and ASGI" if interface == "both" else interface.upper()
-    rows = [("ok" if not each.findings else "BROKEN", each.asked, each.ended) for each in outcomes]
-    lines = [f"{app} speaks {speaks}", "", *aligned(rows), ""]
-    for finding, asked in broken.items():
-        more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
-        lines += [f"the application {finding}", f"    asked for: {asked[0]}{more}"]
-    lines.append(f"{len(broken)} broken" if broken else "nothing is broken")
-    return "\n".join(lines) + "\n"
+    def _print(self, *lines: str) -> None:
+        if not self._as_json:
+            self._out.writelines(f"{line}\n" for line in lines)
+            self._out.flush()
+
+    def announce(self, reason: str) -> None:
+        """Say at once that the interruption has been heard; the application may take its time to end."""
+        self._interrupted = self.progress.asking, self.progress.seconds
+        told = f"the application has {END_SECONDS:.0f} seconds to end; Ctrl-C does not wait for it"
+        sys.stderr.write(f"bridge: interrupted {reason}; {told}\n")
+        sys.stderr.flush()
+
+    def finish(self) -> int:
+        """Print the rest, once; returns the exit status."""
+        with self._lock:
+            if not self._finished:
+                self._finished = True
+                self._conclude()
+        if self.progress.interrupted:
+            return _CTRL_C_STATUS if "Ctrl-C" in self.progress.interrupted else 1
+        return int(bool(self._broken))
+
+    def _conclude(self) -> None:
+        reason, (asked, seconds) = self.progress.interrupted, self._interrupted
+        if self._as_json:
+            outcomes = [outcome.as_dict() for outcome in self.progress.outcomes]
+            told: dict[str, Any] = {
+                "app": self._spec,
+                "interface": self._interface,
+                "broken": len(self._broken),
+                "asked": outcomes,
+            }
+            if reason:
+                told["interrupted"] = {"reason": reason, "asking": asked, "seconds": round(seconds, 1)}
+            self._out.write(json.dumps(told, indent=2) + "\n")
+            self._out.flush()
+            return
+        if reason and asked:
+            self._row("ENDED", asked, f"interrupted after {seconds:.1f} seconds")
+        self._print("")
+        for finding, requests in self._broken.items():
+            more = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
+            self._print(f"the application {finding}", f"    asked for: {requests[0]}{more}")
+        found = f"{len(self._broken)} broken" if self._broken else "nothing is broken"
+        if reason:
+            asked_for = len(self.progress.outcomes)
+            found = f"interrupted {reason}, with {asked_for} of {len(self._planned)} asked: {found} so far"
+        self._print(found)

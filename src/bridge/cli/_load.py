@@ -19,22 +19,30 @@ class NoSuchApp(Exception):
     """The name in a command line does not exist. The message says which part of it does not."""
 
 
+class NotAName(NoSuchApp):
+    """It is not written as MODULE:NAME: the command line is wrong."""
+
+
 def load(spec: str) -> tuple[Any, Interface]:
     """The application of `spec`, and its interface.
 
     Raises `SystemExit` with one line that says what is wrong with the name. If the application's own code raised, its
-    traceback is printed first.
+    traceback is printed first. The status is 2 for what is not a name, 1 for
+    everything else.
     """
     try:
         app = find(spec)
+    except NotAName as error:
+        sys.stderr.write(f"bridge: {error}\n")
+        raise SystemExit(2) from None
     except NoSuchApp as error:
         raise SystemExit(f"bridge: {error}") from None
     except Exception:
         sys.stderr.write(users_traceback())
         raise SystemExit(1) from None
     except SystemExit as error:
-        sys.stderr.write(f"bridge: {spec} has ended the process while it was loaded: {error!r}\n")
-        raise
+        # Whatever status it wanted: a command that has done nothing does not say that all is well.
+        raise SystemExit(f"bridge: {spec} has ended the process while it was loaded: {error!r}") from None
     try:
         return app, interface_of(app)
     except TypeError as error:
@@ -48,7 +56,7 @@ def find(spec: str) -> Any:
     path = name.removesuffix("()")
     dotted = module_name and "/" not in module_name and not module_name.startswith(".")
     if not (colon and dotted and all(part.isidentifier() for part in path.split("."))):
-        raise NoSuchApp(f"expected MODULE:NAME, as in mysite.wsgi:application, got {spec!r}")
+        raise NotAName(f"expected MODULE:NAME, as in mysite.wsgi:application, got {spec!r}")
     found: Any = _module(module_name)
     for part in path.split("."):
         if not hasattr(found, part):

@@ -2,10 +2,13 @@
 
 import argparse
 import os
+import platform
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
+import bridge
 from bridge.cli._check import check
 from bridge.cli._mounts import show_mounts
 from bridge.cli._serve import LOG_LEVELS, SERVER_NAMES, serve
@@ -23,7 +26,7 @@ Runs WSGI and ASGI applications on servers of either kind.
 """
 
 _EXIT = """\
-exit status: 0 success, 1 a problem with the application or its server, 2 a wrong command line
+exit status: 0 success, 1 a problem with the application or its server, 2 a wrong command line, 130 Ctrl-C
 """
 
 _SERVE = """\
@@ -38,7 +41,8 @@ _CHECK = """\
 Loads the application and sends requests to it: GET, HEAD, POST with and without Content-Length, many at once, clients
 that leave in
 the middle; an ASGI application also through its lifespan, and once more behind an adapter, as a WSGI server would.
-Reports each clause of PEP 3333, ASGI or HTTP that it breaks.
+Reports each clause of PEP 3333, ASGI or HTTP that it breaks, as soon as it does. Ctrl-C and --timeout end the check:
+they report what was found so far, and what was being asked.
 
 The application does what it does: a POST may change data. --safe sends GET and HEAD only.
 """
@@ -49,7 +53,7 @@ Shows a `bridge.Mounts` as a table: prefix, application, interface, and how each
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status. Raises `SystemExit` for what ends it before."""
+    """Runs one command; returns the exit status, one of those in `--help`. Raises `SystemExit` for what ends it."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, further = _split(words)
     parser = _parser()
@@ -59,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As `python -m` does, and each server.
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as it stands there
     if options.command == "check":
-        return check(options.app, paths=options.path or ["/"], safe=options.safe, as_json=options.json)
+        return check(
+            options.app, paths=options.path or ["/"], safe=options.safe, as_json=options.json, timeout=options.timeout
+        )
     if options.command == "mounts":
         return show_mounts(options.app)
     return serve(options, further)
@@ -84,6 +90,8 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="bridge", description=_DESCRIPTION, epilog=_EXIT, formatter_class=raw)
+    version = f"bridge {bridge.__version__}, Python {platform.python_version()}"
+    parser.add_argument("--version", action="version", version=version, help="print the version, and Python's")
     commands = parser.add_subparsers(dest="command", required=True, metavar="serve|check|mounts")
     serving = commands.add_parser(
         "serve", help="serve an application", description=_SERVE, epilog=_EXIT, formatter_class=raw
@@ -108,8 +116,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )  # fmt: skip
     checking.add_argument("app", help=_APP_HELP)
-    checking.add_argument("--path", action="append", help='ask for this path, may be repeated (default: "/")')
+    checking.add_argument(
+        "--path", type=_path, action="append", help='ask for this path, may be repeated (default: "/")'
+    )
     checking.add_argument("--safe", action="store_true", help="only GET and HEAD")
+    checking.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS",
+        help="end after so long with what was found so far, and status 1 (default: none; each request has 15 seconds)",
+    )  # fmt: skip
     checking.add_argument("--json", action="store_true", help="print JSON, for machines")
     mounting = commands.add_parser(
         "mounts", help="show what is mounted where", description=_MOUNTS, epilog=_EXIT, formatter_class=raw
@@ -122,6 +136,22 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a TCP port (0 to 65535)")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"a path starts with a slash, got {text!r}")
+    return text
 
 
 def _count(text: str) -> int:

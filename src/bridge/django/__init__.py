@@ -7,9 +7,10 @@ bridge_report` and system checks.
 """
 
 from bridge.django._applications import get_asgi_application, get_wsgi_application
+from bridge.django._bridge import Bridge, BridgeRequest
 from bridge.django._middleware import BridgeMiddleware
 from bridge.django._modes import on_loop
 
-__all__ = ["BridgeMiddleware", "get_asgi_application", "get_wsgi_application", "on_loop"]
+__all__ = ["Bridge", "BridgeMiddleware", "BridgeRequest", "get_asgi_application", "get_wsgi_application", "on_loop"]
 
 BridgeMiddleware.__module__ = __name__  # as `settings.MIDDLEWARE` spells it

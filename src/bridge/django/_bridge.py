@@ -1,7 +1,7 @@
 """`request.bridge`: what a view can ask its server."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from asgiref.sync import async_to_sync
 from django.http import HttpRequest
@@ -14,8 +14,42 @@ from bridge._servers.connection import Connection
 _R = TypeVar("_R")
 
 
-class Bridge:
-    """The interface of the server, its event loop for sync code, and whether the client is still there."""
+class Bridge(Protocol):
+    """`request.bridge`: the interface of the server, its event loop for sync code, and whether the client is there.
+
+    A protocol, so that a test of a view can give a stand-in of its own.
+    """
+
+    @property
+    def interface(self) -> Literal["asgi", "wsgi"]:
+        """What the server speaks."""
+        ...
+
+    def call_async(self, function: Callable[..., Coroutine[Any, Any, _R]], /, *args: Any, **kwargs: Any) -> _R:
+        """Wait, in sync code, for the async `function(*args, **kwargs)`; returns and raises what it does.
+
+        It runs on the server's event loop, or on the private one of a WSGI server: one loop for all requests, so that
+        what belongs to a loop can be shared. When the client leaves it is cancelled (`asyncio.CancelledError`). Raises
+        `RuntimeError` in async code, which can await it.
+        """
+        ...
+
+    def client_disconnected(self) -> bool:
+        """Whether the client is known to have left; does not wait. For sync code that takes long."""
+        ...
+
+
+class BridgeRequest(HttpRequest):
+    """For annotations: a request that has come through `bridge.django`, by its entry points or `BridgeMiddleware`.
+
+    What a view is given is a request of Django's with this attribute, and not an instance of this class.
+    """
+
+    bridge: Bridge
+
+
+class ServerBridge:
+    """The `Bridge` of one request."""
 
     def __init__(self, request: HttpRequest, portal: Portal) -> None:
         self.environ: dict[str, Any] = getattr(request, "environ", None) or {}
@@ -26,12 +60,7 @@ class Bridge:
         self.interface: Literal["asgi", "wsgi"] = "asgi" if on_asgi else "wsgi"
 
     def call_async(self, function: Callable[..., Coroutine[Any, Any, _R]], /, *args: Any, **kwargs: Any) -> _R:
-        """Wait, in sync code, for the async `function(*args, **kwargs)`. Returns its result, and raises what it raises.
-
-        It runs on the server's event loop, or under a WSGI server on the private event loop. This is one loop for all
-        requests, so objects that belong to a loop can be shared. When the client leaves, it is cancelled
-        (`asyncio.CancelledError`). Raises `RuntimeError` in async code, which can await the function itself.
-        """
+        """As `Bridge` has it."""
         refuse_on_loop("request.bridge.call_async() was called", "await the function instead")
         if self.interface == "asgi" and current.thread is None:
             return async_to_sync(function)(*args, **kwargs)  # a thread of asgiref's, which knows the server's loop
@@ -39,6 +68,6 @@ class Bridge:
         return result
 
     def client_disconnected(self) -> bool:
-        """Whether the client is known to have left. Does not wait. For sync code that takes long."""
+        """As `Bridge` has it."""
         asked = self.environ.get("bridge.client_disconnected")
         return self.cancelled or bool(asked() if asked is not None else Connection(self.environ).has_left())

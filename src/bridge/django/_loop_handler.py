@@ -1,5 +1,6 @@
 """Django's own async chain, on the event loop of an ASGI server. A thread is taken only if something needs one."""
 
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
@@ -20,6 +21,7 @@ from bridge._concurrency.calls import Dispatcher, run_in_thread
 from bridge._concurrency.jobs import JobThread
 from bridge._concurrency.loops import Spawn
 from bridge._translate.response_to_events import WsgiResponse
+from bridge._translate.urls import request_title
 from bridge._types import Environ, Event, Scope
 from bridge._wsgi_to_asgi import LoopResponse, RequestBody, complete_environ, log_failure, warn_of_dropped
 from bridge.django import _modes, _streams
@@ -30,6 +32,8 @@ from bridge.django._request import Request
 from bridge.django._settings import Settings
 from bridge.django._signals import closes_at_once, only_django_listens, start_on_loop
 
+_log = logging.getLogger("bridge")
+
 
 class LoopHandler(BaseHandler):
     """Decides which requests run on the loop from their start, and runs their middleware and view there."""
@@ -39,7 +43,9 @@ class LoopHandler(BaseHandler):
     def __init__(self, portal: Portal, chosen: Settings) -> None:
         self.portal = portal
         self._named = chosen.on_loop
-        self.loaded = False
+        self.loaded = self._looked = False
+        # To look at a view closely takes longer than to look it up.
+        self._marked: dict[Callable[..., Any], bool] = {}
         self._loading = threading.Lock()
         self.caches = LoopCaches()
         self._native = all(map(_modes.is_native, settings.MIDDLEWARE))
@@ -53,7 +59,25 @@ class LoopHandler(BaseHandler):
         except Exception:
             # There is no view, or the URLconf cannot be imported: the other handler shows what is wrong.
             return False
-        return iscoroutinefunction(view) and (self._native or _modes.is_on_loop(view, self._named))
+        if not self._looked:
+            self._look()
+        if not iscoroutinefunction(view):
+            return False
+        if self._native:
+            return True
+        try:
+            return self._marked[view]
+        except KeyError:
+            marked = self._marked[view] = _modes.is_on_loop(view, self._named)
+            return marked
+        except TypeError:  # a callable that cannot be hashed
+            return _modes.is_on_loop(view, self._named)
+
+    def _look(self) -> None:
+        """Say once what is to run on the loop and never will: nothing else would tell."""
+        self._looked = True
+        for name, reason in _modes.unfit(self._named):
+            _log.warning("%s is to run on the event loop (on_loop), and does not: %s", name, reason)
 
     def make_request(self, environ: Environ) -> Request:
         """The request for the chain."""
@@ -112,6 +136,9 @@ class LoopResponder:
             self.abandoned = self.abandoned or not self.stream.done
             self.stream.abandon()
             self.wake()
+
+    def __str__(self) -> str:
+        return request_title(self._scope["method"], self._scope["path"])
 
     @property
     def done(self) -> bool:

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.jobs import current
 from bridge.django import _hops, _settings, _streams
-from bridge.django._bridge import Bridge
+from bridge.django._bridge import ServerBridge
 from bridge.django._request import Input, Request, bring_body_of
 
 
@@ -58,7 +58,7 @@ class BridgeMiddleware:
         closing._resource_closers += [each.close for each in brought if each is not None]
         return self._finish(request, response, bridge, hops)
 
-    async def _acall(self, request: HttpRequest, bridge: Bridge) -> HttpResponseBase:
+    async def _acall(self, request: HttpRequest, bridge: ServerBridge) -> HttpResponseBase:
         hops = _hops.begin() if self._timing else None
         try:
             response: HttpResponseBase = await self._get_response(request)
@@ -67,16 +67,16 @@ class BridgeMiddleware:
             raise
         return self._finish(request, response, bridge, hops)
 
-    def _introduce(self, request: HttpRequest) -> Bridge:
+    def _introduce(self, request: HttpRequest) -> ServerBridge:
         if isinstance(request, Request):
             return request.bridge
-        bridge = Bridge(request, self._portal)
+        bridge = ServerBridge(request, self._portal)
         introduced: Any = request
         introduced.bridge = bridge
         return bridge
 
     def _finish(
-        self, request: HttpRequest, response: HttpResponseBase, bridge: Bridge, hops: _hops.Hops | None
+        self, request: HttpRequest, response: HttpResponseBase, bridge: ServerBridge, hops: _hops.Hops | None
     ) -> HttpResponseBase:
         # The handlers of this package accept streams of both kinds.
         if response.streaming and not isinstance(request, Request):
@@ -86,7 +86,7 @@ class BridgeMiddleware:
             response.headers["Server-Timing"] = f"{before}, {hops.header()}" if before else hops.header()
         return response
 
-    def _match(self, response: Any, bridge: Bridge, *, is_async_wanted: bool) -> None:
+    def _match(self, response: Any, bridge: ServerBridge, *, is_async_wanted: bool) -> None:
         """Give the response an iterator of the kind that Django's handler does not read to its end first."""
         if is_async_wanted == _streams.is_async(response):
             return

@@ -1,13 +1,22 @@
-"""Decides where a request runs: whether its view runs on the loop, and which middleware needs a thread there."""
+"""Decides where a request runs: whether its view runs on the loop, and which middleware needs a thread there.
 
-from collections.abc import Callable, Iterable
+A view is looked at through what decorators and frameworks have put around the project's own functions. Followed are
+`__wrapped__` (functools.wraps), `functools.partial`, the class of a class-based view, the actions of a viewset of
+Django REST framework, the operations of a path of django-ninja, and the functions that a wrapper encloses or has as
+attributes.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.conf.urls.i18n import is_language_prefix_patterns_used
-from django.urls import get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 from django.utils.translation import activate, get_language_from_path
@@ -16,24 +25,55 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 _MARK = "bridge_on_loop"
 # Whether any view was marked in this process. Until then there is no need to look for one.
 marked: set[str] = set()
+# Beyond so many there is no view behind it, but a program.
+_MOST_LAYERS: Final = 100
 
 
 def on_loop(view: _View) -> _View:
     """Decorator for an async view that waits for long: its requests hold no thread while they wait.
 
-    On an ASGI server, they run through Django's own async chain, on the event loop. Sync middleware then costs its
-    hops. On a WSGI server, the decorator changes nothing. Raises `TypeError` for a sync view.
+    On an ASGI server they run through Django's own async chain, on the event loop; sync middleware then costs its
+    hops. On a WSGI server it changes nothing. `view` is a function, a method of a class-based view (all of the view is
+    then on the loop), or the class; decorators may be around it or within, and what django-ninja and Django REST
+    framework make of it is known. Raises `TypeError` for a sync view.
     """
-    if not iscoroutinefunction(view):
-        raise TypeError(f"on_loop is for async views, but {dotted(view)} is sync; make it `async def`")
+    if not is_async(view):
+        raise TypeError(f"on_loop is for async views, and {path_of(view)} is not; make it `async def`")
     setattr(view, _MARK, True)
-    marked.add(dotted(view))
+    marked.add(path_of(view))
     return view
 
 
-def is_on_loop(view: Callable[..., Any], named: Iterable[str]) -> bool:
-    """Whether a view is marked, or named in `BRIDGE["ON_LOOP"]`."""
-    return getattr(view, _MARK, False) or (bool(named) and dotted(view) in named)
+def is_async(view: Any) -> bool:
+    """Whether a view, or the class of one, is async."""
+    if isinstance(view, type):
+        return getattr(view, "view_is_async", False) is True
+    return iscoroutinefunction(view)
+
+
+def is_on_loop(view: Callable[..., Any], named: Collection[str]) -> bool:
+    """Whether a view or what it wraps is marked, or named in `BRIDGE["ON_LOOP"]`."""
+    if any(getattr(layer, _MARK, False) is True for layer in layers(view)):
+        return True
+    return bool(named) and not names(view).isdisjoint(named)
+
+
+def unfit(named: Collection[str]) -> Iterator[tuple[str, str]]:
+    """What is marked or named, and does not run on the loop, with the reason; imports the URLconf.
+
+    What is marked and has no URL pattern is nobody's mistake: a project may have several URLconfs.
+    """
+    wanted = {*named, *marked}
+    sync: set[str] = set()
+    found: set[str] = set()
+    for pattern, *_ in patterns(get_resolver()):
+        known = names(pattern.callback) | {path_of(pattern.callback)}
+        (found if iscoroutinefunction(pattern.callback) else sync).update(wanted & known)
+    for name in sorted(wanted - found):
+        if name in sync:
+            yield name, "the view that its URL pattern leads to is sync"
+        elif name in named:
+            yield name, "no URL pattern of ROOT_URLCONF leads to it"
 
 
 def view_at(path_info: str) -> Callable[..., Any]:
@@ -56,12 +96,6 @@ def _view_in(language: str, path_info: str) -> Callable[..., Any]:
     return view
 
 
-def dotted(view: Callable[..., Any]) -> str:
-    """The dotted path of a view. For a class-based view, the path of the class."""
-    named = getattr(view, "view_class", view)
-    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', type(named).__qualname__)}"
-
-
 def is_native(path: str) -> bool:
     """Whether the middleware at the dotted path needs no thread in an async chain."""
     middleware = import_string(path)
@@ -82,3 +116,137 @@ def thread_hooks(middleware: type) -> list[str]:
         if hook is not None and not iscoroutinefunction(hook):
             hooks.append(name)
     return hooks
+
+
+def layers(view: Any) -> Iterator[Any]:
+    """`view`, and each function and class that it is made of, from the outside in, each once."""
+    seen: set[int] = set()
+    left = [view]
+    while left and len(seen) < _MOST_LAYERS:
+        layer = left.pop(0)
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield layer
+            left += _within(layer)
+
+
+def _within(layer: Any) -> Iterator[Any]:
+    if isinstance(layer, functools.partial):
+        yield layer.func
+    elif inspect.ismethod(layer):
+        yield layer.__func__
+    elif isinstance(layer, type):
+        # What the class of a class-based view is asked for.
+        names = getattr(layer, "http_method_names", ())
+        yield from (getattr(layer, name) for name in names if hasattr(layer, name))
+    elif callable(layer):
+        yield from _named_by(layer)
+        if not inspect.isroutine(layer):  # an object that stands for a view: what it calls is one of its attributes
+            yield from filter(_is_code, vars(layer).values() if hasattr(layer, "__dict__") else ())
+    if inspect.isfunction(layer):
+        for content in enclosed(layer).values():
+            yield from operations(content)
+            if _is_code(content):
+                yield content
+
+
+def _is_code(content: Any) -> bool:
+    return inspect.isroutine(content) or isinstance(content, functools.partial)
+
+
+def _named_by(layer: Any) -> Iterator[Any]:
+    if (wrapped := getattr(layer, "__wrapped__", None)) is not None:
+        yield wrapped
+    if (kind := class_of(layer)) is not None:
+        yield kind
+        yield from (getattr(kind, name) for name in actions_of(layer) if hasattr(kind, name))
+
+
+def enclosed(function: Any) -> dict[str, Any]:
+    """The names of the functions around it. (`inspect.getclosurevars` raises where one has no value yet.)"""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):
+            found[name] = cell.cell_contents
+    return found
+
+
+def operations(content: Any) -> list[Any]:
+    """The views of a path of django-ninja, one for each of its methods; no attribute of its wrapper leads to them."""
+    # Statically: what is enclosed may be anything, and must not be set to work by a look at it.
+    listed = inspect.getattr_static(content, "operations", None)
+    if not isinstance(listed, list | tuple):
+        return []
+    found = (inspect.getattr_static(one, "view_func", None) for one in listed)
+    return [one for one in found if callable(one)]
+
+
+def class_of(view: Any) -> type | None:
+    """The class of a class-based view: of Django's, or of one of Django REST framework's."""
+    kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
+    return kind if isinstance(kind, type) else None
+
+
+def actions_of(view: Any) -> list[str]:
+    """The methods of a viewset that a URL pattern leads to; none where it is no viewset's."""
+    actions = getattr(view, "actions", None)
+    return list(dict.fromkeys(map(str, actions.values()))) if isinstance(actions, dict) else []
+
+
+def dotted(named: Any) -> str:
+    """The dotted path of a function or a class, as itself says it."""
+    name = getattr(named, "__qualname__", type(named).__qualname__)
+    own = getattr(named, "__name__", name)
+    if isinstance(named, type) and own != name.rpartition(".")[2]:
+        name = own  # a class that a decorator has made of a function, and named after it
+    return f"{getattr(named, '__module__', '')}.{name}"
+
+
+def names(view: Any) -> frozenset[str]:
+    """Each dotted path by which `BRIDGE["ON_LOOP"]` can name the view."""
+    found = {dotted(layer) for layer in layers(view) if not isinstance(layer, functools.partial)}
+    return frozenset(found | set(_action_paths(view)))
+
+
+def _action_paths(view: Any) -> Iterable[str]:
+    kind = class_of(view)
+    return (f"{dotted(kind)}.{action}" for action in actions_of(view)) if kind is not None else ()
+
+
+def path_of(view: Any) -> str:
+    """The dotted path of the project's own function or class behind a view; of several, all with commas."""
+    if paths := list(_action_paths(view)):
+        return ", ".join(paths)
+    if (kind := class_of(view)) is not None:
+        return dotted(kind)
+    own = inspect.unwrap(view)
+    if isinstance(own, functools.partial):
+        return path_of(own.func)
+    if inspect.isfunction(own):
+        contents = enclosed(own).values()
+        if found := [one for content in contents for one in operations(content)]:
+            return ", ".join(dict.fromkeys(map(path_of, found)))
+        inner = [content for content in contents if inspect.isfunction(content)]
+        if len(inner) == 1 and own.__code__.co_flags & inspect.CO_VARARGS:
+            return path_of(inner[0])  # a decorator without functools.wraps
+    return dotted(own)
+
+
+def own_functions(view: Any) -> Iterator[Any]:
+    """The functions and methods of which a view is made, without what only wraps another one of them."""
+    for layer in layers(view):
+        if inspect.isfunction(layer) and not hasattr(layer, "__wrapped__"):
+            yield layer
+
+
+def patterns(
+    resolver: URLResolver, before: str = "", spaces: str = "", apps: tuple[str, ...] = ()
+) -> Iterator[tuple[URLPattern, str, str, tuple[str, ...]]]:
+    """Each URL pattern below `resolver`, with its whole route, its name with namespaces, and the apps it is in."""
+    for pattern in resolver.url_patterns:
+        route = before + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            inner = f"{spaces}{pattern.namespace}:" if pattern.namespace else spaces
+            yield from patterns(pattern, route, inner, (*apps, pattern.app_name or ""))
+        else:
+            yield pattern, route, spaces + pattern.name if pattern.name else "", apps

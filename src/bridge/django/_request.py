@@ -15,7 +15,7 @@ from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.input_to_events import body_length
 from bridge._types import Environ, Scope
 from bridge._wsgi_to_asgi import ScopeView
-from bridge.django._bridge import Bridge
+from bridge.django._bridge import ServerBridge
 from bridge.errors import ClientDisconnected
 
 _STEP_BYTES: Final = 64 * 1024
@@ -46,9 +46,9 @@ class Request(WSGIRequest):
         return cast(Scope, scope)
 
     @cached_property
-    def bridge(self) -> Bridge:
+    def bridge(self) -> ServerBridge:
         """What a view can ask its server, as with `BridgeMiddleware`."""
-        return Bridge(self, self._portal)
+        return ServerBridge(self, self._portal)
 
     def bring_body(self) -> None:
         """Wait for the whole body, so that async code on the event loop never has to wait. Raises `ClientDisconnected`.

@@ -20,7 +20,7 @@ class Settings:
     on the event loop, and hold no thread while they wait. The same as the decorator `on_loop`.
     * `SERVER_TIMING` (bool; default: `DEBUG`): `BridgeMiddleware` adds a `Server-Timing` header with the thread hops.
     * `LOOP_FACTORY` (dotted path or callable): makes the private event loop on a WSGI server, for example
-    `uvloop.new_event_loop`.
+      `uvloop.new_event_loop`.
     """
 
     on_loop: frozenset[str]

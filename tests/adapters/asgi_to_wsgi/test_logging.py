@@ -1,10 +1,13 @@
 """What is logged and counted."""
 
 import asyncio
+import sys
+from contextvars import Context
 from typing import Any
 
 import pytest
 
+from bridge import ClientDisconnected
 from support.asgi_apps import chunk, end, hello, reply, start
 from support.plain_servers import environ_for
 from support.scripted_wsgi_server import Served, adapted, ask
@@ -37,6 +40,66 @@ class TestObservability:
 
         assert 1 == len(log.having("has been blocked"))
         assert adapter.stats().longest_block > 0.01
+
+    @pytest.mark.usefixtures("looks_often")
+    def test_the_request_that_blocks_the_loop_is_named(self, log: LogWatch) -> None:
+        """By method and path; the query string may hold secrets. The request of another is not to blame."""
+        go_on, waiting = Flag(), Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/app/r\xfcckw\xe4rts":
+                go_on.wait()
+            else:
+                waiting.set()
+                await receive()
+                await receive()
+            await reply(send)
+
+        blocking = environ_for("POST", "/r\xc3\xbcckw\xc3\xa4rts", SCRIPT_NAME="/app", QUERY_STRING="token=secret")
+        idle = environ_for("GET", "/idle")
+        with (
+            adapted(app, slow_warning=0.01) as adapter,
+            Served(adapter, idle) as other,
+            Served(adapter, blocking) as served,
+        ):
+            waits = other.begin()
+            waiting.wait()
+            ended = served.begin()
+            line = log.wait_for("has been blocked", "by POST '/app/r\xfcckw\xe4rts'; its thread")
+            go_on.set()
+            ended()
+            served.close()
+            adapter.close()
+            with pytest.raises(ClientDisconnected):
+                waits()
+
+        assert "secret" not in line
+        assert "/idle" not in line
+
+    @pytest.mark.usefixtures("looks_often")
+    @pytest.mark.parametrize("inherits", [True, False])
+    def test_a_task_that_the_request_has_started_blocks_the_loop(self, log: LogWatch, inherits: bool) -> None:
+        """Where Python does not say whose task it is (before 3.12), those are named that are in progress."""
+        go_on = Flag()
+
+        async def helper() -> None:
+            go_on.wait()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if inherits:
+                await asyncio.gather(helper())
+            else:
+                await asyncio.create_task(helper(), context=Context())
+            await reply(send)
+
+        with adapted(app, slow_warning=0.01) as adapter, Served(adapter, environ_for("GET", "/a")) as served:
+            ended = served.begin()
+            named = inherits and sys.version_info >= (3, 12)
+            expected = "by GET '/a'; its thread" if named else ", with GET '/a' in progress; its thread"
+            log.wait_for("has been blocked", expected)
+            go_on.set()
+            ended()
+            served.close()
 
     @pytest.mark.usefixtures("looks_often")
     def test_slow_requests_on_a_free_loop_are_no_warning(self, log: LogWatch) -> None:

@@ -539,7 +539,7 @@ class TestWithout:
                     patch.setitem(sys.modules, name, None)
                 rejected = client.open()
             assert status == rejected.status  # type: ignore[union-attr]
-        assert 1 == len(log.having("WARNING", "wsgi-asgi-bridge[websockets]"))
+        assert 1 == len(log.having("WARNING", "install wsproto"))
 
 
 def _opens(running: Site) -> bool:

@@ -14,7 +14,7 @@ async def test_a_slow_request_is_logged_once_with_its_stack(adapt: Adapt, log: L
     """Above `slow_warning` seconds one line says where its thread is."""
     app = Gate()
     adapter = adapt(app, slow_warning=0.001)
-    async with opened(adapter, *get("/held/1")):
+    async with opened(adapter, *get("/held/1", query_string=b"token=secret")):
         await app.entered.waited()
         await eventually(lambda: len(log.at(logging.WARNING)) == 1)
         # The second one is seen later than the first, which by then would have been logged again.
@@ -24,6 +24,9 @@ async def test_a_slow_request_is_logged_once_with_its_stack(adapt: Adapt, log: L
     lines = log.at(logging.WARNING)
 
     assert len(lines) == 2
+    assert lines[0].startswith("WARNING GET '/held/1' has taken ")
+    assert "secret" not in lines[0]
+    assert lines[1].startswith("WARNING GET '/held/2' has taken ")
     assert "bridge-wsgi-1" in lines[0]
     assert "wsgi_apps.py" in lines[0]
     assert "bridge-wsgi-2" in lines[1]

@@ -1,5 +1,6 @@
 """The report of `bridge check`. What it finds: tests/unit/check/."""
 
+import io
 import json
 import sys
 import types
@@ -90,6 +91,43 @@ def test_mounts_are_asked_as_both(capsys: pytest.CaptureFixture[str]) -> None:
     assert "started and stopped" in told
 
 
-def test_a_path_is_one() -> None:
-    with pytest.raises(SystemExit, match="a path starts with a slash, got 'x'"):
-        check("checkshop:good", paths=["x"], safe=True, as_json=False)
+def test_a_finding_is_told_with_the_request_that_shows_it_and_no_second_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    check("checkshop:bad", paths=["/"], safe=True, as_json=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    finding = (
+        "        gave the status '200'; expected a code, a space and a reason phrase"
+        " (PEP 3333, The start_response() Callable)"
+    )
+    assert ["BROKEN  GET / ", finding, "BROKEN  HEAD /"] == [lines[2][:14], lines[3], lines[4][:14]]
+    assert 1 == lines.count(finding)
+
+
+class Output(io.StringIO):
+    """What is written, and what of it has been flushed."""
+
+    flushed = ""
+
+    def flush(self) -> None:
+        self.flushed = self.getvalue()
+
+
+def test_it_prints_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the second request comes to the application, the report of the first one has been written and flushed."""
+    out = Output()
+    monkeypatch.setattr(sys, "stdout", out)
+    seen: list[str] = []
+
+    def watching(environ: Any, start_response: Any) -> Any:
+        seen.append(out.flushed)
+        return good(environ, start_response)
+
+    monkeypatch.setattr(sys.modules["checkshop"], "good", watching)
+    check("checkshop:good", paths=["/"], safe=True, as_json=False)
+
+    assert "speaks WSGI" in seen[0]
+    assert "GET /" not in seen[0]
+    assert "ok      GET /  " in seen[1]
+    assert "ok      HEAD /  " in seen[2]

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import bridge
 from bridge.cli._main import main
 from bridge.cli._servers import SERVERS
 
@@ -177,6 +179,107 @@ class TestServing:
         assert (1, "", f"bridge: cannot listen on 127.0.0.1 port {port}: Address already in use\n") == told
 
 
+STUCK = """\
+import asyncio, threading, time
+
+
+def waits(environ, start_response):
+    if environ["REQUEST_METHOD"] == "POST":
+        time.sleep(3600)
+    start_response("200", [])
+    return [b"old"]
+
+
+async def stubborn(scope, receive, send):
+    if scope["type"] != "http":
+        raise LookupError
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException:
+            pass
+
+
+async def blocks(scope, receive, send):
+    if scope["type"] != "http":
+        raise LookupError
+    time.sleep(3600)
+
+
+async def leaves_a_thread(scope, receive, send):
+    if scope["type"] != "http":
+        raise LookupError
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    await asyncio.sleep(3600)
+
+
+def slow_to_load():
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.timeout(60)
+class TestInterruptedChecks:
+    """`bridge check` ends, whatever the application does, and says what was being asked."""
+
+    @pytest.fixture(autouse=True)
+    def stuck(self, shop: Path) -> None:
+        (shop / "stuck.py").write_text(STUCK)
+
+    @pytest.mark.parametrize(
+        ("app", "asked"),
+        [
+            ("waits", "POST /, Content-Length, one piece"),
+            ("stubborn", "GET /"),
+            ("blocks", "GET /"),
+            ("leaves_a_thread", "GET /"),
+            ("slow_to_load()", "stuck:slow_to_load(), to be loaded"),
+        ],
+    )
+    def test_timeout(self, shop: Path, app: str, asked: str) -> None:
+        status, out, told = ran(shop, "check", f"stuck:{app}", "--timeout", "2")
+
+        assert 1 == status, out
+        assert told.startswith("bridge: interrupted after 2 seconds (--timeout); ")
+        words = [" ".join(line.split()) for line in out.splitlines()]
+        assert f"ENDED {asked} interrupted after " in next(line for line in words if line.startswith("ENDED"))
+        assert words[-1].startswith("interrupted after 2 seconds (--timeout), with ")
+
+    def test_what_was_found_before_is_reported(self, shop: Path) -> None:
+        status, out, _ = ran(shop, "check", "stuck:waits", "--timeout", "2", "--json")
+
+        told = json.loads(out)
+        assert (1, 1, "wsgi") == (status, told["broken"], told["interface"])
+        assert ["GET /", "HEAD /"] == [each["asked"] for each in told["asked"]][:2]
+        assert "after 2 seconds (--timeout)" == told["interrupted"]["reason"]
+        assert "POST /, Content-Length, one piece" == told["interrupted"]["asking"]
+
+    def test_one_that_is_through_in_time(self, shop: Path) -> None:
+        status, out, _ = ran(shop, "check", "shop:old", "--safe", "--timeout", "15")
+
+        assert (0, "nothing is broken") == (status, out.splitlines()[-1])
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_ctrl_c(self, shop: Path, times: int) -> None:
+        """The first one ends the application, the second one does not wait for that."""
+        command = [sys.executable, "-m", "bridge", "check", "stuck:stubborn"]
+        process = subprocess.Popen(
+            command, cwd=shop, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline().startswith("stuck:stubborn (")  # told at once, before any answer
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.readline().startswith("bridge: interrupted by Ctrl-C; ")
+            if times == 2:
+                process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=PATIENCE)
+
+        assert 130 == process.returncode
+        assert out.splitlines()[-1].startswith("interrupted by Ctrl-C, with ")
+
+
 @pytest.mark.parametrize("command", ["serve", "check", "mounts"])
 class TestNames:
     @pytest.mark.parametrize(
@@ -185,7 +288,6 @@ class TestNames:
             ("nowhere:app", "bridge: there is no module 'nowhere' in "),
             ("shop:ol", "has no 'ol'; did you mean 'old'?"),
             ("shop:number", "bridge: shop:number: expected an application, either WSGI"),
-            ("shop", "bridge: expected MODULE:NAME, as in mysite.wsgi:application, got 'shop'"),
         ],
     )
     def test_what_is_wrong_is_told_in_one_line(self, shop: Path, command: str, name: str, words: str) -> None:
@@ -214,6 +316,11 @@ class TestCommands:
         assert "nothing is broken" in good[1]
         assert (1, "", "RFC 9110 6.4.1") == (bad[0], bad[2], json.loads(bad[1])["asked"][0]["findings"][0]["clause"])
 
+    def test_version(self, shop: Path) -> None:
+        told = f"bridge {bridge.__version__}, Python {platform.python_version()}\n"
+
+        assert (0, told, "") == ran(shop, "--version")
+
     def test_mounts(self, shop: Path) -> None:
         status, out, told = ran(shop, "mounts", "shop:site")
 
@@ -239,6 +346,10 @@ class TestCommands:
             (["serve", "a:b", "--port", "65536"], "'65536' is not a TCP port (0 to 65535)"),
             (["serve", "a:b", "--workers", "0"], "'0' is not a whole number of 1 or more"),
             (["serve", "a:b", "--under", "apache"], "invalid choice: 'apache'"),
+            (["check", "a:b", "--path", "x"], "a path starts with a slash, got 'x'"),
+            (["check", "a:b", "--timeout", "0"], "'0' is not a number of seconds above 0"),
+            (["check", "a:b", "--timeout", "nan"], "'nan' is not a number of seconds above 0"),
+            (["check", "a:b", "--timeout", "soon"], "'soon' is not a number of seconds above 0"),
             (["check", "a:b", "--", "--x"], 'only "serve" takes options of a server'),
         ],
     )

@@ -18,9 +18,9 @@ from django.utils.decorators import sync_and_async_middleware
 from bridge._concurrency import pool
 from bridge.django import _modes, get_asgi_application, on_loop
 from bridge.django._signals import only_django_listens
-from support import django_project
+from support import django_project, view_wrappers
 from support.django_clients import Asgi
-from support.waiting import until
+from support.waiting import LogWatch, until
 
 
 @contextlib.contextmanager
@@ -47,6 +47,42 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     monkeypatch.setattr(pool.ThreadPool, "submit", submit)
     return jobs
+
+
+class Wrapped:
+    """Each wrapper of `view_wrappers` around one view, whose name is in `BRIDGE["ON_LOOP"]`."""
+
+    urlpatterns = [
+        *(urls.path(name, wrap(view_wrappers.plain)) for name, wrap in view_wrappers.WRAPPERS.items()),
+        urls.path("made_sync", view_wrappers.made_sync(view_wrappers.plain)),
+    ]
+
+
+class TestWrappedViews:
+    """A view runs on the loop whatever decorators and frameworks have put around it."""
+
+    @pytest.mark.parametrize("wrapper", view_wrappers.WRAPPERS)
+    def test_no_thread_is_taken(self, submitted: list[object], log: LogWatch, wrapper: str) -> None:
+        named = {"ON_LOOP": ["support.view_wrappers.plain"]}
+        with served(ROOT_URLCONF=Wrapped, MIDDLEWARE=[], BRIDGE=named) as face:
+            face.ask(f"/{wrapper}")
+            submitted.clear()  # the chain has been made in a thread
+            assert (200, b"plain\n") == (face.ask(f"/{wrapper}").status, face.ask(f"/{wrapper}").body)
+            assert [] == submitted
+        assert [] == log.complaints()
+
+    def test_what_cannot_run_there_is_said_once(self, log: LogWatch) -> None:
+        class Urls:
+            urlpatterns = [urls.path("sync", view_wrappers.made_sync(view_wrappers.plain))]
+
+        named = {"ON_LOOP": ["support.view_wrappers.plain", "nowhere.view"]}
+        with served(ROOT_URLCONF=Urls, BRIDGE=named) as face:
+            assert [200, 200] == [face.ask("/sync").status, face.ask("/sync").status]
+
+        lost, hidden = log.complaints()
+        told = "is to run on the event loop (on_loop), and does not: "
+        assert f"WARNING nowhere.view {told}no URL pattern of ROOT_URLCONF leads to it" == lost
+        assert f"WARNING support.view_wrappers.plain {told}the view that its URL pattern leads to is sync" == hidden
 
 
 NATIVE = {"MIDDLEWARE": ["bridge.django.BridgeMiddleware"]}

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Info
@@ -58,13 +57,23 @@ def views_are_not_atomic(app_configs: object, **_options: object) -> list[CheckM
 
 
 def on_loop_names_views(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
-    """E003, E004, W005: a name that is not the path of an async view has no effect, silently."""
+    """E003, E004, W005: a name there that is no async view's changes nothing, silently; nor does a lost decorator."""
     chosen = _chosen()
-    if chosen is None or not chosen.on_loop:
+    if chosen is None or not (chosen.on_loop or _modes.marked):
         return []
-    routed = {route.path: route for route in _routes()}
-    found = (_named(path, routed.get(path)) for path in sorted(chosen.on_loop))
+    routed = {name: route for route in _routes() for name in (*route.names, route.path)}
+    found = [_named(path, routed.get(path)) for path in sorted(chosen.on_loop)]
+    found += [_marked(path, routed[path]) for path in sorted(_modes.marked & routed.keys())]
     return [message for message in found if message is not None]
+
+
+def _marked(path: str, route: Route) -> CheckMessage | None:
+    """W007: a sync wrapper around an async view; Django sees the wrapper only."""
+    if route.is_async:
+        return None
+    message = f"{path} is marked with on_loop, but the view that {route.route!r} leads to is sync."
+    hint = "Make what is around it async (`async def`), or take on_loop from it."
+    return checks.Warning(message, hint=hint, obj=path, id="bridge.W007")
 
 
 def _named(path: str, route: Route | None) -> CheckMessage | None:
@@ -77,10 +86,9 @@ def _named(path: str, route: Route | None) -> CheckMessage | None:
     except (ImportError, ValueError) as error:
         hint = "Write the dotted path of the view: its module, a dot, and its name or the name of its class."
         return Error(f"{where}, which does not exist: {error}.", hint=hint, id="bridge.E003")
-    is_async = getattr(view, "view_is_async", iscoroutinefunction(view))
-    if not is_async:
+    if not _modes.is_async(view):
         return Error(f"{where}, which is not an async view.", hint=take_out, id="bridge.E004")
-    own = _modes.dotted(view) if callable(view) else path
+    own = _modes.path_of(view)
     hint = f"Write {own!r}, where it is defined." if own != path else "Remove it, or give it a URL pattern."
     return checks.Warning(f"{where}, but no URL pattern leads to a view with this path.", hint=hint, id="bridge.W005")
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core import signals
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.dispatch import Signal
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from bridge.django import _modes, _settings
@@ -45,12 +45,18 @@ class Middleware:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One URL pattern: its text, its name with namespaces, the view and its dotted path."""
+    """One URL pattern: its text, its name with namespaces, and the view.
+
+    `path`: the dotted path of the project's own function or class behind the view; `names`: all by which
+    `BRIDGE["ON_LOOP"]` can name it; `is_admin`: whether it is of Django's admin.
+    """
 
     route: str
     name: str
     view: Callable[..., Any]
     path: str
+    names: frozenset[str] = frozenset()
+    is_admin: bool = False
     is_async: bool
     on_loop: bool
 
@@ -163,27 +169,19 @@ def routes(on_loop: frozenset[str]) -> Iterator[Route]:
     """Each URL pattern of `ROOT_URLCONF`, in Django's order; `on_loop` is that of `BRIDGE`."""
     if not getattr(settings, "ROOT_URLCONF", None):
         raise ImproperlyConfigured("ROOT_URLCONF is not set: write the module of the URL patterns, as 'mysite.urls'")
-    for pattern, route, name in _patterns(get_resolver(), "", ""):
+    for pattern, route, name, apps in _modes.patterns(get_resolver()):
         view = pattern.callback
         is_async = iscoroutinefunction(view)
         yield Route(
             route=route,
             name=name,
             view=view,
-            path=_modes.dotted(view),
+            path=_modes.path_of(view),
+            names=_modes.names(view),
+            is_admin="admin" in apps,
             is_async=is_async,
             on_loop=is_async and _modes.is_on_loop(view, on_loop),
         )
-
-
-def _patterns(resolver: URLResolver, before: str, spaces: str) -> Iterator[tuple[URLPattern, str, str]]:
-    for pattern in resolver.url_patterns:
-        route = before + str(pattern.pattern)
-        if isinstance(pattern, URLResolver):
-            inner = f"{spaces}{pattern.namespace}:" if pattern.namespace else spaces
-            yield from _patterns(pattern, route, inner)
-        else:
-            yield pattern, route, spaces + pattern.name if pattern.name else ""
 
 
 def _listeners(signal: Signal) -> Listeners:

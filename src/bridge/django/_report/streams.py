@@ -4,10 +4,11 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any, Literal
 
 from django.http import FileResponse, StreamingHttpResponse
+
+from bridge.django import _modes
 
 Kind = Literal["sync", "async"]
 
@@ -18,17 +19,7 @@ def streams(view: Callable[..., Any]) -> set[Kind]:
     Only what its own source shows: a generator expression, a list, or the call of a generator function that is defined
     in the view or known in its module. Nothing where there is no source.
     """
-    return {kind for function in _functions(view) for kind in _kinds(function)}
-
-
-def _functions(view: Callable[..., Any]) -> Iterator[Any]:
-    """The view itself, or the methods of a class based one, without decorators that use `functools.wraps`."""
-    kind = getattr(view, "view_class", None)
-    members = [view] if kind is None else [getattr(kind, name, None) for name in getattr(kind, "http_method_names", ())]
-    for member in members:
-        function = inspect.unwrap(member) if member is not None else None
-        if inspect.isfunction(function):
-            yield function
+    return {kind for function in _modes.own_functions(view) for kind in _kinds(function)}
 
 
 def _kinds(function: Any) -> Iterator[Kind]:
@@ -37,7 +28,7 @@ def _kinds(function: Any) -> Iterator[Kind]:
     except (OSError, SyntaxError):
         return  # made by exec(), say, or part of a line
     own = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    names = {**function.__globals__, **_enclosed(function)}
+    names = {**function.__globals__, **_modes.enclosed(function)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -46,15 +37,6 @@ def _kinds(function: Any) -> Iterator[Kind]:
             yield "sync"
         elif isinstance(kind, type) and issubclass(kind, StreamingHttpResponse):
             yield from _content(node, own, names)
-
-
-def _enclosed(function: Any) -> dict[str, Any]:
-    """The names of the functions around it. (`inspect.getclosurevars` raises where one has no value yet.)"""
-    found = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):
-            found[name] = cell.cell_contents
-    return found
 
 
 def _content(call: ast.Call, own: Mapping[str, ast.AST], names: Mapping[str, Any]) -> Iterator[Kind]:

@@ -8,6 +8,7 @@ import django
 from bridge._tables import aligned
 from bridge.django._report.cost import HANDLERS, Report
 from bridge.django._report.project import Middleware, Route
+from bridge.django._report.selection import Hidden
 
 _ENTRIES = {
     "django": "Django's own",
@@ -17,12 +18,12 @@ _ENTRIES = {
 }
 
 
-def as_text(report: Report) -> str:
+def as_text(report: Report, hidden: Hidden) -> str:
     """Tables of the middleware and the URL patterns, and what to change first."""
-    return "\n".join(_lines(report)) + "\n"
+    return "\n".join(_lines(report, hidden)) + "\n"
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def as_json(report: Report, hidden: Hidden) -> dict[str, Any]:
     """The same for JSON. docs/django_report.md explains the keys."""
     project = report.project
     listed = zip(project.middleware, report.thread, report.loop, strict=True)
@@ -50,6 +51,7 @@ def as_json(report: Report) -> dict[str, Any]:
             }
             for route, cost in zip(project.routes, report.hops, strict=True)
         ],
+        "left_out": {"admin": hidden.admin, "others": hidden.others},
         "template_response": {"sync_chain": report.template[0], "async_chain": report.template[1]},
         "changes": [
             {"change": one.text, "most": one.most, "total": one.total, "url_patterns": one.routes}
@@ -58,7 +60,7 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report, hidden: Hidden) -> Iterator[str]:
     project = report.project
     yield f"ASGI application: {_ENTRIES[project.asgi]}. WSGI application: {_ENTRIES[project.wsgi]}."
     yield "A hop is one crossing between a thread and an event loop, in one direction."
@@ -74,6 +76,7 @@ def _lines(report: Report) -> Iterator[str]:
     patterns = zip(project.routes, report.hops, strict=True)
     costs = [(*(str(cost[handler]) for handler in HANDLERS), *_named(route)) for route, cost in patterns]
     yield from _table((*HANDLERS, "kind", "view", "URL pattern"), costs, numbers=len(HANDLERS))
+    yield from hidden.lines()
     sync, through = report.template
     yield f"A TemplateResponse costs {sync} more in a sync chain, {through} in an async one."
     listening = [

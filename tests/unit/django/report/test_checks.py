@@ -118,6 +118,21 @@ class TestOnLoop:
 
 
 class TestMissing:
+    def test_w007_a_sync_wrapper_hides_the_mark(self, check: Check) -> None:
+        shown = check(**{**BRIDGED, "ROOT_URLCONF": URLS + "wrapped_urls"}, MIDDLEWARE=[OURS])
+        assert ids(shown) == ["W007"]
+        assert "hidden is marked with on_loop, but the view that 'hidden/' leads to is sync." in whole(shown)
+
+    def test_a_name_reaches_through_a_decorator_without_wraps(self, check: Check) -> None:
+        named = {"ON_LOOP": ["report_project.wrapped_urls.named"]}
+        shown = check(**{**BRIDGED, "ROOT_URLCONF": URLS + "wrapped_urls"}, MIDDLEWARE=[OURS], BRIDGE=named)
+        assert ids(shown) == ["W007"]
+
+    def test_e004_a_name_within_a_sync_wrapper(self, check: Check) -> None:
+        named = {"ON_LOOP": ["report_project.wrapped_urls.hidden"]}
+        shown = check(**{**BRIDGED, "ROOT_URLCONF": URLS + "wrapped_urls"}, MIDDLEWARE=[OURS], BRIDGE=named)
+        assert ids(shown) == ["E004", "W007"]
+
     def test_e005_no_urlconf(self, check: Check) -> None:
         """What to write; and the other checks do not stumble over it."""
         shown = check(ROOT_URLCONF="UNSET", BRIDGE={"ON_LOOP": ["report_project.views.waiting"]})

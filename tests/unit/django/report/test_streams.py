@@ -141,7 +141,7 @@ of_a_foreign_class.view_class = Foreign  # type: ignore[attr-defined]
 
 EXPECTED = {
     in_a_function: {"async"},
-    of_a_foreign_class: set(),
+    of_a_foreign_class: {"async"},
     of_async_generator: {"async"},
     by_keyword: {"sync"},
     of_expression: {"sync"},

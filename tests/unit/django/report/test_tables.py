@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from bridge.django._report.cost import report
 from bridge.django._report.project import Listeners, Middleware, Project, Route
+from bridge.django._report.selection import Hidden
 from bridge.django._report.tables import as_json, as_text
 
 MIXIN = Middleware(path="a.Mixin", can_sync=True, can_async=True, mixin_hooks=("process_request",))
@@ -22,7 +23,7 @@ PROJECT = Project(
 class TestText:
     def test_the_whole(self) -> None:
         """Each part, with columns that line up."""
-        lines = as_text(report(PROJECT)).splitlines()
+        lines = as_text(report(PROJECT), Hidden()).splitlines()
         assert lines[0] == "ASGI application: Django's own. WSGI application: bridge.django."
         assert lines[4:7] == [
             "  sync  async  kind  middleware",
@@ -42,25 +43,26 @@ class TestText:
 
     def test_an_empty_project(self) -> None:
         """No middleware, no URL pattern, nothing to change."""
-        text = as_text(report(Project(middleware=(), routes=())))
+        text = as_text(report(Project(middleware=(), routes=())), Hidden())
         assert "ASGI application: not found. WSGI application: not found." in text
         assert "Nothing: with these entry points" in text
 
     def test_listeners_are_named(self) -> None:
         """Since they are counted."""
-        text = as_text(report(replace(PROJECT, finished=Listeners(project=True))))
+        text = as_text(report(replace(PROJECT, finished=Listeners(project=True))), Hidden())
         assert "The project's own receivers of request_finished are counted." in text
 
 
 class TestJson:
     def test_the_whole(self) -> None:
         """All that the text has, as plain data."""
-        shown = json.loads(json.dumps(as_json(report(PROJECT))))
+        shown = json.loads(json.dumps(as_json(report(PROJECT), Hidden(admin=2))))
         assert set(shown) == {
             "django",
             "entry_points",
             "middleware",
             "url_patterns",
+            "left_out",
             "template_response",
             "changes",
         }
@@ -79,4 +81,5 @@ class TestJson:
             "on_loop": True,
             "hops": {"django-wsgi": 2, "django-asgi": 6, "bridge-wsgi": 2, "bridge-asgi": 4},
         }
+        assert shown["left_out"] == {"admin": 2, "others": 0}
         assert shown["changes"][0]["url_patterns"] == 2

@@ -2,6 +2,7 @@
 
 import json
 from argparse import ArgumentTypeError
+from dataclasses import replace
 from typing import Any, Literal
 
 from django.core.exceptions import ImproperlyConfigured
@@ -9,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from bridge.django._report.cost import HANDLERS, Report, above, report
 from bridge.django._report.project import survey
+from bridge.django._report.selection import select
 from bridge.django._report.tables import as_json, as_text
 
 _SERVED = ("bridge-wsgi", "bridge-asgi")
@@ -25,6 +27,22 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options."""
         parser.add_argument("--json", action="store_true", help="JSON for machines instead of tables.")
+        parser.add_argument(
+            "--path",
+            type=_path,
+            action="append",
+            default=[],
+            help="Only URL patterns that begin so, or that a request to this path is led to; may be repeated. Default: "
+            "all but those of Django's admin.",
+        )
+        parser.add_argument(
+            "--exclude",
+            type=_path,
+            action="append",
+            default=[],
+            metavar="PATH",
+            help="Not those; may be repeated.",
+        )
         parser.add_argument(
             "--max-hops",
             type=_count,
@@ -43,13 +61,21 @@ class Command(BaseCommand):
         if options["handler"] and options["max_hops"] is None:
             raise CommandError("--handler says under which handler --max-hops counts: use --max-hops N as well")
         try:
-            made = report(survey())
-        except ImproperlyConfigured as error:
+            project = survey()
+            routes, hidden = select(project.routes, options["path"], options["exclude"])
+        except (ImproperlyConfigured, LookupError) as error:
             raise CommandError(str(error)) from error
-        text = json.dumps(as_json(made), indent=2) if options["json"] else as_text(made)
+        made = report(replace(project, routes=routes))
+        text = json.dumps(as_json(made, hidden), indent=2) if options["json"] else as_text(made, hidden)
         self.stdout.write(text)
         if options["max_hops"] is not None:
             _judge(made, options["max_hops"], options["handler"] or _SERVED)
+
+
+def _path(value: str) -> str:
+    if value.startswith("/"):
+        return value
+    raise ArgumentTypeError(f"a path starts with a slash, got {value!r}")
 
 
 def _count(value: str) -> int:

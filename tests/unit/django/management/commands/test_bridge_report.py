@@ -36,6 +36,45 @@ class TestOutput:
         assert not any(change["change"].startswith("asgi.py") for change in ran["changes"])
 
 
+class TestSelection:
+    def test_some_paths(self) -> None:
+        """Tables, advice and limit are about those."""
+        ran = django_report.manage("bridge_report", "--path", "/marked", "--max-hops", "4")
+        assert "/marked/" in ran.stdout
+        assert "/waiting/" not in ran.stdout
+        assert re.search(r"^\d+ URL patterns are left out by --path or --exclude\.$", ran.stdout, re.MULTILINE)
+        assert ran.stderr.splitlines()[1:] == ["  28 under bridge-asgi: report_project.views.marked, 'marked/'"]
+
+    def test_all_but_some(self) -> None:
+        ran = django_report.manage("bridge_report", "--json", "--exclude", "/marked/", "--max-hops", "4")
+        told = json.loads(ran.stdout)
+        assert (0, "") == (ran.returncode, ran.stderr)
+        assert "marked/" not in [each["route"] for each in told["url_patterns"]]
+        assert {"admin": 0, "others": 1} == told["left_out"]
+
+    def test_the_admin_is_left_out_and_a_line_says_so(self) -> None:
+        apps = ["bridge.django", "django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes"]
+        apps += ["django.contrib.sessions", "django.contrib.messages"]
+        admin = {"ROOT_URLCONF": "report_project.admin_urls", "INSTALLED_APPS": apps}
+        ran = django_report.manage("bridge_report", **admin)
+        assert "/shop/" in ran.stdout
+        assert "/back-office/" not in ran.stdout
+        assert re.search(r"^\d+ URL patterns of Django's admin are left out; --path ", ran.stdout, re.MULTILINE)
+        assert "/back-office/login/" in django_report.manage("bridge_report", "--path", "/back-office/", **admin).stdout
+
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            (("--path", "/nowhere"), "no URL pattern begins with '/nowhere', and none leads there"),
+            (("--exclude", "marked"), "a path starts with a slash, got 'marked'"),
+        ],
+    )
+    def test_a_path_of_nothing_is_an_error(self, arguments: tuple[str, ...], problem: str) -> None:
+        ran = django_report.manage("bridge_report", *arguments)
+        assert 0 != ran.returncode
+        assert problem in ran.stderr
+
+
 class TestMaxHops:
     @pytest.mark.parametrize(
         ("arguments", "code"),

@@ -1,0 +1,94 @@
+"""What the scripts leave on a machine: no service that runs or starts at boot, and nothing after `make clean`."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.paths import ROOT
+
+POLICY = "usr/sbin/policy-rc.d"
+WANTS = "etc/systemd/system/multi-user.target.wants"
+# Stands for apt-get: a package that starts its service where it may, and enables it in both ways.
+APT_GET = """\
+#!/bin/sh
+[ "$1" = install ] || exit 0
+root=$BRIDGE_DEBIAN_ROOT
+rc=0
+[ -x "$root/usr/sbin/policy-rc.d" ] && { "$root/usr/sbin/policy-rc.d" apache2 start || rc=$?; }
+[ "$rc" = 101 ] || touch "$root/started"
+ln -sf /lib/apache2.service "$root/etc/systemd/system/multi-user.target.wants/apache2.service"
+ln -sf ../init.d/apache2 "$root/etc/rc2.d/S01apache2"
+exit ${APT_STATUS:-0}
+"""
+# Stand for what disables a service.
+HELPER = '#!/bin/sh\n[ "$1" = disable ] && rm "$BRIDGE_DEBIAN_ROOT/etc/systemd/system/multi-user.target.wants/$2"\n'
+UPDATE_RC = '#!/bin/sh\n[ "$2" = disable ] && rm "$BRIDGE_DEBIAN_ROOT/etc/rc2.d/S01$1"\n'
+
+
+@pytest.fixture(name="system")
+def system_fixture(tmp_path: Path) -> Path:
+    """A system with one service of its own, and commands that stand for Debian's."""
+    for directory in ("bin", "usr/sbin", WANTS, "etc/rc2.d"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / WANTS / "cron.service").symlink_to("/lib/cron.service")
+    (tmp_path / "etc/rc2.d/S01cron").symlink_to("../init.d/cron")
+    commands = {"apt-get": APT_GET, "deb-systemd-helper": HELPER, "update-rc.d": UPDATE_RC, "id": "#!/bin/sh\necho 0\n"}
+    for name, text in commands.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path
+
+
+def install(system: Path, **environment: str) -> int:
+    own = {"BRIDGE_DEBIAN_ROOT": str(system), "PATH": f"{system / 'bin'}:{os.environ['PATH']}", **environment}
+    command = [str(ROOT / "scripts" / "install_debian.sh"), "apache2"]
+    return subprocess.run(command, env=os.environ | own, timeout=15, check=False).returncode
+
+
+def enabled(system: Path) -> set[str]:
+    return {path.name for directory in (WANTS, "etc/rc2.d") for path in (system / directory).iterdir()}
+
+
+class TestInstallDebian:
+    def test_no_service_is_started_or_enabled(self, system: Path) -> None:
+        """Those that were there stay as they were, and so does the policy of the machine: there was none."""
+        assert 0 == install(system)
+        assert not (system / "started").exists()
+        assert {"cron.service", "S01cron"} == enabled(system)
+        assert not (system / POLICY).exists()
+
+    def test_one_that_was_enabled_before_stays_so(self, system: Path) -> None:
+        (system / WANTS / "apache2.service").symlink_to("/lib/apache2.service")
+        (system / "etc/rc2.d/S01apache2").symlink_to("../init.d/apache2")
+
+        assert 0 == install(system)
+        assert {"cron.service", "S01cron", "apache2.service", "S01apache2"} == enabled(system)
+
+    def test_a_policy_of_the_machine_stays(self, system: Path) -> None:
+        (system / POLICY).write_text("#!/bin/sh\nexit 101\n")
+        (system / POLICY).chmod(0o755)
+
+        assert 0 == install(system)
+        assert (system / POLICY).exists()
+
+    def test_an_installation_that_fails_leaves_no_policy(self, system: Path) -> None:
+        assert 100 == install(system, APT_STATUS="100")
+        assert not (system / POLICY).exists()
+
+
+class TestClean:
+    def test_what_apache_has_used_can_be_removed(self, tmp_path: Path) -> None:
+        """The environment with the copy of the project and its database, and the lock beside it."""
+        venv = tmp_path / "venv"
+        (venv / "lookout" / "var").mkdir(parents=True)
+        (tmp_path / "venv.lock").touch()
+        script = [str(ROOT / "scripts" / "apache.sh"), "--remove"]
+        subprocess.run(script, env=os.environ | {"BRIDGE_APACHE_VENV": str(venv)}, timeout=15, check=True)
+
+        assert [] == list(tmp_path.iterdir())
+
+    def test_make_clean_does_so(self) -> None:
+        told = subprocess.run(["make", "--dry-run", "clean"], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert "scripts/apache.sh --remove" in told.stdout
