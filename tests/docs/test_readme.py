@@ -197,13 +197,13 @@ def is_logger(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "_log"
 
 
-@pytest.mark.parametrize("title", ["To run", "To test", "To try agents", "To check"])
+@pytest.mark.parametrize("title", ["To run", "To test", "To try agents", "To build the site", "To check"])
 def test_each_dependency_has_its_reason(title: str) -> None:
     """The tables name what `pyproject.toml` names, and nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
     wanted = {"To run": project["project"]["dependencies"], "To test": groups["test"], "To check": groups["check"]}
-    wanted["To try agents"] = groups["agents"]
+    wanted |= {"To try agents": groups["agents"], "To build the site": groups["docs"]}
     names = {re.split(r"[\[<>=]", each)[0] for each in wanted[title] if isinstance(each, str)}
 
     assert names == {row[0].strip("`") for row in rows(section(page("dependencies.md"), f"## {title}"))}
