@@ -33,6 +33,10 @@ PAGES = {
 # The README's place on the site is the home page.
 URIS = {**PAGES, "README.md": "index.md"}
 
+# Search: pages for somebody who has a task or a symptom come before those that list everything.
+BOOSTS = {"troubleshooting": 4, "tutorial": 2, "howto/": 2, "servers/matrix": 0.3, "servers/": 2, "migrating": 2}
+BOOSTS |= dict.fromkeys(("changelog", "conformance", "contributing", "django_deviations", "internals", "order"), 0.3)
+
 _FENCED = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)(?P=fence)$", re.MULTILINE | re.DOTALL
 )
@@ -120,6 +124,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     uri = page.file.src_uri
     if uri.startswith("source/"):
         return markdown
+    boost = next((boost for prefix, boost in BOOSTS.items() if uri.startswith(prefix)), 1)
+    page.meta.setdefault("search", {})["boost"] = boost
     origin = next((ROOT / name for name, there in PAGES.items() if there == uri), ROOT / "docs" / uri)
     done, parts = 0, []
     for match in _FENCED.finditer(markdown):

@@ -135,7 +135,10 @@ def test_the_code_of_the_readme_is_short() -> None:
 # --- docs/ -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", range(4), ids=["a2wsgi-wsgi", "a2wsgi-asgi", "asgiref", "uvicorn"])
+@pytest.mark.parametrize(
+    "number", range(6), ids=["a2wsgi-wsgi", "a2wsgi-asgi", "asgiref", "uvicorn", "starlette", "hypercorn"]
+)
+@pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated")
 @pytest.mark.parametrize("side", ["-", "+"], ids=["before", "after"])
 def test_both_sides_of_a_changed_import_run(number: int, side: str) -> None:
     """The lines before the change make an application, and so do those after it."""

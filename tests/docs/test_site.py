@@ -96,7 +96,8 @@ SEARCHES = {
     "mod_wsgi": "servers/apache/",
     "nothing streams": "troubleshooting/",
     "Sentry": "observability/",
-    "sse": "howto/stopping/",
+    "server-sent events": "howto/stopping/",
+    "SSE": "troubleshooting/",
     "WebSocket": "websockets/",
     "whitenoise": "howto/whitenoise/",
 }
