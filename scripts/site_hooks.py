@@ -4,6 +4,8 @@
 * A file of the source that a page links to becomes a page that shows it, so that no link leads out of the site.
 * Anchors are those that a code host gives its headings.
 * The words behind a fence that say how a test runs the block are taken off; a file's name becomes its title.
+* `<picture>` with a source for dark pages, which is how a code host shows one picture for each of its two looks,
+  becomes two pictures of which the site shows one: the reader may have chosen another look than the system's.
 * Mermaid, which draws the diagrams, is the copy that `scripts/setup.sh` has installed, on the pages that need it.
 """
 
@@ -41,6 +43,10 @@ _FENCED = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)(?P=fence)$", re.MULTILINE | re.DOTALL
 )
 _LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s]+)(?P<after>\))")
+_PICTURE = re.compile(
+    r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="(?P<dark>[^"]+)">\s*'
+    r'<img alt="(?P<alt>[^"]*)" src="(?P<light>[^"]+)"[^>]*>\s*</picture>'
+)
 _CODE = re.compile(r"(?<!`)`[^`]+`(?!`)")
 
 
@@ -134,7 +140,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         parts.append(f"{indent}{fence}{_info(match['info'])}\n{match['text']}{indent}{fence}")
         done = match.end()
     parts.append(_relinked(markdown[done:], origin, uri))
-    return "".join(parts)
+    return pictures("".join(parts))
+
+
+def pictures(markdown: str) -> str:
+    """Each `<picture>` as two images, one for each look of the site."""
+    return _PICTURE.sub(r"![\g<alt>](\g<light>#only-light) ![\g<alt>](\g<dark>#only-dark)", markdown)
 
 
 def _info(info: str) -> str:

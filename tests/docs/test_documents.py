@@ -272,7 +272,7 @@ def dead_links(page: Path) -> list[str]:
     text = re.sub(r"(?<!`)`[^`]+`(?!`)", "code", text_of(page))
     inline = re.findall(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)", text)
     named = re.findall(r"^\[[^\]]+\]: *<?(\S+?)>?$", text, re.MULTILINE)
-    images = re.findall(r"<img[^>]+src=\"([^\"]+)\"", text)
+    images = re.findall(r"<(?:img|source)[^>]+(?:src|srcset)=\"([^\"]+)\"", text)
     return [target for target in [*inline, *named, *images] if not _leads_somewhere(page, target)]
 
 
@@ -516,6 +516,11 @@ class TestTheseTests:
             ("other.md", "other.md#where", ["other.md#where"]),
             ("#how-it-ends", "#how-it-began", ["#how-it-began"]),
             ("other.md", "./other.md#other", []),
+            (
+                "[the other](other.md)",
+                '<source srcset="dark.svg"><img alt="" src="light.svg">',
+                ["dark.svg", "light.svg"],
+            ),
         ],
     )
     def test_a_link_that_leads_nowhere(self, page: Path, old: str, new: str, dead: list[str]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import http.server
+import importlib
 import json
 import os
 import re
@@ -159,6 +160,19 @@ class TestPages:
             ]
             assert [scheme] == seen
         browser.complaints.clear()  # there is no x.svg
+
+    def test_a_picture_for_each_look(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a code host takes for it becomes what the site takes."""
+        monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+        text = """before
+<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="images/bench-dark.svg">
+  <img alt="Requests a second" src="images/bench-light.svg">
+</picture>
+after"""
+        expected = "![Requests a second](images/bench-light.svg#only-light)"
+        expected += " ![Requests a second](images/bench-dark.svg#only-dark)"
+        assert f"before\n{expected}\nafter" == importlib.import_module("site_hooks").pictures(text)
 
     def test_nothing_is_loaded_from_elsewhere(self, browser: Browser, base: str) -> None:
         """Neither fonts nor scripts nor pictures."""
