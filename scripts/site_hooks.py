@@ -25,6 +25,7 @@ MERMAID_URI = "javascripts/mermaid.min.js"
 
 # Where each page from outside of docs/ is in the site.
 PAGES = {
+    "README.md": "overview.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
@@ -32,8 +33,6 @@ PAGES = {
     "examples/django_async/README.md": "examples/django_async.md",
     "examples/mixed/README.md": "examples/mixed.md",
 }
-# The README's place on the site is the home page.
-URIS = {**PAGES, "README.md": "index.md"}
 
 # Search: pages for somebody who has a task or a symptom come before those that list everything.
 BOOSTS = {"troubleshooting": 4, "tutorial": 2, "howto/": 2, "servers/matrix": 0.3, "servers/": 2, "migrating": 2}
@@ -101,8 +100,8 @@ def _target(origin: Path, link: str) -> Path | None:
 def _uri(target: Path) -> str | None:
     """Where a file of this repository has its place in the site by itself."""
     name = target.relative_to(ROOT).as_posix()
-    if name in URIS:
-        return URIS[name]
+    if name in PAGES:
+        return PAGES[name]
     return name.removeprefix("docs/") if name.startswith("docs/") else None
 
 

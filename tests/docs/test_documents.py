@@ -336,6 +336,25 @@ class TestDocuments:
         assert len(named) > 5
         assert set() == named - known
 
+    def test_the_reference_has_each_public_name(self) -> None:
+        """What a module exports is shown by its name, or with all of its module."""
+        page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+        shown: set[int] = set()
+        for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE):
+            found: Any = bridge
+            for part in name.split(".")[1:]:
+                if isinstance(found, types.ModuleType):
+                    with contextlib.suppress(ImportError):
+                        importlib.import_module(f"{found.__name__}.{part}")
+                found = getattr(found, part)
+            whole = isinstance(found, types.ModuleType)
+            shown |= {id(getattr(found, each)) for each in found.__all__} if whole else {id(found)}
+        modules = [
+            importlib.import_module(f"bridge{part}") for part in ("", ".errors", ".django", ".gunicorn", ".mounts")
+        ]
+        public = {f"{module.__name__}.{name}": getattr(module, name) for module in modules for name in module.__all__}
+        assert [] == [name for name, found in public.items() if id(found) not in shown]
+
     @each_page
     def test_its_links_lead_somewhere(self, page: Path) -> None:
         """To a file that is there, and a heading in it."""

@@ -97,7 +97,6 @@ SEARCHES = {
     "mod_wsgi": "servers/apache/",
     "nothing streams": "troubleshooting/",
     "Sentry": "observability/",
-    "server-sent events": "howto/stopping/",
     "SSE": "troubleshooting/",
     "WebSocket": "websockets/",
     "whitenoise": "howto/whitenoise/",
@@ -140,9 +139,11 @@ class TestPages:
         browser.open(base)
         assert darkest == browser.run("document.body.dataset.mdColorScheme")
         colours = "getComputedStyle(document.querySelector('%s')).%s"
-        text = browser.run(colours % ("article p", "color"))
         ground = browser.run(colours % ("body", "backgroundColor"))
-        assert contrast(text, ground) > 4.5
+        for what in ("article p", "article h1", "article h2", "article p a"):
+            assert contrast(browser.run(colours % (what, "color")), ground) > 4.5, what
+        bar = browser.run(colours % ("header", "backgroundColor"))
+        assert contrast(browser.run(colours % ("header .md-header__title", "color")), bar) > 4.5
 
     def test_pictures_are_those_of_the_scheme(self, browser: Browser, base: str) -> None:
         """Of a pair `#only-light` and `#only-dark` one is seen."""
