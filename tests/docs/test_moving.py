@@ -116,10 +116,10 @@ ROWS: dict[tuple[str, str], list[Claim]] = {
     (WSGI, "Client leaves mid-upload"): [Claim(mid_upload, b"ab", OSError)],
     (WSGI, "Client leaves mid-response"): [LEAVES_RESPONSE],
     (WSGI, "Body without Content-Length"): [Claim(without_length, None, "6")],
-    (WSGI, "Up to 1 MiB of body"): [Claim(events_before_call(1000), False, True)],
-    (WSGI, "Headers leave"): [HEADERS_LEAVE],
-    (WSGI, "Cookies of several headers"): [COOKIES],
-    (WSGI, "`X_User` beside `X-User`"): [NAMES, Claim(PROXY, "forged", None)],
+    (WSGI, "The first 1 MiB of a body"): [Claim(events_before_call(1000), False, True)],
+    (WSGI, "Headers are sent"): [HEADERS_LEAVE],
+    (WSGI, "Several `Cookie` headers"): [COOKIES],
+    (WSGI, "`X_User` and `X-User`"): [NAMES, Claim(PROXY, "forged", None)],
     (WSGI, "`wsgi.errors`"): [ERRORS],
     (WSGI, "SCRIPT_NAME"): [PREFIX, Claim(key("SCRIPT_NAME"), "/of the process", "")],
     (WSGI, "A response longer or shorter than its Content-Length"): [
@@ -182,7 +182,7 @@ ROWS: dict[tuple[str, str], list[Claim]] = {
     (STARLETTE, "An app that is faster than its client"): [AHEAD],
     (STARLETTE, "`close()` of the iterable"): [CLOSE],
     (STARLETTE, "`write()` of `start_response`"): [WRITE],
-    (STARLETTE, "Headers leave"): [HEADERS_LEAVE],
+    (STARLETTE, "Headers are sent"): [HEADERS_LEAVE],
     (STARLETTE, "SERVER_PORT"): [PORT],
     (STARLETTE, "Header values"): [ASCII],
     (STARLETTE, "Lifespan"): [Claim(lifespan, AssertionError, COMPLETE)],
@@ -206,7 +206,7 @@ ROWS: dict[tuple[str, str], list[Claim]] = {
 ELSEWHERE = {
     (
         ASGI,
-        "Client leaves while the app is quiet",
+        "Client leaves while the app sends nothing",
     ): "real_servers/cases.py::test_an_app_that_sends_nothing_is_told_of_the_leave"
 }
 

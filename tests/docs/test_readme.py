@@ -196,6 +196,15 @@ def test_each_log_line_is_listed() -> None:
     assert logged == {(row[0], row[1].strip("`")) for row in rows(text)}
 
 
+def test_the_warnings_of_troubleshooting_are_log_lines() -> None:
+    """Each is one that the tables of the log lines have."""
+    known = {row[1].strip("`") for row in rows(section(page("observability.md"), "## What each line means"))}
+    named = [row[0].strip("`") for row in rows(section(page("troubleshooting.md"), "## What our warnings mean"))]
+
+    assert len(named) > 8
+    assert [] == [line for line in named if line not in known]
+
+
 def is_logger(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "_log"
 

@@ -1,7 +1,7 @@
 """Takes the pictures of the examples that the documentation shows, docs/images/screenshot-*.png: run it when they look
 otherwise.
 
-    .venv/bin/python scripts/screenshots.py
+    .venv/bin/python scripts/example_pictures.py
 """
 
 import socket
