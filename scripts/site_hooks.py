@@ -6,12 +6,14 @@
 * The words behind a fence that say how a test runs the block are taken off; a file's name becomes its title.
 * `<picture>` with a source for dark pages, which is how a code host shows one picture for each of its two looks,
   becomes two pictures of which the site shows one: the reader may have chosen another look than the system's.
+* The copy button of a console copies what is to be typed.
 * Mermaid, which draws the diagrams, is the copy that `scripts/setup.sh` has installed, on the pages that need it.
 """
 
 import os
 import posixpath
 import re
+from html import escape, unescape
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -46,6 +48,7 @@ _PICTURE = re.compile(
     r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="(?P<dark>[^"]+)">\s*'
     r'<img alt="(?P<alt>[^"]*)" src="(?P<light>[^"]+)"[^>]*>\s*</picture>'
 )
+_CONSOLE = re.compile(r'<div (?P<rest>class="language-console[^>]*>)(?P<code>.*?)</div>', re.DOTALL)
 _CODE = re.compile(r"(?<!`)`[^`]+`(?!`)")
 
 
@@ -150,8 +153,11 @@ def pictures(markdown: str) -> str:
 def _info(info: str) -> str:
     """The language of a block; the name of its file is its title."""
     language, _, rest = info.strip().partition(" ")
-    file = re.search(r"file=(\S+)", rest)
-    return f'{language} title="{file[1]}"' if file else language
+    file = re.search(r"(file|append)=(\S+)", rest)
+    if not file:
+        return language
+    at_the_end = ", at the end" if file[1] == "append" else ""
+    return f'{language} title="{file[2]}{at_the_end}"'
 
 
 def _relinked(text: str, origin: Path, uri: str) -> str:
@@ -169,8 +175,16 @@ def _relinked(text: str, origin: Path, uri: str) -> str:
     return "".join(part if part[:1] == "`" else _LINK.sub(relinked, part) for part in parts)
 
 
+def _copied(match: re.Match[str]) -> str:
+    """A console whose copy button copies the commands, without prompts and without what they print."""
+    lines = unescape(re.sub(r"<[^>]+>", "", match["code"])).splitlines()
+    commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return f'<div data-copy="{escape(chr(10).join(commands))}" {match["rest"]}{match["code"]}</div>'
+
+
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Mermaid before what draws with it, where something is to be drawn."""
+    """What a console's copy button copies; and Mermaid before what draws with it, where something is to be drawn."""
+    html = _CONSOLE.sub(_copied, html)
     if '<pre class="mermaid">' not in html:
         return html
     script = posixpath.relpath(MERMAID_URI, page.url or ".")

@@ -166,6 +166,14 @@ class TestPages:
             assert [scheme] == seen
         browser.complaints.clear()  # there is no x.svg
 
+    def test_a_console_is_copied_without_prompts(self, browser: Browser, base: str) -> None:
+        """And without what its commands print."""
+        browser.open(base + "howto/flask/")
+        copied = browser.run('document.querySelector("[data-copy]").dataset.copy').splitlines()
+        commands = ["uvicorn shop:application --port 8000 --log-level warning &", "curl -s http://127.0.0.1:8000/"]
+        assert commands == copied[:2]
+        assert not [line for line in copied if line.startswith(("$", "home"))]
+
     def test_a_picture_for_each_look(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What a code host takes for it becomes what the site takes."""
         monkeypatch.syspath_prepend(str(ROOT / "scripts"))
