@@ -25,6 +25,14 @@ from support.moving_asgi import (
     waits_for_work,
 )
 from support.moving_django import in_django
+from support.moving_servers import (
+    answered,
+    by_keyword,
+    chunks_of_nothing,
+    delete_with_body,
+    hop_by_hop,
+    prefix_with_slash,
+)
 from support.moving_wsgi import (
     Make,
     Probe,
@@ -82,6 +90,7 @@ def starlettes() -> Make:
 WSGI, ASGI, ASGIREF = "From a2wsgi, WSGIMiddleware", "From a2wsgi, ASGIMiddleware", "From asgiref"
 UVICORN, STARLETTE, HYPERCORN = "From uvicorn.middleware.wsgi", "From starlette.middleware.wsgi", "From Hypercorn"
 HANDLERS = "From Django's handlers"
+SERVERS = "From a WSGI server to an ASGI server"
 
 PAIRS: dict[str, tuple[Any, Any]] = {
     WSGI: (a2wsgi.WSGIMiddleware, WsgiToAsgi),
@@ -91,6 +100,7 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     STARLETTE: (starlettes(), WsgiToAsgi),
     HYPERCORN: (AsyncioWSGIMiddleware, WsgiToAsgi),
     HANDLERS: ("django.core", "bridge.django"),
+    SERVERS: ("gunicorn", "bridge"),
 }
 
 X_USER = key("HTTP_X_USER", (b"x-user", b"real"), (b"x_user", b"forged"))
@@ -110,6 +120,7 @@ PORT = Claim(lambda make: seen_by_app(make, lambda environ: type(environ["SERVER
 ASCII = Claim(latin_1, False, True)
 HEADERS_LEAVE = Claim(start_of_an_app_that_fails, True, False)
 AHEAD = Claim(ahead, True, False)
+TWO = [("content-length", "2"), ("x-a", "1")]
 COMPLETE = "lifespan.startup.complete"
 
 ROWS: dict[tuple[str, str], list[Claim]] = {
@@ -201,6 +212,25 @@ ROWS: dict[tuple[str, str], list[Claim]] = {
     (HANDLERS, "Sync views on an ASGI server"): [Claim(in_django("threads"), "2", "1")],
     (HANDLERS, "`request.environ` on an ASGI server"): [Claim(in_django("environ"), "False", "True")],
     (HANDLERS, "Lifespan of the server"): [Claim(in_django("lifespan"), "ValueError", COMPLETE)],
+    (SERVERS, "Headers in a tuple or another iterable"): [
+        Claim(answered(lambda start: start("200 OK", (("X-A", "1"), ("Content-Length", "2")))), TWO, TWO),
+        Claim(answered(lambda start: start("200 OK", iter([("X-A", "1"), ("Content-Length", "2")]))), TWO, TWO),
+    ],
+    (SERVERS, "Header pairs that are lists"): [
+        Claim(answered(lambda start: start("200 OK", [["X-A", "1"], ["Content-Length", "2"]])), TWO, TWO)
+    ],
+    (SERVERS, "`start_response(..., exc_info=...)` by keyword"): [Claim(answered(by_keyword), TWO, TWO)],
+    (SERVERS, "Blanks around a Content-Length, or any other value"): [
+        Claim(answered(lambda start: start("200 OK", [("X-A", " 1 "), ("Content-Length", " 2 ")])), TWO, TWO)
+    ],
+    (SERVERS, "Hop-by-hop headers, from a view that passes on the headers of another server"): [
+        Claim(answered(hop_by_hop), TWO, TWO)
+    ],
+    (SERVERS, "A response without a chunk"): [Claim(chunks_of_nothing, [], [b""])],
+    (SERVERS, "A prefix that ends with a slash (`--root-path /shop/`)"): [
+        Claim(prefix_with_slash, ("/shop/", "x"), ("/shop", "/x"))
+    ],
+    (SERVERS, "DELETE, or another method, with a body and no Content-Length"): [Claim(delete_with_body, b"", b"abc")],
 }
 # Rows that need a real server, and the test that drives one.
 ELSEWHERE = {
