@@ -4,10 +4,11 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 UNDER ?= uvicorn
 MINUTES ?= 3
+SITE ?= site
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos fuzz check dist bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos fuzz check dist bench docs site clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -49,9 +50,9 @@ test-agents:  ## What Sentry, Datadog, Elastic APM and OpenTelemetry report of a
 	@scripts/setup.sh "$(PYTHON)" agents
 	.venv-agents/bin/python -m pytest -n 2 -m agents tests/unit/django/test_agents_real.py $(ARGS)
 
-test-hosts:  ## Hosts without a socket (AWS Lambda and the like), and the test clients of docs/testing.md.
+test-hosts:  ## Hosts without a socket (AWS Lambda and the like), the test clients of docs/testing.md, and the recipes of docs/howto.
 	@scripts/setup.sh "$(PYTHON)" hosts
-	.venv/bin/python -m pytest -n 2 tests/hosts tests/docs/test_testing_page.py -m hosts $(ARGS)
+	.venv/bin/python -m pytest -n 2 tests/hosts tests/docs/test_testing_page.py tests/docs/test_documents.py -m hosts $(ARGS)
 
 test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make test-servers ARGS="-k uwsgi"
 	@scripts/setup.sh "$(PYTHON)" servers
@@ -92,7 +93,13 @@ docs:  ## Writes the generated parts of docs/ anew.
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python scripts/generate_docs.py
 
+site:  ## The documentation as a site, in site/: built without the network, strictly, and looked at in a browser. SITE=DIRECTORY
+	@scripts/setup.sh "$(PYTHON)" docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet --site-dir "$(SITE)"
+	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
+	BRIDGE_SITE="$(SITE)" .venv/bin/python -m pytest -m site tests/docs/test_site.py $(ARGS)
+
 clean:  ## Takes away .venv, all caches and what make run-mod-wsgi has made; var/ of the examples stays.
-	rm -rf .venv .venv-django6 .venv-agents .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-django6 .venv-agents .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
 	scripts/apache.sh --remove
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

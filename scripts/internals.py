@@ -46,7 +46,7 @@ class Step(NamedTuple):
     text: str
 
 
-SERVER, LOOP, THREAD, APP = "server", "loop", "thread", "app"
+SERVER, LOOP, THREAD, APP = "server", "eventloop", "thread", "app"
 
 WSGI_APP = (
     Step(SERVER, LOOP, ("_wsgi_to_asgi.adapter.WsgiToAsgi.__call__",), "scope, receive, send"),

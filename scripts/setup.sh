@@ -4,7 +4,9 @@
 # Django 6, or with what DJANGO says, as in DJANGO="==6.0.*"; and "agents" has .venv-agents, since agents change what
 # they find installed.
 #
-#   scripts/setup.sh PYTHON example|example-async|mixed|test|hosts|servers|check|bench|dist|fuzz|django6|agents
+# "docs" also puts Mermaid, which draws the diagrams of the site, into .cache/site.
+#
+#   scripts/setup.sh PYTHON example|example-async|mixed|test|hosts|servers|check|bench|dist|docs|fuzz|django6|agents
 set -eu
 
 python=$1
@@ -17,7 +19,7 @@ case $what in
 example) set -- -r examples/django_sync/requirements.txt ;;
 example-async) set -- -r examples/django_async/requirements.txt ;;
 mixed) set -- -r examples/mixed/requirements.txt ;;
-test | hosts | check | bench | dist | fuzz) set -- --group "$what" ;;
+test | hosts | check | bench | dist | docs | fuzz) set -- --group "$what" ;;
 django6)
     venv=.venv-django6
     django=django${DJANGO:->=6.0,<7.0}
@@ -41,7 +43,7 @@ servers)
     scripts/apache.sh >/dev/null
     ;;
 *)
-    echo "setup.sh: $what is none of example, example-async, mixed, test, hosts, servers, check, bench, dist, fuzz, django6, agents" >&2
+    echo "setup.sh: $what is none of example, example-async, mixed, test, hosts, servers, check, bench, dist, docs, fuzz, django6, agents" >&2
     exit 2
     ;;
 esac
@@ -76,6 +78,22 @@ if [ ! -d $venv ]; then
         rm -rf $venv
         exit 1
     }
+fi
+
+# Of its package the site needs one file; npm would install all that this file is made from.
+mermaid=11.17.2
+if [ "$what" = docs ] && [ "$(cat .cache/site/version 2>/dev/null || true)" != "$mermaid" ]; then
+    echo "== fetching Mermaid $mermaid into .cache/site"
+    command -v npm >/dev/null || scripts/install_debian.sh npm
+    rm -rf .cache/site
+    mkdir -p .cache/site
+    (
+        cd .cache/site
+        npm pack --silent "mermaid@$mermaid" >/dev/null
+        tar -xzOf "mermaid-$mermaid.tgz" package/dist/mermaid.min.js >mermaid.min.js
+        rm "mermaid-$mermaid.tgz"
+    )
+    printf '%s\n' "$mermaid" >.cache/site/version
 fi
 
 # What was installed, and where: an editable install does not survive a moved directory.

@@ -3,12 +3,15 @@
 A code block is what the words behind its fence say:
 
     ```python               a fragment: it compiles
-    ```python file=NAME     a file of that name, in a directory of the page's own: it is imported
+    ```python file=NAME     a file of that name, in a directory of the page's own: it is imported. Blocks are done in
+                            their order. Where `django-admin startproject` has run before, Django is set up first
+    ```python append=NAME   goes to the end of a file that is there
     ```python run           a program: it is run in that directory, and must neither fail nor warn
     ```text output          what the program above it prints, to the letter
     ```console run          commands after "$ ", each with what it prints. One that ends in "&" is a server, which is
-                            stopped at the end of the block; `curl [-s] [-d DATA] URL` is done by the test itself; a
-                            free port stands in place of 8000
+                            stopped at the end of the block, or by `kill %1`; `curl [-s] [-d DATA] URL` is done by the
+                            test itself; a free port stands in place of 8000. One that ends in "&" and has no 8000 in
+                            it is no server, and nobody waits for it
     ```console server=NAME  how a server of tests/servers is run, or a file that it needs
 
 In the text, each relative link leads to something, each `name=value` is an option of ours (or a word of FOREIGN), each
@@ -26,7 +29,9 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import types
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -57,8 +62,21 @@ class Block(NamedTuple):
 
     @property
     def file(self) -> str | None:
-        found = re.fullmatch(r"python file=(\w+\.py)", self.info)
+        found = re.fullmatch(r"python (?:file|append)=([\w/]+\.py)", self.info)
         return found[1] if found else None
+
+    def write(self, directory: Path) -> None:
+        """Make, or lengthen, the file that it is, and import that."""
+        assert self.file
+        path = directory / self.file
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a" if self.info.startswith("python append") else "w", encoding="utf-8") as file:
+            file.write(self.text)
+        manage = directory / "manage.py"
+        settings = re.findall(r"['\"](\w+\.settings)['\"]", manage.read_text()) if manage.exists() else []
+        setup = f"import os; os.environ['DJANGO_SETTINGS_MODULE'] = {settings[0]!r}\n" if settings else ""
+        setup += "import django; django.setup()\n" if settings else ""
+        run(f"{setup}import {self.file.removesuffix('.py').replace('/', '.')}", directory)
 
 
 def blocks_of(page: Path) -> list[Block]:
@@ -102,13 +120,10 @@ def check_code(page: Path, directory: Path) -> None:
         assert known, f"{page.name}:{block.line}: {block.info!r}?"
         if kind == "python":
             compile(block.text, f"{page.name}:{block.line}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    files = {block.file: block.text for block in blocks if block.file}
-    for name, text in files.items():
-        (directory / name).write_text(text, encoding="utf-8")
-    for name in files:
-        run(f"import {name.removesuffix('.py')}", directory)
     for block, after in zip_longest(blocks, blocks[1:]):
-        if block.info == "python run":
+        if block.file:
+            block.write(directory)
+        elif block.info == "python run":
             printed = run(block.text, directory)
             if after is not None and after.info == "text output":
                 assert after.text == printed, f"{page.name}:{after.line}"
@@ -141,13 +156,21 @@ def check_console(place: str, text: str, directory: Path) -> None:
     first, *commands = re.split(r"^\$ ", text, flags=re.MULTILINE)
     assert not first, f"{place}: a command begins with '$ '"
     with contextlib.ExitStack() as servers:
+        jobs: list[contextlib.ExitStack] = []
         for number, command in enumerate(commands):
             line, _, expected = command.partition("\n")
             words = shlex.split(line.replace("8000", port))
             if words[-1] == "&":
-                servers.enter_context(serving(words[:-1], directory, port, directory / f"server-{number}.log"))
+                jobs.append(servers.enter_context(contextlib.ExitStack()))
+                waits_for = port if "8000" in line else None
+                log = directory / f"server-{number}.log"
+                jobs[-1].enter_context(serving(words[:-1], directory, waits_for, log))
                 continue
-            printed = curl(words[1:]) if words[0] == "curl" else shell(words, directory)
+            if words[0] == "kill":
+                printed = ""
+                jobs[int(words[1].removeprefix("%")) - 1].close()
+            else:
+                printed = curl(words[1:]) if words[0] == "curl" else shell(words, directory)
             assert expected.rstrip("\n") == printed.replace(port, "8000").rstrip("\n"), f"{place}: {line}"
 
 
@@ -155,18 +178,22 @@ def curl(words: list[str]) -> str:
     data = words.pop(words.index("-d") + 1).encode() if "-d" in words else None
     urls = [word for word in words if word not in ("-d", "-s")]
     assert len(urls) == 1, f"{words}: only `curl [-s] [-d DATA] URL` is understood"
-    with urllib.request.urlopen(urls[0], data, timeout=SERVER_PATIENCE) as response:
+    try:
+        response = urllib.request.urlopen(urls[0], data, timeout=SERVER_PATIENCE)
+    except urllib.error.HTTPError as error:  # curl prints the page of an error as any other
+        response = error
+    with response:
         return str(response.read().decode())
 
 
 @contextlib.contextmanager
-def serving(command: list[str], directory: Path, port: str, log: Path) -> Iterator[None]:
-    """A server that listens on `port`, until the block is over."""
+def serving(command: list[str], directory: Path, port: str | None, log: Path) -> Iterator[None]:
+    """A server that listens on `port`, or a program that listens nowhere, until the block is over."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=directory, env=environment(), stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + SERVER_PATIENCE
-        while True:
+        while port is not None:
             with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", int(port))):
                 break
             assert process.poll() is None, f"{shlex.join(command)} ended:\n{log.read_text()}"
@@ -245,7 +272,7 @@ def dead_links(page: Path) -> list[str]:
     text = re.sub(r"(?<!`)`[^`]+`(?!`)", "code", text_of(page))
     inline = re.findall(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)", text)
     named = re.findall(r"^\[[^\]]+\]: *<?(\S+?)>?$", text, re.MULTILINE)
-    images = re.findall(r"<img[^>]+src=\"([^\"]+)\"", text)
+    images = re.findall(r"<(?:img|source)[^>]+(?:src|srcset)=\"([^\"]+)\"", text)
     return [target for target in [*inline, *named, *images] if not _leads_somewhere(page, target)]
 
 
@@ -275,14 +302,60 @@ def _anchors(page: Path) -> set[str]:
 # --- the documents ------------------------------------------------------------------------------------------------
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# Their code needs what only the group `hosts` installs.
+WITH_HOSTS = {f"docs/howto/{name}.md" for name in ("celery", "channels", "debug_toolbar", "django_ninja")}
+WITH_HOSTS |= {"docs/howto/django_rest_framework.md"}
+CODE_PAGES = [
+    pytest.param(page, id=name, marks=[pytest.mark.hosts] if name in WITH_HOSTS else [])
+    for page, name in ((page, str(page.relative_to(ROOT))) for page in PAGES)
+]
 
 
 class TestDocuments:
-    @each_page
+    @pytest.mark.parametrize("page", CODE_PAGES)
     @pytest.mark.timeout(120)
     def test_its_code_is_run(self, page: Path, tmp_path: Path) -> None:
         """As its info string says, or at least compiled."""
         check_code(page, tmp_path)
+
+    def test_what_a_page_has_one_install_is_what_the_tests_install(self) -> None:
+        """Each package of a `pip install` is one of `pyproject.toml`."""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+        wanted = [*project["project"]["dependencies"], "wsgi-asgi-bridge"]
+        wanted += [name for group in project["dependency-groups"].values() for name in group if isinstance(name, str)]
+        wanted += [name for extra in project["project"]["optional-dependencies"].values() for name in extra]
+        known = {re.split(r"[\[<>=]", name)[0] for name in wanted}
+        lines = [
+            line.partition("pip install ")[2]
+            for page in PAGES
+            for block in blocks_of(page)
+            if block.info in ("sh", "console")
+            for line in block.text.splitlines()
+        ]
+        words = [word for line in lines for word in shlex.split(line, comments=True)]
+        # What begins otherwise is an option or a folder.
+        named = {re.split(r"[\[<>=]", word)[0] for word in words if word[0].isalpha() and not word.endswith(".txt")}
+        assert len(named) > 5
+        assert set() == named - known
+
+    def test_the_reference_has_each_public_name(self) -> None:
+        """What a module exports is shown by its name, or with all of its module."""
+        page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+        shown: set[int] = set()
+        for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE):
+            found: Any = bridge
+            for part in name.split(".")[1:]:
+                if isinstance(found, types.ModuleType):
+                    with contextlib.suppress(ImportError):
+                        importlib.import_module(f"{found.__name__}.{part}")
+                found = getattr(found, part)
+            whole = isinstance(found, types.ModuleType)
+            shown |= {id(getattr(found, each)) for each in found.__all__} if whole else {id(found)}
+        modules = [
+            importlib.import_module(f"bridge{part}") for part in ("", ".errors", ".django", ".gunicorn", ".mounts")
+        ]
+        public = {f"{module.__name__}.{name}": getattr(module, name) for module in modules for name in module.__all__}
+        assert [] == [name for name, found in public.items() if id(found) not in shown]
 
     @each_page
     def test_its_links_lead_somewhere(self, page: Path) -> None:
@@ -464,6 +537,11 @@ class TestTheseTests:
             ("other.md", "other.md#where", ["other.md#where"]),
             ("#how-it-ends", "#how-it-began", ["#how-it-began"]),
             ("other.md", "./other.md#other", []),
+            (
+                "[the other](other.md)",
+                '<source srcset="dark.svg"><img alt="" src="light.svg">',
+                ["dark.svg", "light.svg"],
+            ),
         ],
     )
     def test_a_link_that_leads_nowhere(self, page: Path, old: str, new: str, dead: list[str]) -> None:

@@ -162,7 +162,10 @@ def test_the_code_of_the_readme_is_short() -> None:
 # --- docs/ -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", range(4), ids=["a2wsgi-wsgi", "a2wsgi-asgi", "asgiref", "uvicorn"])
+@pytest.mark.parametrize(
+    "number", range(6), ids=["a2wsgi-wsgi", "a2wsgi-asgi", "asgiref", "uvicorn", "starlette", "hypercorn"]
+)
+@pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated")
 @pytest.mark.parametrize("side", ["-", "+"], ids=["before", "after"])
 def test_both_sides_of_a_changed_import_run(number: int, side: str) -> None:
     """The lines before the change make an application, and so do those after it."""
@@ -220,17 +223,29 @@ def test_each_log_line_is_listed() -> None:
     assert logged == {(row[0], row[1].strip("`")) for row in rows(text)}
 
 
+def test_the_warnings_of_troubleshooting_are_log_lines() -> None:
+    """Each is one that the tables of the log lines have."""
+    known = {row[1].strip("`") for row in rows(section(page("observability.md"), "## What each line means"))}
+    named = [row[0].strip("`") for row in rows(section(page("troubleshooting.md"), "## What our warnings mean"))]
+
+    assert len(named) > 8
+    assert [] == [line for line in named if line not in known]
+
+
 def is_logger(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "_log"
 
 
-@pytest.mark.parametrize("title", ["To run", "To test", "To build", "To fuzz", "To try agents", "To check"])
+@pytest.mark.parametrize(
+    "title", ["To run", "To test", "To build", "To fuzz", "To try agents", "To build the site", "To check"]
+)
 def test_each_dependency_has_its_reason(title: str) -> None:
     """The tables name what `pyproject.toml` names, and nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
     wanted = {"To run": project["project"]["dependencies"], "To test": groups["test"], "To check": groups["check"]}
     wanted |= {"To try agents": groups["agents"], "To build": groups["dist"], "To fuzz": groups["fuzz"]}
+    wanted |= {"To build the site": groups["docs"]}
     names = {re.split(r"[\[<>=]", each)[0] for each in wanted[title] if isinstance(each, str)}
 
     assert names == {row[0].strip("`") for row in rows(section(page("dependencies.md"), f"## {title}"))}
