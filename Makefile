@@ -7,7 +7,7 @@ MINUTES ?= 3
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos check bench docs clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -24,6 +24,14 @@ run-gunicorn:  ## The same under Gunicorn.
 
 run-mod-wsgi:  ## The same under Apache with mod_wsgi, in a virtual environment that Apache's user can read.
 	@exec "$(PYTHON)" examples/django_async/serve.py mod_wsgi --host "$(HOST)" --port "$(PORT)"
+
+run-chat:  ## The chat in it. make run-chat UNDER=gunicorn, or UNDER=mod_wsgi
+	@case "$(UNDER)" in \
+	uvicorn | gunicorn) scripts/setup.sh "$(PYTHON)" example-async && \
+	    exec .venv/bin/python examples/django_async/serve.py "$(UNDER)" --chat --host "$(HOST)" --port "$(PORT)" ;; \
+	mod_wsgi) exec "$(PYTHON)" examples/django_async/serve.py mod_wsgi --chat --host "$(HOST)" --port "$(PORT)" ;; \
+	*) echo "make run-chat: UNDER=$(UNDER) is none of uvicorn, gunicorn, mod_wsgi" >&2; exit 2 ;; \
+	esac
 
 run-mixed:  ## The other example: Flask and FastAPI in one process. make run-mixed UNDER=gunicorn
 	@scripts/setup.sh "$(PYTHON)" mixed

@@ -148,9 +148,7 @@ class Browser:
         while b"\0" not in self._received:
             readable, _, _ = select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self._in, 2**16) if readable else b""
-            assert data, (
-                f"the browser does not answer:\n{(self._directory / 'browser.log').read_text(errors='replace')}"
-            )
+            assert data, f"the browser does not answer:\n{self._log.read_text(errors='replace')}"
             self._received += data
         first, _, self._received = self._received.partition(b"\0")
         message: dict[str, Any] = json.loads(first)
