@@ -7,7 +7,7 @@ MINUTES ?= 3
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos check bench docs clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos check bench docs screenshots clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -40,6 +40,7 @@ run-mixed:  ## The other example: Flask and FastAPI in one process. make run-mix
 test:  ## All tests. make test ARGS="-k upload"
 	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
+	@command -v redis-server >/dev/null || scripts/install_debian.sh redis-server
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m pytest -n 2 $(ARGS)
 
@@ -89,6 +90,11 @@ bench:  ## Side by side with the peers: a table, and JSON.
 docs:  ## Writes the generated parts of docs/ anew.
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python scripts/generate_docs.py
+
+screenshots:  ## Writes the pictures in docs/images anew.
+	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
+	@scripts/setup.sh "$(PYTHON)" test
+	.venv/bin/python scripts/screenshots.py
 
 clean:  ## Takes away .venv and all caches; the example's var/ stays.
 	rm -rf .venv .venv-django6 .venv-agents .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -275,14 +275,16 @@ class TestRestart:
         assert kept.index("Meanwhile 1") < kept.index("Meanwhile 2")
 
     def test_ctrl_c(self, server: str, tmp_path: Path) -> None:
-        """Open pages keep no server from its end, and what has been started is stopped."""
+        """Open pages keep no server from its end, what has been started is stopped, and nobody is left behind."""
         with lookout(server, SETTINGS) as place, pages(tmp_path, "Kim") as (kim,), place.serving("--chat") as site:
             kim.enter(site.url)
             status = site.stop(signal.SIGINT)
             output = "".join(site.output)
+            with closing(sqlite3.connect(place.database)) as database:
+                present = database.execute("SELECT name FROM chat_presence").fetchall()
 
         assert 0 == status, output
-        assert "chat: Kim has left lobby, 0 here" in output
+        assert [] == present, output
         assert "watcher stopped" in output
         assert "Traceback" not in output
 
@@ -459,7 +461,8 @@ class TestPresence:
             while names(events.next("here")) != ["Ole", "Åse"]:
                 pass
             answer_ticks(here, events, page, until=lambda event: event["type"] == "here" and names(event) == ["Åse"])
-            assert "hello" == [event["type"] for event in dead][0]  # all of it: it has an end
+            kinds = [event["type"] for event in dead]  # which has an end
+            assert "hello" == kinds[0]
 
     def test_a_name_that_is_taken(self, empty: Site) -> None:
         """Nobody comes in under the name of somebody who is there; afterwards it is free."""

@@ -42,6 +42,9 @@ class Hub:
         self._end()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        # A server may not wait until each page has left.
+        await services.leave_all(self._id)
+        await self._bus.publish({"type": "hint"})
 
     def end(self):
         """Send all pages away, from any thread: a server that stops waits for them, and they have no end."""

@@ -113,6 +113,11 @@ def leave(page):
 
 
 @in_database
+def leave_all(process):
+    Presence.objects.filter(process=process).delete()
+
+
+@in_database
 @transaction.atomic
 def look(pages):
     """Note that these pages are still open, take those out of which nothing has been heard; how things stand."""

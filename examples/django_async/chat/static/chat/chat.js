@@ -210,11 +210,11 @@ function showMessage(message) {
   outbox.delete(message.key);
   const item = itemOf(message);
   item.classList.add("new");
-  const follows = atEnd() || message.visitor === room.visitor;
+  const isAtEnd = atEnd();
   log.append(item);
   dress(item);
   $("#empty").hidden = true;
-  if (follows) toEnd();
+  if (isAtEnd || message.visitor === room.visitor) toEnd();
   else $("#latest").hidden = false;
   if (document.hidden) {
     unseen += 1;
@@ -363,19 +363,22 @@ function notice(from, words, href) {
 form.addEventListener("submit", submit);
 text.addEventListener("input", fit);
 text.addEventListener("keydown", (event) => {
-  // Not while an input method composes a character, and on a phone Enter has a key of its own for a new line.
+  // Not while an input method composes a character.
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   form.requestSubmit();
 });
+// Who reads the end goes on to read it: when there is more, and when the page has less room.
+let follows = true;
 scroller.addEventListener("scroll", () => {
-  if (atEnd()) $("#latest").hidden = true;
+  follows = atEnd();
+  if (follows) $("#latest").hidden = true;
 });
+new ResizeObserver(() => follows && toEnd()).observe(scroller);
 $("#latest").addEventListener("click", toEnd);
 $("#earlier").addEventListener("click", showEarlier);
 $("#retry").addEventListener("click", begin);
 window.addEventListener("online", () => !link && begin());
-window.addEventListener("resize", () => $("#latest").hidden && toEnd());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   unseen = 0;
