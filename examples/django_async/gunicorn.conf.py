@@ -29,3 +29,5 @@ def post_worker_init(worker):
 
     end_streams_at(signal.SIGTERM)
     bridge_hooks.post_worker_init(worker)  # WebSockets are closed at once as well
+    # Ctrl-C in a terminal reaches the workers too. They hear of it from Gunicorn; twice at once, and they may hang.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
