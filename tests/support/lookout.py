@@ -16,6 +16,7 @@ PROJECT = ROOT / "examples" / "django_async"
 READY = {"uvicorn": "Uvicorn running on", "gunicorn": "Booting worker", "mod_wsgi": "resuming normal operations"}
 STATUS = {"uvicorn": -signal.SIGTERM, "gunicorn": 0, "mod_wsgi": 0}
 WSGI = ["gunicorn", "mod_wsgi"]
+WEBSOCKETS = ["uvicorn", "gunicorn"]
 
 
 class Lookout:
