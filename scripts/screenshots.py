@@ -26,7 +26,7 @@ SAID = [
     (26, "Ole", "kitchen", "There is cake. Two kinds."),
     (19, "Åse", "on-call", "Lamp is down again"),
     (18, "Kim", "on-call", "I have it"),
-    (14, "Åse", "lobby", "Good morning! Has anybody seen the old intranet lately?"),
+    (14, "Åse", "lobby", "Hello! Has anybody seen the old intranet lately?"),
     (13, "Ole", "lobby", "Not since it was moved. It is on port 9 now, they say."),
     (13, "Ole", "lobby", "Nobody has been able to talk to it there :-)"),
     (11, "Kim", "lobby", "I shall ask it:\n\n    curl -v http://127.0.0.1:9/"),

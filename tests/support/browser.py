@@ -101,8 +101,8 @@ class Browser:
     # -- the page
 
     def open(self, url: str, width: int = 1200, height: int = 760, *, phone: bool = False) -> None:
-        """Show a page, and wait until all of it is there. A phone has two pixels for one, and no mouse."""
-        scale = 2 if phone else 1
+        """Show a page, and wait until all of it is there. A phone has more pixels, and no mouse."""
+        scale = 1.5 if phone else 1
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
         )

@@ -132,19 +132,21 @@ function retry(wait, what) {
   const at = Date.now() + wait;
   const show = () => {
     const left = Math.ceil((at - Date.now()) / 1000);
-    if (left > 0) say("lost", `${what} in ${left} s`);
+    if (left > 0) say("lost", what, ` in ${left} s`);
     else begin();
   };
   show();
   countdown = setInterval(show, 250);
 }
 
-function say(state, words) {
+// The rest is not read out, since it changes each second.
+function say(state, words, rest = "") {
   const connection = $("#connection");
   connection.dataset.state = state;
   connection.dataset.way = link?.name ?? "";
   const shown = $(".text", connection);
   if (shown.textContent !== words) shown.textContent = words;
+  $(".rest", connection).textContent = rest;
   $("#retry").hidden = state === "live" || Boolean(link);
 }
 
