@@ -8,7 +8,7 @@ SITE ?= site
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos fuzz check dist bench docs site clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos fuzz check dist bench docs screenshots site clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -26,6 +26,14 @@ run-gunicorn:  ## The same under Gunicorn.
 run-mod-wsgi:  ## The same under Apache with mod_wsgi, in a virtual environment that Apache's user can read.
 	@exec "$(PYTHON)" examples/django_async/serve.py mod_wsgi --host "$(HOST)" --port "$(PORT)"
 
+run-chat:  ## The chat in it. make run-chat UNDER=gunicorn, or UNDER=mod_wsgi
+	@case "$(UNDER)" in \
+	uvicorn | gunicorn) scripts/setup.sh "$(PYTHON)" example-async && \
+	    exec .venv/bin/python examples/django_async/serve.py "$(UNDER)" --chat --host "$(HOST)" --port "$(PORT)" ;; \
+	mod_wsgi) exec "$(PYTHON)" examples/django_async/serve.py mod_wsgi --chat --host "$(HOST)" --port "$(PORT)" ;; \
+	*) echo "make run-chat: UNDER=$(UNDER) is none of uvicorn, gunicorn, mod_wsgi" >&2; exit 2 ;; \
+	esac
+
 run-mixed:  ## The other example: Flask and FastAPI in one process. make run-mixed UNDER=gunicorn
 	@scripts/setup.sh "$(PYTHON)" mixed
 	@exec .venv/bin/python examples/mixed/serve.py --host "$(HOST)" --port "$(PORT)" --under "$(UNDER)"
@@ -33,6 +41,7 @@ run-mixed:  ## The other example: Flask and FastAPI in one process. make run-mix
 test:  ## All tests. make test ARGS="-k upload"
 	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
+	@command -v redis-server >/dev/null || scripts/install_debian.sh redis-server
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python -m pytest -n 2 $(ARGS)
 
@@ -92,6 +101,11 @@ bench:  ## Side by side with the peers: a table, and JSON.
 docs:  ## Writes the generated parts of docs/ anew.
 	@scripts/setup.sh "$(PYTHON)" test
 	.venv/bin/python scripts/generate_docs.py
+
+screenshots:  ## Writes the pictures in docs/images anew.
+	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
+	@scripts/setup.sh "$(PYTHON)" test
+	.venv/bin/python scripts/screenshots.py
 
 site:  ## The documentation as a site, in site/: built without the network, strictly, and looked at in a browser. SITE=DIRECTORY
 	@scripts/setup.sh "$(PYTHON)" docs

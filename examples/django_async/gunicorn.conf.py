@@ -1,18 +1,33 @@
 """How Gunicorn serves the project: `gunicorn` in this directory."""
 
+import os
 import signal
+
+from bridge import gunicorn as bridge_hooks
 
 wsgi_app = "lookout.wsgi:application"
 
-# Each process would ask the sites by itself, and know only its own notifications.
-workers = 1
+# More than one need REDIS_URL, to tell each other what happens.
+workers = int(os.environ.get("WEB_CONCURRENCY", 1))
 worker_class = "gthread"
-# Each open feed holds one: see FEED_LIMIT in the settings.
-threads = 16
+# Each open feed and each page of the chat holds one: see FEED_LIMIT and CHAT_LIMIT in the settings.
+threads = 32
 graceful_timeout = 10
+
+worker_exit = bridge_hooks.worker_exit
+
+
+def on_starting(server):
+    if server.cfg.workers > 1 and not os.environ.get("REDIS_URL"):
+        server.log.warning(
+            "Several workers, and REDIS_URL names no Redis server: what is said in one comes late to others."
+        )
 
 
 def post_worker_init(worker):
-    from lookout.lifespan import end_feeds_at
+    from lookout.lifespan import end_streams_at
 
-    end_feeds_at(signal.SIGTERM)
+    end_streams_at(signal.SIGTERM)
+    bridge_hooks.post_worker_init(worker)  # WebSockets are closed at once as well
+    # Ctrl-C in a terminal reaches the workers too. They hear of it from Gunicorn; twice at once, and they may hang.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

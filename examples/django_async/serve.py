@@ -1,6 +1,6 @@
 """Serves this project with Uvicorn, Gunicorn or Apache: migrates, seeds, says what to look at, and serves.
 
-What `make run-async`, `make run-gunicorn` and `make run-mod-wsgi` do.
+What `make run-async`, `make run-gunicorn`, `make run-mod-wsgi` and `make run-chat` do.
 """
 
 import argparse
@@ -25,9 +25,29 @@ An async Django project, {on}: the same code for each.
   http://{address}/               sites that are watched; what happens to them appears by itself
   http://{address}/feed/          the same as server-sent events; see them come with curl -N
   http://{address}/history.csv    all of it, streamed by an async generator
+  http://{address}/chat/          a chat
 
 Ctrl-C stops the server.
 """
+
+LOOK_AT_CHAT = """
+A chat, {on}: rooms, a history, who is here, and what happens elsewhere, live {how}.
+
+  http://{address}/chat/          open it in two browsers, or in a private window as well, and talk
+
+Stop the server and start it again meanwhile: the page connects again by itself, and nothing is lost. {processes}
+Ctrl-C stops the server.
+"""
+
+HOW = {
+    "uvicorn": ("on an ASGI server", "over WebSockets"),
+    "gunicorn": ("on a WSGI server", "over WebSockets"),
+    "mod_wsgi": ("on a WSGI server", "over server-sent events, for Apache has no WebSocket to give"),
+}
+ONE_PROCESS = (
+    "There is one process; REDIS_URL=redis://localhost lets several, on any number of machines, talk to each other."
+)
+MANY_PROCESSES = "Processes talk to each other through REDIS_URL."
 
 
 def main() -> NoReturn:
@@ -36,21 +56,21 @@ def main() -> NoReturn:
     parser.add_argument("server", choices=("uvicorn", "gunicorn", "mod_wsgi"))
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", default="8000", help="TCP port (default: %(default)s)")
+    parser.add_argument("--chat", action="store_true", help="say how to look at the chat")
     options = parser.parse_args()
     address = f"[{options.host}]:{options.port}" if ":" in options.host else f"{options.host}:{options.port}"
     if options.server == "mod_wsgi":
-        sys.exit(serve_with_apache(address))
+        sys.exit(serve_with_apache(address, chat=options.chat))
     os.chdir(PROJECT)
-    for command in (["migrate", "--verbosity", "1"], ["seed", "--url", f"http://{address}"]):
+    for command in (["migrate", "--verbosity", "1"], *seeds(address)):
         manage = [sys.executable, "manage.py", *command]
         _show(manage)
         _run(manage)
+    print(look_at(options.server, address, chat=options.chat))
     if options.server == "gunicorn":
-        print(LOOK_AT.format(on="on a WSGI server", address=address))
         # With what gunicorn.conf.py says. The control socket would have one path for all Gunicorns of a user.
         serve = ["-m", "gunicorn", "--bind", address, "--no-control-socket"]
     else:
-        print(LOOK_AT.format(on="on an ASGI server", address=address))
         serve = ["-m", "bridge", "serve", "lookout.asgi:application", "--host", options.host, "--port", options.port]
         # An open feed must not keep Ctrl-C waiting.
         serve += ["--", "--loop", "uvloop", "--http", "httptools", "--timeout-graceful-shutdown", "5"]
@@ -59,7 +79,19 @@ def main() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *serve])
 
 
-def serve_with_apache(address: str) -> int:
+def look_at(server: str, address: str, *, chat: bool) -> str:
+    """What to look at."""
+    on, how = HOW[server]
+    processes = MANY_PROCESSES if os.environ.get("REDIS_URL") else ONE_PROCESS
+    return (LOOK_AT_CHAT if chat else LOOK_AT).format(on=on, how=how, address=address, processes=processes)
+
+
+def seeds(address: str) -> list[list[str]]:
+    """What fills an empty database."""
+    return [["seed", "--url", f"http://{address}"], ["seed_chat"]]
+
+
+def serve_with_apache(address: str, *, chat: bool) -> int:
     """Serves a copy of the project, which Apache's user can read, until Ctrl-C; Apache's exit status.
 
     The copy, the database and Apache's own files are in `lookout` in Apache's virtual environment, or in the directory
@@ -72,7 +104,7 @@ def serve_with_apache(address: str) -> int:
     copy, var, run = _lay_out(site, user, group)
     environment = os.environ | {"LOOKOUT_VAR": str(var)}
     as_user: dict[str, Any] = {"user": user, "group": group, "extra_groups": []} if user else {}
-    for command in (["migrate"], ["seed", "--url", f"http://{address}"]):
+    for command in (["migrate"], *seeds(address)):
         manage = [venv / "bin" / "python", "manage.py", *command]
         _show(manage)
         _run(manage, cwd=copy, env=environment, **as_user)
@@ -83,7 +115,7 @@ def serve_with_apache(address: str) -> int:
     apache: list[str | Path] = ["/usr/sbin/apache2", "-f", copy / "apache.conf", "-DFOREGROUND"]
     for name, value in defined.items():
         apache += ["-C", f'Define {name} "{value}"']
-    print(LOOK_AT.format(on="on a WSGI server", address=address))
+    print(look_at("mod_wsgi", address, chat=chat))
     _show(apache)
     return _supervise(apache, environment)
 

@@ -5,10 +5,8 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,15 +19,10 @@ import pytest
 
 from support.browser import Browser
 from support.example_process import Site
-from support.paths import ROOT
+from support.lookout import PROJECT, READY, STATUS, WSGI, lookout
 
-PROJECT = ROOT / "examples" / "django_async"
 # Where the screenshots of the last run stay.
 PICTURES = PROJECT / "var" / "screenshots"
-# What each server says when it serves, and its exit status after SIGTERM.
-READY = {"uvicorn": "Uvicorn running on", "gunicorn": "Booting worker", "mod_wsgi": "resuming normal operations"}
-STATUS = {"uvicorn": -signal.SIGTERM, "gunicorn": 0, "mod_wsgi": 0}
-WSGI = ["gunicorn", "mod_wsgi"]
 PLACES = 4
 SETTINGS = {
     "LOOKOUT_INTERVAL": "3600",  # the sites are asked once at the start, and when a test says so
@@ -84,26 +77,8 @@ def printer() -> Iterator[Printer]:
 @contextmanager
 def served(server: str) -> Iterator[Site]:
     """The example, as its make verb starts it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Not where tests have their files: Apache's user has to be able to read it, and pytest lets nobody else in.
-    directory = Path(tempfile.mkdtemp(prefix="bridge-lookout-", dir="/var/tmp"))
-    try:
-        directory.chmod(0o755)
-        temporary = directory / "tmp"
-        temporary.mkdir()
-        temporary.chmod(0o777)
-        command = [str(PROJECT / "serve.py"), server, "--port", str(port)]
-        environment = {**SETTINGS, "LOOKOUT_VAR": str(directory / "var"), "LOOKOUT_SITE": str(directory)}
-        site = Site(command, PROJECT, environment, temporary=temporary, ready=READY[server], patience=240)
-        site.url = f"http://127.0.0.1:{port}"
-        with site:
-            yield site
-        assert not site.leaves_processes(), "".join(site.output)
-        assert [] == list(temporary.iterdir())
-    finally:
-        shutil.rmtree(directory)
+    with lookout(server, SETTINGS) as place, place.serving() as site:
+        yield site
 
 
 @pytest.fixture(scope="module", params=list(READY))
@@ -233,14 +208,14 @@ class TestProject:
         assert "No changes detected\n" == manage(tmp_path, "makemigrations", "--check", "--dry-run")
 
     def test_imports_of_bridge(self) -> None:
-        """Only the two entry points import it."""
+        """Only the two entry points import it, and Gunicorn's configuration for its hooks."""
         importing = [
             str(path.relative_to(PROJECT))
             for path in sorted(PROJECT.rglob("*.py"))
             if re.search(r"^(from|import) bridge", path.read_text(), re.MULTILINE)
         ]
 
-        assert ["lookout/asgi.py", "lookout/wsgi.py"] == importing
+        assert ["gunicorn.conf.py", "lookout/asgi.py", "lookout/wsgi.py"] == importing
 
     def test_entry_points_are_the_same(self) -> None:
         """They differ by the name of the interface."""

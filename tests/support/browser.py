@@ -141,10 +141,18 @@ class Browser:
 
     # -- the page
 
-    def open(self, url: str, width: int = 1200, height: int = 760) -> None:
-        """Show a page, and wait until all of it is there."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+    def open(self, url: str, width: int = 1200, height: int = 760, *, phone: bool = False) -> None:
+        """Show a page, and wait until all of it is there. A phone has more pixels, and no mouse."""
+        scale = 1.5 if phone else 1
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
+        )
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         self.loading(lambda: self.call("Page.navigate", url=url))
+
+    def prefer(self, scheme: str) -> None:
+        """What the browser's user likes: "light" or "dark"."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def loading(self, act: Callable[[], object]) -> None:
         """Do something that makes the browser load a page, and wait until all of it is there."""

@@ -70,9 +70,12 @@ class Site:
             self._process.send_signal(signal.SIGTERM)
         self._kill(after=PATIENCE)
 
-    def stop(self, how: signal.Signals) -> int:
-        """Send a signal, and wait for the exit status."""
-        self._process.send_signal(how)
+    def stop(self, how: signal.Signals, *, all_of_it: bool = False) -> int:
+        """Send a signal, to the server or, as a terminal does, to all of its processes; wait for the exit status."""
+        if all_of_it:
+            os.killpg(self._process.pid, how)
+        else:
+            self._process.send_signal(how)
         status = self._process.wait(timeout=PATIENCE)
         self._reader.join(timeout=PATIENCE)
         return status

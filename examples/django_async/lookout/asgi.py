@@ -14,4 +14,4 @@ from lookout.lifespan import shutdown, startup
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lookout.settings")
 
-application = get_asgi_application(startup=startup, shutdown=shutdown)
+application = get_asgi_application(websocket="chat.socket.application", startup=startup, shutdown=shutdown)

@@ -3,38 +3,49 @@
 import signal
 import threading
 
-_watchers = []
+# What has streams that have no end of their own.
+_streaming = []
 
 
 async def startup(state):
     # Models can be imported only once Django is set up, and the entry points import this module before.
+    from chat.hub import Hub
     from watch.watcher import Watcher
 
-    state["watcher"] = watcher = Watcher()
+    from lookout.bus import make_bus
+
+    state["bus"] = bus = make_bus()
+    state["hub"] = hub = Hub(bus)
+    state["watcher"] = watcher = Watcher(bus)
+    await bus.start()
+    await hub.start()
     await watcher.start()
-    _watchers.append(watcher)
+    _streaming.extend((hub, watcher.feed))
     # An ASGI server runs this where its signals arrive. The others have hooks for it: gunicorn.conf.py, apache.wsgi.
     if threading.current_thread() is threading.main_thread():
-        end_feeds_at(signal.SIGINT, signal.SIGTERM)
+        end_streams_at(signal.SIGINT, signal.SIGTERM)
 
 
 async def shutdown(state):
-    _watchers.remove(state["watcher"])
+    _streaming.remove(state["hub"])
+    _streaming.remove(state["watcher"].feed)
     await state["watcher"].stop()
+    await state["hub"].stop()
+    await state["bus"].stop()
 
 
-def end_feeds(*_, **__):
-    """End the feeds, from any thread: a server that stops waits for all responses, and theirs have no end."""
-    for watcher in _watchers:
-        watcher.feed.end()
+def end_streams(*_, **__):
+    """End the streams, from any thread: a server that stops waits for all responses, and theirs have no end."""
+    for one in _streaming:
+        one.end()
 
 
-def end_feeds_at(*signals):
+def end_streams_at(*signals):
     """Do so first when a signal arrives that the server handles; in the main thread."""
 
     def chain(handler):
         def handle(number, frame):
-            end_feeds()
+            end_streams()
             handler(number, frame)
 
         return handle

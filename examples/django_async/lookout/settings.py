@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "watch",
+    "chat",
 ]
 
 MIDDLEWARE = [
@@ -154,7 +155,21 @@ WATCH_INTERVAL = float(os.environ.get("LOOKOUT_INTERVAL", 3))
 
 FEED_HEARTBEAT = float(os.environ.get("LOOKOUT_HEARTBEAT", 5))
 
-# How many feeds may be open on a WSGI server, where each holds one of its threads: half of those that `apache.conf`
-# and `gunicorn.conf.py` give it. A page that finds no place asks for news now and then instead.
+# How many feeds may be open on a WSGI server, where each holds one of its threads: a quarter of those that
+# `apache.conf` and `gunicorn.conf.py` give it. A page that finds no place asks for news now and then instead.
 
 FEED_LIMIT = int(os.environ.get("LOOKOUT_FEEDS", 8))
+
+# The same for the pages of the chat, which have half of them.
+
+CHAT_LIMIT = int(os.environ.get("LOOKOUT_CHATS", 16))
+
+# A page of the chat that has not said for so long, in seconds, that it is still open is open no more. It says so at
+# each heartbeat.
+
+PRESENCE_SECONDS = float(os.environ.get("LOOKOUT_PRESENCE", 20))
+
+# The Redis server through which several processes, on any number of machines, tell each other what happens; as in
+# redis://localhost:6379/0. Without one it is one process that serves.
+
+REDIS_URL = os.environ.get("REDIS_URL", "")

@@ -3,4 +3,4 @@
 from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.urls import include, path
 
-urlpatterns = [path("", include("watch.urls")), *staticfiles_urlpatterns()]
+urlpatterns = [path("", include("watch.urls")), path("chat/", include("chat.urls")), *staticfiles_urlpatterns()]

@@ -38,9 +38,9 @@ class Feed:
         """Each notification with a higher number than `after`, and None whenever there was nothing for a while."""
         while not self._ended:
             news = self._news
-            for notification in [one for one in self.latest if one.pk > after]:
+            for notification in [one for one in self.latest if one["id"] > after]:
                 yield notification
-                after = notification.pk
+                after = notification["id"]
             try:
                 await asyncio.wait_for(news.wait(), settings.FEED_HEARTBEAT)
             except TimeoutError:
@@ -64,8 +64,8 @@ class EventStream:
                 if notification is None:
                     yield ": nothing new\n\n"
                 else:
-                    data = json.dumps(notification.as_dict())
-                    yield f"id: {notification.pk}\nevent: notification\ndata: {data}\n\n"
+                    data = json.dumps(notification)
+                    yield f"id: {notification['id']}\nevent: notification\ndata: {data}\n\n"
         finally:
             self.close()
             logger.info("feed closed, %d open", len(self._feed.readers))

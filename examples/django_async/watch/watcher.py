@@ -16,14 +16,16 @@ logger = logging.getLogger("lookout")
 class Watcher:
     """Asks the sites how they are. Belongs to one event loop, as its client, its lock and its tasks do."""
 
-    def __init__(self):
+    def __init__(self, bus):
+        self._bus = bus
         self._client = httpx.AsyncClient(timeout=5, headers={"User-Agent": "lookout"}, trust_env=False)
         self._asking = asyncio.Lock()
         self._tasks = set()
 
     async def start(self):
         latest = [one async for one in Notification.objects.select_related("site")[:KEPT]]
-        self.feed = Feed(reversed(latest))
+        self.feed = Feed(one.as_dict() for one in reversed(latest))
+        self._bus.listen(self._receive)
         self.in_background(self._ask_again_and_again())
 
     async def stop(self):
@@ -33,6 +35,10 @@ class Watcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.aclose()
         logger.info("watcher stopped")
+
+    def _receive(self, event):
+        if event["type"] == "site":
+            self.feed.publish(event["notification"])
 
     def in_background(self, work):
         """Start what goes on after the response. The loop itself holds tasks weakly."""
@@ -60,7 +66,7 @@ class Watcher:
             answers = await asyncio.gather(*(self._answer(site.url) for site in sites))
             for site, (state, answer) in zip(sites, answers, strict=True):
                 if notification := await record(site, state, answer):
-                    self.feed.publish(notification)
+                    await self._bus.publish({"type": "site", "notification": notification.as_dict()})
             # No request ends here, which is when Django does this otherwise.
             await sync_to_async(close_old_connections)()
 
@@ -79,6 +85,9 @@ class Watcher:
 def record(site, state, answer):
     """Note the answer; the notification if the state has changed and the site is still watched."""
     answer = answer[:200]
-    if not Site.objects.filter(pk=site.pk).update(state=state, answer=answer) or site.state == state:
+    watched = Site.objects.filter(pk=site.pk)
+    # Of several processes that ask at the same time, one finds that it was otherwise.
+    if not watched.exclude(state=state).update(state=state, answer=answer):
+        watched.update(answer=answer)
         return None
     return Notification.objects.create(site=site, state=state, answer=answer)

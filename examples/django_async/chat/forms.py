@@ -1,0 +1,33 @@
+from django import forms
+
+from .models import NAME_LENGTH, TEXT_LENGTH
+
+
+class NameForm(forms.Form):
+    name = forms.CharField(
+        max_length=NAME_LENGTH,
+        widget=forms.TextInput(attrs={"autocomplete": "nickname", "autofocus": True, "spellcheck": "false"}),
+    )
+
+
+class ArrivalForm(forms.Form):
+    """A page that connects: the number of the message that it has seen last."""
+
+    after = forms.IntegerField(min_value=0)
+
+
+class BeforeForm(forms.Form):
+    """A page that shows earlier messages: the number of the first that it has."""
+
+    before = forms.IntegerField(min_value=1)
+
+
+class MessageForm(forms.Form):
+    key = forms.UUIDField()
+    text = forms.CharField(max_length=TEXT_LENGTH)
+
+
+class HereForm(forms.Form):
+    """A page that is still there."""
+
+    page = forms.UUIDField()
