@@ -529,6 +529,25 @@ class TestWithout:
             assert b"plain" == client.open().body  # type: ignore[union-attr]
         assert [] == log.having("WARNING", "")
 
+    @pytest.mark.parametrize("version", ["1.1", "1.0"])
+    def test_the_app_is_not_told_of_an_upgrade_that_is_none(self, version: str) -> None:
+        """Some accept what they see, whatever the scope's type: engineio for one. HTTP/1.0 has no upgrade at all."""
+        scopes: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scopes.append(scope)
+            await reply(send, b"plain")
+
+        with opened(app, websocket="off" if version == "1.1" else "auto") as (_, client):
+            request = client.frame(ws.Request("localhost", "/")).replace(b"HTTP/1.1", b"HTTP/" + version.encode())
+            client.raw(request)
+            while not (answer := client.socket.recv(4096)).endswith(b"plain"):
+                assert answer
+        names = {name for name, _ in scopes[0]["headers"]}
+        assert "http" == scopes[0]["type"]
+        assert b"host" in names
+        assert not {name for name in names if b"websocket" in name or name in (b"upgrade", b"connection")}
+
     @pytest.mark.parametrize(("how", "status"), [("auto", 200), ("reject", 426)])
     def test_without_wsproto(self, how: Any, status: int, monkeypatch: pytest.MonkeyPatch, log: LogWatch) -> None:
         """The warning says what to install."""
