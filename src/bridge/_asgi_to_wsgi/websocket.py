@@ -7,8 +7,12 @@ takes the connection from the server, and has it until the end.
 import enum
 import logging
 import math
+import socket
+
+# As in `takeover`: what gevent has not replaced.
+from _socket import socket as plain_socket
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal
@@ -23,7 +27,7 @@ from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketPro
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.greenlets import new_lock
-from bridge._concurrency.loops import LoopClosed, Spawn
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, Posted, Spawn
 from bridge._concurrency.per_process import PerProcess
 from bridge._log_once import warn_once
 from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
@@ -206,12 +210,17 @@ class Phase(enum.Enum):
 class WebSocketSession:
     """One WebSocket. It is the application of an `AsgiResponder`, and calls the application that was given.
 
+    While the connection is open the loop reads it, where it can, so that a message costs no hop to a thread; the thread
+    sleeps, and does what takes time: it sends what there was no room for, keeps the time, and sees the connection off.
+
     Memory order, as in `Task`: who is about to sleep says so, looks once more, and then sleeps.
 
     | field | set by | looked at by |
     |---|---|---|
     | `_output` | the thread, before it wakes the task that has accepted | both |
-    | `_inbox` | the thread puts, and wakes the task; the loop takes, and notifies the thread where it was full | both |
+    | `_twin` | the loop: it reads while there is one; it notifies the thread when it has closed that | both |
+    | `_inbox` | who reads puts, with the lock, and wakes the task; the loop takes, and has the reading go on | both |
+    | `_closed` | the loop, before it closes `_twin`: how the client has closed | the thread |
     | in `_output`, and `_protocol` | either, with the lock; the loop then notifies, the thread wakes the task | both |
     | `_departure` | the thread, before it wakes the task: nothing more will come | the loop |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
@@ -230,6 +239,10 @@ class WebSocketSession:
     _pinged: float | None = None
     _next_ping = math.inf
     _in_a_row = 0
+    _twin: plain_socket | None = None
+    _paused = False
+    _closed: Closed | None = None
+    _fed_all = False
 
     def __init__(
         self,
@@ -295,10 +308,10 @@ class WebSocketSession:
         self._next_ping = monotonic() + (self._options.ping_interval or math.inf)
         with output.lock:
             output.push(self._greeting)
+            closed, arrived = self._feed(output, early) if early else (None, False)
+        self._told_by_client(closed, arrived)
         self._output = output
         self.responder.wake_task()
-        if early:
-            self._take(output, early)
 
     def _turn(self, output: Output) -> None:
         """Do what can be done now, or wait until there is something."""
@@ -312,24 +325,26 @@ class WebSocketSession:
             return
         thread.expect_notice()
         ends = self._phase is Phase.OPEN and (self._close_sent or self.responder.disconnected)
-        if not (thread.has_jobs or output.broken or ends):
+        if not (thread.has_jobs or output.broken or ends or self._closed is not None):
             self._rest(output)
 
     @property
     def _reads(self) -> bool:
-        """Whether there is room for what the client sends; once the connection is closing, none is needed."""
-        return self._phase is not Phase.OPEN or not self._inbox.full
+        """Whether the thread reads, and there is room; once the connection is closing, none is needed."""
+        return self._twin is None and (self._phase is not Phase.OPEN or not self._inbox.full)
 
     def _read(self, output: Output) -> bool:
-        try:
-            with output.lock:
+        # In one go, since the loop may have begun to read as well.
+        with output.lock:
+            try:
                 data = self._wire.receive(_STEP_BYTES)
-        except OSError:
-            data = b""
+            except OSError:
+                data = b""
+            closed, arrived = self._feed(output, data) if data else (None, False)
         if data is None:
             return False
         if data:
-            self._take(output, data)
+            self._told_by_client(closed, arrived)
         elif self._phase is Phase.OPEN and self._wire.cut_by_server():
             self._close(output, _RESTART, _RESTARTING)
             self._depart(_RESTART, _RESTARTING)
@@ -339,30 +354,41 @@ class WebSocketSession:
             self._phase = Phase.DONE
         return True
 
-    def _take(self, output: Output, data: bytes) -> None:
-        """Deal with what the client has sent."""
-        self._pinged = None  # whatever it was, the client is there
-        if self._phase in (Phase.FLUSHING, Phase.DISCARDING):
-            return
-        closed = None
-        with output.lock:
-            for item in self._protocol.feed(data):
-                if isinstance(item, Closed):
-                    output.push(item.answer)
-                    closed = item
-                elif isinstance(item, Answer):
-                    output.answer(item.data)
-                elif isinstance(item, str | bytes) and not self._close_sent:
-                    self._inbox.put((item,), len(item))
-        if closed is None:
+    def _told_by_client(self, closed: Closed | None, arrived: bool) -> None:
+        if closed is not None:
+            self._see_off(closed)
+        elif arrived:
             self.responder.wake_task()
-            return
+
+    def _feed(self, output: Output, data: bytes) -> tuple[Closed | None, bool]:
+        """Read `data`, with the lock held; how the client closes, and whether there are messages."""
+        self._pinged = None  # whatever it was, the client is there
+        arrived = False
+        if self._fed_all:
+            return None, arrived
+        for item in self._protocol.feed(data):
+            if isinstance(item, Closed):
+                self._fed_all = True
+                output.push(item.answer)
+                return item, arrived
+            if isinstance(item, Answer):
+                output.answer(item.data)
+            elif isinstance(item, str | bytes) and not self._close_sent:
+                self._inbox.put((item,), len(item))
+                arrived = True
+        return None, arrived
+
+    def _see_off(self, closed: Closed) -> None:
+        """The client has closed, or broken the protocol."""
         self._depart(closed.code, closed.reason)
         self._phase = Phase.DISCARDING if closed.failed else Phase.FLUSHING
         self._deadline = min(self._deadline, monotonic() + self.responder.runner.disconnect_grace)
 
     def _flush(self, output: Output) -> None:
         """Send what is left over, as far as there is room; then what comes after that."""
+        if self._closed is not None:
+            closed, self._closed = self._closed, None
+            self._see_off(closed)
         if output.unsent:
             with output.lock:
                 output.flush()
@@ -412,6 +438,9 @@ class WebSocketSession:
             output.push(self._protocol.close(code, reason))
         self._phase = Phase.CLOSING
         self._deadline = monotonic() + self.responder.runner.disconnect_grace
+        if self._twin is not None:
+            with suppress(LoopClosed):
+                self.responder.runner.loop.post(Posted(self._leave_reading))
 
     def _rest(self, output: Output) -> None:
         """Wait for the client and for the loop, until it is time for something."""
@@ -451,6 +480,7 @@ class WebSocketSession:
         try:
             await self._app(session, self._receive, self._send)
         except BaseException as error:
+            self._leave_reading()
             if not self.responder.upgraded:
                 raise
             if self._departure is None and not self.responder.disconnected:
@@ -464,6 +494,7 @@ class WebSocketSession:
             )
             counters.client_disconnects += 1
             return
+        self._leave_reading()
         if (unfinished := self._order.unfinished()) is not None:
             raise unfinished
         if self.responder.upgraded:
@@ -494,7 +525,10 @@ class WebSocketSession:
         was_full = inbox.full
         inbox.acknowledged += len(data) + ITEM_OVERHEAD_BYTES
         if was_full and not inbox.full:
-            responder.thread.notify()
+            if self._twin is None:
+                responder.thread.notify()
+            elif self._paused:
+                self._watch(self._twin)
         return {"type": "websocket.receive", "text" if isinstance(data, str) else "bytes": data}
 
     async def _send(self, event: Event) -> None:
@@ -528,12 +562,76 @@ class WebSocketSession:
             await responder.changed()
         if self._output is None:
             raise ClientDisconnected("the client left before the WebSocket was accepted")
+        if self._departure is None:
+            self._begin_reading()
+
+    def _begin_reading(self) -> None:
+        """Have the loop read, where it can."""
+        loop = self.responder.runner.loop
+        twin = self._wire.twin() if isinstance(loop, AsyncioLoop) and not self._inbox.full else None
+        if twin is None:
+            return
+        try:
+            self._watch(twin)
+        except NotImplementedError:  # asyncio, "Platform Support": there are loops that cannot
+            twin.close()
+            return
+        self._twin = twin
+
+    def _watch(self, twin: plain_socket) -> None:
+        loop = self.responder.runner.loop
+        assert isinstance(loop, AsyncioLoop)
+        loop.loop.add_reader(twin.fileno(), self._read_on_loop)
+        self._paused = False
+
+    def _unwatch(self, twin: plain_socket) -> None:
+        loop = self.responder.runner.loop
+        assert isinstance(loop, AsyncioLoop)
+        loop.loop.remove_reader(twin.fileno())
+        self._paused = True
+
+    def _leave_reading(self) -> None:
+        """Leave the rest to the thread: the client has closed, or is about to be told to."""
+        twin = self._twin
+        if twin is not None:
+            self._unwatch(twin)
+            self._twin = None
+            twin.close()
+            self.responder.thread.notify()
+
+    def _read_on_loop(self) -> None:
+        output, twin = self._output, self._twin
+        assert output is not None
+        assert twin is not None
+        if self._inbox.full:
+            self._unwatch(twin)
+            return
+        closed, arrived, data = None, False, b""
+        with output.lock:
+            if self._phase is Phase.OPEN:
+                try:
+                    data = twin.recv(_STEP_BYTES, socket.MSG_DONTWAIT)
+                except (BlockingIOError, InterruptedError):
+                    return
+                except OSError:
+                    data = b""
+                if data:
+                    closed, arrived = self._feed(output, data)
+        if closed is not None or not data:
+            # That it was the end, the thread finds out again.
+            self._closed = closed
+            self._leave_reading()
+        elif arrived:
+            self.responder.run_on_loop()
+        if output.unsent or output.broken:
+            self.responder.thread.notify()
 
     async def _close_from_loop(self, step: Close) -> None:
         try:
             await self._write(lambda: self._protocol.close(step.code, step.reason), closes=True)
         finally:
             self._close_sent = True
+            self._leave_reading()
             # As after a response: the application may go on without the client.
             self.responder.finish_response()
             self.responder.thread.notify()

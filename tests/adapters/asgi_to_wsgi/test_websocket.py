@@ -1,7 +1,9 @@
 """WebSockets through `AsgiToWsgi`, on a server of the standard library: what the client sees, and what the app does."""
 
+import asyncio
 import contextlib
 import http.client
+import os
 import socket
 import struct
 import sys
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvloop
 import wsproto.events as ws
 
 from bridge import _log_once
@@ -519,6 +522,78 @@ class TestEnd:
             assert list(map(str, range(20))) == [client.receive() for client in clients]
             for client in clients:
                 client.close()
+
+
+def _break_the_protocol(client: Client) -> None:
+    client.raw(bytes.fromhex("8300"))
+    client.receive()
+    client.see_the_end()
+
+
+def _send_too_much(client: Client) -> None:
+    client.send(b"." * 2**17)
+    client.receive()
+
+
+END = {
+    "client": lambda client: client.close(),
+    "app": lambda client: client.answer_close(client.receive()),
+    "abrupt": lambda client: None,
+    "bad": _break_the_protocol,
+    "full": _send_too_much,
+}
+
+
+class _NoReader(asyncio.SelectorEventLoop):
+    """As Windows' loop is."""
+
+    def add_reader(self, *_: Any) -> None:
+        raise NotImplementedError
+
+
+class TestReading:
+    """The loop reads where it can, else the server's thread."""
+
+    @pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop, uvloop.new_event_loop, _NoReader])
+    def test_loops_of_each_kind(self, factory: Any) -> None:
+        app = Recording()
+        with opened(app, loop_factory=factory) as (_, client):
+            client.open(early=bytes.fromhex("8182") + b"\0\0\0\0hi")
+            for message in ("a", "b" * 200_000, b"c"):
+                client.send(message)
+            client.ping(b"!")
+            assert Closed(4001, "bye") == client.close(4001, "bye")
+            assert (4001, "bye") == app.departure
+        assert ["hi", "a", "b" * 200_000, b"c"] == [event.get("text", event.get("bytes")) for event in app.events[:-1]]
+        assert [b"!"] == client.pongs
+
+    @pytest.mark.parametrize("how", list(END))
+    def test_no_descriptor_is_left(self, how: str) -> None:
+        """However the connection has ended."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await accept(receive, send)
+            await receive()
+            if how == "full":
+                await asyncio.sleep(0.1)  # more has come than is held by now, so that nobody reads
+            if how in ("app", "full"):
+                return
+            while (await receive())["type"] == "websocket.receive":
+                pass
+
+        def run(running: Site) -> None:
+            with running.connect() as client:
+                client.open()
+                client.send("x")
+                END[how](client)
+
+        with adapted(app, disconnect_grace=0.2) as adapter, site(adapter) as running:
+            run(running)
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(12):
+                run(running)
+            # No more than one session may have had when they were counted.
+            until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 class TestWithout:
