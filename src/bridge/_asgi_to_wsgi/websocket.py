@@ -7,10 +7,6 @@ takes the connection from the server, and has it until the end.
 import enum
 import logging
 import math
-import socket
-
-# As in `takeover`: what gevent has not replaced.
-from _socket import socket as plain_socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,10 +20,11 @@ from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
 from bridge._asgi_to_wsgi.task import POLL_SECONDS
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
+from bridge._asgi_to_wsgi.websocket_wire import STEP_BYTES, LoopReader, Output, loop_reader
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.greenlets import new_lock
-from bridge._concurrency.loops import AsyncioLoop, LoopClosed, Posted, Spawn
+from bridge._concurrency.loops import LoopClosed, Posted, Spawn
 from bridge._concurrency.per_process import PerProcess
 from bridge._log_once import warn_once
 from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
@@ -37,8 +34,6 @@ from bridge._translate.websocket import Accept, Close, Message, Respond, Step, W
 from bridge._types import ASGIApp, Environ, Event, Receive, Scope, Send, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
-# Bytes that are read at once.
-_STEP_BYTES: Final = 64 * 1024
 # How often a thread with nothing to do looks whether its loop is still there.
 _LOOK_SECONDS: Final = 5.0
 # How long a client may take to answer the application's close frame: it may have much to read before that.
@@ -135,61 +130,6 @@ def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "
     return WebSocketSession(app, takeover, protocol, options, math.inf if limit is None else limit)
 
 
-class Output:
-    """What is sent, by the thread and by the loop, each with `lock` held; `unsent` is what there was no room for.
-
-    That is one message at the most, since the loop waits before it makes another, and frames without data.
-    """
-
-    __slots__ = ("_answer", "_wire", "broken", "lock", "progress", "unsent")
-
-    def __init__(self, wire: Wire) -> None:
-        self.lock = new_lock()
-        self.unsent = bytearray()
-        # Nothing can be sent any more.
-        self.broken = False
-        # When there was room last.
-        self.progress = monotonic()
-        self._answer = b""
-        self._wire = wire
-
-    def push(self, data: bytes) -> None:
-        """Send `data`, or keep what there is no room for."""
-        if not data or self.broken:
-            return
-        sent = 0
-        if not self.unsent:
-            self.progress = monotonic()
-            sent = self._send(data)
-        if sent < len(data):
-            self.unsent += memoryview(data)[sent:]
-
-    def answer(self, data: bytes) -> None:
-        """Send the answer to a ping; only the latest, where there is no room yet."""
-        if self.unsent:
-            self._answer = data
-        else:
-            self.push(data)
-
-    def flush(self) -> None:
-        """Send what is left over, as far as there is room."""
-        sent = self._send(self.unsent)
-        if sent:
-            del self.unsent[:sent]
-            self.progress = monotonic()
-        if self._answer and not self.unsent:
-            answer, self._answer = self._answer, b""
-            self.push(answer)
-
-    def _send(self, data: bytes | bytearray) -> int:
-        try:
-            return self._wire.send(data)
-        except OSError:
-            self.broken = True
-            self.unsent.clear()
-            return len(data)
-
-
 class Phase(enum.Enum):
     """How far the connection has come; changed by the thread only.
 
@@ -218,9 +158,9 @@ class WebSocketSession:
     | field | set by | looked at by |
     |---|---|---|
     | `_output` | the thread, before it wakes the task that has accepted | both |
-    | `_twin` | the loop: it reads while there is one; it notifies the thread when it has closed that | both |
+    | `_reader` | the loop: it reads while there is one; it notifies the thread when it has closed that | both |
     | `_inbox` | who reads puts, with the lock, and wakes the task; the loop takes, and has the reading go on | both |
-    | `_closed` | the loop, before it closes `_twin`: how the client has closed | the thread |
+    | `_closed` | the loop, before it closes `_reader`: how the client has closed | the thread |
     | in `_output`, and `_protocol` | either, with the lock; the loop then notifies, the thread wakes the task | both |
     | `_departure` | the thread, before it wakes the task: nothing more will come | the loop |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
@@ -239,8 +179,7 @@ class WebSocketSession:
     _pinged: float | None = None
     _next_ping = math.inf
     _in_a_row = 0
-    _twin: plain_socket | None = None
-    _paused = False
+    _reader: LoopReader | None = None
     _closed: Closed | None = None
     _fed_all = False
 
@@ -308,8 +247,8 @@ class WebSocketSession:
         self._next_ping = monotonic() + (self._options.ping_interval or math.inf)
         with output.lock:
             output.push(self._greeting)
-            closed, arrived = self._feed(output, early) if early else (None, False)
-        self._told_by_client(closed, arrived)
+            if early:
+                self._feed(output, early)
         self._output = output
         self.responder.wake_task()
 
@@ -331,20 +270,23 @@ class WebSocketSession:
     @property
     def _reads(self) -> bool:
         """Whether the thread reads, and there is room; once the connection is closing, none is needed."""
-        return self._twin is None and (self._phase is not Phase.OPEN or not self._inbox.full)
+        if self._reader is not None or self._closed is not None:
+            return False
+        return self._phase is not Phase.OPEN or not self._inbox.full
 
     def _read(self, output: Output) -> bool:
         # In one go, since the loop may have begun to read as well.
         with output.lock:
             try:
-                data = self._wire.receive(_STEP_BYTES)
+                data = self._wire.receive(STEP_BYTES)
             except OSError:
                 data = b""
-            closed, arrived = self._feed(output, data) if data else (None, False)
+            arrived = self._feed(output, data) if data else False
         if data is None:
             return False
         if data:
-            self._told_by_client(closed, arrived)
+            if arrived:
+                self.responder.wake_task()
         elif self._phase is Phase.OPEN and self._wire.cut_by_server():
             self._close(output, _RESTART, _RESTARTING)
             self._depart(_RESTART, _RESTARTING)
@@ -354,41 +296,29 @@ class WebSocketSession:
             self._phase = Phase.DONE
         return True
 
-    def _told_by_client(self, closed: Closed | None, arrived: bool) -> None:
-        if closed is not None:
-            self._see_off(closed)
-        elif arrived:
-            self.responder.wake_task()
-
-    def _feed(self, output: Output, data: bytes) -> tuple[Closed | None, bool]:
-        """Read `data`, with the lock held; how the client closes, and whether there are messages."""
+    def _feed(self, output: Output, data: bytes) -> bool:
+        """Read `data`, with the lock held; whether there are messages. How the client closes, the thread deals with."""
         self._pinged = None  # whatever it was, the client is there
         arrived = False
-        if self._fed_all:
-            return None, arrived
-        for item in self._protocol.feed(data):
+        for item in () if self._fed_all else self._protocol.feed(data):
             if isinstance(item, Closed):
-                self._fed_all = True
                 output.push(item.answer)
-                return item, arrived
-            if isinstance(item, Answer):
+                self._fed_all = True
+                self._closed = item
+            elif isinstance(item, Answer):
                 output.answer(item.data)
             elif isinstance(item, str | bytes) and not self._close_sent:
                 self._inbox.put((item,), len(item))
                 arrived = True
-        return None, arrived
-
-    def _see_off(self, closed: Closed) -> None:
-        """The client has closed, or broken the protocol."""
-        self._depart(closed.code, closed.reason)
-        self._phase = Phase.DISCARDING if closed.failed else Phase.FLUSHING
-        self._deadline = min(self._deadline, monotonic() + self.responder.runner.disconnect_grace)
+        return arrived
 
     def _flush(self, output: Output) -> None:
         """Send what is left over, as far as there is room; then what comes after that."""
         if self._closed is not None:
             closed, self._closed = self._closed, None
-            self._see_off(closed)
+            self._depart(closed.code, closed.reason)
+            self._phase = Phase.DISCARDING if closed.failed else Phase.FLUSHING
+            self._deadline = min(self._deadline, monotonic() + self.responder.runner.disconnect_grace)
         if output.unsent:
             with output.lock:
                 output.flush()
@@ -438,7 +368,7 @@ class WebSocketSession:
             output.push(self._protocol.close(code, reason))
         self._phase = Phase.CLOSING
         self._deadline = monotonic() + self.responder.runner.disconnect_grace
-        if self._twin is not None:
+        if self._reader is not None:
             with suppress(LoopClosed):
                 self.responder.runner.loop.post(Posted(self._leave_reading))
 
@@ -525,10 +455,10 @@ class WebSocketSession:
         was_full = inbox.full
         inbox.acknowledged += len(data) + ITEM_OVERHEAD_BYTES
         if was_full and not inbox.full:
-            if self._twin is None:
+            if self._reader is None:
                 responder.thread.notify()
-            elif self._paused:
-                self._watch(self._twin)
+            else:
+                self._reader.resume()
         return {"type": "websocket.receive", "text" if isinstance(data, str) else "bytes": data}
 
     async def _send(self, event: Event) -> None:
@@ -540,14 +470,9 @@ class WebSocketSession:
         elif isinstance(step, Accept):
             await self._accept(step)
         elif isinstance(step, Close):
-            await (self._close_from_loop(step) if was_open else self._deny())
+            await (self._close_from_loop(step) if was_open else _deny(self._respond))
         elif isinstance(step, Respond):
             await self._respond(step.event)
-
-    async def _deny(self) -> None:
-        """ASGI WebSocket, "Close": before the connection is accepted it is a 403."""
-        await self._respond({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
-        await self._respond({"type": "http.response.body"})
 
     async def _accept(self, step: Accept) -> None:
         responder = self.responder
@@ -562,67 +487,35 @@ class WebSocketSession:
             await responder.changed()
         if self._output is None:
             raise ClientDisconnected("the client left before the WebSocket was accepted")
-        if self._departure is None:
-            self._begin_reading()
-
-    def _begin_reading(self) -> None:
-        """Have the loop read, where it can."""
-        loop = self.responder.runner.loop
-        twin = self._wire.twin() if isinstance(loop, AsyncioLoop) and not self._inbox.full else None
-        if twin is None:
-            return
-        try:
-            self._watch(twin)
-        except NotImplementedError:  # asyncio, "Platform Support": there are loops that cannot
-            twin.close()
-            return
-        self._twin = twin
-
-    def _watch(self, twin: plain_socket) -> None:
-        loop = self.responder.runner.loop
-        assert isinstance(loop, AsyncioLoop)
-        loop.loop.add_reader(twin.fileno(), self._read_on_loop)
-        self._paused = False
-
-    def _unwatch(self, twin: plain_socket) -> None:
-        loop = self.responder.runner.loop
-        assert isinstance(loop, AsyncioLoop)
-        loop.loop.remove_reader(twin.fileno())
-        self._paused = True
+        if self._departure is None and not self._inbox.full:
+            self._reader = loop_reader(self.responder.runner.loop, self._wire, self._read_on_loop)
 
     def _leave_reading(self) -> None:
         """Leave the rest to the thread: the client has closed, or is about to be told to."""
-        twin = self._twin
-        if twin is not None:
-            self._unwatch(twin)
-            self._twin = None
-            twin.close()
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
             self.responder.thread.notify()
 
     def _read_on_loop(self) -> None:
-        output, twin = self._output, self._twin
+        output, reader = self._output, self._reader
         assert output is not None
-        assert twin is not None
+        assert reader is not None
         if self._inbox.full:
-            self._unwatch(twin)
+            reader.pause()
             return
-        closed, arrived, data = None, False, b""
+        arrived, data = False, b""
         with output.lock:
             if self._phase is Phase.OPEN:
-                try:
-                    data = twin.recv(_STEP_BYTES, socket.MSG_DONTWAIT)
-                except (BlockingIOError, InterruptedError):
+                received = reader.receive(STEP_BYTES)
+                if received is None:
                     return
-                except OSError:
-                    data = b""
-                if data:
-                    closed, arrived = self._feed(output, data)
-        if closed is not None or not data:
-            # That it was the end, the thread finds out again.
-            self._closed = closed
-            self._leave_reading()
-        elif arrived:
+                data = received
+                arrived = self._feed(output, data)
+        if arrived:
             self.responder.run_on_loop()
+        if self._fed_all or not data:
+            self._leave_reading()  # if it was the end, the thread finds that out again
         if output.unsent or output.broken:
             self.responder.thread.notify()
 
@@ -667,3 +560,9 @@ class WebSocketSession:
         """ASGI WebSocket, "Send": an error of the operating system's kind once the connection is closed."""
         if self._departure is not None or output.broken:
             raise ClientDisconnected("the WebSocket is closed")
+
+
+async def _deny(respond: Send) -> None:
+    """ASGI WebSocket, "Close": before the connection is accepted it is a 403."""
+    await respond({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
+    await respond({"type": "http.response.body"})
