@@ -157,7 +157,8 @@ class WebSocketSession:
 
     | field | set by | looked at by |
     |---|---|---|
-    | `_output` | the thread, before it wakes the task that has accepted | both |
+    | `_output` | the loop, before it has the thread take the connection | both |
+    | `_opened` | the thread, before it wakes the task that has accepted | the loop |
     | `_reader` | the loop: it reads while there is one; it notifies the thread when it has closed that | both |
     | `_inbox` | who reads puts, with the lock, and wakes the task; the loop takes, and has the reading go on | both |
     | `_closed` | the loop, before it closes `_reader`: how the client has closed | the thread |
@@ -172,7 +173,7 @@ class WebSocketSession:
     _wire: Wire
     _output: Output | None = None
     _departure: Event | None = None
-    _close_sent = _told = False
+    _opened = _close_sent = _told = False
     _phase = Phase.OPEN
     # Until when the client has time, in CLOSING and what follows; since when a ping has not been answered.
     _deadline = math.inf
@@ -198,7 +199,6 @@ class WebSocketSession:
         self._limit = limit
         self._order = WebSocketOrder([])
         self._inbox = ByteQueue()
-        self._greeting = b""
 
     # -- in the server's thread
 
@@ -228,7 +228,8 @@ class WebSocketSession:
         except (OSError, ValueError):
             self._depart(_ABNORMAL, "")
             return
-        output = Output(wire)
+        output = self._output
+        assert output is not None
         try:
             self._open(wire, output, early)
             while self._phase is not Phase.DONE:
@@ -246,10 +247,10 @@ class WebSocketSession:
         self._wire = wire
         self._next_ping = monotonic() + (self._options.ping_interval or math.inf)
         with output.lock:
-            output.push(self._greeting)
+            output.attach(wire)
             if early:
                 self._feed(output, early)
-        self._output = output
+        self._opened = True
         self.responder.wake_task()
 
     def _turn(self, output: Output) -> None:
@@ -475,20 +476,22 @@ class WebSocketSession:
             await self._respond(step.event)
 
     async def _accept(self, step: Accept) -> None:
-        responder = self.responder
-        self._greeting = self._protocol.accept(step)
+        responder, thread = self.responder, self.responder.thread
+        self._output = output = Output()
+        output.push(self._protocol.accept(step))
         try:
             responder.write([Upgrade(self._serve)])
         except PeerGone:
             raise ClientDisconnected("the client left before the WebSocket was accepted") from None
         responder.response.upgrade()
         responder.upgraded = True
-        while self._output is None and self._departure is None and not responder.thread.left:
+        # Where thread-sensitive code accepts, as Channels' does, the thread waits for this; what is sent waits for it.
+        while not (self._opened or self._departure is not None or thread.left or thread.works):
             await responder.changed()
-        if self._output is None:
+        if not (self._opened or thread.works):
             raise ClientDisconnected("the client left before the WebSocket was accepted")
-        if self._departure is None and not self._inbox.full:
-            self._reader = loop_reader(self.responder.runner.loop, self._wire, self._read_on_loop)
+        if self._opened and self._departure is None and not self._inbox.full:
+            self._reader = loop_reader(responder.runner.loop, self._wire, self._read_on_loop)
 
     def _leave_reading(self) -> None:
         """Leave the rest to the thread: the client has closed, or is about to be told to."""
@@ -549,9 +552,12 @@ class WebSocketSession:
             await anyio.lowlevel.checkpoint()
 
     async def _until_sent(self, output: Output) -> bool:
-        """Wait until there is nothing left over; whether that took any time."""
+        """Wait until there is nothing left over; whether that took any time.
+
+        Not for a thread that works for the application, which may be what sends: it would wait for itself.
+        """
         waited = False
-        while output.unsent and self._departure is None:
+        while output.unsent and self._departure is None and not self.responder.thread.works:
             waited = True
             await self.responder.changed()
         return waited

@@ -190,6 +190,13 @@ def _deflate_class() -> Any:
 
         control = False
 
+        def accept(self, offer: str) -> Any:
+            """RFC 7692 7.1: an offer with parameters that are none is declined."""
+            try:
+                return super().accept(offer)
+            except ValueError:
+                return None
+
         def frame_inbound_header(self, proto: Any, opcode: Any, rsv: Any, payload_length: int) -> Any:
             self.control = opcode.iscontrol()
             if self.control:

@@ -22,7 +22,7 @@ class Output:
 
     __slots__ = ("_answer", "_wire", "broken", "lock", "progress", "unsent")
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self) -> None:
         self.lock = new_lock()
         self.unsent = bytearray()
         # Nothing can be sent any more.
@@ -30,7 +30,12 @@ class Output:
         # When there was room last.
         self.progress = monotonic()
         self._answer = b""
+        self._wire: Wire | None = None
+
+    def attach(self, wire: Wire) -> None:
+        """The connection is there: send what there is so far."""
         self._wire = wire
+        self.flush()
 
     def push(self, data: bytes) -> None:
         """Send `data`, or keep what there is no room for."""
@@ -61,6 +66,8 @@ class Output:
             self.push(answer)
 
     def _send(self, data: bytes | bytearray) -> int:
+        if self._wire is None:
+            return 0
         try:
             return self._wire.send(data)
         except OSError:

@@ -156,7 +156,8 @@ class WebSocketOrder:
         if kind == SEND:
             return _message(event)
         if kind == CLOSE:
-            return _close(event)
+            # Before the accept neither goes anywhere; FastAPI's reason is a list there.
+            return _close(event) if self.state is OPEN else Close(1000, "")
         if kind == ACCEPT:
             return self._accept(event)
         # The same as of an http connection (ASGI Extensions, "Websocket Denial Response").

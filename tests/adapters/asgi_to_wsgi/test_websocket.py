@@ -512,6 +512,36 @@ class TestEnd:
         assert 1 == len(set(names))
         assert "process_request_thread" in names[0]
 
+    def test_thread_sensitive_code_that_accepts_sends_and_closes(self) -> None:
+        """The server's thread waits for it, so that it must not wait for that thread: Channels' sync consumers."""
+        from asgiref.sync import async_to_sync, sync_to_async
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+
+            def work() -> None:
+                async_to_sync(send)({"type": "websocket.accept"})
+                async_to_sync(send)({"type": "websocket.send", "text": "early"})
+
+            def more() -> None:
+                for _ in range(3):
+                    async_to_sync(send)({"type": "websocket.send", "bytes": b"z" * 4 * 2**20})
+                async_to_sync(send)({"type": "websocket.close", "code": 3007})
+
+            await sync_to_async(work)()
+            assert "go on" == (await receive())["text"]
+            await sync_to_async(more)()
+
+        with opened(app) as (running, client):
+            assert Accepted(None, {}, False) == client.open()
+            assert "early" == client.receive()
+            client.send("go on")
+            assert [b"z" * 4 * 2**20] * 3 == [client.receive() for _ in range(3)]
+            closed = client.receive()
+            assert Closed(3007, "") == closed
+            client.answer_close(closed)
+            assert [] == running.errors
+
     def test_many_sessions_at_once(self) -> None:
         with adapted(echo) as adapter, site(adapter) as running, contextlib.ExitStack() as stack:
             clients = [stack.enter_context(running.connect()) for _ in range(20)]

@@ -159,3 +159,10 @@ def test_a_plain_scope_does_not_tell_of_the_upgrade() -> None:
     scope = {"type": "http", "headers": [*asked, *kept, (b"sec-websocket-version", b"13")]}
     assert {"type": "http", "headers": kept} == plain_scope(scope)
     assert 7 == len(scope["headers"])
+
+
+def test_what_a_close_carries_before_the_accept_goes_nowhere() -> None:
+    """It becomes a 403; FastAPI sends the errors of its validation as the reason, which is a list."""
+    assert Close(1000, "") == order().feed({"type": CLOSE, "code": 1008, "reason": [{"loc": "room"}]})
+    with pytest.raises(ApplicationProtocolError):
+        in_state(OPEN).feed({"type": CLOSE, "code": 1008, "reason": [{"loc": "room"}]})
