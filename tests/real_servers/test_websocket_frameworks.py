@@ -63,7 +63,15 @@ async def shout(server: servers.Server, **options: Any) -> tuple[Any, Any, list[
         seen = await client.call("shout", "hello")
         await came.wait()
         transport = client.transport()
-        await client.disconnect()
+        if transport == "websocket":
+            await client.disconnect()
+        else:
+            # It would wait for its last long poll, on any server.
+            polling, connections = client.eio.read_loop_task, client.eio.http
+            await client.eio.disconnect(abort=True)
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+            await connections.close()
     return seen, transport, heard
 
 
