@@ -149,8 +149,18 @@ async def asgi_upload(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": answer})
 
 
+async def asgi_websocket_echo(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "bytes": event["bytes"]})
+
+
 async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
-    """The three ASGI apps that the real servers run, by path."""
+    """The three ASGI apps that the real servers run, by path; and one for all WebSockets."""
+    if scope["type"] == "websocket":
+        await asgi_websocket_echo(scope, receive, send)
+        return
     _http_only(scope)
     await {"/": asgi_hello, "/up": asgi_upload, "/down": asgi_download}[scope["path"]](scope, receive, send)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks import backpressure, django, in_process, memory, peers, servers
+from benchmarks import backpressure, django, in_process, memory, peers, servers, websocket
 from benchmarks.child import run
 from benchmarks.settings import Settings
 from benchmarks.streams import PIECE
@@ -19,6 +19,7 @@ LABELS = {
     servers.WAITRESS: "Waitress",
     servers.GUNICORN_SYNC: "Gunicorn sync",
     servers.GUNICORN_GTHREAD: "Gunicorn gthread",
+    websocket.UVICORN_WEBSOCKETS: "Uvicorn, websockets",
     django.DJANGO: "Django's own handler",
     django.DJANGO_GUNICORN_SYNC: "Django on Gunicorn sync",
     django.DJANGO_GUNICORN_GTHREAD: "Django on Gunicorn gthread",
@@ -153,6 +154,10 @@ _MEMORY_GUNICORN = Measure("memory-gunicorn", _ASGI_ADAPTERS, memory.gunicorn, m
 _MOUNTS_ASGI = _isolated("mounts-asgi", peers.BRIDGE)
 _MOUNTS_WSGI = _isolated("mounts-wsgi", peers.BRIDGE)
 _SANDWICH = _isolated("sandwich", peers.BRIDGE)
+
+_WEBSOCKETS = (peers.BRIDGE, websocket.UVICORN_WEBSOCKETS)
+_WEBSOCKET_ECHO = Measure("websocket-echo", _WEBSOCKETS, websocket.echo, most_rounds=5)
+_WEBSOCKET_QUIET = Measure("websocket-quiet", _WEBSOCKETS, websocket.quiet, most_rounds=5)
 
 _DJANGO_GUNICORN = (django.DJANGO_GUNICORN_SYNC, django.DJANGO_GUNICORN_GTHREAD)
 _DJANGO_SYNC = Measure("django-sync", (*django.SUBJECTS, *_DJANGO_GUNICORN), django.sync_view, most_rounds=3)
@@ -392,6 +397,37 @@ ROWS = (
             Case("an idle adapter", _IDLE, "adapter", "KiB"),
             Case("a request that waits for a thread (WsgiToAsgi)", _WAITING, "request", "KiB"),
             Case("an open stream, and the server's thread (AsgiToWsgi)", _STREAMING, "stream", "KiB"),
+        ),
+    ),
+    Row(
+        "websocket",
+        "WebSockets on Gunicorn gthread through AsgiToWsgi, and of the same app on Uvicorn (uvloop, websockets)",
+        (
+            Case(
+                f"echo, 32 bytes, {websocket.SESSIONS} sessions",
+                _WEBSOCKET_ECHO,
+                "small",
+                "messages a second",
+                _at_least(0.8, websocket.UVICORN_WEBSOCKETS),
+                more_is_better=True,
+            ),
+            Case(
+                "echo, 1 MiB, one session",
+                _WEBSOCKET_ECHO,
+                "large",
+                "MiB a second",
+                _at_least(0.7, websocket.UVICORN_WEBSOCKETS),
+                more_is_better=True,
+            ),
+            Case(
+                f"open {websocket.QUIET_SESSIONS} sessions",
+                _WEBSOCKET_QUIET,
+                "open",
+                "ms for all",
+                (AtLeast(websocket.UVICORN_WEBSOCKETS, 1 / 1.5),),
+            ),
+            Case("a quiet session", _WEBSOCKET_QUIET, "memory", "KiB", (AtMost(64.0),)),
+            Case("a quiet session", _WEBSOCKET_QUIET, "threads", "threads", (AtMost(1.0),)),
         ),
     ),
     Row(

@@ -18,7 +18,17 @@ AGAINST_SOURCES = "BRIDGE_BENCHMARKS_AGAINST"
 NATIVE = "native"
 # For the requests that block: as many threads as ours has by default, beside the ten that a2wsgi has by default.
 A2WSGI_40 = "a2wsgi-40-workers"
-PACKAGES = ("a2wsgi", "asgiref", "gunicorn", "httptools", "uvicorn", "uvloop", "wsgi-asgi-bridge")
+PACKAGES = (
+    "a2wsgi",
+    "asgiref",
+    "gunicorn",
+    "httptools",
+    "uvicorn",
+    "uvloop",
+    "websockets",
+    "wsgi-asgi-bridge",
+    "wsproto",
+)
 
 _WSGI_TO_ASGI: dict[str, tuple[str, str, dict[str, Any]]] = {
     BRIDGE: ("bridge", "WsgiToAsgi", {}),

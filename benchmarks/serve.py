@@ -14,18 +14,19 @@ from benchmarks import apps, peers
 
 GTHREAD_THREADS = 32
 WAITRESS_THREADS = 32
+# Each WebSocket holds one.
+WEBSOCKET_THREADS = 120
 _DJANGO = "django:"
 
 
-def run_uvicorn(subject: str, port: int) -> None:
+def run_uvicorn(subject: str, port: int, **options: Any) -> None:
     """Uvicorn with httptools and uvloop, running the ASGI site or, behind an adapter, the WSGI site."""
     if subject.startswith(_DJANGO):
         app: Any = _django("uvicorn", subject)
     else:
         app = apps.asgi_site if subject == peers.NATIVE else peers.wsgi_to_asgi(subject, apps.wsgi_site)
-    uvicorn.run(
-        app, host="127.0.0.1", port=port, http="httptools", loop="uvloop", access_log=False, log_level="warning"
-    )
+    settings: dict[str, Any] = {"http": "httptools", "loop": "uvloop", "access_log": False, "log_level": "warning"}
+    uvicorn.run(app, host="127.0.0.1", port=port, **settings | options)
 
 
 def run_gunicorn(subject: str, port: int, **options: object) -> None:
@@ -73,6 +74,10 @@ def main(server: str, subject: str, port: int) -> None:
         run_gunicorn(subject, port, worker_class="gthread", threads=GTHREAD_THREADS)
     elif server == "waitress":
         run_waitress(subject, port)
+    elif server == "gunicorn-websockets":
+        run_gunicorn(subject, port, worker_class="gthread", threads=WEBSOCKET_THREADS)
+    elif server == "uvicorn-websockets":
+        run_uvicorn(subject, port, ws="websockets")
     else:
         raise LookupError(f"no server is called {server!r}")
 

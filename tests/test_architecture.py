@@ -618,6 +618,7 @@ class TestFace:
 WHOLES = {
     "_asgi_to_wsgi.adapter": "adapters/asgi_to_wsgi",
     "_asgi_to_wsgi.websocket": "adapters/asgi_to_wsgi/test_websocket.py",
+    "_asgi_to_wsgi.websocket_wire": "adapters/asgi_to_wsgi/test_websocket.py",
     "_wsgi_to_asgi.adapter": "adapters/wsgi_to_asgi",
     "cli._served": "unit/cli/test_serve.py",
 }

@@ -15,7 +15,7 @@ from bridge._servers.connection import complete
 from bridge._stats import LoopStats
 from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.input_to_events import BodyEvents, body_length
-from bridge._translate.websocket import is_handshake
+from bridge._translate.websocket import asks_for_upgrade, is_handshake, plain_scope
 from bridge._types import ASGIApp, Closable, Environ, Scope, StartResponse
 from bridge.errors import ClientProtocolError
 
@@ -109,7 +109,10 @@ class AsgiToWsgi(Closable):
         try:
             scope = environ_to_scope(complete(environ), outer=_outer_scope(environ), pathsend=self._pathsend)
             body = BodyEvents(body_length(environ))
-            session = open_session(environ, self.app, self._websockets) if is_handshake(environ) else None
+            session = None
+            if asks_for_upgrade(environ):
+                session = open_session(environ, self.app, self._websockets) if is_handshake(environ) else None
+                scope = plain_scope(scope) if session is None else scope
         except ClientProtocolError as refusal:
             runner.counters.rejected += 1
             return refuse(refusal, start_response)

@@ -8,7 +8,7 @@ import enum
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal
@@ -20,10 +20,11 @@ from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
 from bridge._asgi_to_wsgi.task import POLL_SECONDS
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
+from bridge._asgi_to_wsgi.websocket_wire import STEP_BYTES, LoopReader, Output, loop_reader
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.greenlets import new_lock
-from bridge._concurrency.loops import LoopClosed, Spawn
+from bridge._concurrency.loops import LoopClosed, Posted, Spawn
 from bridge._concurrency.per_process import PerProcess
 from bridge._log_once import warn_once
 from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
@@ -33,8 +34,6 @@ from bridge._translate.websocket import Accept, Close, Message, Respond, Step, W
 from bridge._types import ASGIApp, Environ, Event, Receive, Scope, Send, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
-# Bytes that are read at once.
-_STEP_BYTES: Final = 64 * 1024
 # How often a thread with nothing to do looks whether its loop is still there.
 _LOOK_SECONDS: Final = 5.0
 # How long a client may take to answer the application's close frame: it may have much to read before that.
@@ -131,61 +130,6 @@ def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "
     return WebSocketSession(app, takeover, protocol, options, math.inf if limit is None else limit)
 
 
-class Output:
-    """What is sent, by the thread and by the loop, each with `lock` held; `unsent` is what there was no room for.
-
-    That is one message at the most, since the loop waits before it makes another, and frames without data.
-    """
-
-    __slots__ = ("_answer", "_wire", "broken", "lock", "progress", "unsent")
-
-    def __init__(self, wire: Wire) -> None:
-        self.lock = new_lock()
-        self.unsent = bytearray()
-        # Nothing can be sent any more.
-        self.broken = False
-        # When there was room last.
-        self.progress = monotonic()
-        self._answer = b""
-        self._wire = wire
-
-    def push(self, data: bytes) -> None:
-        """Send `data`, or keep what there is no room for."""
-        if not data or self.broken:
-            return
-        sent = 0
-        if not self.unsent:
-            self.progress = monotonic()
-            sent = self._send(data)
-        if sent < len(data):
-            self.unsent += memoryview(data)[sent:]
-
-    def answer(self, data: bytes) -> None:
-        """Send the answer to a ping; only the latest, where there is no room yet."""
-        if self.unsent:
-            self._answer = data
-        else:
-            self.push(data)
-
-    def flush(self) -> None:
-        """Send what is left over, as far as there is room."""
-        sent = self._send(self.unsent)
-        if sent:
-            del self.unsent[:sent]
-            self.progress = monotonic()
-        if self._answer and not self.unsent:
-            answer, self._answer = self._answer, b""
-            self.push(answer)
-
-    def _send(self, data: bytes | bytearray) -> int:
-        try:
-            return self._wire.send(data)
-        except OSError:
-            self.broken = True
-            self.unsent.clear()
-            return len(data)
-
-
 class Phase(enum.Enum):
     """How far the connection has come; changed by the thread only.
 
@@ -206,12 +150,18 @@ class Phase(enum.Enum):
 class WebSocketSession:
     """One WebSocket. It is the application of an `AsgiResponder`, and calls the application that was given.
 
+    While the connection is open the loop reads it, where it can, so that a message costs no hop to a thread; the thread
+    sleeps, and does what takes time: it sends what there was no room for, keeps the time, and sees the connection off.
+
     Memory order, as in `Task`: who is about to sleep says so, looks once more, and then sleeps.
 
     | field | set by | looked at by |
     |---|---|---|
-    | `_output` | the thread, before it wakes the task that has accepted | both |
-    | `_inbox` | the thread puts, and wakes the task; the loop takes, and notifies the thread where it was full | both |
+    | `_output` | the loop, before it has the thread take the connection | both |
+    | `_opened` | the thread, before it wakes the task that has accepted | the loop |
+    | `_reader` | the loop: it reads while there is one; it notifies the thread when it has closed that | both |
+    | `_inbox` | who reads puts, with the lock, and wakes the task; the loop takes, and has the reading go on | both |
+    | `_closed` | the loop, before it closes `_reader`: how the client has closed | the thread |
     | in `_output`, and `_protocol` | either, with the lock; the loop then notifies, the thread wakes the task | both |
     | `_departure` | the thread, before it wakes the task: nothing more will come | the loop |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
@@ -223,13 +173,16 @@ class WebSocketSession:
     _wire: Wire
     _output: Output | None = None
     _departure: Event | None = None
-    _close_sent = _told = False
+    _opened = _close_sent = _told = False
     _phase = Phase.OPEN
     # Until when the client has time, in CLOSING and what follows; since when a ping has not been answered.
     _deadline = math.inf
     _pinged: float | None = None
     _next_ping = math.inf
     _in_a_row = 0
+    _reader: LoopReader | None = None
+    _closed: Closed | None = None
+    _fed_all = False
 
     def __init__(
         self,
@@ -246,7 +199,6 @@ class WebSocketSession:
         self._limit = limit
         self._order = WebSocketOrder([])
         self._inbox = ByteQueue()
-        self._greeting = b""
 
     # -- in the server's thread
 
@@ -276,7 +228,8 @@ class WebSocketSession:
         except (OSError, ValueError):
             self._depart(_ABNORMAL, "")
             return
-        output = Output(wire)
+        output = self._output
+        assert output is not None
         try:
             self._open(wire, output, early)
             while self._phase is not Phase.DONE:
@@ -294,11 +247,11 @@ class WebSocketSession:
         self._wire = wire
         self._next_ping = monotonic() + (self._options.ping_interval or math.inf)
         with output.lock:
-            output.push(self._greeting)
-        self._output = output
+            output.attach(wire)
+            if early:
+                self._feed(output, early)
+        self._opened = True
         self.responder.wake_task()
-        if early:
-            self._take(output, early)
 
     def _turn(self, output: Output) -> None:
         """Do what can be done now, or wait until there is something."""
@@ -312,24 +265,29 @@ class WebSocketSession:
             return
         thread.expect_notice()
         ends = self._phase is Phase.OPEN and (self._close_sent or self.responder.disconnected)
-        if not (thread.has_jobs or output.broken or ends):
+        if not (thread.has_jobs or output.broken or ends or self._closed is not None):
             self._rest(output)
 
     @property
     def _reads(self) -> bool:
-        """Whether there is room for what the client sends; once the connection is closing, none is needed."""
+        """Whether the thread reads, and there is room; once the connection is closing, none is needed."""
+        if self._reader is not None or self._closed is not None:
+            return False
         return self._phase is not Phase.OPEN or not self._inbox.full
 
     def _read(self, output: Output) -> bool:
-        try:
-            with output.lock:
-                data = self._wire.receive(_STEP_BYTES)
-        except OSError:
-            data = b""
+        # In one go, since the loop may have begun to read as well.
+        with output.lock:
+            try:
+                data = self._wire.receive(STEP_BYTES)
+            except OSError:
+                data = b""
+            arrived = self._feed(output, data) if data else False
         if data is None:
             return False
         if data:
-            self._take(output, data)
+            if arrived:
+                self.responder.wake_task()
         elif self._phase is Phase.OPEN and self._wire.cut_by_server():
             self._close(output, _RESTART, _RESTARTING)
             self._depart(_RESTART, _RESTARTING)
@@ -339,30 +297,29 @@ class WebSocketSession:
             self._phase = Phase.DONE
         return True
 
-    def _take(self, output: Output, data: bytes) -> None:
-        """Deal with what the client has sent."""
+    def _feed(self, output: Output, data: bytes) -> bool:
+        """Read `data`, with the lock held; whether there are messages. How the client closes, the thread deals with."""
         self._pinged = None  # whatever it was, the client is there
-        if self._phase in (Phase.FLUSHING, Phase.DISCARDING):
-            return
-        closed = None
-        with output.lock:
-            for item in self._protocol.feed(data):
-                if isinstance(item, Closed):
-                    output.push(item.answer)
-                    closed = item
-                elif isinstance(item, Answer):
-                    output.answer(item.data)
-                elif isinstance(item, str | bytes) and not self._close_sent:
-                    self._inbox.put((item,), len(item))
-        if closed is None:
-            self.responder.wake_task()
-            return
-        self._depart(closed.code, closed.reason)
-        self._phase = Phase.DISCARDING if closed.failed else Phase.FLUSHING
-        self._deadline = min(self._deadline, monotonic() + self.responder.runner.disconnect_grace)
+        arrived = False
+        for item in () if self._fed_all else self._protocol.feed(data):
+            if isinstance(item, Closed):
+                output.push(item.answer)
+                self._fed_all = True
+                self._closed = item
+            elif isinstance(item, Answer):
+                output.answer(item.data)
+            elif isinstance(item, str | bytes) and not self._close_sent:
+                self._inbox.put((item,), len(item))
+                arrived = True
+        return arrived
 
     def _flush(self, output: Output) -> None:
         """Send what is left over, as far as there is room; then what comes after that."""
+        if self._closed is not None:
+            closed, self._closed = self._closed, None
+            self._depart(closed.code, closed.reason)
+            self._phase = Phase.DISCARDING if closed.failed else Phase.FLUSHING
+            self._deadline = min(self._deadline, monotonic() + self.responder.runner.disconnect_grace)
         if output.unsent:
             with output.lock:
                 output.flush()
@@ -412,6 +369,9 @@ class WebSocketSession:
             output.push(self._protocol.close(code, reason))
         self._phase = Phase.CLOSING
         self._deadline = monotonic() + self.responder.runner.disconnect_grace
+        if self._reader is not None:
+            with suppress(LoopClosed):
+                self.responder.runner.loop.post(Posted(self._leave_reading))
 
     def _rest(self, output: Output) -> None:
         """Wait for the client and for the loop, until it is time for something."""
@@ -451,6 +411,7 @@ class WebSocketSession:
         try:
             await self._app(session, self._receive, self._send)
         except BaseException as error:
+            self._leave_reading()
             if not self.responder.upgraded:
                 raise
             if self._departure is None and not self.responder.disconnected:
@@ -464,6 +425,7 @@ class WebSocketSession:
             )
             counters.client_disconnects += 1
             return
+        self._leave_reading()
         if (unfinished := self._order.unfinished()) is not None:
             raise unfinished
         if self.responder.upgraded:
@@ -494,7 +456,10 @@ class WebSocketSession:
         was_full = inbox.full
         inbox.acknowledged += len(data) + ITEM_OVERHEAD_BYTES
         if was_full and not inbox.full:
-            responder.thread.notify()
+            if self._reader is None:
+                responder.thread.notify()
+            else:
+                self._reader.resume()
         return {"type": "websocket.receive", "text" if isinstance(data, str) else "bytes": data}
 
     async def _send(self, event: Event) -> None:
@@ -506,34 +471,63 @@ class WebSocketSession:
         elif isinstance(step, Accept):
             await self._accept(step)
         elif isinstance(step, Close):
-            await (self._close_from_loop(step) if was_open else self._deny())
+            await (self._close_from_loop(step) if was_open else _deny(self._respond))
         elif isinstance(step, Respond):
             await self._respond(step.event)
 
-    async def _deny(self) -> None:
-        """ASGI WebSocket, "Close": before the connection is accepted it is a 403."""
-        await self._respond({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
-        await self._respond({"type": "http.response.body"})
-
     async def _accept(self, step: Accept) -> None:
-        responder = self.responder
-        self._greeting = self._protocol.accept(step)
+        responder, thread = self.responder, self.responder.thread
+        self._output = output = Output()
+        output.push(self._protocol.accept(step))
         try:
             responder.write([Upgrade(self._serve)])
         except PeerGone:
             raise ClientDisconnected("the client left before the WebSocket was accepted") from None
         responder.response.upgrade()
         responder.upgraded = True
-        while self._output is None and self._departure is None and not responder.thread.left:
+        # Where thread-sensitive code accepts, as Channels' does, the thread waits for this; what is sent waits for it.
+        while not (self._opened or self._departure is not None or thread.left or thread.works):
             await responder.changed()
-        if self._output is None:
+        if not (self._opened or thread.works):
             raise ClientDisconnected("the client left before the WebSocket was accepted")
+        if self._opened and self._departure is None and not self._inbox.full:
+            self._reader = loop_reader(responder.runner.loop, self._wire, self._read_on_loop)
+
+    def _leave_reading(self) -> None:
+        """Leave the rest to the thread: the client has closed, or is about to be told to."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+            self.responder.thread.notify()
+
+    def _read_on_loop(self) -> None:
+        output, reader = self._output, self._reader
+        assert output is not None
+        assert reader is not None
+        if self._inbox.full:
+            reader.pause()
+            return
+        arrived, data = False, b""
+        with output.lock:
+            if self._phase is Phase.OPEN:
+                received = reader.receive(STEP_BYTES)
+                if received is None:
+                    return
+                data = received
+                arrived = self._feed(output, data)
+        if arrived:
+            self.responder.run_on_loop()
+        if self._fed_all or not data:
+            self._leave_reading()  # if it was the end, the thread finds that out again
+        if output.unsent or output.broken:
+            self.responder.thread.notify()
 
     async def _close_from_loop(self, step: Close) -> None:
         try:
             await self._write(lambda: self._protocol.close(step.code, step.reason), closes=True)
         finally:
             self._close_sent = True
+            self._leave_reading()
             # As after a response: the application may go on without the client.
             self.responder.finish_response()
             self.responder.thread.notify()
@@ -558,9 +552,12 @@ class WebSocketSession:
             await anyio.lowlevel.checkpoint()
 
     async def _until_sent(self, output: Output) -> bool:
-        """Wait until there is nothing left over; whether that took any time."""
+        """Wait until there is nothing left over; whether that took any time.
+
+        Not for a thread that works for the application, which may be what sends: it would wait for itself.
+        """
         waited = False
-        while output.unsent and self._departure is None:
+        while output.unsent and self._departure is None and not self.responder.thread.works:
             waited = True
             await self.responder.changed()
         return waited
@@ -569,3 +566,9 @@ class WebSocketSession:
         """ASGI WebSocket, "Send": an error of the operating system's kind once the connection is closed."""
         if self._departure is not None or output.broken:
             raise ClientDisconnected("the WebSocket is closed")
+
+
+async def _deny(respond: Send) -> None:
+    """ASGI WebSocket, "Close": before the connection is accepted it is a 403."""
+    await respond({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
+    await respond({"type": "http.response.body"})

@@ -4,6 +4,7 @@ Nothing waits or is sent here, and nothing is locked: one connection has one use
 """
 
 import functools
+import io
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -65,8 +66,10 @@ class WebSocketProtocol:
         self._local_error = wsproto.utilities.LocalProtocolError
         self._connection: Any = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self._max_message = max_message
-        self._parts = bytearray()
-        self._begun = False
+        # Of a message that is not whole yet: what there is, and how many bytes of the client's that is. No list, since
+        # a client may send it byte by byte.
+        self._parts: Any = None
+        self._size = 0
         try:
             self._connection.initiate_upgrade_connection(_handshake_headers(environ), "/")
         except wsproto.utilities.RemoteProtocolError as error:
@@ -154,19 +157,21 @@ class WebSocketProtocol:
 
     def _message(self, event: Any) -> Received | None:
         piece: Any = event.data
-        if event.message_finished and not self._begun:
-            size = len(piece) if isinstance(piece, bytes | bytearray) or piece.isascii() else len(piece.encode())
-            if size <= self._max_message:
-                return piece if isinstance(piece, str) else bytes(piece)
-        self._begun = not event.message_finished
-        self._parts += piece.encode() if isinstance(piece, str) else piece
-        if len(self._parts) > self._max_message:
-            self._parts = bytearray()
+        is_text = isinstance(piece, str)
+        self._size += len(piece.encode()) if is_text and not piece.isascii() else len(piece)
+        if self._size > self._max_message:
+            self._parts = None
             return self._fail(_TOO_BIG, f"a message of more than {self._max_message} bytes")
-        if self._begun:
-            return None
-        whole, self._parts = self._parts, bytearray()
-        return whole.decode() if isinstance(piece, str) else bytes(whole)
+        whole: Any = piece
+        if self._parts is not None or not event.message_finished:
+            if self._parts is None:
+                self._parts = io.StringIO(newline="") if is_text else io.BytesIO()
+            self._parts.write(piece)
+            if not event.message_finished:
+                return None
+            whole, self._parts = self._parts.getvalue(), None
+        self._size = 0
+        return whole if is_text else bytes(whole)
 
     def _fail(self, code: int, reason: str) -> Closed:
         return Closed(code, reason, self.close(code, reason), failed=True)
@@ -184,6 +189,13 @@ def _deflate_class() -> Any:
         """
 
         control = False
+
+        def accept(self, offer: str) -> Any:
+            """RFC 7692 7.1: an offer with parameters that are none is declined."""
+            try:
+                return super().accept(offer)
+            except ValueError:
+                return None
 
         def frame_inbound_header(self, proto: Any, opcode: Any, rsv: Any, payload_length: int) -> Any:
             self.control = opcode.iscontrol()

@@ -131,6 +131,11 @@ class ServerThread:
         """Whether there is work of the request to do."""
         return bool(self._jobs)
 
+    @property
+    def works(self) -> bool:
+        """Whether it does a piece of work of the request now; from any thread."""
+        return self._busy
+
     def serve_one(self) -> bool:
         """Do one piece of work of the request, or let the call that runs here take a step; False where neither is."""
         if self.run_job():

@@ -45,6 +45,13 @@ class Wire(Protocol):
 
     descriptor: int
 
+    def twin(self) -> plain_socket | None:
+        """The same connection under a descriptor of its own, for somebody else to wait on and to close.
+
+        None where to wait on it does not tell whether there is anything to read.
+        """
+        ...
+
     def receive(self, size: int) -> bytes | None:
         """Return what has come, `size` bytes at most, `b""` at the end, None for nothing yet. Raises `OSError`."""
         ...
@@ -70,6 +77,9 @@ class _PlainWire:
     def __init__(self, number: int) -> None:
         self._socket = plain_socket(fileno=dup(number))
         self.descriptor = self._socket.fileno()
+
+    def twin(self) -> plain_socket | None:
+        return plain_socket(fileno=dup(self.descriptor))
 
     def receive(self, size: int) -> bytes | None:
         try:
@@ -108,6 +118,9 @@ class _TlsWire:
         self._timeout = connection.gettimeout()
         connection.settimeout(0)
         self.descriptor: int = connection.fileno()
+
+    def twin(self) -> plain_socket | None:
+        return None  # the object may hold what the descriptor has given already
 
     def receive(self, size: int) -> bytes | None:
         try:

@@ -21,10 +21,29 @@ def is_handshake(environ: Environ) -> bool:
     """Whether a request asks for a WebSocket (RFC 6455 4.1): HTTP/1.1 or newer, GET, and an upgrade to it."""
     get = environ.get
     return (
-        get("HTTP_UPGRADE", "").lower() == "websocket"
+        asks_for_upgrade(environ)
         and get("REQUEST_METHOD") == "GET"
         and get("SERVER_PROTOCOL", "").upper() not in ("HTTP/1.0", "HTTP/0.9")
     )
+
+
+def asks_for_upgrade(environ: Environ) -> bool:
+    """Whether a request names the protocol, be it as a handshake should or not."""
+    upgrade: str = environ.get("HTTP_UPGRADE", "")
+    return upgrade.lower() == "websocket"
+
+
+def plain_scope(scope: Scope) -> Scope:
+    """The `http` scope of a request whose upgrade is ignored (RFC 9110 7.8): the application is not told of it.
+
+    There are some that would accept, and in plain http there is nothing to accept.
+    """
+    headers = [
+        (name, value)
+        for name, value in scope["headers"]
+        if name not in (b"upgrade", b"connection") and not name.startswith(b"sec-websocket-")
+    ]
+    return {**scope, "headers": headers}
 
 
 def websocket_scope(scope: Scope) -> Scope:
@@ -139,7 +158,8 @@ class WebSocketOrder:
         if kind == SEND:
             return _message(event)
         if kind == CLOSE:
-            return _close(event)
+            # Before the accept neither goes anywhere; FastAPI's reason is a list there.
+            return _close(event) if self.state is OPEN else Close(1000, "")
         if kind == ACCEPT:
             return self._accept(event)
         # The same as for an HTTP connection (ASGI Extensions, "Websocket Denial Response").

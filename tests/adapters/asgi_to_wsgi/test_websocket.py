@@ -1,7 +1,9 @@
 """WebSockets through `AsgiToWsgi`, on a server of the standard library: what the client sees, and what the app does."""
 
+import asyncio
 import contextlib
 import http.client
+import os
 import socket
 import struct
 import sys
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvloop
 import wsproto.events as ws
 
 from bridge import _log_once
@@ -509,6 +512,36 @@ class TestEnd:
         assert 1 == len(set(names))
         assert "process_request_thread" in names[0]
 
+    def test_thread_sensitive_code_that_accepts_sends_and_closes(self) -> None:
+        """The server's thread waits for it, so that it must not wait for that thread: Channels' sync consumers."""
+        from asgiref.sync import async_to_sync, sync_to_async
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+
+            def work() -> None:
+                async_to_sync(send)({"type": "websocket.accept"})
+                async_to_sync(send)({"type": "websocket.send", "text": "early"})
+
+            def more() -> None:
+                for _ in range(3):
+                    async_to_sync(send)({"type": "websocket.send", "bytes": b"z" * 4 * 2**20})
+                async_to_sync(send)({"type": "websocket.close", "code": 3007})
+
+            await sync_to_async(work)()
+            assert "go on" == (await receive())["text"]
+            await sync_to_async(more)()
+
+        with opened(app) as (running, client):
+            assert Accepted(None, {}, False) == client.open()
+            assert "early" == client.receive()
+            client.send("go on")
+            assert [b"z" * 4 * 2**20] * 3 == [client.receive() for _ in range(3)]
+            closed = client.receive()
+            assert Closed(3007, "") == closed
+            client.answer_close(closed)
+            assert [] == running.errors
+
     def test_many_sessions_at_once(self) -> None:
         with adapted(echo) as adapter, site(adapter) as running, contextlib.ExitStack() as stack:
             clients = [stack.enter_context(running.connect()) for _ in range(20)]
@@ -521,6 +554,78 @@ class TestEnd:
                 client.close()
 
 
+def _break_the_protocol(client: Client) -> None:
+    client.raw(bytes.fromhex("8300"))
+    client.receive()
+    client.see_the_end()
+
+
+def _send_too_much(client: Client) -> None:
+    client.send(b"." * 2**17)
+    client.receive()
+
+
+END = {
+    "client": lambda client: client.close(),
+    "app": lambda client: client.answer_close(client.receive()),
+    "abrupt": lambda client: None,
+    "bad": _break_the_protocol,
+    "full": _send_too_much,
+}
+
+
+class _NoReader(asyncio.SelectorEventLoop):
+    """As Windows' loop is."""
+
+    def add_reader(self, *_: Any) -> None:
+        raise NotImplementedError
+
+
+class TestReading:
+    """The loop reads where it can, else the server's thread."""
+
+    @pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop, uvloop.new_event_loop, _NoReader])
+    def test_loops_of_each_kind(self, factory: Any) -> None:
+        app = Recording()
+        with opened(app, loop_factory=factory) as (_, client):
+            client.open(early=bytes.fromhex("8182") + b"\0\0\0\0hi")
+            for message in ("a", "b" * 200_000, b"c"):
+                client.send(message)
+            client.ping(b"!")
+            assert Closed(4001, "bye") == client.close(4001, "bye")
+            assert (4001, "bye") == app.departure
+        assert ["hi", "a", "b" * 200_000, b"c"] == [event.get("text", event.get("bytes")) for event in app.events[:-1]]
+        assert [b"!"] == client.pongs
+
+    @pytest.mark.parametrize("how", list(END))
+    def test_no_descriptor_is_left(self, how: str) -> None:
+        """However the connection has ended."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await accept(receive, send)
+            await receive()
+            if how == "full":
+                await asyncio.sleep(0.1)  # more has come than is held by now, so that nobody reads
+            if how in ("app", "full"):
+                return
+            while (await receive())["type"] == "websocket.receive":
+                pass
+
+        def run(running: Site) -> None:
+            with running.connect() as client:
+                client.open()
+                client.send("x")
+                END[how](client)
+
+        with adapted(app, disconnect_grace=0.2) as adapter, site(adapter) as running:
+            run(running)
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(12):
+                run(running)
+            # No more than one session may have had when they were counted.
+            until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
 class TestWithout:
     """Where there are none."""
 
@@ -528,6 +633,25 @@ class TestWithout:
         with opened(echo, websocket="off") as (_, client):
             assert b"plain" == client.open().body  # type: ignore[union-attr]
         assert [] == log.having("WARNING", "")
+
+    @pytest.mark.parametrize("version", ["1.1", "1.0"])
+    def test_the_app_is_not_told_of_an_upgrade_that_is_none(self, version: str) -> None:
+        """Some accept what they see, whatever the scope's type: engineio for one. HTTP/1.0 has no upgrade at all."""
+        scopes: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scopes.append(scope)
+            await reply(send, b"plain")
+
+        with opened(app, websocket="off" if version == "1.1" else "auto") as (_, client):
+            request = client.frame(ws.Request("localhost", "/")).replace(b"HTTP/1.1", b"HTTP/" + version.encode())
+            client.raw(request)
+            while not (answer := client.socket.recv(4096)).endswith(b"plain"):
+                assert answer
+        names = {name for name, _ in scopes[0]["headers"]}
+        assert "http" == scopes[0]["type"]
+        assert b"host" in names
+        assert not {name for name in names if b"websocket" in name or name in (b"upgrade", b"connection")}
 
     @pytest.mark.parametrize(("how", "status"), [("auto", 200), ("reject", 426)])
     def test_without_wsproto(self, how: Any, status: int, monkeypatch: pytest.MonkeyPatch, log: LogWatch) -> None:

@@ -163,3 +163,13 @@ def test_a_server_that_keeps_connection_for_itself() -> None:
 def test_headers_that_http_does_not_have() -> None:
     with pytest.raises(ApplicationProtocolError, match="cannot be sent"):
         WebSocketProtocol(HANDSHAKE, 100).accept(Accept(None, [(b"x", b"a\r\nb")]))
+
+
+@pytest.mark.parametrize(
+    "parameter", ["client_max_window_bits=many", "server_max_window_bits=", "client_max_window_bits=99"]
+)
+def test_an_offer_of_compression_that_is_none_is_declined(parameter: str) -> None:
+    environ = {**HANDSHAKE, "HTTP_SEC_WEBSOCKET_EXTENSIONS": f"permessage-deflate; {parameter}"}
+    answer = WebSocketProtocol(environ, 100).accept(Accept(None, []))
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"deflate" not in answer.lower()

@@ -23,7 +23,9 @@ from bridge._translate.websocket import (
     Message,
     Respond,
     WebSocketOrder,
+    asks_for_upgrade,
     is_handshake,
+    plain_scope,
     websocket_scope,
 )
 from bridge.errors import ApplicationProtocolError
@@ -139,3 +141,28 @@ def test_scope() -> None:
     assert {"websocket.http.response": {}} == {k: v for k, v in scope["extensions"].items() if k != "tls"}
     assert environ is scope["wsgi_environ"]
     assert "method" not in scope
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "answer"), [("WebSocket", True), ("h2c", False), ("websocket, h2c", False), (None, False)]
+)
+def test_what_asks_for_an_upgrade(upgrade: str | None, answer: bool) -> None:
+    environ = environ_for("GET", "/")
+    if upgrade is not None:
+        environ["HTTP_UPGRADE"] = upgrade
+    assert answer is asks_for_upgrade(environ)
+
+
+def test_a_plain_scope_does_not_tell_of_the_upgrade() -> None:
+    kept = [(b"host", b"x"), (b"cookie", b"a=b"), (b"origin", b"http://x")]
+    asked = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade"), (b"sec-websocket-key", b"k")]
+    scope = {"type": "http", "headers": [*asked, *kept, (b"sec-websocket-version", b"13")]}
+    assert {"type": "http", "headers": kept} == plain_scope(scope)
+    assert 7 == len(scope["headers"])
+
+
+def test_what_a_close_carries_before_the_accept_goes_nowhere() -> None:
+    """It becomes a 403; FastAPI sends the errors of its validation as the reason, which is a list."""
+    assert Close(1000, "") == order().feed({"type": CLOSE, "code": 1008, "reason": [{"loc": "room"}]})
+    with pytest.raises(ApplicationProtocolError):
+        in_state(OPEN).feed({"type": CLOSE, "code": 1008, "reason": [{"loc": "room"}]})

@@ -1,0 +1,130 @@
+"""Both ways of a WebSocket's connection: what is sent by thread and loop, and what the loop reads."""
+
+import socket
+from _socket import socket as plain_socket  # that of `takeover`, which never waits
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from bridge._concurrency.greenlets import new_lock
+from bridge._concurrency.loops import AsyncioLoop, LoopHandle
+from bridge._servers.takeover import Wire
+
+# Bytes that are read at once.
+STEP_BYTES: Final = 64 * 1024
+
+
+class Output:
+    """What is sent, by the thread and by the loop, each with `lock` held; `unsent` is what there was no room for.
+
+    That is one message at the most, since the loop waits before it makes another, and frames without data.
+    """
+
+    __slots__ = ("_answer", "_wire", "broken", "lock", "progress", "unsent")
+
+    def __init__(self) -> None:
+        self.lock = new_lock()
+        self.unsent = bytearray()
+        # Nothing can be sent any more.
+        self.broken = False
+        # When there was room last.
+        self.progress = monotonic()
+        self._answer = b""
+        self._wire: Wire | None = None
+
+    def attach(self, wire: Wire) -> None:
+        """The connection is there: send what there is so far."""
+        self._wire = wire
+        self.flush()
+
+    def push(self, data: bytes) -> None:
+        """Send `data`, or keep what there is no room for."""
+        if not data or self.broken:
+            return
+        sent = 0
+        if not self.unsent:
+            self.progress = monotonic()
+            sent = self._send(data)
+        if sent < len(data):
+            self.unsent += memoryview(data)[sent:]
+
+    def answer(self, data: bytes) -> None:
+        """Send the answer to a ping; only the latest, where there is no room yet."""
+        if self.unsent:
+            self._answer = data
+        else:
+            self.push(data)
+
+    def flush(self) -> None:
+        """Send what is left over, as far as there is room."""
+        sent = self._send(self.unsent)
+        if sent:
+            del self.unsent[:sent]
+            self.progress = monotonic()
+        if self._answer and not self.unsent:
+            answer, self._answer = self._answer, b""
+            self.push(answer)
+
+    def _send(self, data: bytes | bytearray) -> int:
+        if self._wire is None:
+            return 0
+        try:
+            return self._wire.send(data)
+        except OSError:
+            self.broken = True
+            self.unsent.clear()
+            return len(data)
+
+
+class LoopReader:
+    """Has a loop call `read` whenever there is something to read of `twin`; on that loop, and with a descriptor of its
+    own, which nobody else closes.
+    """
+
+    __slots__ = ("_loop", "_paused", "_read", "_twin")
+
+    def __init__(self, loop: AsyncioLoop, twin: plain_socket, read: Callable[[], None]) -> None:
+        self._loop = loop.loop
+        self._twin = twin
+        self._read = read
+        self._paused = True
+
+    def receive(self, size: int) -> bytes | None:
+        """Return what has come, as `Wire.receive` does; `b""` where that fails."""
+        try:
+            return self._twin.recv(size, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return b""
+
+    def resume(self) -> None:
+        """Go on. Raises `NotImplementedError` where the loop cannot."""
+        if self._paused:
+            self._loop.add_reader(self._twin.fileno(), self._read)
+            self._paused = False
+
+    def pause(self) -> None:
+        """Leave what comes where it is, until `resume`."""
+        if not self._paused:
+            self._loop.remove_reader(self._twin.fileno())
+            self._paused = True
+
+    def close(self) -> None:
+        """Read no more."""
+        self.pause()
+        self._twin.close()
+
+
+def loop_reader(loop: LoopHandle, wire: Wire, read: Callable[[], None]) -> LoopReader | None:
+    """A reader that has begun; None where the loop or the connection has no such thing. On the loop."""
+    twin = wire.twin() if isinstance(loop, AsyncioLoop) else None
+    if twin is None or not isinstance(loop, AsyncioLoop):
+        return None
+    reader = LoopReader(loop, twin, read)
+    try:
+        reader.resume()
+    except NotImplementedError:  # asyncio, "Platform Support"
+        twin.close()
+        return None
+    return reader
