@@ -14,13 +14,10 @@ from typing import Any
 import pytest
 
 import servers
+from real_servers.websocket_kinds import APP, QUIET_APP, connect, departing, departures
 from support import apps
 from support.waiting import until
 from support.websocket_clients import Accepted, Client, Closed, Rejected
-
-OPTIONS = "disconnect_grace=1.0, ping_interval=0.5, ping_timeout=1.0"
-QUIET_APP = "bridge.AsgiToWsgi(websocket_apps.site, disconnect_grace=1.0)"
-APP = f"bridge.AsgiToWsgi(websocket_apps.site, {OPTIONS})"
 
 
 @dataclass(frozen=True)
@@ -81,26 +78,6 @@ every_kind = pytest.mark.parametrize("kind", parameters(KINDS), scope="module")
 def server(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     with kind.run(tmp_path_factory.mktemp(str(kind)), APP) as running:
         yield running
-
-
-def connect(server: servers.Server, **options: Any) -> Client:
-    connection = server.connect_socket()
-    if server.tls is not None:
-        connection = server.tls.wrap_socket(connection, server_hostname="localhost")
-    return Client(connection, **options)
-
-
-def departures(server: servers.Server) -> list[str]:
-    return server.signals.told("departed")
-
-
-@contextlib.contextmanager
-def departing(server: servers.Server, expected: str) -> Iterator[None]:
-    """One session ends within, and its app is told so."""
-    before = len(departures(server))
-    yield
-    until(lambda: len(departures(server)) > before)
-    assert [expected] == departures(server)[before:]
 
 
 @every_kind
@@ -273,6 +250,8 @@ REFUSING = [
     (servers.bjoern, "bjoern"),
     (servers.apache_daemon, "mod_wsgi"),
     (servers.waitress, "channel_request_lookahead"),
+    (servers.uwsgi_https_socket, "--https-socket"),
+    (servers.cheroot_pyopenssl, "pyOpenSSL"),
 ]
 
 
@@ -292,16 +271,3 @@ def test_where_there_is_no_connection_to_be_had(run: Any, named: str, how: str, 
         warnings = [line for line in server.log().splitlines() if "a WebSocket cannot be served" in line]
         assert all(named.lower() in line.lower() for line in warnings)
         assert warnings
-
-
-@pytest.mark.servers
-@pytest.mark.timeout(60)
-def test_tls(tmp_path: Path) -> None:
-    """Through the server's own TLS, with large messages in both directions."""
-    with servers.gunicorn_http2(tmp_path, APP) as server, connect(server) as client, departing(server, "1000 "):
-        client.open("/echo")
-        for message in ("héllo", os.urandom(2**20)):
-            client.send(message)
-            assert message == client.receive()
-        client.close()
-        assert (200, b"Hello, world!\n") == server.get("/hello")

@@ -34,6 +34,24 @@ def gunicorn_http2(directory: Path, app: str) -> Running:
     return serve("gunicorn_http2", directory, app, more, tls=certified(directory))
 
 
+CERTIFIED = ["--certfile", "cert.pem", "--keyfile", "key.pem"]
+
+
+def gunicorn_sync_tls(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", str(grace()), "--workers", "1", *CERTIFIED]
+    return serve("gunicorn_sync", directory, app, more, tls=certified(directory))
+
+
+def gunicorn_gevent_tls(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", str(grace()), *CERTIFIED]
+    return serve("gunicorn_gevent", directory, app, more, tls=certified(directory))
+
+
+def gunicorn_gevent_pywsgi_tls(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", str(grace()), *CERTIFIED]
+    return serve("gunicorn_gevent_pywsgi", directory, app, more, tls=certified(directory))
+
+
 def gunicorn_h2c(directory: Path, app: str) -> Running:
     return _gunicorn("gunicorn_h2c", directory, app, "--threads", "6")
 
@@ -111,6 +129,16 @@ def uwsgi_http_websockets(directory: Path, app: str) -> Running:
     return _uwsgi("uwsgi_http_websockets", directory, app)
 
 
+def uwsgi_https(directory: Path, app: str) -> Running:
+    more = ["--worker-reload-mercy", str(grace()), "--threads", str(threads())]
+    return serve("uwsgi_https", directory, app, more, ready=("ready in", 1), tls=certified(directory))
+
+
+def uwsgi_https_socket(directory: Path, app: str) -> Running:
+    more = ["--worker-reload-mercy", str(grace()), "--threads", str(threads())]
+    return serve("uwsgi_https_socket", directory, app, more, ready=("ready in", 1), tls=certified(directory))
+
+
 def uwsgi_gevent(directory: Path, app: str) -> Running:
     return _uwsgi("uwsgi_gevent", directory, app)
 
@@ -129,8 +157,20 @@ def cheroot(directory: Path, app: str) -> Running:
     return serve("cheroot", directory, app)
 
 
+def cheroot_tls(directory: Path, app: str) -> Running:
+    return serve("cheroot_tls", directory, app, tls=certified(directory))
+
+
+def cheroot_pyopenssl(directory: Path, app: str) -> Running:
+    return serve("cheroot_pyopenssl", directory, app, tls=certified(directory))
+
+
 def werkzeug(directory: Path, app: str) -> Running:
     return serve("werkzeug", directory, app)
+
+
+def werkzeug_tls(directory: Path, app: str) -> Running:
+    return serve("werkzeug_tls", directory, app, tls=certified(directory))
 
 
 def werkzeug_debugger(directory: Path, app: str) -> Running:
@@ -169,6 +209,10 @@ def django_runserver(directory: Path, app: str) -> Running:
 
 def gevent_pywsgi(directory: Path, app: str) -> Running:
     return serve("gevent_pywsgi", directory, app)
+
+
+def gevent_pywsgi_tls(directory: Path, app: str) -> Running:
+    return serve("gevent_pywsgi_tls", directory, app, tls=certified(directory))
 
 
 def bjoern(directory: Path, app: str) -> Running:

@@ -57,7 +57,7 @@ class Wire(Protocol):
         ...
 
     def finish_sending(self) -> None:
-        """The client sees the end, once it has read everything."""
+        """The client sees the end, once it has read everything. What is received from here on means nothing."""
 
     def end(self) -> None:
         """Shut the connection down, both ways; whatever the server writes after that is lost."""
@@ -102,6 +102,8 @@ class _PlainWire:
 class _TlsWire:
     """Through the server's own object, which has the keys."""
 
+    _finished = False
+
     def __init__(self, connection: Any) -> None:
         self._socket = connection
         self._timeout = connection.gettimeout()
@@ -128,9 +130,15 @@ class _TlsWire:
         return False
 
     def finish_sending(self) -> None:
-        # It says goodbye, and does not wait for the answer.
+        if self._finished:
+            return
+        self._finished = True
+        # It says goodbye, and does not wait for the answer. What a client sends that has not read it yet is an error
+        # by the rules of TLS: without TLS, it is read and dropped.
         with suppress(OSError, ValueError):
             self._socket.unwrap()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def end(self) -> None:
         self.finish_sending()
@@ -157,7 +165,7 @@ class Takeover:
         early = self._early()
         if self._number is not None:
             return _PlainWire(self._number), early
-        if isinstance(self._connection, ssl.SSLSocket):
+        if _is_tls(self._connection):
             return _TlsWire(self._connection), early
         return _PlainWire(self._connection.fileno()), early
 
@@ -175,6 +183,8 @@ class Takeover:
         try:
             held = len(self._reader.peek(1))
             return bytes(self._reader.read(held)) if held else b""
+        except _AGAIN:  # through TLS
+            return b""
         finally:
             self._connection.settimeout(timeout)
 
@@ -198,7 +208,14 @@ def find(environ: Environ) -> Takeover:
     connection = getattr(getattr(reader, "raw", None), "_sock", None)
     if connection is None or not hasattr(reader, "peek"):
         raise NoTakeover(server, "does not show its connection", _REMEDIES.get(server, _REMEDY))
+    if _is_tls(connection) and not hasattr(connection, "unwrap"):
+        raise NoTakeover(server, "has its TLS from pyOpenSSL", "use its ssl_adapter of the standard library (builtin)")
     return Takeover(connection, reader=reader)
+
+
+def _is_tls(connection: Any) -> bool:
+    """Whether it is one of the standard library's kind, or of gevent's, which is no heir of that; or of pyOpenSSL's."""
+    return hasattr(connection, "pending")
 
 
 _REMEDY: Final = "serve that path with an ASGI server, or a WSGI server of docs/websockets.md"
@@ -231,6 +248,8 @@ def _of_waitress(environ: Environ) -> Takeover:
 def _of_uwsgi(environ: Environ, server: str) -> Takeover:
     """The input's descriptor is that of the client, or of uWSGI's own router before it."""
     options = getattr(sys.modules.get("uwsgi"), "opt", {})
+    if "https-socket" in options and environ.get("wsgi.url_scheme") == "https":
+        raise NoTakeover(server, "keeps the TLS of --https-socket to itself", "use --https and --http-websockets")
     routed = any(key in options for key in ("http", "https", "http-to"))
     if routed and not any(key in options for key in ("http-websockets", b"http-websockets")):
         raise NoTakeover(server, "has a router that hands on one request at a time", "add --http-websockets")

@@ -141,6 +141,10 @@ def test_uwsgi(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
         find(environ)
     module.opt = {"http": b"127.0.0.1:1", "http-websockets": True}
     find(environ)
+    module.opt = {"https-socket": b"127.0.0.1:1,cert.pem,key.pem"}
+    with pytest.raises(NoTakeover, match="--https-socket"):
+        find(environ | {"wsgi.url_scheme": "https"})
+    find(environ | {"wsgi.url_scheme": "http"})
 
 
 @pytest.mark.parametrize(
@@ -159,6 +163,14 @@ def test_none_to_be_had(environ: Any, said: str) -> None:
     """The message names the server and what to do."""
     with pytest.raises(NoTakeover, match=said):
         find(environ)
+
+
+def test_tls_that_cannot_be_spoken() -> None:
+    """That of pyOpenSSL has no end of its own."""
+    connection = SimpleNamespace(pending=lambda: 0)
+    reader = SimpleNamespace(raw=SimpleNamespace(_sock=connection), peek=bytes)
+    with pytest.raises(NoTakeover, match="pyOpenSSL"):
+        find(environ_of(wsgi__input=reader))
 
 
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,5 +198,6 @@ def test_tls_waits_for_nothing(pair: Pair) -> None:
     assert (3, 0) == (wire.send(b"xyz"), wire.send(b"xyz"))
     wire.end()
     assert [mock.call(0), mock.call(5.0)] == connection.settimeout.mock_calls
-    connection.shutdown.assert_called_once_with(socket.SHUT_RDWR)
+    assert [mock.call(socket.SHUT_WR), mock.call(socket.SHUT_RDWR)] == connection.shutdown.mock_calls
+    connection.unwrap.assert_called_once_with()
     connection.close.assert_not_called()
