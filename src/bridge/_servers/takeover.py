@@ -15,13 +15,14 @@ import threading
 # The one that gevent has not replaced: these calls never wait, and are made in the loop's thread too.
 from _socket import socket as plain_socket
 from contextlib import suppress
-from os import dup
+from os import dup, fstat
 from typing import Any, Final, Protocol
 
 from bridge._concurrency.greenlets import threads_are_greenlets
 from bridge._servers.connection import waitress_socket
 from bridge._servers.process import server_threads
 from bridge._types import Environ
+from bridge.errors import ClientProtocolError
 
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 # Linux, tcp(7): the first byte of TCP_INFO is the state.
@@ -151,10 +152,18 @@ class _TlsWire:
 class Takeover:
     """How to take the connection of one request; made where `find` has found that it can be had."""
 
-    def __init__(self, connection: Any, reader: Any = None, unreader: Any = None, number: int | None = None) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        reader: Any = None,
+        unreader: Any = None,
+        channel: Any = None,
+        number: int | None = None,
+    ) -> None:
         self._connection = connection
         self._reader = reader
         self._unreader = unreader
+        self._channel = channel
         self._number = number
 
     def take(self) -> tuple[Wire, bytes]:
@@ -176,6 +185,10 @@ class Takeover:
             early: bytes = self._unreader.buf.getvalue()
             self._unreader.buf = io.BytesIO()
             return early
+        if self._channel is not None:
+            # What Waitress takes for the beginning of the next request.
+            following, self._channel.request = getattr(self._channel, "request", None), None
+            return bytes(getattr(following, "header_plus", b""))
         if self._reader is None:
             return b""
         timeout = self._connection.gettimeout()
@@ -190,7 +203,10 @@ class Takeover:
 
 
 def find(environ: Environ) -> Takeover:
-    """How to take the connection of this request. Raises `NoTakeover`."""
+    """How to take the connection of this request; called once for each.
+
+    Raises `NoTakeover`, and `ClientProtocolError` where the client has sent frames already, which the server has taken.
+    """
     server = _name(environ)
     if environ.get("SERVER_PROTOCOL", "")[5:6] not in ("1", ""):
         raise NoTakeover(server, "sends other requests on the same HTTP/2 connection", "offer HTTP/1.1 on that path")
@@ -242,7 +258,10 @@ def _of_waitress(environ: Environ) -> Takeover:
     connection = waitress_socket(environ)
     if connection is None:
         raise NoTakeover("Waitress", "reads ahead", "leave channel_request_lookahead at 0, its default")
-    return Takeover(connection)
+    channel: Any = environ["waitress.client_disconnected"].__self__
+    if len(getattr(channel, "requests", ())) > 1:
+        raise _too_early()  # an empty line was among them, for Waitress the end of another request
+    return Takeover(connection, channel=channel)
 
 
 def _of_uwsgi(environ: Environ, server: str) -> Takeover:
@@ -254,9 +273,37 @@ def _of_uwsgi(environ: Environ, server: str) -> Takeover:
     if routed and not any(key in options for key in ("http-websockets", b"http-websockets")):
         raise NoTakeover(server, "has a router that hands on one request at a time", "add --http-websockets")
     try:
-        return Takeover(None, number=environ["wsgi.input"].fileno())
+        number = environ["wsgi.input"].fileno()
     except (AttributeError, KeyError, OSError, ValueError):
         raise NoTakeover(server, "does not show its connection", _REMEDY) from None
+    if _uwsgi_holds_frames():
+        raise _too_early()
+    return Takeover(None, number=number)
+
+
+def _uwsgi_holds_frames() -> bool:
+    """Whether uWSGI has read more than the head of the request. It gives that away as chunks only, which it is not.
+
+    Its `chunked_read_nb` gives None where nothing has come, as `errno` says; that may be left over from another call,
+    if what has come is no chunk.
+    """
+    read = getattr(sys.modules.get("uwsgi"), "chunked_read_nb", None)
+    if read is None:
+        return False
+    with suppress(OSError):
+        fstat(-1)  # sets `errno`
+    try:
+        return read() is not None
+    except OSError:
+        return True
+
+
+def _too_early() -> ClientProtocolError:
+    return ClientProtocolError(
+        "sent frames before it had the answer to its handshake, and the server has taken them for something else",
+        expected="nothing before the answer",
+        clause="RFC 6455 4.1",
+    )
 
 
 def threads_of(environ: Environ) -> int | None:

@@ -13,6 +13,7 @@ import pytest
 
 from bridge._servers import process
 from bridge._servers.takeover import NoTakeover, find, threads_of
+from bridge.errors import ClientProtocolError
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -127,6 +128,31 @@ def test_waitress(pair: Pair) -> None:
     wire.end()
     with pytest.raises(NoTakeover, match="channel_request_lookahead"):
         find(environ_of(waitress__client_disconnected=channel(server, 1)))
+
+
+def test_what_waitress_takes_for_the_next_request(pair: Pair) -> None:
+    """It is handed over, and Waitress forgets it; where it has taken it for a whole one, the client is refused."""
+    asked = channel(pair[0], 0)
+    of_it = asked.__self__
+    of_it.request, of_it.requests = SimpleNamespace(header_plus=b"early"), [object()]
+    wire, early = find(environ_of(waitress__client_disconnected=asked)).take()
+    assert (b"early", None) == (early, of_it.request)
+    wire.end()
+    of_it.requests.append(object())
+    with pytest.raises(ClientProtocolError, match="before it had the answer"):
+        find(environ_of(waitress__client_disconnected=asked))
+
+
+@pytest.mark.parametrize("told", [b"chunk", OSError("unable to receive chunked part")])
+def test_what_uwsgi_keeps(told: Any, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known that there is something, and no more."""
+    read = mock.Mock(side_effect=[None, told])
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt={}, chunked_read_nb=read))  # type: ignore[arg-type]
+    environ = environ_of(uwsgi__version=b"2.0", wsgi__input=pair[0])
+    find(environ)
+    with pytest.raises(ClientProtocolError, match="before it had the answer") as refused:
+        find(environ)
+    assert 400 == refused.value.status
 
 
 def test_uwsgi(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
