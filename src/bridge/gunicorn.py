@@ -9,8 +9,9 @@ of that same time: an endless stream then costs the app its lifespan shutdown. W
 it. In the last third the streams see that their client has left, and the app's lifespan shutdown is run. (Not for the
 sync worker, which serves in the very thread that would wait.)
 
-WebSockets are closed with 1012 as soon as the worker is told to stop, with every worker: their clients connect again
-anyway. And the adapter learns how many threads the worker has, so that WebSockets leave one free.
+WebSockets are closed with 1012 at the signal itself, with every worker: their clients connect again anyway. (Without
+the hooks the adapter looks for the stop four times a second.) And the adapter learns how many threads the worker has,
+so that WebSockets leave one free.
 """
 
 import signal
@@ -37,6 +38,7 @@ def post_worker_init(worker: Any) -> None:
     worker.cfg.set("graceful_timeout", int(grace - reserve))
     if getattr(worker.cfg, "worker_class_str", "") == "gthread":
         process.tell_threads(worker.cfg.threads)
+    process.tell_stop(lambda: not worker.alive)
     _close_websockets_on_sigterm()
 
 

@@ -1,6 +1,7 @@
 """WebSockets through the server's own TLS, where it does that itself and its connection can be had."""
 
 import os
+import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -125,3 +126,20 @@ class TestTls:
         assert apps.TICK == connection.ask("GET", "/idle").read(len(apps.TICK))
         connection.close()
         server.wait_for(lambda: server.counted("told of the leave") == before + 1, "the app is told")
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("run", [parameter(run) for run in (servers.gunicorn_gevent_tls, servers.cheroot_tls)])
+def test_a_stop(run: Callable[[Path, str], servers.Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The close frame goes out through TLS too."""
+    monkeypatch.setenv("BRIDGE_TEST_GRACE", "15")
+    with run(tmp_path, APP) as server, connect(server) as client:
+        client.open("/echo")
+        server.begin_stop(signal.SIGTERM)
+        closed = client.receive()
+        assert isinstance(closed, Closed)
+        assert 1012 == closed.code
+        client.answer_close(closed)
+        server.wait_for_end(signal.SIGTERM)
+        assert ["startup", "shutdown"] == [line.split()[0] for line in server.signals.told("lifespan")]

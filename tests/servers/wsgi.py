@@ -70,6 +70,11 @@ def gunicorn_gevent_hooks(directory: Path, app: str) -> Running:
     return serve("gunicorn_gevent_hooks", directory, app, ["--graceful-timeout", "10"])
 
 
+def gunicorn_gevent_pywsgi_hooks(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", "10", "--worker-class", "gevent_pywsgi", "--preload"]
+    return serve("gunicorn_gevent_hooks", directory, app, more)
+
+
 def gunicorn_gevent(directory: Path, app: str) -> Running:
     return _gunicorn("gunicorn_gevent", directory, app)
 
@@ -200,10 +205,15 @@ DJANGO_PROJECT = {
 }
 
 
-def django_runserver(directory: Path, app: str) -> Running:
-    (directory / "mysite").mkdir()
+def write_django_project(directory: Path) -> None:
+    """What `manage.py` needs around the app."""
+    (directory / "mysite").mkdir(exist_ok=True)
     for name, text in DJANGO_PROJECT.items():
         (directory / name).write_text(textwrap.dedent(text))
+
+
+def django_runserver(directory: Path, app: str) -> Running:
+    write_django_project(directory)
     return serve("django_runserver", directory, app)
 
 

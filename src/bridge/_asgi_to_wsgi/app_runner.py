@@ -27,6 +27,9 @@ _LAST_SECONDS: Final = 1.0
 # With this, longer than all that is waited for on the loop; only a blocked loop takes longer.
 _END_MARGIN_SECONDS: Final = 4 * _LAST_SECONDS
 
+# How soon it is noticed that a server has been told to stop.
+_STOP_LOOK_SECONDS: Final = 0.25
+
 _log = logging.getLogger("bridge")
 
 
@@ -50,6 +53,7 @@ class LiveTask(Protocol):
     complete: bool
     upgraded: bool
     cancel: Callable[[], object] | None
+    server_stops: Callable[[], bool] | None
 
     def disconnect(self) -> None:
         """Tell it that its client has left."""
@@ -85,6 +89,8 @@ class AppRunner:
             self.lifespan = LifespanRun(options.app, loop, lasting, demanded=options.lifespan == "on")
         self._slow_warning = options.slow_warning
         self._warned = False
+        # There is a timer for `_look_after_sessions`.
+        self._watching = False
         self._emptied: Any = None
 
     @property
@@ -149,9 +155,25 @@ class AppRunner:
 
     def end_sessions(self) -> None:
         """Tell the connections that are no longer HTTP's that they end now: a server would wait for them for ever."""
-        for task in list(self.live):
-            if task.upgraded and not task.complete:
+        for task in self._sessions():
+            task.disconnect()
+
+    def watch_sessions(self) -> None:
+        """From now on, tell each of them so once its server has been told to stop; on a loop that has timers."""
+        if not self._watching:
+            self._look_after_sessions()
+
+    def _look_after_sessions(self) -> None:
+        asked = [(task, task.server_stops) for task in self._sessions() if task.server_stops is not None]
+        for task, stops in asked:
+            if stops():
                 task.disconnect()
+        self._watching = bool(asked)
+        if asked and isinstance(self.loop, AsyncioLoop):
+            self.loop.call_later(_STOP_LOOK_SECONDS, self._look_after_sessions)
+
+    def _sessions(self) -> list[LiveTask]:
+        return [task for task in self.live if task.upgraded and not task.complete]
 
     async def _empty(self, timeout: float) -> None:
         """Wait until nothing runs, `timeout` seconds at most."""

@@ -26,6 +26,7 @@ from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.loops import LoopClosed, Spawn
 from bridge._concurrency.per_process import PerProcess
 from bridge._log_once import warn_once
+from bridge._servers.process import stop_of
 from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
 from bridge._translate.input_to_events import BodyEvents
 from bridge._translate.websocket import OPEN as ACCEPTED
@@ -267,6 +268,7 @@ class WebSocketSession:
                 runner.counters.rejected += 1
                 return refuse(refusal, start_response)
             self.responder = AsgiResponder(runner, spawn, self, environ, scope, body)
+            self.responder.server_stops = stop_of(environ)
             return self.responder.respond(environ, start_response)
 
     def _serve(self) -> None:
@@ -524,6 +526,7 @@ class WebSocketSession:
             raise ClientDisconnected("the client left before the WebSocket was accepted") from None
         responder.response.upgrade()
         responder.upgraded = True
+        responder.runner.watch_sessions()
         while self._output is None and self._departure is None and not responder.thread.left:
             await responder.changed()
         if self._output is None:

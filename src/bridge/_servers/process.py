@@ -3,13 +3,15 @@
 import atexit
 import concurrent.futures.thread  # noqa: F401  # registers its own end first, so that ours comes before it
 import functools
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from bridge._concurrency.per_process import PerProcess
+from bridge._types import Environ
 
 
 class Closing(Protocol):
@@ -21,8 +23,9 @@ class Closing(Protocol):
 
 # Held strongly: what nobody else refers to any more has still something to end.
 _open: Final[PerProcess[dict[Closing, Callable[[], None] | None]]] = PerProcess(dict)
-# What the hooks of a server tell, by what it is called.
-_told: Final[PerProcess[dict[str, int]]] = PerProcess(dict)
+# What the hooks of a server tell.
+_threads: Final[PerProcess[dict[str, int]]] = PerProcess(dict)
+_stops: Final[PerProcess[dict[str, Callable[[], bool]]]] = PerProcess(dict)
 
 
 def register(closing: Closing, at_stop: Callable[[], None] | None = None) -> None:
@@ -43,12 +46,46 @@ def begin_stop() -> None:
 
 def tell_threads(count: int) -> None:
     """The server handles so many requests at once in this process; called by its hooks."""
-    _told.here()["threads"] = count
+    _threads.here()["all"] = count
 
 
 def server_threads() -> int | None:
     """How many requests the server handles at once in this process, where its hooks have told."""
-    return _told.here().get("threads")
+    return _threads.here().get("all")
+
+
+def tell_stop(stops: Callable[[], bool]) -> None:
+    """`stops` says whether the server of this process has been told to stop; called by its hooks."""
+    _stops.here()["all"] = stops
+
+
+def stop_of(environ: Environ) -> Callable[[], bool] | None:
+    """What says whether the server of this request has been told to stop, and waits for it; None where nothing does.
+
+    It is made in the thread of the request, and may be called in any.
+    """
+    channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    if channel is not None:
+        dispatcher = getattr(getattr(channel, "server", None), "task_dispatcher", None)
+        return lambda: getattr(dispatcher, "stop_count", 0) > 0
+    pooled: Any = getattr(threading.current_thread(), "server", None)  # a worker of Cheroot's
+    if hasattr(pooled, "ready"):
+        return lambda: not pooled.ready
+    if (stops := _stops.here().get("all")) is not None:
+        return stops
+    # Gunicorn's own handler is a method of its worker, which also ends after so many requests, without a signal.
+    worker: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if hasattr(worker, "alive"):
+        return lambda: not worker.alive
+    return _stop_of_gevent()
+
+
+def _stop_of_gevent() -> Callable[[], bool] | None:
+    """The server is bound to the first argument of the greenlet that has the request."""
+    current: Any = getattr(sys.modules.get("gevent"), "getcurrent", lambda: None)()
+    handle = next(iter(getattr(current, "args", None) or ()), None)
+    server: Any = getattr(handle, "__self__", None)
+    return (lambda: bool(server.closed)) if hasattr(server, "closed") else None
 
 
 def unregister(closing: Closing) -> None:

@@ -112,6 +112,7 @@ class _TlsWire:
         self.descriptor: int = connection.fileno()
 
     def receive(self, size: int) -> bytes | None:
+        self._see_the_keys()
         try:
             return bytes(self._socket.recv(size))
         except _AGAIN:
@@ -120,12 +121,18 @@ class _TlsWire:
             raise ConnectionResetError(f"TLS failed: {error}") from error
 
     def send(self, data: bytes | bytearray) -> int:
+        self._see_the_keys()
         try:
             return int(self._socket.send(data))
         except _AGAIN:
             return 0
         except ssl.SSLError as error:
             raise ConnectionResetError(f"TLS failed: {error}") from error
+
+    def _see_the_keys(self) -> None:
+        """Cheroot shuts down what is open at the end of its stop: after that, the object would go on without TLS."""
+        if not self._finished and self._socket.version() is None:
+            raise ConnectionResetError("the server has ended TLS")
 
     def cut_by_server(self) -> bool:
         return False

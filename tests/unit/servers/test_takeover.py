@@ -207,7 +207,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         assert 16 == threads_of({"wsgi.multithread": True})
     finally:
-        process._told.here().clear()
+        process._threads.here().clear()
 
 
 def test_tls_waits_for_nothing(pair: Pair) -> None:
