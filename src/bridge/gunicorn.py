@@ -10,8 +10,7 @@ it. In the last third the streams see that their client has left, and the app's 
 sync worker, which serves in the very thread that would wait.)
 
 WebSockets are closed with 1012 at the signal itself, with every worker: their clients connect again anyway. (Without
-the hooks the adapter looks for the stop four times a second.) And the adapter learns how many threads the worker has,
-so that WebSockets leave one free.
+the hooks the adapter looks for the stop four times a second.)
 """
 
 import signal

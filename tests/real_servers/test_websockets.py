@@ -15,9 +15,10 @@ import pytest
 
 import servers
 from real_servers.websocket_kinds import APP, QUIET_APP, connect, departing, departures
+from servers.process import serve
 from support import apps
 from support.waiting import until
-from support.websocket_clients import Accepted, Client, Closed, Rejected
+from support.websocket_clients import Accepted, Closed, Rejected
 
 
 @dataclass(frozen=True)
@@ -232,25 +233,43 @@ def test_a_stop_closes_sessions(
         assert ["1012"] * len(clients) == [line.split()[0] for line in departures(server)]
 
 
-COUNTED = [servers.gunicorn_hooks, servers.waitress_websockets, servers.cheroot, servers.uwsgi_threads]
+def gevent_of_three(directory: Path, app: str) -> servers.Running:
+    return serve("gunicorn_gevent", directory, app, ["--worker-connections", "3"])
+
+
+COUNTED = [
+    servers.gunicorn_gthread,
+    servers.gunicorn_hooks,
+    gevent_of_three,
+    servers.waitress_websockets,
+    servers.cheroot,
+    servers.uwsgi_threads,
+]
 
 
 @pytest.mark.servers
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("run", COUNTED, ids=lambda run: str(run.__name__))
 def test_one_thread_stays_free(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One WebSocket too many gets 503, and a request is answered beside all that are open."""
+    """Of three: a third WebSocket gets 503, a request is answered beside the two, and one that ends makes room."""
     monkeypatch.setenv("BRIDGE_TEST_THREADS", "3")
-    with run(tmp_path, QUIET_APP) as server, contextlib.ExitStack() as stack:
-        opened = 0
-        while isinstance(client := stack.enter_context(connect(server)), Client):
-            if isinstance(answer := client.open("/echo"), Rejected):
-                break
-            opened += 1
-            assert opened < 20
-        assert 503 == answer.status
-        assert opened > 1
-        assert (200, b"Hello, world!\n") == server.get("/hello")
+    with run(tmp_path, QUIET_APP) as server, connect(server) as one, connect(server) as two:
+        for client in (one, two):
+            assert isinstance(client.open("/echo"), Accepted)
+        for _ in range(2):
+            with connect(server) as client:
+                answer = client.open("/echo")
+                assert isinstance(answer, Rejected)
+                assert (503, "1") == (answer.status, answer.headers["retry-after"])
+            assert (200, b"Hello, world!\n") == server.get("/hello")
+        one.close()
+        with connect(server) as client:
+            assert isinstance(client.open("/echo"), Accepted)
+            client.send("room")
+            two.send("there")
+            assert ("room", "there") == (client.receive(), two.receive())
+            client.close()
+        two.close()
 
 
 REFUSING = [

@@ -57,7 +57,7 @@ def gunicorn_h2c(directory: Path, app: str) -> Running:
 
 
 def gunicorn_hooks(directory: Path, app: str) -> Running:
-    return serve("gunicorn_hooks", directory, app, ["--graceful-timeout", "6"])
+    return serve("gunicorn_hooks", directory, app, ["--graceful-timeout", "6", "--threads", str(threads())])
 
 
 def gunicorn_sync_hooks(directory: Path, app: str) -> Running:

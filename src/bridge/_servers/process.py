@@ -50,8 +50,24 @@ def tell_threads(count: int) -> None:
 
 
 def server_threads() -> int | None:
-    """How many requests the server handles at once in this process, where its hooks have told."""
-    return _threads.here().get("all")
+    """How many requests the server of this thread or greenlet handles at once in this process; None if unknown."""
+    if (told := _threads.here().get("all")) is not None:
+        return told
+    settings: Any = getattr(_gunicorn_worker(), "cfg", None)
+    kind = getattr(settings, "worker_class_str", "")
+    if kind == "gthread":
+        return whole(settings.threads)
+    if kind.startswith("gevent"):
+        return whole(settings.worker_connections)
+    return whole(getattr(getattr(_gevent_server(), "pool", None), "size", None))
+
+
+def whole(value: Any) -> int | None:
+    """The whole number that a setting of a server is; None where it is none."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def tell_stop(stops: Callable[[], bool]) -> None:
@@ -73,19 +89,23 @@ def stop_of(environ: Environ) -> Callable[[], bool] | None:
         return lambda: not pooled.ready
     if (stops := _stops.here().get("all")) is not None:
         return stops
-    # Gunicorn's own handler is a method of its worker, which also ends after so many requests, without a signal.
-    worker: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    if hasattr(worker, "alive"):
-        return lambda: not worker.alive
-    return _stop_of_gevent()
+    if (worker := _gunicorn_worker()) is not None:
+        return lambda: not worker.alive  # which it is not after `max_requests` either, without a signal
+    server = _gevent_server()
+    return (lambda: bool(server.closed)) if hasattr(server, "closed") else None
 
 
-def _stop_of_gevent() -> Callable[[], bool] | None:
-    """The server is bound to the first argument of the greenlet that has the request."""
+def _gunicorn_worker() -> Any:
+    """The worker of this process: its own handler of SIGTERM is a method of it. None where there is no such."""
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return worker if hasattr(worker, "alive") else None
+
+
+def _gevent_server() -> Any:
+    """The server of this greenlet, whose first argument is a method of it; None where there is no such."""
     current: Any = getattr(sys.modules.get("gevent"), "getcurrent", lambda: None)()
     handle = next(iter(getattr(current, "args", None) or ()), None)
-    server: Any = getattr(handle, "__self__", None)
-    return (lambda: bool(server.closed)) if hasattr(server, "closed") else None
+    return getattr(handle, "__self__", None)
 
 
 def unregister(closing: Closing) -> None:

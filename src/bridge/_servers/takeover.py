@@ -18,9 +18,8 @@ from contextlib import suppress
 from os import dup, fstat
 from typing import Any, Final, Protocol
 
-from bridge._concurrency.greenlets import threads_are_greenlets
 from bridge._servers.connection import waitress_socket
-from bridge._servers.process import server_threads
+from bridge._servers.process import server_threads, whole
 from bridge._types import Environ
 from bridge.errors import ClientProtocolError
 
@@ -314,28 +313,16 @@ def _too_early() -> ClientProtocolError:
 
 
 def threads_of(environ: Environ) -> int | None:
-    """How many requests the server handles at once in this process; None where that is not known, or no bound.
-
-    Waitress, Cheroot and uWSGI show it; of Gunicorn the hooks in `bridge.gunicorn` tell it.
+    """How many requests the server handles at once in this process, in threads or greenlets; None where that is not
+    known, or has no bound. Called in the thread of the request.
     """
     channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if channel is not None:
-        return _whole(getattr(getattr(channel, "adj", None), "threads", None))
+        return whole(getattr(getattr(channel, "adj", None), "threads", None))
     if "uwsgi.version" in environ:
         options = getattr(sys.modules.get("uwsgi"), "opt", {})
-        return _whole(options.get("threads", 1)) if "gevent" not in options else None
+        return whole(options.get("gevent") or options.get("threads", 1))
     pool = getattr(getattr(threading.current_thread(), "server", None), "requests", None)
     if pool is not None:  # a worker of Cheroot's, which makes more than its least number only when it is told to
-        return _whole(getattr(pool, "min", None))
-    if threads_are_greenlets():
-        return None
-    if not environ.get("wsgi.multithread", True):
-        return 1
-    return server_threads()
-
-
-def _whole(value: Any) -> int | None:
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
+        return whole(getattr(pool, "min", None))
+    return server_threads() if environ.get("wsgi.multithread", True) else 1

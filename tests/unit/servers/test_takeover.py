@@ -1,6 +1,7 @@
 """Connections taken from servers: where each has it, what it has read of it, and what is refused."""
 
 import io
+import signal
 import socket
 import ssl
 import sys
@@ -208,6 +209,37 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 16 == threads_of({"wsgi.multithread": True})
     finally:
         process._threads.here().clear()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("gthread", 8), ("gevent", 1000), ("gevent_pywsgi", 1000), ("unheard_of", None)]
+)
+def test_threads_of_gunicorn(kind: str, expected: int | None) -> None:
+    """Its worker is known by its handler of SIGTERM."""
+
+    class Worker:
+        alive, cfg = True, SimpleNamespace(worker_class_str=kind, threads=8, worker_connections=1000)
+
+        def handle_exit(self, *_: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, Worker().handle_exit)
+    try:
+        assert expected == threads_of({"wsgi.multithread": True})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gevent's server has a pool of them, if it was given one."""
+
+    class Server:
+        pool = SimpleNamespace(size=50)
+
+        def handle(self) -> None: ...
+
+    current = SimpleNamespace(args=(Server().handle,))
+    monkeypatch.setitem(sys.modules, "gevent", SimpleNamespace(getcurrent=lambda: current))  # type: ignore[arg-type]
+    assert 50 == threads_of({"wsgi.multithread": True})
 
 
 def test_tls_waits_for_nothing(pair: Pair) -> None:
