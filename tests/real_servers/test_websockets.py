@@ -197,12 +197,16 @@ class TestSession:
 
 @every_kind
 @pytest.mark.timeout(60)
-def test_a_leave_in_plain_http(server: servers.Server) -> None:
-    """The same connection tells an app that sends nothing."""
-    before = server.counted("told of the leave")
-    connection = server.connect()
-    assert apps.TICK == connection.ask("GET", "/idle").read(len(apps.TICK))
-    connection.close()
+@pytest.mark.parametrize("path", ["/idle", "/polls"])
+def test_a_leave_in_plain_http(server: servers.Server, path: str) -> None:
+    """The same connection tells an app that sends nothing, in the middle of its response and before that."""
+    before, polled = server.counted("told of the leave"), server.counted("polled")
+    with server.connect() as connection:
+        connection.head("GET", path)
+        if path == "/idle":
+            assert apps.TICK == connection.response().read(len(apps.TICK))
+        else:
+            server.wait_for(lambda: server.counted("polled") > polled, "the app is called")
     server.wait_for(lambda: server.counted("told of the leave") == before + 1, "the app is told")
 
 
@@ -231,6 +235,27 @@ def test_a_stop_closes_sessions(
         server.wait_for_end(kind.stops_on)
         assert ["startup", "shutdown"] == [line.split()[0] for line in server.signals.told("lifespan")]
         assert ["1012"] * len(clients) == [line.split()[0] for line in departures(server)]
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("run", [servers.gunicorn_gthread, servers.waitress_websockets, servers.uwsgi_threads])
+def test_a_fork_in_the_middle(run: Any, tmp_path: Path) -> None:
+    """A child that has inherited the connection keeps it from neither side: its end is the end."""
+    with run(tmp_path, QUIET_APP) as server, connect(server) as one, connect(server) as other:
+        try:
+            for client in (one, other):
+                client.open("/fork")
+                client.send("fork")
+                assert "forked" == client.receive()
+            client.send("again")
+            assert "again" == client.receive()
+            one.close(1000, "bye")
+            other.close()
+            assert (200, b"Hello, world!\n") == server.get("/hello")
+        finally:
+            server.signals.tell("children may end")
+            until(lambda: len(server.signals.told("child ended")) == 2)
 
 
 def gevent_of_three(directory: Path, app: str) -> servers.Running:
