@@ -320,6 +320,59 @@ def test_where_there_is_no_connection_to_be_had(run: Any, named: str, how: str, 
                 assert isinstance(answer, Rejected)
                 assert (200 if how == "auto" else 426) == answer.status
         assert http.client.OK == server.get("/hello")[0]
-        warnings = [line for line in server.log().splitlines() if "a WebSocket cannot be served" in line]
+        warnings = warnings_of(server)
         assert all(named.lower() in line.lower() for line in warnings)
         assert warnings
+
+
+def warnings_of(server: servers.Server) -> list[str]:
+    return [line for line in server.log().splitlines() if "a WebSocket cannot be served" in line]
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("how", "status"), [("auto", 200), ("reject", 426)])
+def test_without_wsproto(how: str, status: int, tmp_path: Path) -> None:
+    """The warning says what to install, once."""
+    (tmp_path / "wsproto.py").write_text("raise ImportError('as if it were not installed')\n")
+    app = f"bridge.AsgiToWsgi(websocket_apps.site, websocket={how!r})"
+    with servers.gunicorn_gthread(tmp_path, app) as server:
+        for _ in range(2):
+            with connect(server) as client:
+                answer = client.open("/hello")
+                assert isinstance(answer, Rejected)
+                assert status == answer.status
+        assert 1 == len(warnings_of(server))
+        assert "install wsgi-asgi-bridge[websockets]" in warnings_of(server)[0]
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(60)
+def test_websockets_that_are_off(tmp_path: Path) -> None:
+    """The handshake is the app's as plain http, and nothing is said about it."""
+    app = "bridge.AsgiToWsgi(websocket_apps.site, websocket='off')"
+    with servers.gunicorn_gthread(tmp_path, app) as server, connect(server) as client:
+        answer = client.open("/hello")
+        assert isinstance(answer, Rejected)
+        assert (200, b"Hello, world!\n") == (answer.status, answer.body)
+        assert [] == warnings_of(server)
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("run", [servers.gunicorn_http2, servers.granian_wsgi_tls])
+def test_beside_http2(run: Any, tmp_path: Path) -> None:
+    """The server does not offer WebSockets over HTTP/2 (RFC 8441), so that clients ask for them over HTTP/1.1."""
+    with run(tmp_path, QUIET_APP) as server, servers.Http2Connection(server.address, server.tls) as other:
+        assert (200, b"Hello, world!\n") == other.get("/hello")
+        assert not other.state.remote_settings.enable_connect_protocol
+        with connect(server) as client:
+            answer = client.open("/echo")
+            if run is servers.gunicorn_http2:
+                client.send("over HTTP/1.1")
+                assert "over HTTP/1.1" == client.receive()
+                assert (200, b"Hello, world!\n") == other.get("/hello")
+                client.close()
+            else:
+                assert isinstance(answer, Rejected)
+                assert 1 == len(warnings_of(server))
