@@ -58,6 +58,7 @@ KINDS = [
     Kind(servers.django_runserver, stops_on=signal.SIGINT),
     Kind(servers.cheroot),
     Kind(servers.waitress_websockets, core=True, stops_on=signal.SIGINT),
+    Kind(servers.uwsgi_gevent, tells_of_stops=False, refuses_early=True),
     Kind(servers.uwsgi_threads, tells_of_stops=False, refuses_early=True),
     Kind(servers.uwsgi_http_websockets, tells_of_stops=False, refuses_early=True),
 ]
