@@ -34,12 +34,30 @@ def gunicorn_http2(directory: Path, app: str) -> Running:
     return serve("gunicorn_http2", directory, app, more, tls=certified(directory))
 
 
+CERTIFIED = ["--certfile", "cert.pem", "--keyfile", "key.pem"]
+
+
+def gunicorn_sync_tls(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", str(grace()), "--workers", "1", *CERTIFIED]
+    return serve("gunicorn_sync", directory, app, more, tls=certified(directory))
+
+
+def gunicorn_gevent_tls(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", str(grace()), *CERTIFIED]
+    return serve("gunicorn_gevent", directory, app, more, tls=certified(directory))
+
+
+def gunicorn_gevent_pywsgi_tls(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", str(grace()), *CERTIFIED]
+    return serve("gunicorn_gevent_pywsgi", directory, app, more, tls=certified(directory))
+
+
 def gunicorn_h2c(directory: Path, app: str) -> Running:
     return _gunicorn("gunicorn_h2c", directory, app, "--threads", "6")
 
 
 def gunicorn_hooks(directory: Path, app: str) -> Running:
-    return serve("gunicorn_hooks", directory, app, ["--graceful-timeout", "6"])
+    return serve("gunicorn_hooks", directory, app, ["--graceful-timeout", "6", "--threads", str(threads())])
 
 
 def gunicorn_sync_hooks(directory: Path, app: str) -> Running:
@@ -50,6 +68,11 @@ def gunicorn_sync_hooks(directory: Path, app: str) -> Running:
 def gunicorn_gevent_hooks(directory: Path, app: str) -> Running:
     # The worker looks at its clock each second, and takes another one to end its greenlets.
     return serve("gunicorn_gevent_hooks", directory, app, ["--graceful-timeout", "10"])
+
+
+def gunicorn_gevent_pywsgi_hooks(directory: Path, app: str) -> Running:
+    more = ["--graceful-timeout", "10", "--worker-class", "gevent_pywsgi", "--preload"]
+    return serve("gunicorn_gevent_hooks", directory, app, more)
 
 
 def gunicorn_gevent(directory: Path, app: str) -> Running:
@@ -111,6 +134,16 @@ def uwsgi_http_websockets(directory: Path, app: str) -> Running:
     return _uwsgi("uwsgi_http_websockets", directory, app)
 
 
+def uwsgi_https(directory: Path, app: str) -> Running:
+    more = ["--worker-reload-mercy", str(grace()), "--threads", str(threads())]
+    return serve("uwsgi_https", directory, app, more, ready=("ready in", 1), tls=certified(directory))
+
+
+def uwsgi_https_socket(directory: Path, app: str) -> Running:
+    more = ["--worker-reload-mercy", str(grace()), "--threads", str(threads())]
+    return serve("uwsgi_https_socket", directory, app, more, ready=("ready in", 1), tls=certified(directory))
+
+
 def uwsgi_gevent(directory: Path, app: str) -> Running:
     return _uwsgi("uwsgi_gevent", directory, app)
 
@@ -129,8 +162,20 @@ def cheroot(directory: Path, app: str) -> Running:
     return serve("cheroot", directory, app)
 
 
+def cheroot_tls(directory: Path, app: str) -> Running:
+    return serve("cheroot_tls", directory, app, tls=certified(directory))
+
+
+def cheroot_pyopenssl(directory: Path, app: str) -> Running:
+    return serve("cheroot_pyopenssl", directory, app, tls=certified(directory))
+
+
 def werkzeug(directory: Path, app: str) -> Running:
     return serve("werkzeug", directory, app)
+
+
+def werkzeug_tls(directory: Path, app: str) -> Running:
+    return serve("werkzeug_tls", directory, app, tls=certified(directory))
 
 
 def werkzeug_debugger(directory: Path, app: str) -> Running:
@@ -160,15 +205,24 @@ DJANGO_PROJECT = {
 }
 
 
-def django_runserver(directory: Path, app: str) -> Running:
-    (directory / "mysite").mkdir()
+def write_django_project(directory: Path) -> None:
+    """What `manage.py` needs around the app."""
+    (directory / "mysite").mkdir(exist_ok=True)
     for name, text in DJANGO_PROJECT.items():
         (directory / name).write_text(textwrap.dedent(text))
+
+
+def django_runserver(directory: Path, app: str) -> Running:
+    write_django_project(directory)
     return serve("django_runserver", directory, app)
 
 
 def gevent_pywsgi(directory: Path, app: str) -> Running:
     return serve("gevent_pywsgi", directory, app)
+
+
+def gevent_pywsgi_tls(directory: Path, app: str) -> Running:
+    return serve("gevent_pywsgi_tls", directory, app, tls=certified(directory))
 
 
 def bjoern(directory: Path, app: str) -> Running:

@@ -508,6 +508,14 @@ async def asgi_idle(scope: Any, receive: Any, send: Any) -> None:
     count("told of the leave")
 
 
+async def asgi_polls(scope: Any, receive: Any, send: Any) -> None:
+    """Waits for news, which never come, before it answers."""
+    count("polled")
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    count("told of the leave")
+
+
 async def asgi_answers_early(scope: Any, receive: Any, send: Any) -> None:
     """Has the answer before the body is there, and never reads it; RFC 9110 section 7.5 allows that."""
     await reply(send, b"no need to read on\n")
@@ -652,6 +660,7 @@ ASGI_PATHS = {
     "/waits": asgi_waits,
     "/endless": asgi_endless,
     "/idle": asgi_idle,
+    "/polls": asgi_polls,
     "/answers-early": asgi_answers_early,
     "/no-content": asgi_no_content,
     "/not-modified": asgi_not_modified,

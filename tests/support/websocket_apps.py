@@ -1,6 +1,8 @@
 """The app behind the real servers of the WebSocket cases; what is no WebSocket is the site's of `apps`."""
 
 import contextlib
+import os
+import threading
 from typing import Any
 
 from support import apps
@@ -51,4 +53,19 @@ async def deny(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.http.response.body", "body": b"not you\n"})
 
 
-PATHS = {"/echo": echo, "/flood": flood, "/large": large, "/close": close, "/deny": deny}
+async def fork(scope: Any, receive: Any, send: Any) -> None:
+    """A child of this process stays until it may end, with all that is open here."""
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        if event["text"] != "fork":
+            await send({"type": "websocket.send", "text": event["text"]})
+            continue
+        if (child := os.fork()) == 0:
+            apps.signals.wait("children may end")
+            apps.signals.tell("child ended")
+            os._exit(0)
+        threading.Thread(target=os.waitpid, args=(child, 0), daemon=True).start()
+        await send({"type": "websocket.send", "text": "forked"})
+
+
+PATHS = {"/fork": fork, "/echo": echo, "/flood": flood, "/large": large, "/close": close, "/deny": deny}

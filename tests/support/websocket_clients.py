@@ -6,6 +6,7 @@ The protocol is wsproto's, read and written step by step, so that a test can sen
 import contextlib
 import socket
 import socketserver
+import ssl
 import threading
 import time
 import wsgiref.simple_server
@@ -95,9 +96,13 @@ class Client:
         """The bytes of an event, once the connection is open."""
         return bytes(self._protocol.send(event))
 
-    def send(self, data: Message, *, finished: bool = True) -> None:
+    def message(self, data: Message, *, finished: bool = True) -> bytes:
+        """The bytes of a message, or of a fragment."""
         message = ws.TextMessage if isinstance(data, str) else ws.BytesMessage
-        self.socket.sendall(self.frame(message(data=data, message_finished=finished)))
+        return self.frame(message(data=data, message_finished=finished))
+
+    def send(self, data: Message, *, finished: bool = True) -> None:
+        self.socket.sendall(self.message(data, finished=finished))
 
     def ping(self, payload: bytes = b"") -> None:
         self.socket.sendall(self.frame(ws.Ping(payload)))
@@ -163,6 +168,12 @@ class Client:
         """Answer the server's close frame, and see that nothing follows."""
         self.socket.sendall(self.frame(ws.CloseConnection(closed.code, closed.reason)))
         self.see_the_end()
+
+    def end_tls(self) -> None:
+        """Say that TLS ends; the server may answer, or end the connection."""
+        assert isinstance(self.socket, ssl.SSLSocket)
+        with contextlib.suppress(OSError):
+            self.socket.unwrap()
 
     def see_the_end(self) -> None:
         """Fail if there is a byte before the end of the connection."""

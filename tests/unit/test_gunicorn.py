@@ -80,7 +80,7 @@ def test_sigterm_closes_websockets_and_is_gunicorns_own_then(monkeypatch: pytest
         assert 7 == process.server_threads()
     finally:
         signal.signal(signal.SIGTERM, before)
-        process._told.here().clear()
+        process._threads.here().clear()
 
 
 def test_a_worker_that_never_started_has_nothing_to_end(monkeypatch: pytest.MonkeyPatch) -> None:

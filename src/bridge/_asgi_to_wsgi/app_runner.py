@@ -30,6 +30,9 @@ _END_MARGIN_SECONDS: Final = 4 * _LAST_SECONDS
 # How many requests a log line names.
 _NAMED_TASKS: Final = 3
 
+# How soon it is noticed that a server has been told to stop.
+_STOP_LOOK_SECONDS: Final = 0.25
+
 _log = logging.getLogger("bridge")
 
 
@@ -54,6 +57,7 @@ class LiveTask(Protocol):
     upgraded: bool
     cancel: Callable[[], object] | None
     connection: Connection
+    server_stops: Callable[[], bool] | None
 
     def disconnect(self) -> None:
         """Tell the task that its client has left."""
@@ -90,6 +94,8 @@ class AppRunner:
             self.lifespan = LifespanRun(options.app, loop, lasting, demanded=options.lifespan == "on")
         self._slow_warning = options.slow_warning
         self._warned = False
+        # There is a timer for `_look_after_sessions`.
+        self._watching = False
         self._emptied: Any = None
 
     @property
@@ -176,9 +182,25 @@ class AppRunner:
 
     def end_sessions(self) -> None:
         """Tell the connections that are no longer HTTP to end now: a server would wait for them for ever."""
-        for task in list(self.live):
-            if task.upgraded and not task.complete:
+        for task in self._sessions():
+            task.disconnect()
+
+    def watch_sessions(self) -> None:
+        """From now on, tell each of them so once its server has been told to stop; on a loop that has timers."""
+        if not self._watching:
+            self._look_after_sessions()
+
+    def _look_after_sessions(self) -> None:
+        asked = [(task, task.server_stops) for task in self._sessions() if task.server_stops is not None]
+        for task, stops in asked:
+            if stops():
                 task.disconnect()
+        self._watching = bool(asked)
+        if asked and isinstance(self.loop, AsyncioLoop):
+            self.loop.call_later(_STOP_LOOK_SECONDS, self._look_after_sessions)
+
+    def _sessions(self) -> list[LiveTask]:
+        return [task for task in self.live if task.upgraded and not task.complete]
 
     async def _empty(self, timeout: float) -> None:
         """Wait until nothing runs, for at most `timeout` seconds."""

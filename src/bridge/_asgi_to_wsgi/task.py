@@ -74,6 +74,8 @@ class Task:
     finished = complete = disconnected = False
     # The connection is no longer HTTP's; set on the loop, never cleared.
     upgraded = False
+    # Where it is: what says whether the server has been told to stop, if anything does.
+    server_stops: Callable[[], bool] | None = None
     demand: Demand = ALL
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None

@@ -27,6 +27,7 @@ from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.loops import LoopClosed, Posted, Spawn
 from bridge._concurrency.per_process import PerProcess
 from bridge._log_once import warn_once
+from bridge._servers.process import stop_of
 from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
 from bridge._translate.input_to_events import BodyEvents
 from bridge._translate.websocket import OPEN as ACCEPTED
@@ -219,6 +220,7 @@ class WebSocketSession:
                 runner.counters.rejected += 1
                 return refuse(refusal, start_response)
             self.responder = AsgiResponder(runner, spawn, self, environ, scope, body)
+            self.responder.server_stops = stop_of(environ)
             return self.responder.respond(environ, start_response)
 
     def _serve(self) -> None:
@@ -485,6 +487,7 @@ class WebSocketSession:
             raise ClientDisconnected("the client left before the WebSocket was accepted") from None
         responder.response.upgrade()
         responder.upgraded = True
+        responder.runner.watch_sessions()
         # Where thread-sensitive code accepts, as Channels' does, the thread waits for this; what is sent waits for it.
         while not (self._opened or self._departure is not None or thread.left or thread.works):
             await responder.changed()

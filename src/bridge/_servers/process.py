@@ -3,13 +3,15 @@
 import atexit
 import concurrent.futures.thread  # noqa: F401  # registers its own end first, so that ours comes before it
 import functools
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from bridge._concurrency.per_process import PerProcess
+from bridge._types import Environ
 
 
 class Closing(Protocol):
@@ -21,8 +23,9 @@ class Closing(Protocol):
 
 # Held strongly: what nobody else refers to any more has still something to end.
 _open: Final[PerProcess[dict[Closing, Callable[[], None] | None]]] = PerProcess(dict)
-# What the hooks of a server tell, by what it is called.
-_told: Final[PerProcess[dict[str, int]]] = PerProcess(dict)
+# What the hooks of a server tell.
+_threads: Final[PerProcess[dict[str, int]]] = PerProcess(dict)
+_stops: Final[PerProcess[dict[str, Callable[[], bool]]]] = PerProcess(dict)
 
 
 def register(closing: Closing, at_stop: Callable[[], None] | None = None) -> None:
@@ -43,12 +46,66 @@ def begin_stop() -> None:
 
 def tell_threads(count: int) -> None:
     """The server handles so many requests at once in this process; called by its hooks."""
-    _told.here()["threads"] = count
+    _threads.here()["all"] = count
 
 
 def server_threads() -> int | None:
-    """How many requests the server handles at once in this process, where its hooks have told."""
-    return _told.here().get("threads")
+    """How many requests the server of this thread or greenlet handles at once in this process; None if unknown."""
+    if (told := _threads.here().get("all")) is not None:
+        return told
+    settings: Any = getattr(_gunicorn_worker(), "cfg", None)
+    kind = getattr(settings, "worker_class_str", "")
+    if kind == "gthread":
+        return whole(settings.threads)
+    if kind.startswith("gevent"):
+        return whole(settings.worker_connections)
+    return whole(getattr(getattr(_gevent_server(), "pool", None), "size", None))
+
+
+def whole(value: Any) -> int | None:
+    """The whole number that a setting of a server is; None where it is none."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def tell_stop(stops: Callable[[], bool]) -> None:
+    """`stops` says whether the server of this process has been told to stop; called by its hooks."""
+    _stops.here()["all"] = stops
+
+
+def stop_of(environ: Environ) -> Callable[[], bool] | None:
+    """What says whether the server of this request has been told to stop, and waits for it; None where nothing does.
+
+    It is made in the thread of the request, and may be called in any.
+    """
+    channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    if channel is not None:
+        dispatcher = getattr(getattr(channel, "server", None), "task_dispatcher", None)
+        return lambda: getattr(dispatcher, "stop_count", 0) > 0
+    pooled: Any = getattr(threading.current_thread(), "server", None)  # a worker of Cheroot's
+    if hasattr(pooled, "ready"):
+        return lambda: not pooled.ready
+    if (stops := _stops.here().get("all")) is not None:
+        return stops
+    if (worker := _gunicorn_worker()) is not None:
+        return lambda: not worker.alive  # which it is not after `max_requests` either, without a signal
+    server = _gevent_server()
+    return (lambda: bool(server.closed)) if hasattr(server, "closed") else None
+
+
+def _gunicorn_worker() -> Any:
+    """The worker of this process: its own handler of SIGTERM is a method of it. None where there is no such."""
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return worker if hasattr(worker, "alive") else None
+
+
+def _gevent_server() -> Any:
+    """The server of this greenlet, whose first argument is a method of it; None where there is no such."""
+    current: Any = getattr(sys.modules.get("gevent"), "getcurrent", lambda: None)()
+    handle = next(iter(getattr(current, "args", None) or ()), None)
+    return getattr(handle, "__self__", None)
 
 
 def unregister(closing: Closing) -> None:

@@ -15,13 +15,13 @@ import threading
 # The one that gevent has not replaced: these calls never wait, and are made in the loop's thread too.
 from _socket import socket as plain_socket
 from contextlib import suppress
-from os import dup
+from os import dup, fstat
 from typing import Any, Final, Protocol
 
-from bridge._concurrency.greenlets import threads_are_greenlets
 from bridge._servers.connection import waitress_socket
-from bridge._servers.process import server_threads
+from bridge._servers.process import server_threads, whole
 from bridge._types import Environ
+from bridge.errors import ClientProtocolError
 
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 # Linux, tcp(7): its first byte is the state. Elsewhere there is no such option, and to ask for it is an OSError.
@@ -65,7 +65,7 @@ class Wire(Protocol):
         ...
 
     def finish_sending(self) -> None:
-        """The client sees the end, once it has read everything."""
+        """The client sees the end, once it has read everything. What is received from here on means nothing."""
 
     def end(self) -> None:
         """Shut the connection down, both ways; whatever the server writes after that is lost."""
@@ -113,6 +113,8 @@ class _PlainWire:
 class _TlsWire:
     """Through the server's own object, which has the keys."""
 
+    _finished = False
+
     def __init__(self, connection: Any) -> None:
         self._socket = connection
         self._timeout = connection.gettimeout()
@@ -123,6 +125,7 @@ class _TlsWire:
         return None  # the object may hold what the descriptor has given already
 
     def receive(self, size: int) -> bytes | None:
+        self._see_the_keys()
         try:
             return bytes(self._socket.recv(size))
         except _AGAIN:
@@ -131,6 +134,7 @@ class _TlsWire:
             raise ConnectionResetError(f"TLS failed: {error}") from error
 
     def send(self, data: bytes | bytearray) -> int:
+        self._see_the_keys()
         try:
             return int(self._socket.send(data))
         except _AGAIN:
@@ -138,13 +142,24 @@ class _TlsWire:
         except ssl.SSLError as error:
             raise ConnectionResetError(f"TLS failed: {error}") from error
 
+    def _see_the_keys(self) -> None:
+        """Cheroot shuts down what is open at the end of its stop: after that, the object would go on without TLS."""
+        if not self._finished and self._socket.version() is None:
+            raise ConnectionResetError("the server has ended TLS")
+
     def cut_by_server(self) -> bool:
         return False
 
     def finish_sending(self) -> None:
-        # It says goodbye, and does not wait for the answer.
+        if self._finished:
+            return
+        self._finished = True
+        # It says goodbye, and does not wait for the answer. What a client sends that has not read it yet is an error
+        # by the rules of TLS: without TLS, it is read and dropped.
         with suppress(OSError, ValueError):
             self._socket.unwrap()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def end(self) -> None:
         self.finish_sending()
@@ -157,10 +172,18 @@ class _TlsWire:
 class Takeover:
     """How to take the connection of one request; made where `find` has found that it can be had."""
 
-    def __init__(self, connection: Any, reader: Any = None, unreader: Any = None, number: int | None = None) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        reader: Any = None,
+        unreader: Any = None,
+        channel: Any = None,
+        number: int | None = None,
+    ) -> None:
         self._connection = connection
         self._reader = reader
         self._unreader = unreader
+        self._channel = channel
         self._number = number
 
     def take(self) -> tuple[Wire, bytes]:
@@ -171,7 +194,7 @@ class Takeover:
         early = self._early()
         if self._number is not None:
             return _PlainWire(self._number), early
-        if isinstance(self._connection, ssl.SSLSocket):
+        if _is_tls(self._connection):
             return _TlsWire(self._connection), early
         return _PlainWire(self._connection.fileno()), early
 
@@ -182,6 +205,10 @@ class Takeover:
             early: bytes = self._unreader.buf.getvalue()
             self._unreader.buf = io.BytesIO()
             return early
+        if self._channel is not None:
+            # What Waitress takes for the beginning of the next request.
+            following, self._channel.request = getattr(self._channel, "request", None), None
+            return bytes(getattr(following, "header_plus", b""))
         if self._reader is None:
             return b""
         timeout = self._connection.gettimeout()
@@ -189,12 +216,17 @@ class Takeover:
         try:
             held = len(self._reader.peek(1))
             return bytes(self._reader.read(held)) if held else b""
+        except _AGAIN:  # through TLS
+            return b""
         finally:
             self._connection.settimeout(timeout)
 
 
 def find(environ: Environ) -> Takeover:
-    """How to take the connection of this request. Raises `NoTakeover`."""
+    """How to take the connection of this request; called once for each.
+
+    Raises `NoTakeover`, and `ClientProtocolError` where the client has sent frames already, which the server has taken.
+    """
     server = _name(environ)
     if environ.get("SERVER_PROTOCOL", "")[5:6] not in ("1", ""):
         raise NoTakeover(server, "sends other requests on the same HTTP/2 connection", "offer HTTP/1.1 on that path")
@@ -212,7 +244,14 @@ def find(environ: Environ) -> Takeover:
     connection = getattr(getattr(reader, "raw", None), "_sock", None)
     if connection is None or not hasattr(reader, "peek"):
         raise NoTakeover(server, "does not show its connection", _REMEDIES.get(server, _REMEDY))
+    if _is_tls(connection) and not hasattr(connection, "unwrap"):
+        raise NoTakeover(server, "has its TLS from pyOpenSSL", "use its ssl_adapter of the standard library (builtin)")
     return Takeover(connection, reader=reader)
+
+
+def _is_tls(connection: Any) -> bool:
+    """Whether it is one of the standard library's kind, or of gevent's, which is no heir of that; or of pyOpenSSL's."""
+    return hasattr(connection, "pending")
 
 
 _REMEDY: Final = "serve that path with an ASGI server, or a WSGI server of docs/websockets.md"
@@ -239,44 +278,65 @@ def _of_waitress(environ: Environ) -> Takeover:
     connection = waitress_socket(environ)
     if connection is None:
         raise NoTakeover("Waitress", "reads ahead", "leave channel_request_lookahead at 0, its default")
-    return Takeover(connection)
+    channel: Any = environ["waitress.client_disconnected"].__self__
+    if len(getattr(channel, "requests", ())) > 1:
+        raise _too_early()  # an empty line was among them, for Waitress the end of another request
+    return Takeover(connection, channel=channel)
 
 
 def _of_uwsgi(environ: Environ, server: str) -> Takeover:
     """The input's descriptor is that of the client, or of uWSGI's own router before it."""
     options = getattr(sys.modules.get("uwsgi"), "opt", {})
+    if "https-socket" in options and environ.get("wsgi.url_scheme") == "https":
+        raise NoTakeover(server, "keeps the TLS of --https-socket to itself", "use --https and --http-websockets")
     routed = any(key in options for key in ("http", "https", "http-to"))
     if routed and not any(key in options for key in ("http-websockets", b"http-websockets")):
         raise NoTakeover(server, "has a router that passes on one request at a time", "add --http-websockets")
     try:
-        return Takeover(None, number=environ["wsgi.input"].fileno())
+        number = environ["wsgi.input"].fileno()
     except (AttributeError, KeyError, OSError, ValueError):
         raise NoTakeover(server, "does not show its connection", _REMEDY) from None
+    if _uwsgi_holds_frames():
+        raise _too_early()
+    return Takeover(None, number=number)
+
+
+def _uwsgi_holds_frames() -> bool:
+    """Whether uWSGI has read more than the head of the request. It gives that away as chunks only, which it is not.
+
+    Its `chunked_read_nb` gives None where nothing has come, as `errno` says; that may be left over from another call,
+    if what has come is no chunk.
+    """
+    read = getattr(sys.modules.get("uwsgi"), "chunked_read_nb", None)
+    if read is None:
+        return False
+    with suppress(OSError):
+        fstat(-1)  # sets `errno`
+    try:
+        return read() is not None
+    except OSError:
+        return True
+
+
+def _too_early() -> ClientProtocolError:
+    return ClientProtocolError(
+        "sent frames before it had the answer to its handshake, and the server has taken them for something else",
+        expected="nothing before the answer",
+        clause="RFC 6455 4.1",
+    )
 
 
 def threads_of(environ: Environ) -> int | None:
-    """How many requests the server handles at once in this process. None if this is not known, or not limited.
-
-    Waitress, Cheroot and uWSGI show it; of Gunicorn the hooks in `bridge.gunicorn` tell it.
+    """How many requests the server handles at once in this process, in threads or greenlets. None if this is not known,
+    or not limited. Called in the thread of the request.
     """
     channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if channel is not None:
-        return _whole(getattr(getattr(channel, "adj", None), "threads", None))
+        return whole(getattr(getattr(channel, "adj", None), "threads", None))
     if "uwsgi.version" in environ:
         options = getattr(sys.modules.get("uwsgi"), "opt", {})
-        return _whole(options.get("threads", 1)) if "gevent" not in options else None
+        return whole(options.get("gevent") or options.get("threads", 1))
     pool = getattr(getattr(threading.current_thread(), "server", None), "requests", None)
     if pool is not None:  # a worker of Cheroot's, which makes more than its least number only when it is told to
-        return _whole(getattr(pool, "min", None))
-    if threads_are_greenlets():
-        return None
-    if not environ.get("wsgi.multithread", True):
-        return 1
-    return server_threads()
-
-
-def _whole(value: Any) -> int | None:
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
+        return whole(getattr(pool, "min", None))
+    return server_threads() if environ.get("wsgi.multithread", True) else 1

@@ -5,7 +5,9 @@ And what servers tell about the end of their process, and about its threads.
 
 import functools
 import os
+import signal
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -346,3 +348,74 @@ class TestCallAtShutdown:
         """An older mod_wsgi, or none: atexit has to do."""
         monkeypatch.setitem(sys.modules, "mod_wsgi", module)  # type: ignore[arg-type]
         process.call_at_shutdown(lambda: None)
+
+
+class TestStopOf:
+    """Where a server shows that it has been told to stop."""
+
+    def test_waitress(self) -> None:
+        dispatcher = SimpleNamespace(stop_count=0)
+
+        class Channel:
+            server = SimpleNamespace(task_dispatcher=dispatcher)
+
+            def check_client_disconnected(self) -> bool:
+                return False
+
+        stops = process.stop_of({"waitress.client_disconnected": Channel().check_client_disconnected})
+        assert stops is not None
+        assert not stops()
+        dispatcher.stop_count = 1
+        assert stops()
+
+    def test_cheroot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        server = SimpleNamespace(ready=True)
+        monkeypatch.setattr(threading.current_thread(), "server", server, raising=False)
+        stops = process.stop_of({})
+        assert stops is not None
+        assert not stops()
+        server.ready = False
+        assert stops()
+
+    def test_gunicorn(self) -> None:
+        """The handler of SIGTERM is a method of its worker; with the hooks, they have told."""
+
+        class Worker:
+            alive = True
+
+            def handle_exit(self, *_: object) -> None:
+                self.alive = False
+
+        worker = Worker()
+        before = signal.signal(signal.SIGTERM, worker.handle_exit)
+        try:
+            stops = process.stop_of({})
+            assert stops is not None
+            assert not stops()
+            signal.raise_signal(signal.SIGTERM)
+            assert stops()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        process.tell_stop(told := lambda: True)
+        try:
+            assert told is process.stop_of({})
+        finally:
+            process._stops.here().clear()
+
+    def test_gevent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Server:
+            closed = False
+
+            def handle(self) -> None: ...
+
+        server = Server()
+        current = SimpleNamespace(args=(server.handle, "address"))
+        monkeypatch.setitem(sys.modules, "gevent", SimpleNamespace(getcurrent=lambda: current))  # type: ignore[arg-type]
+        stops = process.stop_of({})
+        assert stops is not None
+        assert not stops()
+        server.closed = True
+        assert stops()
+
+    def test_of_others_nothing_is_known(self) -> None:
+        assert process.stop_of({}) is None

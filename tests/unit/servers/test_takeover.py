@@ -1,6 +1,7 @@
 """Connections taken from servers: where each has it, what it has read of it, and what is refused."""
 
 import io
+import signal
 import socket
 import ssl
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from bridge._servers import process
 from bridge._servers.takeover import NoTakeover, find, threads_of
+from bridge.errors import ClientProtocolError
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -140,6 +142,31 @@ def test_waitress(pair: Pair) -> None:
         find(environ_of(waitress__client_disconnected=channel(server, 1)))
 
 
+def test_what_waitress_takes_for_the_next_request(pair: Pair) -> None:
+    """It is handed over, and Waitress forgets it; where it has taken it for a whole one, the client is refused."""
+    asked = channel(pair[0], 0)
+    of_it = asked.__self__
+    of_it.request, of_it.requests = SimpleNamespace(header_plus=b"early"), [object()]
+    wire, early = find(environ_of(waitress__client_disconnected=asked)).take()
+    assert (b"early", None) == (early, of_it.request)
+    wire.end()
+    of_it.requests.append(object())
+    with pytest.raises(ClientProtocolError, match="before it had the answer"):
+        find(environ_of(waitress__client_disconnected=asked))
+
+
+@pytest.mark.parametrize("told", [b"chunk", OSError("unable to receive chunked part")])
+def test_what_uwsgi_keeps(told: Any, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known that there is something, and no more."""
+    read = mock.Mock(side_effect=[None, told])
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt={}, chunked_read_nb=read))  # type: ignore[arg-type]
+    environ = environ_of(uwsgi__version=b"2.0", wsgi__input=pair[0])
+    find(environ)
+    with pytest.raises(ClientProtocolError, match="before it had the answer") as refused:
+        find(environ)
+    assert 400 == refused.value.status
+
+
 def test_uwsgi(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     server, _ = pair
     module = SimpleNamespace(opt={"http-socket": b"127.0.0.1:1", "threads": b"8"})
@@ -152,6 +179,10 @@ def test_uwsgi(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
         find(environ)
     module.opt = {"http": b"127.0.0.1:1", "http-websockets": True}
     find(environ)
+    module.opt = {"https-socket": b"127.0.0.1:1,cert.pem,key.pem"}
+    with pytest.raises(NoTakeover, match="--https-socket"):
+        find(environ | {"wsgi.url_scheme": "https"})
+    find(environ | {"wsgi.url_scheme": "http"})
 
 
 @pytest.mark.parametrize(
@@ -172,6 +203,14 @@ def test_none_to_be_had(environ: Any, said: str) -> None:
         find(environ)
 
 
+def test_tls_that_cannot_be_spoken() -> None:
+    """That of pyOpenSSL has no end of its own."""
+    connection = SimpleNamespace(pending=lambda: 0)
+    reader = SimpleNamespace(raw=SimpleNamespace(_sock=connection), peek=bytes)
+    with pytest.raises(NoTakeover, match="pyOpenSSL"):
+        find(environ_of(wsgi__input=reader))
+
+
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 4 == threads_of({"waitress.client_disconnected": channel(None, 0)})
     assert 1 == threads_of({"wsgi.multithread": False})
@@ -180,7 +219,38 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         assert 16 == threads_of({"wsgi.multithread": True})
     finally:
-        process._told.here().clear()
+        process._threads.here().clear()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("gthread", 8), ("gevent", 1000), ("gevent_pywsgi", 1000), ("unheard_of", None)]
+)
+def test_threads_of_gunicorn(kind: str, expected: int | None) -> None:
+    """Its worker is known by its handler of SIGTERM."""
+
+    class Worker:
+        alive, cfg = True, SimpleNamespace(worker_class_str=kind, threads=8, worker_connections=1000)
+
+        def handle_exit(self, *_: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, Worker().handle_exit)
+    try:
+        assert expected == threads_of({"wsgi.multithread": True})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gevent's server has a pool of them, if it was given one."""
+
+    class Server:
+        pool = SimpleNamespace(size=50)
+
+        def handle(self) -> None: ...
+
+    current = SimpleNamespace(args=(Server().handle,))
+    monkeypatch.setitem(sys.modules, "gevent", SimpleNamespace(getcurrent=lambda: current))  # type: ignore[arg-type]
+    assert 50 == threads_of({"wsgi.multithread": True})
 
 
 def test_tls_waits_for_nothing(pair: Pair) -> None:
@@ -197,5 +267,6 @@ def test_tls_waits_for_nothing(pair: Pair) -> None:
     assert (3, 0) == (wire.send(b"xyz"), wire.send(b"xyz"))
     wire.end()
     assert [mock.call(0), mock.call(5.0)] == connection.settimeout.mock_calls
-    connection.shutdown.assert_called_once_with(socket.SHUT_RDWR)
+    assert [mock.call(socket.SHUT_WR), mock.call(socket.SHUT_RDWR)] == connection.shutdown.mock_calls
+    connection.unwrap.assert_called_once_with()
     connection.close.assert_not_called()
