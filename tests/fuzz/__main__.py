@@ -5,6 +5,7 @@ Each target is a process of its own, which begins with its corpus. An input that
 """
 
 import argparse
+import importlib.util
 import logging
 import subprocess
 import sys
@@ -41,6 +42,8 @@ def main() -> int:
     if options.input is not None:
         run(names[0], options.input.read_bytes(), measured=True)
         return 0
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("atheris is not installed; it is for Python 3.11 to 3.13")
     logging.disable()
     if options.drive is not None:
         return _drive(names[0], options.drive, options.runs, options.seconds)
