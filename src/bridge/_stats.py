@@ -43,7 +43,7 @@ class LoopStats:
 
 @dataclass(slots=True)
 class Counters:
-    """What one event loop has counted; only that loop writes it."""
+    """What one event loop has counted; only that loop writes it, since `+=` of two threads at once can lose one."""
 
     served: int = 0
     rejected: int = 0

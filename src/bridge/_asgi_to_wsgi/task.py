@@ -10,7 +10,7 @@ from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Final
 
-from bridge._asgi_to_wsgi.app_runner import AppRunner
+from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
 from bridge._asgi_to_wsgi.request_events import AWAITING_CLIENT, WANTED, RequestEvents
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
@@ -58,6 +58,7 @@ class Task:
     | field | set by | cleared by | looked at by |
     |---|---|---|---|
     | `finished` | the loop, at the end | never | the thread |
+    | `turned_away` | the loop, before `finished`: its runner had ended before it began | never | the thread |
     | `complete` | the loop: nothing of the response will follow | never | the thread |
     | `disconnected` | the thread: the client left; the loop, at a shutdown | never | both |
     | `demand` | the thread | never | the loop |
@@ -71,7 +72,7 @@ class Task:
 
     # One is made for each request: what most never need exists here only.
     error: BaseException | None = None
-    finished = complete = disconnected = False
+    finished = complete = disconnected = turned_away = False
     # The connection is no longer HTTP's; set on the loop, never cleared.
     upgraded = False
     demand: Demand = ALL
@@ -105,9 +106,14 @@ class Task:
     # -- in the thread
 
     def start(self) -> None:
-        """Start the task. Raises `LoopClosed`."""
+        """Start the task. Raises `LoopClosed`; or `RunnerEnded`, as `next` does, where there is a next one to ask."""
         self._posted = True
-        self.runner.loop.post(self)
+        try:
+            self.runner.loop.post(self)
+        except LoopClosed:
+            if self.runner.private is None:
+                raise
+            raise RunnerEnded from None
 
     def next(self) -> Any:
         """Return the next item that the task writes, or `ENDED`; does the work of the request while it waits.
@@ -122,7 +128,7 @@ class Task:
             if self.finished:
                 if items:
                     break
-                return ENDED
+                return self._ended()
             if self.disconnected and not thread.sensitive:
                 raise PeerGone
             thread.expect_notice()
@@ -138,6 +144,11 @@ class Task:
             if not (self.disconnected or self.complete) and self.connection.has_left_lately(POLL_SECONDS):
                 self.disconnect()
         return item
+
+    def _ended(self) -> object:
+        if self.turned_away:
+            raise RunnerEnded
+        return ENDED
 
     def _await_item(self) -> None:
         if self.overdue:
@@ -228,6 +239,9 @@ class Task:
         """Something came from the thread: the start, an event, room for more, or the news that the client left."""
         self._posted = False
         if self.cancel is None and not self.finished:
+            if self.runner.closing:
+                self._turn_away()
+                return
             assert self.context is not None
             self.runner.live.add(self)
             try:
@@ -247,6 +261,19 @@ class Task:
         if (self.disconnected or self.demand is HEAD_ONLY) and not self._expiring and not self.finished:
             self._expiring = True
             self._spawn(self._expire, copy_context())
+
+    def on_loop_closed(self) -> None:
+        """The loop was closed before it came to what was posted; in its thread, or in one that posts."""
+        if self.cancel is None and not self.finished and self.runner.private is not None:
+            self._turn_away()
+        else:
+            self.disconnected = True
+            self.thread.notify()
+
+    def _turn_away(self) -> None:
+        self.turned_away = True
+        self.finished = True
+        self.thread.notify()
 
     async def _run(self) -> None:
         # As asgiref does it: debug pages then leave this frame out, and with it the environ that they would print.

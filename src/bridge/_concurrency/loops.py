@@ -65,7 +65,8 @@ class AsyncioLoop:
 
     Memory order of `post` and `_deliver`: `post` appends first and looks at the flag after that; `_deliver` takes the
     flag down before its first popleft. An item that is appended after the last popleft finds the flag down, and its
-    post signals anew.
+    post signals anew. With a loop that has been closed, a post that finds the flag up, by another that is about to find
+    that out, is noticed by that other one (see `drop_posted`).
     """
 
     is_asyncio = True
@@ -89,8 +90,18 @@ class AsyncioLoop:
             except BaseException as error:
                 self._signalled = False  # else nobody would ever try again
                 if isinstance(error, RuntimeError):
+                    self.drop_posted()
                     raise LoopClosed("the event loop is closed") from None
                 raise
+
+    def drop_posted(self) -> None:
+        """The loop is closed: tell what it has not come to, where that wants to know (`on_loop_closed`)."""
+        self._signalled = False
+        with suppress(IndexError):  # another thread may do the same
+            while self._posted:
+                on_loop_closed = getattr(self._posted.popleft(), "on_loop_closed", None)
+                if on_loop_closed is not None:
+                    on_loop_closed()
 
     def _deliver(self) -> None:
         self._signalled = False

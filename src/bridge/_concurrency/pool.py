@@ -13,15 +13,14 @@ helps
 
 import logging
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
+from bridge._concurrency.greenlets import new_thread
 from bridge._concurrency.jobs import Job, PoolClosed, current, describe
 from bridge._concurrency.wake_policy import JobLengths, WakePolicy
 
@@ -86,7 +85,7 @@ class Worker:
                 _log.exception("%s goes on after a job that has broken off", self.thread.name)
             self.job = job = None  # the job's objects must not live until the next one comes
             job = pool.next_job(self, monotonic(), done=True)
-        for function in tuple(at_end):
+        for function in list(at_end):  # of a set, a list is made in one go also without the interpreter lock
             try:
                 function()
             except BaseException:
@@ -259,10 +258,7 @@ class ThreadPool:
         self._awake += 1
         self._starting += 1
         worker = Worker(self)
-        # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
-        inherit: dict[str, Any] = {"context": Context()} if sys.version_info >= (3, 14) else {}
-        name = f"bridge-{self.name}-{self._started}"
-        worker.thread = threading.Thread(target=worker.main, name=name, daemon=True, **inherit)
+        worker.thread = new_thread(worker.main, f"bridge-{self.name}-{self._started}", daemon=True)
         self._workers[worker] = None
         return worker
 

@@ -44,7 +44,8 @@ class Handler(WSGIHandler):
     def __init__(self, portal: Portal, *, on_asgi: bool = False) -> None:
         self.portal = portal
         self._on_asgi = on_asgi
-        # How each view of the URLconf is called; to look at one closely takes longer than to look it up.
+        # How each view of the URLconf is called; to look at one closely takes longer than to look it up. Two threads
+        # may look at one at once, and come to the same.
         self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
         # The connections of a thread that has had nothing to do for a while: to be closed, and not only lost.
         at_end.add(connections.close_all)
