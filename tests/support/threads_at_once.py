@@ -75,7 +75,12 @@ class Site:
 
     def __init__(self) -> None:
         settings.configure(
-            ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="-", MIDDLEWARE=[], USE_I18N=False, LOGGING_CONFIG=None
+            ROOT_URLCONF=__name__,
+            ALLOWED_HOSTS=["*"],
+            SECRET_KEY="-",
+            MIDDLEWARE=[],
+            USE_I18N=False,
+            LOGGING_CONFIG=None,
         )
         from bridge.django import get_asgi_application, get_wsgi_application
 

@@ -162,8 +162,6 @@ class _AsyncCall(Task):
                 thread.expect_notice()
                 if not (self.finished or thread.serve_one()):
                     self.rest(POLL_SECONDS)
-            if self.turned_away:
-                raise RunnerEnded
             self.linger(_CLEANUP_SECONDS)
         finally:
             if not self.finished:

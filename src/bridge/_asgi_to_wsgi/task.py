@@ -58,7 +58,6 @@ class Task:
     | field | set by | cleared by | looked at by |
     |---|---|---|---|
     | `finished` | the loop, at the end | never | the thread |
-    | `turned_away` | the loop, before `finished`: its runner had ended before it began | never | the thread |
     | `complete` | the loop: nothing of the response will follow | never | the thread |
     | `disconnected` | the thread: the client left; the loop, at a shutdown | never | both |
     | `demand` | the thread | never | the loop |
@@ -72,7 +71,7 @@ class Task:
 
     # One is made for each request: what most never need exists here only.
     error: BaseException | None = None
-    finished = complete = disconnected = turned_away = False
+    finished = complete = disconnected = False
     # The connection is no longer HTTP's; set on the loop, never cleared.
     upgraded = False
     demand: Demand = ALL
@@ -90,11 +89,7 @@ class Task:
         self._spawn = spawn
         self.context: Context | None = copy_context()
         self._inherits = len(self.context) > 0
-        self.context.run(self._enter)
-
-    def _enter(self) -> None:
-        request_executor.set(self.thread)
-        interop.serve_sensitive(inherits=self._inherits)
+        self.context.run(_enter, thread, inherits=self._inherits)
 
     async def work(self) -> None:
         """The work, on the loop."""
@@ -128,7 +123,7 @@ class Task:
             if self.finished:
                 if items:
                     break
-                return self._ended()
+                return _end_of(self)
             if self.disconnected and not thread.sensitive:
                 raise PeerGone
             thread.expect_notice()
@@ -144,11 +139,6 @@ class Task:
             if not (self.disconnected or self.complete) and self.connection.has_left_lately(POLL_SECONDS):
                 self.disconnect()
         return item
-
-    def _ended(self) -> object:
-        if self.turned_away:
-            raise RunnerEnded
-        return ENDED
 
     def _await_item(self) -> None:
         if self.overdue:
@@ -240,7 +230,7 @@ class Task:
         self._posted = False
         if self.cancel is None and not self.finished:
             if self.runner.closing:
-                self._turn_away()
+                self.turn_away()
                 return
             assert self.context is not None
             self.runner.live.add(self)
@@ -262,17 +252,16 @@ class Task:
             self._expiring = True
             self._spawn(self._expire, copy_context())
 
-    def on_loop_closed(self) -> None:
-        """The loop was closed before it came to what was posted; in its thread, or in one that posts."""
+    def turn_away(self) -> None:
+        """The loop does not begin this any more; or it is closed, and does not come to what was posted since.
+
+        Also in a thread that posts, where the loop is closed.
+        """
         if self.cancel is None and not self.finished and self.runner.private is not None:
-            self._turn_away()
+            self.error = RunnerEnded()
+            self.finished = True
         else:
             self.disconnected = True
-            self.thread.notify()
-
-    def _turn_away(self) -> None:
-        self.turned_away = True
-        self.finished = True
         self.thread.notify()
 
     async def _run(self) -> None:
@@ -368,3 +357,14 @@ class Task:
             waiters, self._waiters = self._waiters, None
             for waiter in waiters:
                 self.runner.loop.wake(waiter)
+
+
+def _enter(thread: ServerThread, *, inherits: bool) -> None:
+    request_executor.set(thread)
+    interop.serve_sensitive(inherits=inherits)
+
+
+def _end_of(task: Task) -> object:
+    if isinstance(task.error, RunnerEnded):
+        raise task.error
+    return ENDED

@@ -93,23 +93,22 @@ def start_thread(main: Callable[[], None], name: str) -> object:
         pool.spawn(main)
         return pool
     try:
-        thread = new_thread(main, name, daemon=True)
+        thread = threading.Thread(target=main, name=name, daemon=True, **in_empty_context())
         thread.start()
     except RuntimeError:
         # A sub-interpreter with a lock of its own has no daemon threads; who stops the loop at exit ends this one.
-        thread = new_thread(main, name, daemon=False)
+        thread = threading.Thread(target=main, name=name, daemon=False, **in_empty_context())
         thread.start()
     return thread
 
 
-def new_thread(main: Callable[[], None], name: str, *, daemon: bool) -> threading.Thread:
-    """A thread, not yet started, that begins in an empty context.
+def in_empty_context() -> dict[str, Any]:
+    """What `threading.Thread` is to be given beside, so that it begins in an empty context.
 
     Python 3.14 may have it begin in that of whoever starts it (`thread_inherit_context`), and it would keep what is in
     there for life: the user of the request that happened to need it, say.
     """
-    inherit: dict[str, Any] = {"context": Context()} if sys.version_info >= (3, 14) else {}
-    return threading.Thread(target=main, name=name, daemon=daemon, **inherit)
+    return {"context": Context()} if sys.version_info >= (3, 14) else {}
 
 
 def wait_for_input(descriptors: Sequence[int], timeout: float, outputs: Sequence[int] = ()) -> list[int]:

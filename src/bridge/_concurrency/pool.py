@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
-from bridge._concurrency.greenlets import new_thread
+from bridge._concurrency.greenlets import in_empty_context
 from bridge._concurrency.jobs import Job, PoolClosed, current, describe
 from bridge._concurrency.wake_policy import JobLengths, WakePolicy
 
@@ -258,7 +258,8 @@ class ThreadPool:
         self._awake += 1
         self._starting += 1
         worker = Worker(self)
-        worker.thread = new_thread(worker.main, f"bridge-{self.name}-{self._started}", daemon=True)
+        name = f"bridge-{self.name}-{self._started}"
+        worker.thread = threading.Thread(target=worker.main, name=name, daemon=True, **in_empty_context())
         self._workers[worker] = None
         return worker
 

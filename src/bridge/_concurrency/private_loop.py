@@ -44,7 +44,7 @@ class MeasuredLoop(AsyncioLoop):
         super().post(target)
 
     def _deliver(self) -> None:
-        self._signalled = False
+        self.signalled = False
         since, self._since = self._since, None
         if since is not None:
             self.longest_block = max(self.longest_block, monotonic() - since)
