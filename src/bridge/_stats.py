@@ -43,7 +43,7 @@ class LoopStats:
 
 @dataclass(slots=True)
 class Counters:
-    """The counts of one event loop. Only that loop writes them."""
+    """The counts of one event loop. Only that loop writes them, because `+=` of two threads at once can lose one."""
 
     served: int = 0
     rejected: int = 0

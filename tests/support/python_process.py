@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from support.paths import PYTHONPATH
 
 
-def run_script(script: str, *, code: int = 0, quiet: bool = True) -> list[str]:
+def run_script(script: str, *, code: int = 0, quiet: bool = True, options: Sequence[str] = ()) -> list[str]:
     """Run Python code in a process of its own, with warnings as errors; returns the lines that it printed.
+
+    `options` are those of the interpreter.
 
     Fails unless it exits with `code`, in time, and (with `quiet`) says nothing on stderr.
     """
@@ -21,7 +24,7 @@ def run_script(script: str, *, code: int = 0, quiet: bool = True) -> list[str]:
         "PYTHONFAULTHANDLER": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-c", script],
+        [sys.executable, *options, "-c", script],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

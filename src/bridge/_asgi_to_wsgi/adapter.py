@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from typing import Literal, cast
 
 from bridge import _arguments
-from bridge._asgi_to_wsgi.app_runner import AppRunners, Options
+from bridge._asgi_to_wsgi.app_runner import AppRunners, Options, RunnerEnded
+from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, refuse
 from bridge._asgi_to_wsgi.websocket import WebSocketOptions, open_session
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import current
 from bridge._concurrency.private_loop import LoopFactory
-from bridge._servers.connection import complete
+from bridge._servers.connection import Connection, complete
 from bridge._stats import LoopStats
 from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.input_to_events import BodyEvents, body_length
@@ -108,21 +109,25 @@ class AsgiToWsgi(Closable):
         runner, spawn = self._runners.here()
         try:
             scope = environ_to_scope(complete(environ), outer=_outer_scope(environ), pathsend=self._pathsend)
-            body = BodyEvents(body_length(environ))
+            body = RequestEvents(BodyEvents(body_length(environ)), Connection(environ))
             session = None
             if asks_for_upgrade(environ):
                 session = open_session(environ, self.app, self._websockets) if is_handshake(environ) else None
                 scope = plain_scope(scope) if session is None else scope
         except ClientProtocolError as refusal:
-            runner.counters.rejected += 1
+            runner.rejected.add()
             return refuse(refusal, start_response)
-        state = dict(scope.get("state") or ())
-        if runner.lifespan is not None:
-            state.update(runner.lifespan.state)
-        scope["state"] = state
-        if session is not None:
-            return session.respond(runner, spawn, environ, scope, body, start_response)
-        return AsgiResponder(runner, spawn, self.app, environ, scope, body).respond(environ, start_response)
+        outer = scope.get("state") or ()
+        while True:
+            scope["state"] = state = dict(outer)
+            if runner.lifespan is not None:
+                state.update(runner.lifespan.state)
+            try:
+                if session is not None:
+                    return session.respond(runner, spawn, environ, scope, body, start_response)
+                return AsgiResponder(runner, spawn, self.app, scope, body).respond(environ, start_response)
+            except RunnerEnded:
+                runner, spawn = self._runners.here()
 
     def stats(self) -> LoopStats:
         """Counts of tasks and requests, for this process. Raises nothing, and starts nothing."""

@@ -50,6 +50,23 @@ class Options:
     background: str = "after"
 
 
+class RunnerEnded(Exception):  # not an error: whoever asked asks the next one
+    """The adapter was closed between the look for its runner and the first word to it: nothing has begun."""
+
+
+class SharedCount:
+    """A count that any thread raises; `+=` on a number alone would lose some where threads run at once."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._lock = new_lock()
+
+    def add(self) -> None:
+        """One more."""
+        with self._lock:
+            self.value += 1
+
+
 class LiveTask(Protocol):
     """A task that has not ended, for its runner."""
 
@@ -68,17 +85,33 @@ class AppRunner:
     is the server's.
 
     It is used on its loop, except where a method says otherwise. `started` and `closed` are set in threads.
+
+    A thread that has found it may come to it when it is being closed, and no lock keeps it from that: `closing` is set
+    and looked at on the loop only. A task begins before that, and is waited for; or its thread gets `RunnerEnded`, and
+    begins anew with the next runner. So none is lost, and each is counted once.
     """
 
+    # It is being closed: no task begins here any more. Set on the loop, never cleared.
+    closing = False
+
     def __init__(
-        self, options: Options, loop: LoopHandle, private: PrivateLoop | None, spawn: Spawn | None = None
+        self,
+        options: Options,
+        loop: LoopHandle,
+        private: PrivateLoop | None,
+        spawn: Spawn | None = None,
+        *,
+        rejected: SharedCount,
     ) -> None:
         self.loop = loop
         self.private = private
         self.disconnect_grace = options.disconnect_grace
         # How long the server's thread stays for work after the response, in seconds; None for not at all.
         self.background_timeout = options.shutdown_timeout if options.background == "before" else None
+        # Written on the loop; requests that are refused never come there, and are counted by their threads.
         self.counters = Counters()
+        self.rejected = rejected
+        # One for all `ServerThread`s of the runner.
         self.lock = new_lock()
         self.live: set[LiveTask] = set()
         self.lifespan: LifespanRun | None = None
@@ -93,6 +126,7 @@ class AppRunner:
             lasting = self.spawn if isinstance(loop, AsyncioLoop) else spawn
             self.lifespan = LifespanRun(options.app, loop, lasting, demanded=options.lifespan == "on")
         self._slow_warning = options.slow_warning
+        # Set by whichever thread waits: two that look at the same moment may both warn, which is no reason for a lock.
         self._warned = False
         # There is a timer for `_look_after_sessions`.
         self._watching = False
@@ -104,9 +138,14 @@ class AppRunner:
         return not self.loop.closed if self.private is None else self.private.usable
 
     def start(self, timeout: float) -> None:
-        """Run the startup of the lifespan, once, from a thread. Raises `LifespanFailed`."""
+        """Run the startup of the lifespan, once, from a thread. Raises `LifespanFailed` and `RunnerEnded`."""
         if self.lifespan is not None:
-            self.lifespan.start(timeout)
+            try:
+                self.lifespan.start(timeout)
+            except LoopClosed:
+                if self.private is None:
+                    raise
+                raise RunnerEnded from None
         self.started = True
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:
@@ -165,6 +204,7 @@ class AppRunner:
         process they see it at once, because the server has already waited for them.
         """
         deadline = monotonic() + timeout
+        self.closing = self.private is not None  # the loop of a server has no other runner to come
         if not at_exit:
             await self._empty(timeout - min(self.disconnect_grace, timeout / 2))
         for task in list(self.live):
@@ -261,6 +301,7 @@ class _Runners:
         # Those on loops of servers.
         self.by_loop: dict[object, AppRunner] = {}
         self.private: AppRunner | None = None
+        self.rejected = SharedCount()
         self.past = Counters()
         self.past_block = 0.0
 
@@ -293,11 +334,19 @@ class AppRunners:
             return runner, call.spawn or runner.spawn
         runners = self._runners.here()
         private = runners.private
-        if private is None or private.private is None or private.private.ended:
-            private = self._for_private_loop(runners)
-        if not private.started:
-            private.start(self._options.startup_timeout)
+        if private is None or not private.started or private.private is None or private.private.ended:
+            private = self._start_private(runners)
         return private, private.spawn
+
+    def _start_private(self, runners: _Runners) -> AppRunner:
+        while True:
+            runner = self._for_private_loop(runners)
+            try:
+                if not runner.started:
+                    runner.start(self._options.startup_timeout)
+            except RunnerEnded:
+                continue  # closed meanwhile; there will be another one
+            return runner
 
     def _for_private_loop(self, runners: _Runners) -> AppRunner:
         with runners.lock:
@@ -305,8 +354,9 @@ class AppRunners:
             if runner is None or not runner.usable:
                 user = object()
                 private = private_loop.acquire(self._options.loop_factory, user)
-                runner = runners.private = AppRunner(self._options, private.loop, private)
+                runner = AppRunner(self._options, private.loop, private, rejected=runners.rejected)
                 runner.user = user
+                runners.private = runner  # now that it is complete: others look there without the lock
                 runners.all.append(runner)
                 register(self, self.begin_stop)
                 if (reason := why_threads_stand_still()) is not None:
@@ -324,8 +374,9 @@ class AppRunners:
                     runners.retire(old)
                 runner = runners.by_loop.get(loop)
                 if runner is None:
-                    runner = runners.by_loop[loop] = AppRunner(self._options, loop, None, spawn)
+                    runner = AppRunner(self._options, loop, None, spawn, rejected=runners.rejected)
                     runners.all.append(runner)
+                    runners.by_loop[loop] = runner
                     if runner.lifespan is not None:
                         call.dispatcher.at_shutdown.append(
                             functools.partial(runner.end, self._options.shutdown_timeout)
@@ -407,7 +458,7 @@ class AppRunners:
             tasks=tasks,
             longest_block=block,
             busy=busy,
-            rejected=total.rejected,
+            rejected=runners.rejected.value,
             client_disconnects=total.client_disconnects,
             aborted=total.aborted,
             served=total.served,

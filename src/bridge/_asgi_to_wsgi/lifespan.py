@@ -9,7 +9,7 @@ from typing import Any, Final
 import anyio
 
 from bridge._concurrency.interrupts import may_pass
-from bridge._concurrency.loops import LoopHandle, Spawn, refuse_on_loop
+from bridge._concurrency.loops import LoopClosed, LoopHandle, Spawn, refuse_on_loop
 from bridge._lifespan_client import LifespanClient, lifespan_scope
 from bridge._translate.lifespan import FAILED, STARTING
 from bridge._types import ASGIApp
@@ -35,6 +35,8 @@ class LifespanRun:
         self._spawn = spawn
         self._demanded = demanded
         self._client: LifespanClient | None = None
+        # It is over for good, or has never begun; set on the loop.
+        self._stopped = False
         self._started = threading.Event()
         # The application's call is over, or has been waited for as long as it is to be.
         self._over = threading.Event()
@@ -46,7 +48,8 @@ class LifespanRun:
 
         Raises `LifespanFailed` if the application is not ready within `timeout` seconds, or has failed. Its cause is
         what the application has raised, if anything. The outcome of a test, which is not an `Exception`, is raised
-        itself. Raises `RuntimeError` on an event loop.
+        itself. Raises `RuntimeError` on an event loop, and `LoopClosed` if it was
+        stopped before it began.
         """
         refuse_on_loop("an application's startup was waited for", "do it in a thread (asyncio.to_thread)")
         self._loop.post(self)
@@ -55,6 +58,8 @@ class LifespanRun:
             self._loop.post(self)
             self._started.wait(_CANCEL_SECONDS)
             self.failure = self.failure or self._late
+        if self._client is None:
+            raise LoopClosed("the application was shut down before its startup began")
         if self.failure is not None:
             raise self._reason(self.failure)
 
@@ -78,6 +83,8 @@ class LifespanRun:
         """On the loop: start the task, or cancel it if the startup has taken too long."""
         client = self._client
         if client is None:
+            if self._stopped:
+                return
             self._client = client = LifespanClient(self._app, lifespan_scope(self.state), on_started=self._settle)
             if self._spawn is not None:
                 self._cancel = self._spawn(self._run, Context())
@@ -102,6 +109,9 @@ class LifespanRun:
     async def stop(self, timeout: float) -> None:
         """Ask the application to shut down, and wait for at most `timeout` seconds. On the loop."""
         client = self._client
+        if client is None:
+            self._stopped = True
+            self._started.set()
         if client is None or client.ended.is_set():
             return
         if self.failure is None:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
 from typing import Any, Final, cast
 
-from bridge._asgi_to_wsgi.app_runner import AppRunner, AppRunners, Options
+from bridge._asgi_to_wsgi.app_runner import AppRunner, AppRunners, Options, RunnerEnded
 from bridge._asgi_to_wsgi.task import ENDED, POLL_SECONDS, Task
 from bridge._concurrency import interop
 from bridge._concurrency.calls import PeerGone
@@ -70,13 +70,16 @@ class Portal:
         """
         __traceback_hide__ = True
         interop.prepare_async()
-        runner, spawn = self._runners.here()
-        return _AsyncCall(runner, spawn, Connection(environ), lambda: function(*args, **kw)).result()
+        while True:
+            runner, spawn = self._runners.here()
+            try:
+                return _AsyncCall(runner, spawn, Connection(environ), lambda: function(*args, **kw)).result()
+            except RunnerEnded:
+                continue  # closed meanwhile; nothing has been called
 
     def iterate(self, environ: Environ, chunks: Callable[[], AsyncIterable[bytes]]) -> ClosableIterator:
         """An iterator over the chunks of `chunks()`, to be closed; it runs ahead of its user by a bounded number."""
-        runner, spawn = self._runners.here()
-        return PortalIterator(_Iteration(runner, spawn, Connection(environ), chunks))
+        return PortalIterator(lambda: _Iteration(*self._runners.here(), Connection(environ), chunks))
 
     def install(self) -> Installed:
         """Let asgiref's `async_to_sync` run on this portal's loop, in a thread that belongs to no loop yet.
@@ -215,10 +218,20 @@ def _raise_error(task: Task) -> None:
 class PortalIterator:
     """The chunks that an async iterable has made, joined where they have piled up. To be closed."""
 
-    def __init__(self, iteration: _Iteration) -> None:
-        self._iteration = iteration
+    def __init__(self, make: Callable[[], _Iteration]) -> None:
+        self._make = make
         self._closed = False
-        iteration.start()
+        self._start()
+
+    def _start(self) -> None:
+        while True:
+            self._iteration = iteration = self._make()
+            try:
+                iteration.start()
+            except RunnerEnded:
+                iteration.release()
+                continue
+            return
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -228,6 +241,11 @@ class PortalIterator:
         iteration = self._iteration
         try:
             item = iteration.next()
+        except RunnerEnded:
+            # Closed before the iteration had begun, so that it can begin with the next.
+            iteration.release()
+            self._start()
+            return next(self)
         except PeerGone:
             item = ENDED
         if item is ENDED:

@@ -46,7 +46,7 @@ class RequestEvents:
     thread and waits. `complete` is set by the thread before it posts the last event; `received_all` is the task's own.
     """
 
-    __slots__ = ("_body", "_connection", "_empty", "_events", "complete", "disconnected", "reading", "received_all")
+    __slots__ = ("_body", "_empty", "_events", "complete", "connection", "disconnected", "reading", "received_all")
 
     def __init__(self, body: BodyEvents, connection: Connection) -> None:
         self.reading = IDLE
@@ -56,7 +56,7 @@ class RequestEvents:
         # The body broke off.
         self.disconnected = False
         self._body = body
-        self._connection = connection
+        self.connection = connection
         self._events: deque[Event] | None = None
         # The task has received the last event: only `http.disconnect` can follow.
         self.received_all = False
@@ -66,7 +66,7 @@ class RequestEvents:
     def read_ahead(self) -> bool:
         """Feed the next event if it is known to have arrived, so that nobody has to wait for it."""
         body = self._body
-        if self.complete or body.left == 0 or not self._connection.at_hand(body.size(STEP_BYTES)):
+        if self.complete or body.left == 0 or not self.connection.at_hand(body.size(STEP_BYTES)):
             return False
         return self._read()
 
@@ -87,7 +87,7 @@ class RequestEvents:
     def _read(self) -> bool:
         body = self._body
         try:
-            data = self._connection.read(body.size(STEP_BYTES))
+            data = self.connection.read(body.size(STEP_BYTES))
         except Exception as error:
             _log.info("reading the request body failed", exc_info=error)
             data = b""

@@ -14,15 +14,14 @@ from typing import BinaryIO, Final, NamedTuple, Self, cast
 
 import anyio.lowlevel
 
-from bridge._asgi_to_wsgi.app_runner import AppRunner
+from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
 from bridge._asgi_to_wsgi.request_events import STEP_BYTES, RequestEvents
 from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.interrupts import may_pass
 from bridge._concurrency.loops import Spawn
-from bridge._servers.connection import Connection
 from bridge._translate.events_to_response import END, SENT, AsgiResponse, EarlyHint, File, Head, Items, text_response
-from bridge._translate.input_to_events import DISCONNECT, BodyEvents
+from bridge._translate.input_to_events import DISCONNECT
 from bridge._translate.urls import request_title
 from bridge._types import ASGIApp, Environ, Event, Scope, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
@@ -62,14 +61,12 @@ class AsgiResponder(Task):
     # There is, or was, an open file in `output`. Set on the loop, before it is put there.
     _has_file = False
 
-    def __init__(
-        self, runner: AppRunner, spawn: Spawn, app: ASGIApp, environ: Environ, scope: Scope, body: BodyEvents
-    ) -> None:
-        super().__init__(runner, spawn, Connection(environ))
+    def __init__(self, runner: AppRunner, spawn: Spawn, app: ASGIApp, scope: Scope, body: RequestEvents) -> None:
+        super().__init__(runner, spawn, body.connection)
         self._app = app
         self._scope = scope
         # Any task may have none; this one has, from here on.
-        self.body = RequestEvents(body, self.connection)  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.body = body  # pyright: ignore[reportIncompatibleVariableOverride]
         self.response = AsgiResponse(
             head_only=scope["method"] == "HEAD", extensions=scope["extensions"], open_file=_open_regular
         )
@@ -79,7 +76,8 @@ class AsgiResponder(Task):
     def respond(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run the application until its response begins. Return the body.
 
-        Raises what the application raises until then, and `ClientDisconnected`.
+        Raises what the application raises until then, `ClientDisconnected`, and `RunnerEnded` where the application was
+        not called, so that another responder may be made; what was read of `body` is there for that one.
         """
         items = self.output.items
         try:
@@ -101,6 +99,9 @@ class AsgiResponder(Task):
                 self.release()
                 return cast(Iterable[bytes], environ["wsgi.file_wrapper"](opened, STEP_BYTES))
             start_response(item.status, item.headers)
+        except RunnerEnded:
+            self.release()
+            raise
         except PeerGone:
             self.release()
             raise ClientDisconnected("the client left before the response began") from None

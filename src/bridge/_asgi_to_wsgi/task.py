@@ -10,7 +10,7 @@ from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Final
 
-from bridge._asgi_to_wsgi.app_runner import AppRunner
+from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
 from bridge._asgi_to_wsgi.request_events import AWAITING_CLIENT, WANTED, RequestEvents
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
@@ -91,11 +91,7 @@ class Task:
         self._spawn = spawn
         self.context: Context | None = copy_context()
         self._inherits = len(self.context) > 0
-        self.context.run(self._enter)
-
-    def _enter(self) -> None:
-        request_executor.set(self.thread)
-        interop.serve_sensitive(inherits=self._inherits)
+        self.context.run(_enter, thread, inherits=self._inherits)
 
     async def work(self) -> None:
         """The work, on the loop."""
@@ -107,9 +103,14 @@ class Task:
     # -- in the thread
 
     def start(self) -> None:
-        """Start the task. Raises `LoopClosed`."""
+        """Start the task. Raises `LoopClosed`; or `RunnerEnded`, as `next` does, where there is a next one to ask."""
         self._posted = True
-        self.runner.loop.post(self)
+        try:
+            self.runner.loop.post(self)
+        except LoopClosed:
+            if self.runner.private is None:
+                raise
+            raise RunnerEnded from None
 
     def next(self) -> Any:
         """Return the next item that the task writes, or `ENDED`. Does the work of the request while it waits.
@@ -124,7 +125,7 @@ class Task:
             if self.finished:
                 if items:
                     break
-                return ENDED
+                return _end_of(self)
             if self.disconnected and not thread.sensitive:
                 raise PeerGone
             thread.expect_notice()
@@ -230,6 +231,9 @@ class Task:
         """Something came from the thread: the start, an event, room for more, or the news that the client left."""
         self._posted = False
         if self.cancel is None and not self.finished:
+            if self.runner.closing:
+                self.turn_away()
+                return
             assert self.context is not None
             self.runner.live.add(self)
             try:
@@ -249,6 +253,18 @@ class Task:
         if (self.disconnected or self.demand is HEAD_ONLY) and not self._expiring and not self.finished:
             self._expiring = True
             self._spawn(self._expire, copy_context())
+
+    def turn_away(self) -> None:
+        """The loop does not begin this any more; or it is closed, and does not come to what was posted since.
+
+        Also in a thread that posts, where the loop is closed.
+        """
+        if self.cancel is None and not self.finished and self.runner.private is not None:
+            self.error = RunnerEnded()
+            self.finished = True
+        else:
+            self.disconnected = True
+        self.thread.notify()
 
     async def _run(self) -> None:
         # As asgiref does it: debug pages then leave this frame out, and with it the environ that they would print.
@@ -343,3 +359,14 @@ class Task:
             waiters, self._waiters = self._waiters, None
             for waiter in waiters:
                 self.runner.loop.wake(waiter)
+
+
+def _enter(thread: ServerThread, *, inherits: bool) -> None:
+    request_executor.set(thread)
+    interop.serve_sensitive(inherits=inherits)
+
+
+def _end_of(task: Task) -> object:
+    if isinstance(task.error, RunnerEnded):
+        raise task.error
+    return ENDED

@@ -17,6 +17,7 @@ import anyio.lowlevel
 
 from bridge import _arguments
 from bridge._asgi_to_wsgi.app_runner import AppRunner
+from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
 from bridge._asgi_to_wsgi.task import POLL_SECONDS
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
@@ -29,7 +30,6 @@ from bridge._concurrency.per_process import PerProcess
 from bridge._log_once import warn_once
 from bridge._servers.process import stop_of
 from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
-from bridge._translate.input_to_events import BodyEvents
 from bridge._translate.websocket import OPEN as ACCEPTED
 from bridge._translate.websocket import Accept, Close, Message, Respond, Step, WebSocketOrder, websocket_scope
 from bridge._types import ASGIApp, Environ, Event, Receive, Scope, Send, StartResponse
@@ -209,7 +209,7 @@ class WebSocketSession:
         spawn: Spawn,
         environ: Environ,
         scope: Scope,
-        body: BodyEvents,
+        body: RequestEvents,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         """Run the application until the connection has ended, or is denied. Raises as `AsgiResponder.respond` does."""
@@ -217,9 +217,9 @@ class WebSocketSession:
             try:
                 stack.enter_context(_counted(self._limit))
             except ClientProtocolError as refusal:
-                runner.counters.rejected += 1
+                runner.rejected.add()
                 return refuse(refusal, start_response)
-            self.responder = AsgiResponder(runner, spawn, self, environ, scope, body)
+            self.responder = AsgiResponder(runner, spawn, self, scope, body)
             self.responder.server_stops = stop_of(environ)
             return self.responder.respond(environ, start_response)
 

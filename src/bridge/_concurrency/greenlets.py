@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from contextvars import Context
 from typing import Any, Protocol, cast
 
 # A lock that any thread may take, held for a moment only.
@@ -92,13 +93,22 @@ def start_thread(main: Callable[[], None], name: str) -> object:
         pool.spawn(main)
         return pool
     try:
-        thread = threading.Thread(target=main, name=name, daemon=True)
+        thread = threading.Thread(target=main, name=name, daemon=True, **in_empty_context())
         thread.start()
     except RuntimeError:
         # A sub-interpreter with a lock of its own has no daemon threads; who stops the loop at exit ends this one.
-        thread = threading.Thread(target=main, name=name, daemon=False)
+        thread = threading.Thread(target=main, name=name, daemon=False, **in_empty_context())
         thread.start()
     return thread
+
+
+def in_empty_context() -> dict[str, Any]:
+    """What `threading.Thread` is to be given beside, so that it begins in an empty context.
+
+    Python 3.14 may have it begin in that of whoever starts it (`thread_inherit_context`), and it would keep what is in
+    there for life: the user of the request that happened to need it, say.
+    """
+    return {"context": Context()} if sys.version_info >= (3, 14) else {}
 
 
 def wait_for_input(descriptors: Sequence[int], timeout: float, outputs: Sequence[int] = ()) -> list[int]:

@@ -65,7 +65,8 @@ class AsyncioLoop:
 
     Memory order of `post` and `_deliver`: `post` appends first and looks at the flag after that; `_deliver` takes the
     flag down before its first popleft. An item that is appended after the last popleft finds the flag down, and its
-    post signals anew.
+    post signals anew. With a loop that has been closed, a post that finds the flag up, by another that is about to find
+    that out, is noticed by that other one (see `drop_posted`).
     """
 
     is_asyncio = True
@@ -73,7 +74,7 @@ class AsyncioLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._posted: deque[Postable] = deque()
-        self._signalled = False
+        self.signalled = False
         # On the loop: something to wait for, that `wake` ends.
         self.waiter: Callable[[], Awaitable[None]] = loop.create_future
         # On the loop: run a function after some seconds.
@@ -82,18 +83,28 @@ class AsyncioLoop:
     def post(self, target: Postable) -> None:
         """Have `target.run_on_loop()` called on the loop; from any thread. Raises `LoopClosed`."""
         self._posted.append(target)
-        if not self._signalled:
-            self._signalled = True
+        if not self.signalled:
+            self.signalled = True
             try:
                 self.loop.call_soon_threadsafe(self._deliver)
             except BaseException as error:
-                self._signalled = False  # else nobody would ever try again
+                self.signalled = False  # else nobody would ever try again
                 if isinstance(error, RuntimeError):
+                    self.drop_posted()
                     raise LoopClosed("the event loop is closed") from None
                 raise
 
+    def drop_posted(self) -> None:
+        """The loop is closed: tell what it will not come to, where that wants to know (`turn_away`)."""
+        self.signalled = False
+        with suppress(IndexError):  # another thread may do the same
+            while self._posted:
+                turn_away = getattr(self._posted.popleft(), "turn_away", None)
+                if turn_away is not None:
+                    turn_away()
+
     def _deliver(self) -> None:
-        self._signalled = False
+        self.signalled = False
         posted = self._posted
         try:
             while posted:

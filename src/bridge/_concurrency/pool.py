@@ -16,15 +16,14 @@ come to the queue where a thread is to be had for it alone.
 
 import logging
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
-from contextvars import Context
 from queue import Empty, SimpleQueue
 from time import monotonic, thread_time
 from typing import Any, Final
 
+from bridge._concurrency.greenlets import in_empty_context
 from bridge._concurrency.jobs import Job, PoolClosed, current, describe
 from bridge._concurrency.wake_policy import COMPUTING_SECONDS, LONG_JOB_SECONDS, JobLengths, WakePolicy
 
@@ -98,7 +97,7 @@ class Worker:
             self.computed = 0.0 if began is None else thread_time() - began
             self.job = job = None  # the job's objects must not live until the next one comes
             job = pool.next_job(self, now, done=True)
-        for function in tuple(at_end):
+        for function in list(at_end):  # of a set, a list is made in one go also without the interpreter lock
             try:
                 function()
             except BaseException:
@@ -297,10 +296,8 @@ class ThreadPool:
         self._started += 1
         self._starting += 1
         worker = Worker(self)
-        # An empty context: a thread must not begin in that of the request which happened to need it (Python 3.14 may).
-        inherit: dict[str, Any] = {"context": Context()} if sys.version_info >= (3, 14) else {}
         name = f"bridge-{self.name}-{self._started}"
-        worker.thread = threading.Thread(target=worker.main, name=name, daemon=True, **inherit)
+        worker.thread = threading.Thread(target=worker.main, name=name, daemon=True, **in_empty_context())
         self._workers[worker] = None
         return worker
 

@@ -25,7 +25,11 @@ _log = logging.getLogger("bridge")
 
 
 class MeasuredLoop(AsyncioLoop):
-    """The way to a loop. It measures how long the loop takes to notice what is posted."""
+    """The way to a loop. It measures how long the loop takes to notice what is posted.
+
+    `_since` is set before the post and cleared after the flag is down: whoever sets it after that finds the flag down,
+    and has the loop deliver, and clear, again. Two who set it at once differ by nothing that matters.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -39,6 +43,7 @@ class MeasuredLoop(AsyncioLoop):
         super().post(target)
 
     def _deliver(self) -> None:
+        self.signalled = False
         since, self._since = self._since, None
         if since is not None:
             self.longest_block = max(self.longest_block, monotonic() - since)
@@ -128,6 +133,7 @@ class PrivateLoop:
             self.ended = True
             if not loop.is_running():
                 loop.close()
+                self.loop.drop_posted()
             self._ready.set()
             self._end.set()
 

@@ -21,7 +21,8 @@ class Closing(Protocol):
         """Close it, within a deadline of its own, and `timeout` seconds."""
 
 
-# Held strongly: what nobody else refers to any more has still something to end.
+# Held strongly: what nobody else refers to any more has still something to end. Any thread puts and takes, a signal
+# handler looks: each is one step of a dict's own, also without the interpreter lock, and no lock is needed.
 _open: Final[PerProcess[dict[Closing, Callable[[], None] | None]]] = PerProcess(dict)
 # What the hooks of a server tell.
 _threads: Final[PerProcess[dict[str, int]]] = PerProcess(dict)
@@ -127,7 +128,10 @@ def close_all(timeout: float | None = None) -> None:
 
 @functools.cache
 def _hook() -> None:
-    """Have `close_all` called at the exit; a fork inherits that."""
+    """Have `close_all` called at the exit; a fork inherits that.
+
+    Two threads that come first at once may both do it: what is closed is closed once.
+    """
     # While executors still work, if the interpreter can call so early: an application's cleanup may need a thread, and
     # threads that are no daemons are joined before atexit.
     call_at_shutdown(close_all)

@@ -68,6 +68,7 @@ class Dispatchers:
         self._shutdown_timeout = shutdown_timeout
         self._slow_warning = slow_warning
         self._pools = PerProcess(_Pools)
+        # A guess for `here`, written by whichever loop comes last; each takes only what is its own.
         self._last: Dispatcher | None = None
 
     def here(self) -> Dispatcher:
@@ -92,9 +93,13 @@ class Dispatchers:
             if pools.pool is None or not pools.pool.usable:
                 pools.pool = ThreadPool(self._limit, name="wsgi")
                 register(self)
-            for old in [old for old, known in pools.dispatchers.items() if old is key or known.loop.closed]:
+            for old in [old for old, known in pools.dispatchers.items() if known.loop.closed]:
                 pools.past.add(pools.dispatchers.pop(old).counters)
-            dispatcher = pools.dispatchers[key] = Dispatcher(pools.pool, pools.spare, handle(), key, self._slow_warning)
+            known = pools.dispatchers.get(key)
+            dispatcher = Dispatcher(pools.pool, pools.spare, handle(), key, self._slow_warning)
+            if known is not None:
+                dispatcher.counters = known.counters  # its last requests may not have been counted yet
+            pools.dispatchers[key] = dispatcher
         return dispatcher
 
     def stats(self) -> ThreadStats:

@@ -44,7 +44,8 @@ class Handler(WSGIHandler):
     def __init__(self, portal: Portal, *, on_asgi: bool = False) -> None:
         self.portal = portal
         self._on_asgi = on_asgi
-        # How each view of the URLconf is called. Looking this up is faster than inspecting the view.
+        # How each view of the URLconf is called. Looking this up is faster than inspecting the view. Two threads may
+        # inspect one at once, and come to the same result.
         self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
         # The connections of a thread that ends because it had nothing to do. They have to be closed, not only dropped.
         at_end.add(connections.close_all)

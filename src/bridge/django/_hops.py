@@ -5,9 +5,10 @@ Only with `BRIDGE["SERVER_TIMING"]`, which is for development: it puts itself be
 
 import copy
 import functools
+import threading
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 
@@ -41,9 +42,18 @@ def count(number: int) -> None:
         hops.count += number
 
 
-@functools.cache
+# Two threads that install it at once would have each hop counted twice.
+_installing: Final = threading.Lock()
+
+
 def install() -> None:
     """Have asgiref's two functions counted, for good; requests that nobody counts pay one look-up each."""
+    with _installing:
+        _install_once()
+
+
+@functools.cache
+def _install_once() -> None:
     out: Any = SyncToAsync
     out.__call__ = _counted_out(SyncToAsync.__call__)
     back: Any = AsyncToSync

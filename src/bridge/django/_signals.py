@@ -27,7 +27,7 @@ _OWN: Final = {
 _close: Final = HttpResponseBase.close
 _SEND, _ASEND, _LIVE_RECEIVERS = (hook.own for hook in SIGNALS)
 _signal: Any = Signal
-# The receivers that were looked at last, and what they are.
+# The receivers that were looked at last, and what they are; one pair in one step, so that threads need no lock.
 _seen: dict[Signal, tuple[list[Any], frozenset[object]]] = {}
 _connections: Any = connections
 # Where Django keeps the connections of a thread in which no event loop runs: a `threading.local`.

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from bridge import WsgiToAsgi
+from bridge._concurrency.wake_policy import GIL
 from support.event_loops import loop_factories
 from support.failures import AppError
 from support.plain_servers import call_asgi
@@ -36,7 +37,9 @@ def test_loops_one_after_the_other(adapt: Adapt, new_loop: Any) -> None:
     bodies = [ask(adapter, new_loop) for _ in range(5)]
 
     assert bodies == [b"served"] * 5
-    assert (adapter.stats().served, adapter.stats().alive) == (5, 1)
+    assert adapter.stats().served == 5
+    # Without a lock each request wakes a thread, and the one that has answered may not be waiting again yet.
+    assert adapter.stats().alive == 1 if GIL else adapter.stats().alive <= 5
 
 
 @loop_factories

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from bridge import ApplicationProtocolError, ClientDisconnected
+from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, ResponseIterator
 from bridge._asgi_to_wsgi.task import Demand
+from bridge._servers.connection import Connection
 from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.input_to_events import BodyEvents
 from support.asgi_apps import chunk, end, start
@@ -26,7 +28,8 @@ def responder_for(method: str = "GET") -> AsgiResponder:
     """One whose task is never started: what the thread's side says of it is the test's to set."""
     environ = environ_for(method, "/", wsgi__input=io.BytesIO())
     runner: Any = SimpleNamespace(lock=threading.Lock(), disconnect_grace=0.0, background_timeout=None)
-    return AsgiResponder(runner, _no_task, _no_app, environ, environ_to_scope(environ), BodyEvents(0))
+    body = RequestEvents(BodyEvents(0), Connection(environ))
+    return AsgiResponder(runner, _no_task, _no_app, environ_to_scope(environ), body)
 
 
 def _no_task(function: Any, context: Any) -> Any:

@@ -35,6 +35,8 @@ class Runner:
 
     def __init__(self, private: private_loop.PrivateLoop) -> None:
         self.loop = private.loop
+        self.private = private
+        self.closing = False
         self.counters = Counters()
         self.lock = threading.Lock()
         self.live: set[Task] = set()

@@ -11,9 +11,10 @@ import uvloop
 
 from bridge._concurrency import private_loop
 from bridge._concurrency.loops import LoopClosed
-from bridge._concurrency.private_loop import PrivateLoop
+from bridge._concurrency.private_loop import MeasuredLoop, PrivateLoop
 from support.asgi_apps import reply
 from support.plain_servers import environ_for
+from support.python_process import run_script
 from support.scripted_wsgi_server import Served, adapted, ask
 from support.waiting import PATIENCE, Flag, LogWatch, bounded
 
@@ -250,6 +251,59 @@ class TestRunning:
 class Nothing:
     def run_on_loop(self) -> None:
         pass
+
+
+class AtTheFlag(MeasuredLoop):
+    """Another thread posts in the very moment in which the loop takes the flag down."""
+
+    posts = False
+    _flag = False
+
+    @property
+    def signalled(self) -> bool:  # type: ignore[override]
+        return self._flag
+
+    @signalled.setter
+    def signalled(self, value: bool) -> None:
+        if self.posts and not value:
+            self.posts = False
+            self.post(Nothing())
+        self._flag = value
+
+
+def test_a_post_while_the_loop_begins_to_deliver_is_not_taken_for_one_that_waits() -> None:
+    """Its clock would run until the next post, and the loop be blamed for a block of that length."""
+
+    async def main() -> None:
+        handle = AtTheFlag(asyncio.get_running_loop())
+        handle.post(Nothing())
+        handle.posts = True
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not handle.posts
+        assert handle.blocked_for == 0.0
+
+    asyncio.run(main())
+
+
+def test_its_thread_does_not_begin_in_the_context_of_the_first_request() -> None:
+    """Python 3.14 may have threads inherit it, and without a lock does; it would stay there for good."""
+    script = """
+import asyncio, contextvars
+from bridge._concurrency import private_loop
+user = contextvars.ContextVar("user", default="nobody")
+seen = []
+def factory():
+    seen.append(user.get())
+    return asyncio.new_event_loop()
+def first_request():
+    user.set("somebody")
+    return private_loop.acquire(factory, "test")
+loop = contextvars.copy_context().run(first_request)
+private_loop.release(loop, "test")
+print(*seen)
+"""
+    assert ["nobody"] == run_script(script, options=["-X", "thread_inherit_context=1"])
 
 
 class TestStop:

@@ -207,7 +207,8 @@ def bzipped(path: Path) -> Any:
     packed = path.with_suffix(".bz2")
     packed.write_bytes(bz2.compress(CONTENT))
     file = bz2.open(packed)  # noqa: SIM115
-    file.name = str(packed)  # type: ignore[attr-defined]  # which it has from Python 3.13 on
+    if not hasattr(file, "name"):
+        file.name = str(packed)  # type: ignore[attr-defined]  # which it has from Python 3.13 on, and not to be set
     return file
 
 
