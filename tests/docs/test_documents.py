@@ -386,6 +386,7 @@ class TestGenerated:
         """`make docs` writes what is printed from code."""
         assert [] == generate_docs.stale(ROOT)
 
+    @pytest.mark.timeout(120)  # it prints all pages four times
     def test_a_stale_page_is_named_and_written(self, generate_docs: Any, tmp_path: Path, capsys: Any) -> None:
         """`--check` exits 1 and writes nothing; without it the page is written, and then it is no longer stale."""
         page = tmp_path / "docs" / "order.md"
