@@ -45,7 +45,7 @@ from servers.pages import read_pages
 from support.paths import ROOT
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
-SERVER_PATIENCE = 10.0  # seconds until a server that does not listen has failed to start
+SERVER_PATIENCE = 30.0  # seconds until a server that does not listen has failed to start
 
 ADAPTERS = {"WsgiToAsgi": bridge.WsgiToAsgi, "AsgiToWsgi": bridge.AsgiToWsgi}
 OPTIONS = {name: set(inspect.signature(adapter).parameters) - {"app"} for name, adapter in ADAPTERS.items()}
@@ -313,7 +313,7 @@ CODE_PAGES = [
 
 class TestDocuments:
     @pytest.mark.parametrize("page", CODE_PAGES)
-    @pytest.mark.timeout(120)
+    @pytest.mark.timeout(300)  # some start six servers, one after the other
     def test_its_code_is_run(self, page: Path, tmp_path: Path) -> None:
         """As its info string says, or at least compiled."""
         check_code(page, tmp_path)
@@ -386,6 +386,7 @@ class TestGenerated:
         """`make docs` writes what is printed from code."""
         assert [] == generate_docs.stale(ROOT)
 
+    @pytest.mark.timeout(120)  # it prints all pages four times
     def test_a_stale_page_is_named_and_written(self, generate_docs: Any, tmp_path: Path, capsys: Any) -> None:
         """`--check` exits 1 and writes nothing; without it the page is written, and then it is no longer stale."""
         page = tmp_path / "docs" / "order.md"
