@@ -16,7 +16,7 @@ from bridge import AsgiToWsgi, Mounts, WsgiToAsgi
 from bridge._asgi_to_wsgi.lifespan import LifespanRun
 from bridge._asgi_to_wsgi.portal import Portal
 from bridge._concurrency import private_loop
-from bridge.django._bridge import Bridge
+from bridge.django._bridge import ServerBridge
 from support.asgi_apps import chunk, end, hello, start
 from support.plain_servers import environ_for
 from support.scripted_asgi_server import Environ, get, opened, piece_event, post
@@ -320,7 +320,7 @@ def test_call_async(kind: Kind, interface: str) -> None:
     """Async code can await what it would have had called."""
     request: Any = SimpleNamespace(environ={"asgi.scope": {}} if interface == "asgi" else {})
     with portal() as made:
-        said = refusal(kind, lambda: Bridge(request, made).call_async(nothing))
+        said = refusal(kind, lambda: ServerBridge(request, made).call_async(nothing))
 
     assert said == "await the function instead"
 

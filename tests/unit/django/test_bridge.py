@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import override_settings
 from django.urls import path
 
-from bridge.django._bridge import Bridge
+from bridge.django._bridge import ServerBridge
 from support.django_clients import Asgi, Wsgi
 from support.plain_servers import scope_for
 from support.waiting import until
@@ -32,7 +32,7 @@ class TestRequestBridge:
         async def function() -> None: ...
 
         async def call() -> None:
-            Bridge(HttpRequest(), None).call_async(function)  # type: ignore[arg-type]
+            ServerBridge(HttpRequest(), None).call_async(function)  # type: ignore[arg-type]
 
         with pytest.raises(RuntimeError, match="await the function instead"):
             asyncio.run(call())
