@@ -104,19 +104,21 @@ class TestMessages:
         """It says what it has seen last, and gets all that came after, however much: first the old, then the new."""
         with guest(site) as ole:
             after = last(ole)
+            for number in range(120):
+                post(ole, "lobby", str(number))
+            with stream(ole, after=after + 120) as events:
+                page = events.next("hello")["page"]
+                post(ole, "lobby", "120")
+                # When the server has looked, all of it is old.
+                answer_ticks(ole, events, page, until=lambda event: event.get("last", {}).get("lobby") == after + 121)
             with stream(ole, after=after) as events:
-                for number in range(120):
-                    post(ole, "lobby", str(number))
-                while events.next("numbers")["last"]["lobby"] < after + 120:  # then all are old to the server
-                    pass
-            with stream(ole, after=after) as events:
-                old = [events.next("message") for _ in range(120)]
+                old = [events.next("message") for _ in range(121)]
                 post(ole, "lobby", "new")
                 new = events.next("message")
 
-        assert [str(number) for number in range(120)] == [message["text"] for message in old]
-        assert [*range(after + 1, after + 121)] == [message["number"] for message in old]
-        assert ("new", after + 121) == (new["text"], new["number"])
+        assert [str(number) for number in range(121)] == [message["text"] for message in old]
+        assert [*range(after + 1, after + 122)] == [message["number"] for message in old]
+        assert ("new", after + 122) == (new["text"], new["number"])
 
     @pytest.mark.parametrize("text", ["", " ", "x" * (LONGEST + 1), "nul\0"], ids=["empty", "blank", "long", "nul"])
     def test_bad_messages_by_post(self, site: Site, text: str) -> None:
