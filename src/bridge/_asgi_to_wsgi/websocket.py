@@ -162,7 +162,7 @@ class WebSocketSession:
     | `_opened` | the thread, before it wakes the task that has accepted | the loop |
     | `_reader` | the loop: it reads while there is one; it notifies the thread when it has closed that | both |
     | `_inbox` | who reads puts, with the lock, and wakes the task; the loop takes, and has the reading go on | both |
-    | `_closed` | the loop, before it closes `_reader`: how the client has closed | the thread |
+    | `_fed_all`, `_closed` | the loop, before it closes `_reader`: how the client has closed | the thread |
     | in `_output`, and `_protocol` | either, with the lock; the loop then notifies, the thread wakes the task | both |
     | `_departure` | the thread, before it wakes the task: nothing more will come | the loop |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
@@ -416,7 +416,7 @@ class WebSocketSession:
             self._leave_reading()
             if not self.responder.upgraded:
                 raise
-            if self._departure is None and not self.responder.disconnected:
+            if not (self._fed_all or self._departure is not None or self.responder.disconnected):
                 counters.aborted += 1
                 _log.error("%s raised%s", self.responder.request(), " while its WebSocket was open", exc_info=error)
                 await self._finish(Close(_FAULT, "internal error"))
@@ -567,7 +567,7 @@ class WebSocketSession:
 
     def _refuse_if_over(self, output: Output) -> None:
         """ASGI WebSocket, "Send": an error of the operating system's kind once the connection is closed."""
-        if self._departure is not None or output.broken:
+        if self._departure is not None or self._fed_all or output.broken:
             raise ClientDisconnected("the WebSocket is closed")
 
 

@@ -1,7 +1,9 @@
 """WebSockets through `AsgiToWsgi` as people have them: with the client of `websockets`, and an app of Starlette's."""
 
+import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 import websockets.sync.client
 from starlette.applications import Starlette
@@ -31,6 +33,31 @@ class Chat:
         except WebSocketDisconnect as error:
             self.left.append((error.code, error.reason))
             self.done.set()
+
+
+async def _with_aiohttp(address: str, compress: int) -> tuple[Any, ...]:
+    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as rejected:
+            await session.ws_connect(f"{address}/hall?token=wrong")
+        async with session.ws_connect(
+            f"{address}/hall?token=right", protocols=["chat"], compress=compress, headers={"Cookie": "name=ann"}
+        ) as chatting:
+            for message in ("hello", "é", "long " * 50_000):
+                await chatting.send_str(message)
+                assert message.upper() == await chatting.receive_str()
+            await chatting.close(code=4001, message=b"off")
+            return rejected.value.status, chatting.protocol, chatting.compress, chatting.close_code
+
+
+@pytest.mark.parametrize("compress", [0, 15])
+def test_a_chat_with_aiohttp(compress: int) -> None:
+    chat = Chat()
+    app = Starlette(routes=[WebSocketRoute("/{room}", chat.talk)])
+    with adapted(app) as adapter, site(adapter) as running:
+        address = "http://{}:{}".format(*running.address)
+        assert (403, "chat", compress, 4001) == asyncio.run(_with_aiohttp(address, compress))
+        chat.done.wait()
+        assert [(4001, "off")] == chat.left
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
