@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 
 import servers
 from real_servers.websocket_kinds import APP, QUIET_APP, connect, departing, departures
-from servers.process import serve
+from servers.pages import read_pages
+from servers.process import free_port, serve, start, write_site
 from support import apps
 from support.waiting import until
 from support.websocket_clients import Accepted, Closed, Rejected
@@ -263,7 +265,16 @@ def gevent_of_three(directory: Path, app: str) -> servers.Running:
     return serve("gunicorn_gevent", directory, app, ["--worker-connections", "3"])
 
 
+def gevent_pool_of_three(directory: Path, app: str) -> servers.Running:
+    port = free_port()
+    write_site(directory, app)
+    text = read_pages()["gevent_pywsgi"].files["serve.py"]
+    (directory / "serve.py").write_text(text.replace("Pool(1000)", "Pool(3)").replace("8000", str(port)))
+    return start("gevent_pywsgi", directory, [sys.executable, "serve.py"], ("127.0.0.1", port))
+
+
 COUNTED = [
+    gevent_pool_of_three,
     servers.gunicorn_gthread,
     servers.gunicorn_hooks,
     gevent_of_three,

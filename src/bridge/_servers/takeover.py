@@ -18,6 +18,7 @@ from contextlib import suppress
 from os import dup, fstat
 from typing import Any, Final, Protocol
 
+from bridge._concurrency.greenlets import threads_are_greenlets
 from bridge._servers.connection import waitress_socket
 from bridge._servers.process import server_threads, whole
 from bridge._types import Environ
@@ -339,4 +340,5 @@ def threads_of(environ: Environ) -> int | None:
     pool = getattr(getattr(threading.current_thread(), "server", None), "requests", None)
     if pool is not None:  # a worker of Cheroot's, which makes more than its least number only when it is told to
         return whole(getattr(pool, "min", None))
-    return server_threads() if environ.get("wsgi.multithread", True) else 1
+    # Gevent's server says that it has no threads, which is so.
+    return server_threads() if environ.get("wsgi.multithread", True) or threads_are_greenlets() else 1

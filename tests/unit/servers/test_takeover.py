@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from bridge._servers import process
+from bridge._servers import process, takeover
 from bridge._servers.takeover import NoTakeover, find, threads_of
 from bridge.errors import ClientProtocolError
 
@@ -250,7 +250,8 @@ def test_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:
 
     current = SimpleNamespace(args=(Server().handle,))
     monkeypatch.setitem(sys.modules, "gevent", SimpleNamespace(getcurrent=lambda: current))  # type: ignore[arg-type]
-    assert 50 == threads_of({"wsgi.multithread": True})
+    monkeypatch.setattr(takeover, "threads_are_greenlets", lambda: True)
+    assert 50 == threads_of({"wsgi.multithread": False})
 
 
 def test_tls_waits_for_nothing(pair: Pair) -> None:
