@@ -4,7 +4,7 @@
 # Django 6, or with what DJANGO says, as in DJANGO="==6.0.*"; and "agents" has .venv-agents, since agents change what
 # they find installed.
 #
-#   scripts/setup.sh PYTHON example|example-async|mixed|test|hosts|servers|check|django6|agents
+#   scripts/setup.sh PYTHON example|example-async|mixed|test|hosts|servers|check|pythons|django6|agents
 set -eu
 
 python=$1
@@ -17,7 +17,7 @@ case $what in
 example) set -- -r examples/django_sync/requirements.txt ;;
 example-async) set -- -r examples/django_async/requirements.txt ;;
 mixed) set -- -r examples/mixed/requirements.txt ;;
-test | hosts | check) set -- --group "$what" ;;
+test | hosts | check | pythons) set -- --group "$what" ;;
 django6)
     venv=.venv-django6
     django=django${DJANGO:->=6.0,<7.0}
@@ -41,7 +41,7 @@ servers)
     scripts/apache.sh >/dev/null
     ;;
 *)
-    echo "setup.sh: $what is none of example, example-async, mixed, test, hosts, servers, check, django6, agents" >&2
+    echo "setup.sh: $what is none of example, example-async, mixed, test, hosts, servers, check, pythons, django6, agents" >&2
     exit 2
     ;;
 esac
