@@ -5,10 +5,12 @@ PORT ?= 8000
 UNDER ?= uvicorn
 MINUTES ?= 3
 SITE ?= site
+SECONDS ?= 60
+SESSIONS ?=
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers soak chaos fuzz check dist bench docs screenshots site clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons stress soak chaos fuzz check dist bench docs screenshots site clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -67,6 +69,16 @@ test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make 
 	@scripts/setup.sh "$(PYTHON)" servers
 	$(if $(ARGS),,BRIDGE_WRITE_MATRIX=1) .venv/bin/python -m pytest -n 4 --dist loadgroup tests/real_servers -m "servers or not servers" $(ARGS)
 
+test-pythons:  ## The tests on CPython 3.11 to 3.15 and 3.14t, each Django, the oldest asgiref and anyio. make test-pythons SESSIONS="tests-3.14t"
+	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
+	@scripts/setup.sh "$(PYTHON)" pythons
+	.venv/bin/python -m nox $(if $(SESSIONS),-s $(SESSIONS)) $(if $(ARGS),-- $(ARGS))
+
+stress:  ## Eight threads through everything at once, with open, close and fork. make stress SECONDS=600
+	@scripts/setup.sh "$(PYTHON)" test
+	BRIDGE_STRESS_SECONDS="$(SECONDS)" .venv/bin/python -m pytest -s tests/load/test_threads_at_once.py $(ARGS)
+
 soak:  ## Mixed traffic on three servers, each byte checked. make soak MINUTES=30
 	@scripts/setup.sh "$(PYTHON)" servers
 	BRIDGE_SOAK_MINUTES="$(MINUTES)" .venv/bin/python -m pytest -s tests/soak -m soak $(ARGS)
@@ -114,6 +126,6 @@ site:  ## The documentation as a site, in site/: built without the network, stri
 	BRIDGE_SITE="$(SITE)" .venv/bin/python -m pytest -m site tests/docs/test_site.py $(ARGS)
 
 clean:  ## Takes away .venv, all caches and what make run-mod-wsgi has made; var/ of the examples stays.
-	rm -rf .venv .venv-django6 .venv-agents .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
+	rm -rf .nox .venv .venv-django6 .venv-agents .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
 	scripts/apache.sh --remove
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

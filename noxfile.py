@@ -1,6 +1,6 @@
 """The tests on each Python, with each Django and with the oldest dependencies: `make test-pythons`, or `nox` itself.
 
-    nox                              # all
+    nox                              # all: an hour and more on two processors
     nox -s tests-3.14t -- -k upload  # arguments after the dashes are pytest's
     nox --list
 
@@ -9,14 +9,16 @@ used again; `nox --reuse-venv=never` makes the virtual environments anew.
 """
 
 import os
+import re
 from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.5.1"
+nox.needs_version = ">=2025.11.12"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["tests", "django", "oldest"]
 
 # "t": without a lock.
 PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.14t", "3.15")
@@ -24,36 +26,46 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.14t", "3.15")
 FOUND = Path(__file__).parent / ".nox" / ".cache" / "bin"
 os.environ["PATH"] = f"{FOUND}{os.pathsep}{os.environ['PATH']}"
 
-PROJECT = nox.project.load_toml("pyproject.toml")
-# What cannot be had for a Python, since there is neither a wheel nor a way to build one; tests that need it are not run
-# there. docs/pythons.md says so too.
-WITHOUT: dict[str, tuple[str, ...]] = {}
+GROUP = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
+# What there is no wheel of, by Python, and what is installed in its place; docs/pythons.md says so too.
+WITHOUT: dict[str, dict[str, str | None]] = {
+    "3.14t": {"gevent": None, "psycopg": "psycopg[pool]>=3.2"},  # the latter finds libpq of the system's
+}
+# Tests that need what there is no wheel of.
+NOT_RUN = {
+    "3.14t": [
+        "--ignore=tests/unit/concurrency/test_greenlets.py",
+        "--deselect=tests/unit/test_gunicorn.py::test_live_streams_end_and_the_shutdown_runs[gunicorn_gevent_hooks",
+    ],
+}
 # Django 5.2 is what all other tests are run with. 6.0 and 6.1 need Python 3.12.
 DJANGOS = ("6.0", "6.1")
-# What pyproject.toml allows, so that the oldest is what a project may have.
+# What pyproject.toml allows.
 OLDEST = ("asgiref==3.13.0", "anyio==4.11.0")
 
 
 def install(session: nox.Session, *others: str) -> None:
-    """Install the project and the group "test", with `others` beside it."""
-    without = WITHOUT.get(str(session.python), ())
-    group = nox.project.dependency_groups(PROJECT, "test")
-    names = [each for each in group if not each.startswith(without)] if without else list(group)
-    session.install("--editable", ".", *names, *others)
+    """Install the project and the group "test", and then `others`."""
+    without = WITHOUT.get(str(session.python), {})
+    names = [without.get(re.split(r"[^\w.-]", each)[0], each) for each in GROUP]
+    session.install("--editable", ".", *filter(None, names))
+    if others:
+        session.install(*others)
 
 
 def run(session: nox.Session, *arguments: str) -> None:
     """Run pytest with `arguments`, or with those of the command line."""
     session.run("python", "-VV")
-    session.run("python", "-m", "pip", "list", "--format=freeze", "--exclude-editable", silent=True)
-    session.run("python", "-m", "pytest", "-n", "2", *(session.posargs or arguments))
+    session.run("python", "-m", "pip", "list", "--format=freeze", "--exclude-editable")
+    left_out = NOT_RUN.get(str(session.python), [])
+    session.run("python", "-m", "pytest", "-n", "2", *left_out, *(session.posargs or arguments))
 
 
 @nox.session(python=False)
 @nox.parametrize("version", [nox.param(version, id=version) for version in PYTHONS])
 def interpreter(session: nox.Session, version: str) -> None:
     """Find an interpreter, or bring one."""
-    path = session.run("scripts/get_python.sh", version, external=True, silent=True)
+    path = session.run("scripts/get_python.sh", version, external=True, silent=True, stderr=None)
     FOUND.mkdir(parents=True, exist_ok=True)
     link = FOUND / f"python{version}"
     link.unlink(missing_ok=True)
@@ -64,4 +76,19 @@ def interpreter(session: nox.Session, version: str) -> None:
 def tests(session: nox.Session) -> None:
     """The default suite."""
     install(session)
+    run(session)
+
+
+@nox.session(python=PYTHONS[1:], requires=["interpreter({python})"])
+@nox.parametrize("version", [nox.param(version, id=version) for version in DJANGOS])
+def django(session: nox.Session, version: str) -> None:
+    """What is about Django, with a newer one."""
+    install(session, f"django=={version}.*")
+    run(session, "tests/unit/django", "tests/adapters/django")
+
+
+@nox.session(python=["3.11", "3.14"], requires=["interpreter({python})"])
+def oldest(session: nox.Session) -> None:
+    """The default suite with the oldest dependencies that are allowed."""
+    install(session, *OLDEST)
     run(session)

@@ -6,7 +6,7 @@
 #
 # "docs" also puts Mermaid, which draws the diagrams of the site, into .cache/site.
 #
-#   scripts/setup.sh PYTHON example|example-async|mixed|test|hosts|servers|check|bench|dist|docs|fuzz|django6|agents
+#   scripts/setup.sh PYTHON example|example-async|mixed|test|hosts|servers|check|bench|dist|docs|fuzz|pythons|django6|agents
 set -eu
 
 python=$1
@@ -19,7 +19,7 @@ case $what in
 example) set -- -r examples/django_sync/requirements.txt ;;
 example-async) set -- -r examples/django_async/requirements.txt ;;
 mixed) set -- -r examples/mixed/requirements.txt ;;
-test | hosts | check | bench | dist | docs | fuzz) set -- --group "$what" ;;
+test | hosts | check | bench | dist | docs | fuzz | pythons) set -- --group "$what" ;;
 django6)
     venv=.venv-django6
     django=django${DJANGO:->=6.0,<7.0}
@@ -43,7 +43,7 @@ servers)
     scripts/apache.sh >/dev/null
     ;;
 *)
-    echo "setup.sh: $what is none of example, example-async, mixed, test, hosts, servers, check, bench, dist, docs, fuzz, django6, agents" >&2
+    echo "setup.sh: $what is none of example, example-async, mixed, test, hosts, servers, check, bench, dist, docs, fuzz, pythons, django6, agents" >&2
     exit 2
     ;;
 esac

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from bridge._concurrency.calls import run_in_thread
@@ -122,6 +123,24 @@ def test_a_fork_while_a_lock_is_held(dispatchers: Dispatchers, new_loop: Any, mo
         run(new_loop, dispatchers.here)
         assert dispatchers.stats().alive == 0
         dispatchers.close()
+
+
+@loop_factories
+def test_what_is_counted_after_the_threads_were_replaced(dispatchers: Dispatchers, new_loop: Any) -> None:
+    """A request whose thread is done may still be sent when the adapter is closed and serves the next."""
+
+    async def main() -> None:
+        before = dispatchers.here()
+        await anyio.to_thread.run_sync(dispatchers.close)
+        after = dispatchers.here()
+        assert after.pool is not before.pool
+        before.counters.served += 1
+        after.counters.served += 1
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+    assert dispatchers.stats().served == 2
 
 
 def test_one_process_whoever_comes_first(dispatchers: Dispatchers) -> None:
