@@ -26,7 +26,7 @@ PACKAGE = "src/bridge/"
 WHEEL_METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 SDIST_METADATA = {"PKG-INFO"}
 # What is in git and is for those who work on the project, or for its host.
-NOT_IN_SDIST = (".ci/", ".github/", "findings/")
+NOT_IN_SDIST = (".ci/", ".github/", ".readthedocs.yaml", "findings/")
 
 SMOKE = """
 import asyncio, importlib.metadata, io, sys
