@@ -1,0 +1,172 @@
+"""What is built and published: its files, its version, and what importing it costs."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+
+import bridge
+from support.paths import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+FRAMEWORKS = {
+    *("django", "flask", "fastapi", "starlette", "quart", "falcon", "bottle", "pyramid", "litestar"),
+    *("uvicorn", "gunicorn", "hypercorn", "granian", "waitress", "uvloop", "gevent", "trio", "wsproto", "h11"),
+}
+
+
+@pytest.fixture(scope="module")
+def check_dist() -> ModuleType:
+    """The script `scripts/check_dist.py`."""
+    spec = importlib.util.spec_from_file_location("check_dist", ROOT / "scripts" / "check_dist.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def imported(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after `statement`."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    environ = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environ, check=True, capture_output=True, text=True, timeout=15
+    )
+    return set(json.loads(ran.stdout))
+
+
+def roots(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+class TestVersion:
+    def test_is_in_one_place(self) -> None:
+        """`bridge.__version__`, which the build reads."""
+        assert ["version"] == PROJECT["dynamic"]
+        assert "version" not in PROJECT
+        assert bridge.__version__ not in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+    def test_is_the_newest_of_the_changelog(self) -> None:
+        """Released or not yet."""
+        headings = [line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line[:3] == "## "]
+        assert headings[0].startswith(f"## {bridge.__version__} (")
+
+
+class TestImport:
+    def test_no_framework_comes_with_it(self) -> None:
+        """Nor a server, nor another event loop."""
+        assert set() == FRAMEWORKS & roots(imported("import bridge"))
+
+    def test_nothing_foreign_comes_with_it(self) -> None:
+        """What is imported beyond the two dependencies is our own, or of the standard library."""
+        before = imported("import asgiref.sync, asgiref.local, anyio, anyio.from_thread, anyio.to_thread")
+        new = imported("import bridge") - before
+        foreign = {name for name in new if name.partition(".")[0] not in {"bridge", *sys.stdlib_module_names}}
+        # anyio loads what is of asyncio when it is first run, and its own modules one by one.
+        assert {"anyio", "asgiref", "sniffio"} >= roots(foreign)
+
+    def test_the_command_line_comes_only_with_the_command(self) -> None:
+        """Neither argparse and the checks, nor Django's part."""
+        ours = {name for name in imported("import bridge") if name.partition(".")[0] == "bridge"}
+        late = ("bridge.cli", "bridge._check", "bridge.django", "bridge.gunicorn")
+        assert [] == [name for name in ours if name.startswith(late)]
+        assert len(ours) < 80
+
+
+class TestOtherSystems:
+    """What only Linux has is not needed; `make check` reads the types for macOS, too."""
+
+    LINUX_ONLY: ClassVar = {
+        "os": ["eventfd", "memfd_create", "pidfd_open", "sched_getaffinity", "O_TMPFILE", "splice", "setns"],
+        "select": ["POLLRDHUP", "epoll"],
+        "signal": ["SIGRTMIN", "SIGPWR", "SIGSTKFLT", "pidfd_send_signal"],
+        "socket": ["MSG_NOSIGNAL", "TCP_INFO", "SOCK_NONBLOCK", "SOCK_CLOEXEC", "AF_NETLINK", "SO_PEERCRED"],
+    }
+
+    @pytest.mark.parametrize("linux_only", [LINUX_ONLY, {}], ids=["without", "with"])
+    def test_both_directions_answer_without_what_only_linux_has(
+        self, check_dist: ModuleType, linux_only: dict[str, list[str]]
+    ) -> None:
+        """Each module can be imported, a request goes through both adapters, and a client that leaves is noticed."""
+        gone = f"""
+import importlib, pkgutil, select, socket, sys
+for name, attributes in {linux_only!r}.items():
+    module = importlib.import_module(name)
+    for attribute in attributes:
+        if hasattr(module, attribute):
+            delattr(module, attribute)
+sys.platform = {("darwin" if linux_only else sys.platform)!r}
+import bridge
+for each in pkgutil.walk_packages(bridge.__path__, "bridge."):
+    if not each.name.startswith(("bridge.django", "bridge.__main__", "bridge.cli._served")):
+        importlib.import_module(each.name)
+from bridge._servers.connection import Connection
+server, client = socket.socketpair()
+connection = Connection({{"gunicorn.socket": server}})
+assert not connection.has_left()
+client.close()
+assert connection.has_left()
+server.close()
+"""
+        smoke = check_dist.SMOKE.replace("assert home.is_relative_to", "assert True or home.is_relative_to")
+        smoke = smoke.replace("assert bridge.__version__ ==", "assert True or bridge.__version__ ==")
+        environ = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        ran = subprocess.run(
+            [sys.executable, "-c", gone + smoke], env=environ, check=False, capture_output=True, text=True, timeout=15
+        )
+        assert "" == ran.stderr
+        assert ran.stdout.startswith("both directions answer")
+
+
+class TestFiles:
+    def test_one_too_many_or_missing_is_found(self, check_dist: ModuleType) -> None:
+        """By name, so that it can be mended."""
+        seen = list(check_dist.differences("the wheel", {"a", "left.over"}, {"a", "py.typed"}))
+        assert ["the wheel has left.over, which is not in git", "the wheel lacks py.typed"] == seen
+
+    def test_a_wheel_is_the_package_and_its_metadata(self, check_dist: ModuleType) -> None:
+        """Not the tests, and not what is beside the package."""
+        tracked = ["src/bridge/__init__.py", "src/bridge/py.typed", "tests/conftest.py", "pyproject.toml"]
+        expected = check_dist.expected_in_wheel(tracked, Path("wsgi_asgi_bridge-1.2.3-py3-none-any.whl"))
+        metadata = {name.removeprefix("wsgi_asgi_bridge-1.2.3.dist-info/") for name in expected if "dist-info" in name}
+        assert {"bridge/__init__.py", "bridge/py.typed"} == {name for name in expected if "dist-info" not in name}
+        assert check_dist.WHEEL_METADATA == metadata
+
+    def test_an_sdist_is_what_is_in_git(self, check_dist: ModuleType) -> None:
+        """But for what is only for the host of the repository."""
+        assert {"PKG-INFO", "Makefile"} == check_dist.expected_in_sdist(["Makefile", ".ci/run", ".github/x.yml"])
+
+
+class TestRelease:
+    RELEASED = "# Changelog\n\n## 1.2.3 (2026-01-31)\n"
+    SET = '[project.urls]\nSource = "https://example.org/"\n'
+
+    @pytest.mark.parametrize(
+        ("pyproject", "changelog", "faults"),
+        [
+            (SET, RELEASED, 0),
+            (SET.replace("example.org", "bridge.invalid"), RELEASED, 1),
+            (SET, "# Changelog\n\n## 1.2.3 (unreleased)\n", 1),
+            (SET, RELEASED.replace("1.2.3", "1.2.2"), 1),
+        ],
+    )
+    def test_what_is_missing_is_said(
+        self, check_dist: ModuleType, pyproject: str, changelog: str, faults: int
+    ) -> None:
+        """An address that leads nowhere, a changelog without a date, one of another version."""
+        said: list[Any] = list(check_dist.release_faults(pyproject, changelog, "1.2.3"))
+        assert faults == len(said), said
+
+    def test_all_addresses_are_of_one_place(self) -> None:
+        """There is one line to change, over and over the same."""
+        hosts = {url.split("/")[2] for url in PROJECT["urls"].values()}
+        assert 1 == len(hosts)
+        assert {"Homepage", "Documentation", "Source", "Issues", "Changelog"} == set(PROJECT["urls"])
