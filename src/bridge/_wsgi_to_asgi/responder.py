@@ -316,8 +316,7 @@ def warn_of_dropped(scope: Scope, response: WsgiResponse) -> None:
     if response.dropped:
         warn_once(
             "hop-by-hop headers",
-            "%s gave %s: hop-by-hop headers are between a server and its client (PEP 3333), and are dropped; this is"
-            " said once",
+            "%s gave %s: hop-by-hop headers belong to the server (PEP 3333), and are dropped; this is logged once",
             described(scope),
             ", ".join(response.dropped),
         )

@@ -38,7 +38,7 @@ def on_loop(view: _View) -> _View:
     framework make of it is known. Raises `TypeError` for a sync view.
     """
     if not is_async(view):
-        raise TypeError(f"on_loop is for async views, and {path_of(view)} is not; make it `async def`")
+        raise TypeError(f"on_loop is for async views, but {path_of(view)} is sync; make it `async def`")
     setattr(view, _MARK, True)
     marked.add(path_of(view))
     return view

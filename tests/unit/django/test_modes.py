@@ -109,7 +109,7 @@ def test_a_class_and_a_method_can_be_marked() -> None:
     assert _modes.is_on_loop(Feed.as_view(), ())
     assert _modes.is_on_loop(Other.as_view(), ())
     assert not _modes.is_on_loop(Sync.as_view(), ())
-    with pytest.raises(TypeError, match="Sync is not; make it `async def`"):
+    with pytest.raises(TypeError, match="Sync is sync; make it `async def`"):
         on_loop(Sync)
 
 
