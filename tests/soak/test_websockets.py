@@ -51,8 +51,7 @@ def test_two_hundred_on_gevent(tmp_path: Path) -> None:
             for number in range(first, first + CHANGING):
                 if number % 2:
                     clients[number].close()
-                else:
-                    clients[number].socket.close()
+                clients[number].socket.close()
                 clients[number] = opened(server)
             server.wait_for(
                 lambda: len(server.signals.told("departed")) == CHANGING * (len(seen) + 1), "they have left"
