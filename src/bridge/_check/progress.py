@@ -79,9 +79,10 @@ class Interruptible:
     ) -> None:
         with self._lock:
             self._over = True
-        if not self._progress.interrupted:  # else, threads of the application may still keep the process from its end
-            for timer in self._timers:
-                timer.cancel()
+        if self._progress.interrupted:
+            return  # threads of the application may still keep the process from its end, until a second Ctrl-C
+        for timer in self._timers:
+            timer.cancel()
         signal.signal(signal.SIGINT, self._before)
 
     def _start_timer(self, seconds: float, function: Callable[[], None]) -> None:

@@ -100,8 +100,8 @@ class _Report:
         """Print the rest, once; returns the exit status."""
         with self._lock:
             if not self._finished:
-                self._finished = True
                 self._conclude()
+                self._finished = True
         if self.progress.interrupted:
             return _CTRL_C_STATUS if "Ctrl-C" in self.progress.interrupted else 1
         return int(bool(self._broken))

@@ -61,6 +61,7 @@ def test_the_table_of_apps_is_whole() -> None:
         "tagged",
         "waits",
         "held",
+        "polls",
         "background",
         "lifespan",
         "facts",
