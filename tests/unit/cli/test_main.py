@@ -276,7 +276,8 @@ class TestInterruptedChecks:
                 process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=PATIENCE)
 
-        assert 130 == process.returncode
+        # The second may find Python about to end, and without handlers. To a shell this is 130 as well.
+        assert process.returncode in {1: (130,), 2: (130, -signal.SIGINT)}[times]
         assert out.splitlines()[-1].startswith("interrupted by Ctrl-C, with ")
 
 
