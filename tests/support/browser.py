@@ -149,6 +149,13 @@ class Browser:
         self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         self.loading(lambda: self.call("Page.navigate", url=url))
 
+    def loading(self, act: Callable[[], object]) -> None:
+        """Do something that makes the browser load a page, and wait until all of it is there."""
+        self._events.clear()
+        act()
+        while not any(event["method"] == "Page.loadEventFired" for event in self._events):
+            self._receive(time.monotonic() + PATIENCE)
+
     def prefer(self, scheme: str) -> None:
         """Have pages that are opened from now on be asked for in "light" or "dark" colours."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
