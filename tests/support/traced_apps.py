@@ -1,7 +1,7 @@
 """Apps whose spans are begun in threads and on event loops, with OpenTelemetry's middleware around the adapter.
 
-Each span says which thread it was begun in. `/spans` has what has ended, as JSON. `asgi` is for ASGI servers, and `wsgi`
-for WSGI servers.
+Each span says which thread it was begun in. `/spans` has what has ended, as JSON. `asgi` is for ASGI servers.
+`wsgi` is for WSGI servers.
 """
 
 import json
