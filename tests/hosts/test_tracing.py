@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from servers.process import Server, free_port, start
 
@@ -91,3 +92,21 @@ def test_a_request_is_one_trace(
         assert parents == {span["name"]: names.get(span["parent"]) for span in own if names[span["id"]]}
         threads = {span["name"]: span["thread"] for span in own if names[span["id"]]}
         assert threads["thread"] != threads["loop"]
+
+
+def test_a_websocket_is_one_trace(tmp_path: Path) -> None:
+    """The WSGI middleware around the adapter has one long span, and the ASGI middleware in it one below that."""
+    trace = f"{1:032x}"
+    with run(GUNICORN, "traced_apps:wsgi", tmp_path) as server:
+        headers = {"traceparent": f"00-{trace}-{CLIENT}-01"}
+        with connect(f"ws://127.0.0.1:{server.port}/websocket", additional_headers=headers) as client:
+            client.send("hello")
+            echo = client.recv(PATIENCE)
+        spans = spans_once(server, lambda found: len(found) >= 3)
+
+    below = {span["parent"]: span for span in spans}
+    outer = below[CLIENT]
+    inner = below[outer["id"]]
+    assert "hello" == echo
+    assert {trace} == {span["trace"] for span in spans}
+    assert ("message", 3) == (below[inner["id"]]["name"], len(spans))

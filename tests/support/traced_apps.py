@@ -92,5 +92,23 @@ async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
         await anyio.sleep(0.01)
 
 
+async def websocket_app(scope: Any, receive: Any, send: Any) -> None:
+    """One message, and its echo."""
+    if scope["type"] != "websocket":
+        raise NotImplementedError(scope["type"])
+    await receive()
+    await send({"type": "websocket.accept"})
+    message = await receive()
+    with span("message"):
+        await send({"type": "websocket.send", "text": message["text"]})
+    await receive()
+
+
 asgi = Mounts({"/spans": spans, "/": TracedAsgi(WsgiToAsgi(wsgi_app), exclude_spans=["receive", "send"])}).asgi
-wsgi = Mounts({"/spans": spans, "/": TracedWsgi(AsgiToWsgi(asgi_app))}).wsgi
+wsgi = Mounts(
+    {
+        "/spans": spans,
+        "/websocket": TracedWsgi(AsgiToWsgi(TracedAsgi(websocket_app, exclude_spans=["receive", "send"]))),
+        "/": TracedWsgi(AsgiToWsgi(asgi_app)),
+    }
+).wsgi
