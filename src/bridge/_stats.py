@@ -5,12 +5,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadStats:
-    """`WsgiToAsgi.stats()`, for this process.
+    """`WsgiToAsgi.stats()`, for this process. All fields are whole numbers.
 
-    alive, busy, idle: worker threads that exist, that run a request, that wait for a request. waiting: requests that no
-    thread has taken yet. The others count requests since the start: served (the app's response was sent completely),
-    rejected (refused by the adapter: 400, 413, 431, 503), client_disconnects (the client left first), aborted (the app
-    or the server failed).
+    Values of now, which rise and fall:
+
+    * `alive`: worker threads that exist.
+    * `busy`: worker threads that run a request. At most the option `threads`.
+    * `idle`: worker threads that wait for a request.
+    * `waiting`: requests that no thread has taken yet. If there are more than the option `backlog`, the next gets 503.
+
+    Requests since the start of the process, which only grow. No request is in two of them:
+
+    * `served`: the response was sent completely. It may be an error page of the application.
+    * `rejected`: the adapter has refused the request with 400, 413, 431 or 503.
+    * `client_disconnects`: the client left before the end of the response.
+    * `aborted`: the application or the server failed. The client got a 500, or a response that was broken off.
     """
 
     alive: int
@@ -25,11 +34,25 @@ class ThreadStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopStats:
-    """`AsgiToWsgi.stats()`, for this process.
+    """`AsgiToWsgi.stats()`, for this process. All fields but `longest_block` are whole numbers.
 
-    tasks: tasks of the private loop now. longest_block: the longest time in seconds that the loop took to notice a
-    request, because a callback blocked it. busy: requests whose app has not returned yet. The others count requests
-    since the start, as in `ThreadStats`.
+    Values of now, which rise and fall:
+
+    * `tasks`: tasks on the private event loop, including the application's own and those of other adapters.
+    * `busy`: requests whose application has not returned yet, including work after the response.
+
+    The longest so far, which never falls:
+
+    * `longest_block` (seconds): how long the loop took to notice a request, because a callback blocked it. A block that
+    is not over yet counts too.
+
+    Requests since the start of the process, which only grow. No request is in two of them. A WebSocket is one
+    request:
+
+    * `served`: the application has completed its response.
+    * `rejected`: the adapter has refused the request.
+    * `client_disconnects`: the client left before the end of the response.
+    * `aborted`: the application failed before the end of its response.
     """
 
     tasks: int

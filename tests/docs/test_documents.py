@@ -304,7 +304,7 @@ def _anchors(page: Path) -> set[str]:
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 # Their code needs what only the group `hosts` installs.
 WITH_HOSTS = {f"docs/howto/{name}.md" for name in ("celery", "channels", "debug_toolbar", "django_ninja")}
-WITH_HOSTS |= {"docs/howto/django_rest_framework.md"}
+WITH_HOSTS |= {f"docs/howto/{name}.md" for name in ("django_rest_framework", "metrics", "tracing")}
 CODE_PAGES = [
     pytest.param(page, id=name, marks=[pytest.mark.hosts] if name in WITH_HOSTS else [])
     for page, name in ((page, str(page.relative_to(ROOT))) for page in PAGES)

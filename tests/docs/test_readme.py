@@ -251,6 +251,18 @@ def test_each_dependency_has_its_reason(title: str) -> None:
     assert names == {row[0].strip("`") for row in rows(section(page("dependencies.md"), f"## {title}"))}
 
 
+def test_each_package_of_a_recipe_is_installed_for_its_test() -> None:
+    """The table names packages of the group `hosts`, and a page of docs/howto installs each of them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    hosts = {re.split(r"[\[<>=]", each)[0] for each in project["dependency-groups"]["hosts"] if isinstance(each, str)}
+    recipes = [row[0].strip("`") for row in rows(section(page("dependencies.md"), "## To test recipes"))]
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "howto").glob("*.md"))
+    installed = {word for line in re.findall(r"^pip install (.*)$", pages, re.MULTILINE) for word in line.split()}
+
+    assert len(recipes) > 5
+    assert [] == [name for name in recipes if name not in hosts or name not in installed]
+
+
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 TABLE = {row[0]: row[1:] for row in rows(section(README, "## Beside asgiref and a2wsgi"))}

@@ -96,6 +96,8 @@ SEARCHES = {
     "hangs at stop": "troubleshooting/",
     "mod_wsgi": "servers/apache/",
     "nothing streams": "troubleshooting/",
+    "OpenTelemetry": "howto/tracing/",
+    "Prometheus": "howto/metrics/",
     "Sentry": "observability/",
     "SSE": "troubleshooting/",
     "WebSocket": "websockets/",
