@@ -4,11 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from bridge._concurrency import wake_policy
 from support.pool_jobs import Pools
 
 
 @pytest.fixture
-def pools() -> Iterator[Pools]:
+def pools(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pools]:
+    # What is tested is the policy for threads that share a lock; without one it is not asked.
+    monkeypatch.setattr(wake_policy, "GIL", True)
     made = Pools()
     yield made
     for threads, jobs in made.made:
