@@ -65,7 +65,7 @@ def run(session: nox.Session, *arguments: str) -> None:
 @nox.parametrize("version", [nox.param(version, id=version) for version in PYTHONS])
 def interpreter(session: nox.Session, version: str) -> None:
     """Find an interpreter, or bring one."""
-    path = session.run("scripts/get_python.sh", version, external=True, silent=True, stderr=None)
+    path = session.run_install("scripts/get_python.sh", version, external=True, silent=True, stderr=None)
     FOUND.mkdir(parents=True, exist_ok=True)
     link = FOUND / f"python{version}"
     link.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 from greenlet import greenlet
 
-from bridge._concurrency import pool
+from bridge._concurrency import pool, wake_policy
 from bridge._concurrency.jobs import JobThread, current
 from bridge._concurrency.pool import ThreadPool
 
@@ -140,6 +140,7 @@ class Machine:
         self._growing = False
         self._until = 0.0
         self._computed: defaultdict[Any, float] = defaultdict(float)
+        monkeypatch.setattr(wake_policy, "threads_take_turns", lambda: True)  # on this machine they do
         monkeypatch.setattr(pool, "monotonic", lambda: self.now)
         monkeypatch.setattr(current, "thread", None)  # to which each worker sets it: all are of one thread
         monkeypatch.setattr(pool, "thread_time", lambda: self._computed[greenlet.getcurrent()])

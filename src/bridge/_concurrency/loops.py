@@ -77,8 +77,9 @@ class AsyncioLoop:
         self.signalled = False
         # On the loop: something to wait for, that `wake` ends.
         self.waiter: Callable[[], Awaitable[None]] = loop.create_future
-        # On the loop: run a function after some seconds.
-        self.call_later = loop.call_later
+        # On the loop: run a function after some seconds. In an empty context: it is for all requests, and the one that
+        # happens to be the first must neither be seen by what it does, nor be kept for as long as it goes on.
+        self.call_later = functools.partial(loop.call_later, context=Context())
 
     def post(self, target: Postable) -> None:
         """Have `target.run_on_loop()` called on the loop; from any thread. Raises `LoopClosed`."""

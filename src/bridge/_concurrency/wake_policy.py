@@ -7,7 +7,6 @@ import sys
 from collections.abc import Hashable
 from typing import Final
 
-GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 LONG_JOB_SECONDS: Final = 0.001
 _DECAY_SHARE: Final = 0.1  # the last ten or so count
 _MOSTLY_SHARE: Final = 0.5
@@ -25,14 +24,23 @@ _MOST_KINDS: Final = 1000
 _LOOKS_UNTIL_LASTING: Final = 50
 
 
+def threads_take_turns() -> bool:
+    """Whether there is an interpreter lock now; an extension module can bring it back where the build has none."""
+    enabled: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return enabled
+
+
 class JobLengths:
     """What the jobs of a pool have taken: whether most block for long, and which kinds of them; its owner has a lock.
 
-    In a build without a lock all count as long.
+    Without an interpreter lock all count as long. This is asked once, when the pool is made, which is at the first
+    request: by then the application has loaded its extension modules. One that brings the lock back later costs
+    needless wake-ups, and nothing else, until the next pool.
     """
 
     def __init__(self) -> None:
-        self._long_share = 0.0 if GIL else 1.0
+        self._measures = threads_take_turns()
+        self._long_share = 0.0 if self._measures else 1.0
         # A score for each kind that was long lately; the one that came last is the last.
         self.known: dict[Hashable, int] = {}
 
@@ -43,11 +51,11 @@ class JobLengths:
 
     def asks(self, seconds: float) -> bool:
         """Whether `add` makes use of the kind of a job that has taken `seconds`."""
-        return GIL and (bool(self.known) or seconds > LONG_JOB_SECONDS)
+        return self._measures and (bool(self.known) or seconds > LONG_JOB_SECONDS)
 
     def add(self, seconds: float, kind: Hashable, computed: float) -> None:
         """A job of this kind has taken `seconds`, and `computed` for so many of them, where that was asked for."""
-        if not GIL:
+        if not self._measures:
             return
         long = seconds > LONG_JOB_SECONDS
         computing = long and computed > _COMPUTING_SHARE * seconds

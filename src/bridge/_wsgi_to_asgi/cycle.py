@@ -6,6 +6,7 @@ import asyncio
 import functools
 import io
 import logging
+from contextvars import copy_context
 from time import monotonic
 from typing import Final
 
@@ -123,7 +124,8 @@ class RequestResponseCycle:
         if responder.slow or responder.stream is not None or (self._counter is not None and not self._counter.ended):
             self._start_watcher()
         else:
-            responder.on_slow = self._start_watcher
+            # What calls it looks after all requests: the watcher is to have the context of its own.
+            responder.on_slow = functools.partial(copy_context().run, self._start_watcher)
         try:
             await self._converse()
         except BaseException:

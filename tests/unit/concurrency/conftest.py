@@ -9,9 +9,13 @@ from support.pool_jobs import Pools
 
 
 @pytest.fixture
-def pools(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pools]:
-    # What is tested is the policy for threads that share a lock; without one it is not asked.
-    monkeypatch.setattr(wake_policy, "GIL", True)
+def threads_share_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested is the policy for threads that share a lock; without one it is not asked."""
+    monkeypatch.setattr(wake_policy, "threads_take_turns", lambda: True)
+
+
+@pytest.fixture
+def pools(threads_share_a_lock: None) -> Iterator[Pools]:
     made = Pools()
     yield made
     for threads, jobs in made.made:

@@ -53,6 +53,21 @@ async def test_what_is_posted_arrives_on_the_loop() -> None:
 
 
 @pytest.mark.anyio
+async def test_timers_have_no_context_of_a_request() -> None:
+    """They are for all requests: a filter of the log must not find the first one's user where another is warned of."""
+    handle = here()
+    if isinstance(handle, TrioLoop):
+        return  # has no timers
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
+    user.set("Ann")
+    seen: list[str] = []
+    handle.call_later(0.0, lambda: seen.append(user.get("nobody")))
+    await eventually(lambda: seen)
+
+    assert ["nobody"] == seen
+
+
+@pytest.mark.anyio
 async def test_nothing_is_lost_between_threads() -> None:
     """All that several threads post at once arrives, and what is posted on arrival too."""
     handle = here()

@@ -53,6 +53,7 @@ def test_a_queue_that_ends_in_between_has_not_lasted() -> None:
     assert [0] * 49 == [threads.look(ended=1) for _ in range(49)]
 
 
+@pytest.mark.usefixtures("threads_share_a_lock")
 class TestJobLengths:
     def test_most_of_the_last_ones_count(self) -> None:
         lengths = JobLengths()
@@ -67,7 +68,7 @@ class TestJobLengths:
 
     def test_without_a_lock_all_are_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A thread is woken for each: it can run."""
-        monkeypatch.setattr(wake_policy, "GIL", False)
+        monkeypatch.setattr(wake_policy, "threads_take_turns", lambda: False)
         lengths = JobLengths()
         for _ in range(20):
             lengths.add(0.0001, "/", 0.0)

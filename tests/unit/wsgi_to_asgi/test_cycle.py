@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -218,6 +219,32 @@ async def test_a_client_that_does_not_read_holds_the_app_up(dispatchers: Dispatc
         request.gate.set()
 
     assert 1_000_000 == len(request.body)
+
+
+async def test_the_client_is_watched_in_the_context_of_its_request(dispatchers: Dispatchers) -> None:
+    """Middleware may look at it in `receive`, also where another request has begun to count the ticks."""
+    user: ContextVar[str] = ContextVar("user")
+    seen: dict[str, str] = {}
+    go = Flag()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def note() -> Event:
+            seen[scope["path"]] = user.get("nobody")
+            event: Event = await receive()
+            return event
+
+        user.set(scope["path"])
+        await Cycle(dispatchers, wait)(scope, note, send)
+
+    def wait(_environ: Environ, start_response: Any) -> list[bytes]:
+        go.wait()
+        return reply(start_response, b"")
+
+    async with opened(app, *get("/a")), opened(app, *get("/b")):
+        await eventually(lambda: len(seen) == 2)
+        go.set()
+
+    assert {"/a": "/a", "/b": "/b"} == seen
 
 
 @pytest.mark.parametrize("begun", [False, True])
