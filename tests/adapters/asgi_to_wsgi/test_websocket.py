@@ -16,6 +16,7 @@ import uvloop
 import wsproto.events as ws
 
 from bridge import _log_once
+from bridge.errors import ClientDisconnected
 from support.asgi_apps import reply
 from support.scripted_wsgi_server import adapted
 from support.waiting import Flag, LogWatch, bounded, until
@@ -366,6 +367,29 @@ class TestClose:
             client.open()
             client.close()
             raised.wait()
+        assert [] == log.having("ERROR", "")
+
+    def test_a_close_in_the_middle_of_sending_is_an_os_error_too(self, log: LogWatch) -> None:
+        """From the moment that the close frame has been read."""
+        raised = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await accept(receive, send)
+            try:
+                while True:
+                    await send({"type": "websocket.send", "text": "."})
+            except BaseException as error:
+                raised.append(type(error))
+                raise
+
+        with adapted(app) as adapter, site(adapter) as running:
+            for _ in range(10):
+                with running.connect() as client:
+                    client.open()
+                    client.receive()
+                    client.close()
+            until(lambda: len(raised) == 10)
+        assert {ClientDisconnected} == set(raised)
         assert [] == log.having("ERROR", "")
 
     def test_an_app_that_does_not_listen_is_cancelled(self) -> None:
