@@ -21,7 +21,7 @@ from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
 from bridge._asgi_to_wsgi.task import POLL_SECONDS
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
-from bridge._asgi_to_wsgi.websocket_wire import LARGE_STEP_BYTES, STEP_BYTES, LoopReader, Output, loop_reader
+from bridge._asgi_to_wsgi.websocket_wire import LoopReader, Output, loop_reader
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.greenlets import new_lock
@@ -281,7 +281,7 @@ class WebSocketSession:
         # In one go, since the loop may have begun to read as well.
         with output.lock:
             try:
-                data = self._wire.receive(self._step)
+                data = self._wire.receive(self._protocol.read_size)
             except OSError:
                 data = b""
             arrived = self._feed(output, data) if data else False
@@ -298,11 +298,6 @@ class WebSocketSession:
             self._depart(_ABNORMAL, "")
             self._phase = Phase.DONE
         return True
-
-    @property
-    def _step(self) -> int:
-        """How many bytes to read at once."""
-        return LARGE_STEP_BYTES if self._protocol.in_message else STEP_BYTES
 
     def _feed(self, output: Output, data: bytes) -> bool:
         """Read `data`, with the lock held; whether there are messages. How the client closes, the thread deals with."""
@@ -518,7 +513,7 @@ class WebSocketSession:
         arrived, data = False, b""
         with output.lock:
             if self._phase is Phase.OPEN:
-                received = reader.receive(self._step)
+                received = reader.receive(self._protocol.read_size)
                 if received is None:
                     return
                 data = received
@@ -566,9 +561,14 @@ class WebSocketSession:
         Not for a thread that works for the application, which may be what sends: it would wait for itself.
         """
         waited = False
-        while output.unsent and self._departure is None and not self.responder.thread.works:
+        responder = self.responder
+        while output.unsent and self._departure is None:
+            responder.room_wanted = True
+            if responder.thread.works:
+                break
             waited = True
-            await self.responder.changed()
+            await responder.changed()
+        responder.room_wanted = False
         return waited
 
     def _refuse_if_over(self, output: Output) -> None:

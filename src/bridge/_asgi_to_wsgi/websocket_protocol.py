@@ -16,6 +16,8 @@ from bridge.errors import ApplicationProtocolError, ClientProtocolError
 _LARGEST_INFLATION: Final = 1032
 _LEAST_STEP_BYTES: Final = 1024
 _TOO_BIG: Final = 1009
+_STEP_BYTES: Final = 64 * 1024
+_LARGE_STEP_BYTES: Final = 256 * 1024
 # Bytes, or characters, of a message in one frame. wsproto copies a frame four times: what the processor's cache holds
 # costs a tenth of what fresh memory does.
 FRAME_SIZE: Final = 256 * 1024
@@ -129,9 +131,9 @@ class WebSocketProtocol:
     # -- from the client
 
     @property
-    def in_message(self) -> bool:
-        """Whether a message has come in part."""
-        return self._parts is not None
+    def read_size(self) -> int:
+        """How many bytes to read at once: more in the middle of a message, where there is no more to hold for it."""
+        return _STEP_BYTES if self._parts is None else _LARGE_STEP_BYTES
 
     def feed(self, data: bytes) -> Iterator[Received]:
         """What `data` brings; after a `Closed` nothing may be fed."""

@@ -5,15 +5,10 @@ from _socket import socket as plain_socket  # that of `takeover`, which never wa
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
 
 from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.loops import AsyncioLoop, LoopHandle
 from bridge._servers.takeover import Wire
-
-# Bytes that are read at once; and in the middle of a message, where there is no more to hold for it.
-STEP_BYTES: Final = 64 * 1024
-LARGE_STEP_BYTES: Final = 256 * 1024
 
 
 class Output:

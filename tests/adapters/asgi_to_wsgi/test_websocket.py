@@ -16,7 +16,6 @@ import uvloop
 import wsproto.events as ws
 
 from bridge import _log_once
-from bridge._asgi_to_wsgi.websocket_protocol import FRAME_SIZE
 from bridge.errors import ClientDisconnected
 from support.asgi_apps import reply
 from support.scripted_wsgi_server import adapted
@@ -89,31 +88,6 @@ class TestMessages:
             assert Closed(1000, "") == client.close()
             assert b"plain" == plain(running)
             assert [] == running.errors
-
-    @pytest.mark.parametrize("deflate", [False, True], ids=["plain", "deflate"])
-    @pytest.mark.parametrize("size", [FRAME_SIZE - 1, FRAME_SIZE, FRAME_SIZE + 1, 2 * FRAME_SIZE + 5])
-    def test_a_message_of_several_frames_is_whole(self, size: int, deflate: bool) -> None:
-        """And what follows is another message."""
-        with opened(echo) as (_, client):
-            client.open(deflate=deflate)
-            for message in (b"y" * size, "é" * size):
-                client.send(message)
-                assert message == client.receive()
-                client.send("next")
-                assert "next" == client.receive()
-            client.close()
-
-    def test_frames_stay_in_order_where_there_is_no_room_for_them(self) -> None:
-        message = b"".join(bytes([number]) * FRAME_SIZE for number in range(32))
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await accept(receive, send)
-            await send({"type": "websocket.send", "bytes": message})
-
-        with opened(app) as (_, client):
-            client.open()
-            assert message == client.receive()
-            client.answer_close(client.receive())  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("deflate", [False, True], ids=["plain", "deflate"])
     def test_fragments_are_one_message(self, deflate: bool) -> None:
