@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -168,6 +169,13 @@ class Browser:
         """Fields, buttons, links and pictures without a name for those who cannot see them; a page without language."""
         found: list[str] = self.run(UNNAMED)
         return found
+
+    def loading(self, act: Callable[[], object]) -> None:
+        """Do something that makes the browser load a page, and wait until all of it is there."""
+        self._events.clear()
+        act()
+        while not any(event["method"] == "Page.loadEventFired" for event in self._events):
+            self._receive(time.monotonic() + PATIENCE)
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression; of a promise, what it resolves to. Fails where it throws."""
