@@ -22,7 +22,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     while (event := await receive())["type"] == "websocket.receive":
         kept = {key: event[key] for key in ("text", "bytes") if event.get(key) is not None}
         await send({"type": "websocket.send", **kept})
-    apps.signals.tell("departed", f"{event['code']} {event['reason']}")
+    # Hypercorn gives no reason.
+    apps.signals.tell("departed", f"{event['code']} {event.get('reason', '')}")
 
 
 async def flood(scope: Any, receive: Any, send: Any) -> None:
