@@ -102,11 +102,11 @@ class _Echoes:
     def __init__(self, size: int) -> None:
         data = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
         length = bytes([size]) if size < 126 else b"\x7f" + size.to_bytes(8, "big")
-        self._answer = b"\x82" + length + data
+        self._answer = data
         mask = (_MASK * (size // 4 + 1))[:size]
         masked = (int.from_bytes(data, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
         self._frame = b"\x82" + bytes([length[0] | 0x80]) + length[1:] + _MASK + masked
-        self._buffer = bytearray(len(self._answer))
+        self._buffer = bytearray(size)
 
     def rate(self, clients: list[socket.socket], seconds: float) -> float:
         """Messages a second, each session one after the other."""
@@ -151,11 +151,24 @@ class _Echoes:
         return done
 
     def _take(self, client: socket.socket) -> None:
-        view, got = memoryview(self._buffer), 0
-        while got < len(view):
-            count = client.recv_into(view[got:])
-            if not count:
-                raise SampleError("the server closed a session")
-            got += count
+        got, finished = 0, False
+        while not finished:
+            head = self._read(client, memoryview(bytearray(2)))
+            size = head[1]
+            if size > 125:
+                size = int.from_bytes(self._read(client, memoryview(bytearray(2 if size == 126 else 8))), "big")
+            if head[0] & 0x7F != (0 if got else 2) or got + size > len(self._buffer):
+                raise SampleError(f"a frame began with {head.hex()} at {got} of {len(self._buffer)} bytes")
+            self._read(client, memoryview(self._buffer)[got : got + size])
+            got, finished = got + size, head[0] > 0x7F
         if self._buffer != self._answer:
             raise SampleError("a message came back changed")
+
+    def _read(self, client: socket.socket, view: memoryview) -> memoryview:
+        left = view
+        while left:
+            count = client.recv_into(left)
+            if not count:
+                raise SampleError("the server closed a session")
+            left = left[count:]
+        return view

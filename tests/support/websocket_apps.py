@@ -22,7 +22,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     while (event := await receive())["type"] == "websocket.receive":
         kept = {key: event[key] for key in ("text", "bytes") if event.get(key) is not None}
         await send({"type": "websocket.send", **kept})
-    apps.signals.tell("departed", f"{event['code']} {event['reason']}")
+    # Hypercorn gives no reason.
+    apps.signals.tell("departed", f"{event['code']} {event.get('reason', '')}")
 
 
 async def flood(scope: Any, receive: Any, send: Any) -> None:
@@ -53,6 +54,17 @@ async def deny(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.http.response.body", "body": b"not you\n"})
 
 
+async def refuse(scope: Any, receive: Any, send: Any) -> None:
+    """A 403."""
+    await send({"type": "websocket.close"})
+
+
+async def cookie(scope: Any, receive: Any, send: Any) -> None:
+    """Says which one there is, and is done."""
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": dict(scope["headers"]).get(b"cookie", b"").decode()})
+
+
 async def fork(scope: Any, receive: Any, send: Any) -> None:
     """A child of this process stays until it may end, with all that is open here."""
     await send({"type": "websocket.accept"})
@@ -68,4 +80,13 @@ async def fork(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", "text": "forked"})
 
 
-PATHS = {"/fork": fork, "/echo": echo, "/flood": flood, "/large": large, "/close": close, "/deny": deny}
+PATHS = {
+    "/fork": fork,
+    "/echo": echo,
+    "/flood": flood,
+    "/large": large,
+    "/close": close,
+    "/deny": deny,
+    "/refuse": refuse,
+    "/cookie": cookie,
+}

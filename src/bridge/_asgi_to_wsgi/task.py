@@ -62,7 +62,7 @@ class Task:
     | `disconnected` | the thread: the client left; the loop, at a shutdown | never | both |
     | `demand` | the thread | never | the loop |
     | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
-    | `_room_wanted` | the loop, before it looks again | the loop | the thread, after each item that it takes |
+    | `room_wanted` | the loop, before it looks again | the loop | the thread, after each item that it takes |
     | `overdue` | the thread, before it posts | never | the loop, which then flushes the head |
     | `_waiters` | the loop | the loop | the loop: they are futures, which no thread touches |
 
@@ -80,7 +80,7 @@ class Task:
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None
     _waiters: list[Awaitable[None]] | None = None
-    _posted = _room_wanted = _expiring = overdue = False
+    _posted = room_wanted = _expiring = overdue = False
 
     def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection) -> None:
         self.runner = runner
@@ -134,7 +134,7 @@ class Task:
         item = items.popleft()
         if isinstance(item, bytes):
             output.acknowledged += len(item) + ITEM_OVERHEAD_BYTES
-            if self._room_wanted and not output.full:
+            if self.room_wanted and not output.full:
                 self.wake_task()
             # Also while there is something to send: a server that stops may have shut the connection for reading only,
             # and then waits for this thread.
@@ -314,13 +314,18 @@ class Task:
         return True
 
     async def drain(self) -> None:
-        """Wait while too many bytes are in flight. Raises `PeerGone`."""
+        """Wait while too many bytes are in flight. Raises `PeerGone`.
+
+        Not for a thread that does work of the application, which may be what sends: it would wait for itself.
+        """
         thread, output = self.thread, self.output
         while output.full and not (self.disconnected or thread.left):
-            self._room_wanted = True
+            self.room_wanted = True
+            if thread.works:
+                break
             if output.full:
                 await self.changed()
-        self._room_wanted = False
+        self.room_wanted = False
         if self.disconnected or thread.left:
             raise PeerGone
 

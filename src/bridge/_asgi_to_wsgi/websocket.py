@@ -21,7 +21,7 @@ from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
 from bridge._asgi_to_wsgi.task import POLL_SECONDS
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
-from bridge._asgi_to_wsgi.websocket_wire import STEP_BYTES, LoopReader, Output, loop_reader
+from bridge._asgi_to_wsgi.websocket_wire import LoopReader, Output, loop_reader
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.greenlets import new_lock
@@ -281,7 +281,7 @@ class WebSocketSession:
         # In one go, since the loop may have begun to read as well.
         with output.lock:
             try:
-                data = self._wire.receive(STEP_BYTES)
+                data = self._wire.receive(self._protocol.read_size)
             except OSError:
                 data = b""
             arrived = self._feed(output, data) if data else False
@@ -513,7 +513,7 @@ class WebSocketSession:
         arrived, data = False, b""
         with output.lock:
             if self._phase is Phase.OPEN:
-                received = reader.receive(STEP_BYTES)
+                received = reader.receive(self._protocol.read_size)
                 if received is None:
                     return
                 data = received
@@ -527,7 +527,7 @@ class WebSocketSession:
 
     async def _close_from_loop(self, step: Close) -> None:
         try:
-            await self._write(lambda: self._protocol.close(step.code, step.reason), closes=True)
+            await self._write(lambda: [self._protocol.close(step.code, step.reason)], closes=True)
         finally:
             self._close_sent = True
             self._leave_reading()
@@ -535,14 +535,15 @@ class WebSocketSession:
             self.responder.finish_response()
             self.responder.thread.notify()
 
-    async def _write(self, encode: Callable[[], bytes], *, closes: bool = False) -> None:
+    async def _write(self, encode: Callable[[], Iterable[bytes]], *, closes: bool = False) -> None:
         """Send what `encode` gives, and wait until that is done. Raises `ClientDisconnected`."""
         output = self._output
         assert output is not None
         waited = await self._until_sent(output)
         with output.lock:
             self._refuse_if_over(output)
-            output.push(encode())
+            for piece in encode():
+                output.push(piece)
             self._close_sent = self._close_sent or closes
         if output.broken or output.unsent:
             self.responder.thread.notify()
@@ -560,9 +561,14 @@ class WebSocketSession:
         Not for a thread that works for the application, which may be what sends: it would wait for itself.
         """
         waited = False
-        while output.unsent and self._departure is None and not self.responder.thread.works:
+        responder = self.responder
+        while output.unsent and self._departure is None:
+            responder.room_wanted = True
+            if responder.thread.works:
+                break
             waited = True
-            await self.responder.changed()
+            await responder.changed()
+        responder.room_wanted = False
         return waited
 
     def _refuse_if_over(self, output: Output) -> None:

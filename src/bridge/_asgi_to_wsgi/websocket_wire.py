@@ -2,16 +2,13 @@
 
 import socket
 from _socket import socket as plain_socket  # that of `takeover`, which never waits
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
 
 from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.loops import AsyncioLoop, LoopHandle
 from bridge._servers.takeover import Wire
-
-# Bytes that are read at once.
-STEP_BYTES: Final = 64 * 1024
 
 
 class Output:
@@ -24,7 +21,7 @@ class Output:
 
     def __init__(self) -> None:
         self.lock = new_lock()
-        self.unsent = bytearray()
+        self.unsent: deque[memoryview] = deque()
         # Nothing can be sent any more.
         self.broken = False
         # When there was room last.
@@ -46,7 +43,7 @@ class Output:
             self.progress = monotonic()
             sent = self._send(data)
         if sent < len(data):
-            self.unsent += memoryview(data)[sent:]
+            self.unsent.append(memoryview(data)[sent:])
 
     def answer(self, data: bytes) -> None:
         """Send the answer to a ping; only the latest, where there is no room yet."""
@@ -57,15 +54,22 @@ class Output:
 
     def flush(self) -> None:
         """Send what is left over, as far as there is room."""
-        sent = self._send(self.unsent)
-        if sent:
-            del self.unsent[:sent]
-            self.progress = monotonic()
+        while self.unsent:
+            piece = self.unsent[0]
+            sent = self._send(piece)
+            if self.broken:
+                return
+            if sent:
+                self.progress = monotonic()
+            if sent < len(piece):
+                self.unsent[0] = piece[sent:]
+                break
+            self.unsent.popleft()
         if self._answer and not self.unsent:
             answer, self._answer = self._answer, b""
             self.push(answer)
 
-    def _send(self, data: bytes | bytearray) -> int:
+    def _send(self, data: bytes | memoryview) -> int:
         if self._wire is None:
             return 0
         try:

@@ -23,10 +23,16 @@ _PIPE_READ_BYTES: Final = 4096
 
 
 class Waits(Protocol):
-    """The task that the thread waits for."""
+    """The task that the thread waits for. `room_wanted`: it waits until the thread has taken something."""
+
+    room_wanted: bool
 
     def serve(self) -> bool:
         """Do one piece of work that the task needs from this thread. Returns False if there is nothing to do."""
+        ...
+
+    def wake_task(self) -> None:
+        """Have it look again at what it waits for."""
         ...
 
     def rest(self, timeout: float) -> bool:
@@ -159,6 +165,8 @@ class ServerThread:
             return True
         before, self._busy = self._busy, True
         try:
+            if self.owner is not None and self.owner.room_wanted:
+                self.owner.wake_task()  # it need not wait any more, since the work may wait for it
             job()
         finally:
             self._busy = before

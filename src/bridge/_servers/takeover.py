@@ -57,7 +57,7 @@ class Wire(Protocol):
         """Return what has come, `size` bytes at most, `b""` at the end, None for nothing yet. Raises `OSError`."""
         ...
 
-    def send(self, data: bytes | bytearray) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """Send what there is room for; return how many bytes that was. Raises `OSError`."""
         ...
 
@@ -88,7 +88,7 @@ class _PlainWire:
         except _AGAIN:
             return None
 
-    def send(self, data: bytes | bytearray) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         try:
             return self._socket.send(data, _NEVER_WAIT)
         except _AGAIN:
@@ -134,7 +134,7 @@ class _TlsWire:
         except ssl.SSLError as error:
             raise ConnectionResetError(f"TLS failed: {error}") from error
 
-    def send(self, data: bytes | bytearray) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         self._see_the_keys()
         try:
             return int(self._socket.send(data))

@@ -35,6 +35,22 @@ class TestThreadSensitive:
             served.run()
             assert repr({served.thread.ident}).encode() == served.body
 
+    def test_it_can_send_more_than_there_is_room_for(self) -> None:
+        """The thread, which would make room, is the one that sends."""
+        from asgiref.sync import async_to_sync, sync_to_async
+
+        def send_all(send: Any) -> None:
+            async_to_sync(start)(send)
+            for number in range(40):
+                async_to_sync(send)({"type": "http.response.body", "body": bytes([number]) * 2**15, "more_body": True})
+            async_to_sync(end)(send)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await sync_to_async(send_all)(send)
+
+        with adapted(app) as adapter, Served(adapter) as served:
+            assert b"".join(bytes([number]) * 2**15 for number in range(40)) == served.run().body
+
     def test_it_runs_there_after_the_last_body_event_too(self) -> None:
         """Django's request_finished comes then, and closes the connections of that thread."""
         from asgiref.sync import sync_to_async
