@@ -19,11 +19,10 @@ from hypothesis import given
 from hypothesis.strategies import none
 
 from bridge import WsgiToAsgi
+from support.patience import PATIENCE
 from support.waiting import FOREVER, LogWatch
 
 pytest.register_assert_rewrite("real_servers.cases", "real_servers.hard_cases")
-
-LEFTOVER_PATIENCE = 3.0  # seconds that a test's threads have for their way out
 
 
 @pytest.fixture(
@@ -99,7 +98,7 @@ def nothing_left_over(temporary_directory: Path, caplog: pytest.LogCaptureFixtur
     gc.freeze()  # what is tracked by the collector from here on is the test's own
     before = _seen_from_outside(temporary_directory)
     yield
-    deadline = time.monotonic() + LEFTOVER_PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while left := _left_over(temporary_directory, before):
         # Daemon threads end after the call that stops them has returned.
         if time.monotonic() > deadline:

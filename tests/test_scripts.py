@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.paths import ROOT
+from support.patience import PATIENCE
 
 POLICY = "usr/sbin/policy-rc.d"
 WANTS = "etc/systemd/system/multi-user.target.wants"
@@ -44,7 +45,7 @@ def system_fixture(tmp_path: Path) -> Path:
 def install(system: Path, **environment: str) -> int:
     own = {"BRIDGE_DEBIAN_ROOT": str(system), "PATH": f"{system / 'bin'}:{os.environ['PATH']}", **environment}
     command = [str(ROOT / "scripts" / "install_debian.sh"), "apache2"]
-    return subprocess.run(command, env=os.environ | own, timeout=15, check=False).returncode
+    return subprocess.run(command, env=os.environ | own, timeout=PATIENCE, check=False).returncode
 
 
 def enabled(system: Path) -> set[str]:
@@ -85,7 +86,7 @@ class TestClean:
         (venv / "lookout" / "var").mkdir(parents=True)
         (tmp_path / "venv.lock").touch()
         script = [str(ROOT / "scripts" / "apache.sh"), "--remove"]
-        subprocess.run(script, env=os.environ | {"BRIDGE_APACHE_VENV": str(venv)}, timeout=15, check=True)
+        subprocess.run(script, env=os.environ | {"BRIDGE_APACHE_VENV": str(venv)}, timeout=PATIENCE, check=True)
 
         assert [] == list(tmp_path.iterdir())
 

@@ -16,8 +16,8 @@ from websockets.sync.client import ClientConnection, connect
 from support.chat import Events, guest, history, nobody_is_here, post, stream, token
 from support.example_process import Site
 from support.lookout import WEBSOCKETS
+from support.patience import PATIENCE
 
-PATIENCE = 30.0
 LONGEST = 1000
 MANY = 200  # events: what has not come among these does not come
 

@@ -39,7 +39,6 @@ def server(
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("run", [parameter(run) for run in RUNS], scope="module")
 class TestTls:
     @pytest.fixture(autouse=True)
@@ -129,7 +128,6 @@ class TestTls:
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("run", [parameter(run) for run in (servers.gunicorn_gevent_tls, servers.cheroot_tls)])
 def test_a_stop(run: Callable[[Path, str], servers.Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The close frame goes out through TLS too."""

@@ -13,12 +13,14 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from support.patience import PATIENCE
+
 PROGRAM: Final = "chromium-headless-shell"
-PATIENCE: Final = 30.0  # seconds for one answer of the browser, or one thing to appear on a page
 FLAGS: Final = (
     "--headless",
     "--disable-gpu",
@@ -148,6 +150,13 @@ class Browser:
         )
         self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         self.loading(lambda: self.call("Page.navigate", url=url))
+
+    def loading(self, act: Callable[[], object]) -> None:
+        """Do something that makes the browser load a page, and wait until all of it is there."""
+        self._events.clear()
+        act()
+        while not any(event["method"] == "Page.loadEventFired" for event in self._events):
+            self._receive(time.monotonic() + PATIENCE)
 
     def prefer(self, scheme: str) -> None:
         """Have pages that are opened from now on be asked for in "light" or "dark" colours."""

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -15,9 +16,10 @@ from typing import TypeVar
 import httpx
 import psutil
 
-_T = TypeVar("_T")
+from support import processes
+from support.patience import PATIENCE
 
-PATIENCE = 60.0  # seconds for a line of output, or for the end of a process that was told to stop
+_T = TypeVar("_T")
 
 
 class Site:
@@ -41,16 +43,15 @@ class Site:
         self._patience = patience
         self._lines = threading.Condition()
         self._ended = False
-        self._process = subprocess.Popen(
+        # Where the program may put what it keeps for its user, and not what is looked at below.
+        folders = Path(tempfile.mkdtemp(prefix="site-", dir=temporary.parent))
+        self._process = processes.start(
             [sys.executable, *command],
+            folders,
+            {"TMPDIR": str(temporary), **environment},
             cwd=directory,
-            env=os.environ | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"} | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            output=subprocess.PIPE,
             text=True,
-            # A session of its own: what outlives the server can be seen.
-            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, name="site-output")
         self._reader.start()
@@ -86,7 +87,7 @@ class Site:
 
     def client(self, cookies: dict[str, str] | None = None) -> httpx.Client:
         """A browser: it keeps cookies, and knows no proxy."""
-        return httpx.Client(base_url=self.url, cookies=cookies, trust_env=False, timeout=10)
+        return httpx.Client(base_url=self.url, cookies=cookies, trust_env=False, timeout=PATIENCE)
 
     def line(self, pattern: str, patience: float = PATIENCE, after: int = 0) -> re.Match[str]:
         """What the pattern finds in the output, line by line from line `after` on, once it is there."""

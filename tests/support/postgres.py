@@ -5,11 +5,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_PATIENCE = 30
+from support.patience import PATIENCE
 
 
 def _programs() -> Path:
@@ -60,11 +61,12 @@ def _serve(directory: Path) -> Iterator[int]:
         yield port
     finally:
         server.terminate()
-        server.wait(_PATIENCE)
+        server.wait(PATIENCE)
 
 
 def _wait(server: subprocess.Popen[bytes], programs: Path, port: int, log: Path) -> None:
-    for _ in range(_PATIENCE):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         ready = [programs / "pg_isready", "-q", "-t", "1", "-h", "127.0.0.1", "-p", str(port)]
         if subprocess.run(ready, check=False).returncode == 0:
             return

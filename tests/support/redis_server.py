@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from support.patience import PATIENCE
+
 PROGRAM: Final = "redis-server"
-PATIENCE: Final = 30.0  # seconds until it serves, or ends
 
 
 class RedisServer:

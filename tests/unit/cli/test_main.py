@@ -18,8 +18,9 @@ import pytest
 import bridge
 from bridge.cli._main import main
 from bridge.cli._servers import SERVERS
+from support.patience import PATIENCE
+from support.processes import start_logging
 
-PATIENCE = 20.0
 SCRIPT = Path(sys.executable).with_name("bridge")
 SHOP = """\
 import threading
@@ -75,12 +76,9 @@ class Serving:
     def __init__(self, directory: Path, words: Sequence[str], port: int) -> None:
         self.port = port
         self.log_path = directory / "serve.log"
-        with self.log_path.open("wb") as log:
-            # Servers warn of their own accord.
-            kept = {name: value for name, value in environment().items() if name != "PYTHONWARNINGS"}
-            self.process = subprocess.Popen(
-                [str(SCRIPT), "serve", *words], cwd=directory, env=kept, stdout=log, stderr=log, start_new_session=True
-            )
+        # Without warnings as errors: servers warn of their own accord.
+        own = {"PYTHONDONTWRITEBYTECODE": "1"}
+        self.process = start_logging([str(SCRIPT), "serve", *words], directory, own, log=self.log_path)
 
     def log(self) -> str:
         return self.log_path.read_text()
@@ -120,7 +118,6 @@ def serving(directory: Path, *words: str) -> Iterator[Serving]:
         server.process.wait()
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("under", SERVERS)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 class TestServe:
@@ -136,7 +133,6 @@ class TestServe:
         assert "bridge/_cli" not in server.log()
 
 
-@pytest.mark.timeout(60)
 class TestServing:
     @pytest.mark.parametrize("under", ["uvicorn", "gunicorn", "granian"])
     def test_mounts(self, shop: Path, under: str) -> None:
@@ -218,7 +214,6 @@ def slow_to_load():
 """
 
 
-@pytest.mark.timeout(60)
 class TestInterruptedChecks:
     """`bridge check` ends, whatever the application does, and says what was being asked."""
 

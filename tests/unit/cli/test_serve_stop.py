@@ -2,10 +2,7 @@
 
 import contextlib
 import http.client
-import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from bridge.cli._servers import SERVERS
+from support.patience import PATIENCE
+from support.processes import free_port, kill, start_logging
 
-PATIENCE = 20.0
 SCRIPT = Path(sys.executable).with_name("bridge")
 SHOP = """\
 import asyncio
@@ -58,15 +56,10 @@ class Serving:
     """A `bridge serve` that runs, in a session of its own."""
 
     def __init__(self, directory: Path, words: list[str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.log_path = directory / "serve.log"
         command = [str(SCRIPT), "serve", *words, "--port", str(self.port)]
-        own = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "GUNICORN_CMD_ARGS": "--no-control-socket"}
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=directory, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True
-            )
+        self.process = start_logging(command, directory, {"PYTHONDONTWRITEBYTECODE": "1"}, log=self.log_path)
 
     def log(self) -> str:
         return self.log_path.read_text()
@@ -108,9 +101,7 @@ def serving(directory: Path, *words: str) -> Iterator[Serving]:
     try:
         yield server
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.process.pid, signal.SIGKILL)
-        server.process.wait()
+        kill(server.process)
 
 
 @pytest.fixture(name="shop")
@@ -123,7 +114,6 @@ def grace(under: str) -> list[str]:
     return [] if "grace" in SERVERS[under].lacks else ["--grace", "1"]
 
 
-@pytest.mark.timeout(60)
 class TestStop:
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize("under", SERVERS)
@@ -156,7 +146,6 @@ class TestStop:
             server.process.wait(PATIENCE)
 
 
-@pytest.mark.timeout(60)
 class TestReload:
     @pytest.mark.parametrize(("app", "path"), [("old", "/"), ("old", "/silent"), ("new", "/")])
     @pytest.mark.parametrize("under", ["uvicorn", "hypercorn", "gunicorn"])

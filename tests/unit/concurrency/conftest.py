@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.patience import PATIENCE
 from support.pool_jobs import Pools
 
 
@@ -15,4 +16,4 @@ def pools() -> Iterator[Pools]:
         for job in jobs:
             job.go.set()
         threads.close(None)
-        assert threads.join(5) == []
+        assert threads.join(PATIENCE) == []

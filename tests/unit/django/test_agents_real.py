@@ -17,13 +17,13 @@ import pytest
 
 from servers.process import Server, free_port, start
 from support.paths import ROOT
+from support.patience import PATIENCE
 
-pytestmark = [pytest.mark.agents, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.agents
 
 AGENTS = ("sentry", "ddtrace", "elastic", "otel")
 SIDES = ("asgi", "wsgi")
 AT_ONCE = 12
-PATIENCE = 20.0  # seconds
 QUIET = {
     "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
     "DD_REMOTE_CONFIGURATION_ENABLED": "false",
