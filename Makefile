@@ -41,20 +41,16 @@ run-mixed:  ## The other example: Flask and FastAPI in one process. make run-mix
 	@exec .venv/bin/python examples/mixed/serve.py --host "$(HOST)" --port "$(PORT)" --under "$(UNDER)"
 
 test:  ## All tests. make test ARGS="-k upload"
-	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
-	@command -v redis-server >/dev/null || scripts/install_debian.sh redis-server
 	@scripts/setup.sh "$(PYTHON)" test
-	.venv/bin/python -m pytest -n 2 $(ARGS)
+	BRIDGE_INSTALL=1 .venv/bin/python -m pytest -n 2 $(ARGS)
 
 test-django:  ## Django's own tests, through bridge.django. make test-django ARGS="--mode on_loop handlers"
 	@scripts/setup.sh "$(PYTHON)" test
 	PYTHONPATH=tests .venv/bin/python -m django_suite $(ARGS)
 
 test-django-6:  ## the tests of bridge.django and Django's own tests with the newest Django 6, on Python 3.12 or newer; or DJANGO="==6.0.*".
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
 	@python=$$(scripts/find_python.sh 3.12 "$(PYTHON)") && DJANGO="$(DJANGO)" scripts/setup.sh "$$python" django6
-	.venv-django6/bin/python -m pytest -n 2 tests/unit/django tests/adapters/django
+	BRIDGE_INSTALL=1 .venv-django6/bin/python -m pytest -n 2 tests/unit/django tests/adapters/django
 	PYTHONPATH=tests .venv-django6/bin/python -m django_suite $(ARGS)
 
 test-agents:  ## What Sentry, Datadog, Elastic APM and OpenTelemetry report of a Django project, beside Django's own handlers.
@@ -70,10 +66,8 @@ test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make 
 	$(if $(ARGS),,BRIDGE_WRITE_MATRIX=1) .venv/bin/python -m pytest -n 4 --dist loadgroup tests/real_servers -m "servers or not servers" $(ARGS)
 
 test-pythons:  ## The tests on CPython 3.11 to 3.15 and 3.14t, each Django, the oldest asgiref and anyio. make test-pythons SESSIONS="tests-3.14t"
-	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
 	@scripts/setup.sh "$(PYTHON)" pythons
-	.venv/bin/python -m nox $(if $(SESSIONS),-s $(SESSIONS)) $(if $(ARGS),-- $(ARGS))
+	BRIDGE_INSTALL=1 .venv/bin/python -m nox $(if $(SESSIONS),-s $(SESSIONS)) $(if $(ARGS),-- $(ARGS))
 
 stress:  ## Eight threads through everything at once, with open, close and fork. make stress SECONDS=600
 	@scripts/setup.sh "$(PYTHON)" test

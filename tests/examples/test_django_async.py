@@ -225,6 +225,7 @@ class TestProject:
         assert wsgi == asgi.replace("ASGI", "WSGI").replace("asgi", "wsgi")
 
 
+@pytest.mark.debian("chromium-headless-shell")
 class TestBrowser:
     """The page in headless Chromium."""
 

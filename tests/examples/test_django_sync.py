@@ -495,6 +495,7 @@ class TestRun:
         assert "Uvicorn running" not in done.stderr
 
 
+@pytest.mark.debian("chromium-headless-shell")
 class TestNarrow:
     """What a telephone shows, in a real browser."""
 

@@ -156,6 +156,7 @@ def test_the_runner_says_what_to_look_at(tmp_path: Path) -> None:
 WIDE, NARROW = 1200, 390
 
 
+@pytest.mark.debian("chromium-headless-shell")
 class TestPage:
     """The page in a real browser."""
 

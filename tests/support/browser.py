@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -18,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from support import debian
 from support.patience import PATIENCE
 
-PROGRAM: Final = "chromium-headless-shell"
 FLAGS: Final = (
     "--headless",
     "--disable-gpu",
@@ -91,8 +90,7 @@ class Browser:
     """One browser with one page. `complaints` is what the page has thrown or the browser has logged as an error."""
 
     def __init__(self, directory: Path) -> None:
-        program = shutil.which(PROGRAM)
-        assert program, f"there is no {PROGRAM}; scripts/install_debian.sh {PROGRAM} installs it"
+        program = str(debian.find("chromium-headless-shell"))
         self.complaints: list[str] = []
         self._log = directory / "browser.log"
         self._events: list[dict[str, Any]] = []

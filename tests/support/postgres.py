@@ -10,13 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from support import debian
 from support.patience import PATIENCE
-
-
-def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    assert found, "there is no PostgreSQL server: scripts/install_debian.sh postgresql installs it"
-    return found[-1].parent
 
 
 @contextmanager
@@ -31,7 +26,7 @@ def postgres() -> Iterator[int]:
 
 
 def _serve(directory: Path) -> Iterator[int]:
-    programs, data = _programs(), directory / "data"
+    programs, data = debian.find("postgresql").parent, directory / "data"
     user = "postgres" if os.geteuid() == 0 else None
     if user is not None:
         shutil.chown(directory, user)

@@ -1,25 +1,21 @@
 """Debian's Redis server, for the tests: on a socket in a directory, and with nothing on disk."""
 
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
+from support import debian
 from support.patience import PATIENCE
-
-PROGRAM: Final = "redis-server"
 
 
 class RedisServer:
     """A server that can be stopped and started again; `url` is for REDIS_URL."""
 
     def __init__(self, directory: Path) -> None:
-        program = shutil.which(PROGRAM)
-        assert program, f"there is no {PROGRAM}; scripts/install_debian.sh {PROGRAM} installs it"
+        program = str(debian.find("redis-server"))
         self._path = directory / "redis.sock"
         self._log = directory / "redis.log"
         self._command = [program, "--port", "0", "--unixsocket", str(self._path), "--save", "", "--appendonly", "no"]

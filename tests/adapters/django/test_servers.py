@@ -143,6 +143,7 @@ def port() -> Iterator[int]:
         yield port
 
 
+@pytest.mark.debian("postgresql")
 class TestPostgreSQL:
     """Connections are used again, in the thread that has made them."""
 
