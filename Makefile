@@ -4,13 +4,14 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 UNDER ?= uvicorn
 MINUTES ?= 3
+RUNS ?= 3
 SITE ?= site
 SECONDS ?= 60
 SESSIONS ?=
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons stress soak chaos fuzz check dist bench docs screenshots site clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons test-under-load stress soak chaos fuzz check dist bench docs screenshots site clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -68,6 +69,12 @@ test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make 
 test-pythons:  ## The tests on CPython 3.11 to 3.15 and 3.14t, each Django, the oldest asgiref and anyio. make test-pythons SESSIONS="tests-3.14t"
 	@scripts/setup.sh "$(PYTHON)" pythons
 	BRIDGE_INSTALL=1 .venv/bin/python -m nox $(if $(SESSIONS),-s $(SESSIONS)) $(if $(ARGS),-- $(ARGS))
+
+test-under-load:  ## The tests three times in a row, while the machine is busy with other work. make test-under-load RUNS=1
+	@scripts/setup.sh "$(PYTHON)" test
+	@for run in $$(seq "$(RUNS)"); do \
+	    BRIDGE_INSTALL=1 .venv/bin/python scripts/load.py .venv/bin/python -m pytest -n 2 $(ARGS) || exit; \
+	done
 
 stress:  ## Eight threads through everything at once, with open, close and fork. make stress SECONDS=600
 	@scripts/setup.sh "$(PYTHON)" test
