@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from support.paths import ROOT
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 LOAD = [sys.executable, str(ROOT / "scripts" / "load.py")]
 # Prints the processes that the script has started.
@@ -51,7 +51,7 @@ def system_fixture(tmp_path: Path) -> Path:
 def install(system: Path, **environment: str) -> int:
     own = {"BRIDGE_DEBIAN_ROOT": str(system), "PATH": f"{system / 'bin'}:{os.environ['PATH']}", **environment}
     command = [str(ROOT / "scripts" / "install_debian.sh"), "apache2"]
-    return subprocess.run(command, env=os.environ | own, timeout=PATIENCE, check=False).returncode
+    return subprocess.run(command, env=os.environ | own, timeout=PROCESS_PATIENCE, check=False).returncode
 
 
 def enabled(system: Path) -> set[str]:
@@ -63,7 +63,9 @@ class TestLoad:
 
     def test_the_status_is_that_of_the_command_and_nobody_stays(self) -> None:
         command = [sys.executable, "-c", f"{CHILDREN}; raise SystemExit(3)"]
-        done = subprocess.run([*LOAD, "--workers", "2", *command], capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            [*LOAD, "--workers", "2", *command], capture_output=True, text=True, timeout=PROCESS_PATIENCE
+        )
 
         assert (3, "") == (done.returncode, done.stderr)
         said, pids = done.stdout.splitlines()
@@ -79,7 +81,7 @@ class TestLoad:
             load.stdout.readline()
             workers = [psutil.Process(int(pid)) for pid in load.stdout.readline().split()[:2]]
             load.kill()
-            gone, _ = psutil.wait_procs(workers, timeout=PATIENCE)
+            gone, _ = psutil.wait_procs(workers, timeout=PROCESS_PATIENCE)
             load.stdin.close()
 
         assert set(workers) == set(gone)
@@ -119,7 +121,7 @@ class TestClean:
         (venv / "lookout" / "var").mkdir(parents=True)
         (tmp_path / "venv.lock").touch()
         script = [str(ROOT / "scripts" / "apache.sh"), "--remove"]
-        subprocess.run(script, env=os.environ | {"BRIDGE_APACHE_VENV": str(venv)}, timeout=PATIENCE, check=True)
+        subprocess.run(script, env=os.environ | {"BRIDGE_APACHE_VENV": str(venv)}, timeout=PROCESS_PATIENCE, check=True)
 
         assert [] == list(tmp_path.iterdir())
 

@@ -42,7 +42,7 @@ import bridge
 from servers.pages import read_pages
 from support import processes
 from support.paths import ROOT
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
 
@@ -176,7 +176,7 @@ def curl(words: list[str]) -> str:
     urls = [word for word in words if word not in ("-d", "-s")]
     assert len(urls) == 1, f"{words}: only `curl [-s] [-d DATA] URL` is understood"
     try:
-        response = urllib.request.urlopen(urls[0], data, timeout=PATIENCE)
+        response = urllib.request.urlopen(urls[0], data, timeout=PROCESS_PATIENCE)
     except urllib.error.HTTPError as error:  # curl prints the page of an error as any other
         response = error
     with response:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "testing.md"
@@ -59,7 +59,7 @@ def test_a_block(name: str, tmp_path: Path) -> None:
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | own,
         capture_output=True,
         text=True,
-        timeout=2 * PATIENCE,
+        timeout=2 * PROCESS_PATIENCE,
     )
 
     assert 0 == done.returncode, done.stdout + done.stderr

@@ -15,7 +15,7 @@ import pytest
 from support import processes
 from support.browser import Browser
 from support.paths import ROOT
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 PROJECT = ROOT / "examples" / "mixed"
 
@@ -46,7 +46,7 @@ class Shed:
     def client(self) -> httpx.Client:
         """A browser: it keeps cookies, follows redirects, and knows no proxy."""
         url = f"http://127.0.0.1:{self.port}"
-        return httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE, trust_env=False)
+        return httpx.Client(base_url=url, follow_redirects=True, timeout=PROCESS_PATIENCE, trust_env=False)
 
     def wait(self) -> None:
         processes.wait_until_it_listens(self.process, self.port, self.log_path)
@@ -126,7 +126,7 @@ def test_what_the_command_line_says_of_it(tmp_path: Path) -> None:
             env=os.environ | {"SHED_VAR": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=PROCESS_PATIENCE,
         )
         assert "" == done.stderr
         return done.returncode, done.stdout

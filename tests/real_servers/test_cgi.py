@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from support.paths import PYTHONPATH
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 SCRIPT = """\
 from wsgiref.handlers import CGIHandler
@@ -48,7 +48,7 @@ def ask(directory: Path, method: str, path: str, body: bytes = b"") -> tuple[byt
         input=body,
         env={"PATH": os.environ["PATH"], **request},
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=PROCESS_PATIENCE,
     )
     assert (0, b"") == (done.returncode, done.stderr)
     head, _, found = done.stdout.partition(b"\r\n\r\n")

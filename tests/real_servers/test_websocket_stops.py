@@ -16,7 +16,7 @@ from support.websocket_clients import Accepted, Client, Closed
 
 pytestmark = pytest.mark.servers
 # More than a client waits for its close frame: who gets one in time has not waited for the end of the grace.
-LONG = ["--graceful-timeout", "15"]
+LONG = ["--graceful-timeout", "40"]
 DEAF = "uWSGI tells Python nothing before it has waited for its threads, and kills the worker then"
 
 

@@ -131,7 +131,7 @@ class TestTls:
 @pytest.mark.parametrize("run", [parameter(run) for run in (servers.gunicorn_gevent_tls, servers.cheroot_tls)])
 def test_a_stop(run: Callable[[Path, str], servers.Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The close frame goes out through TLS too."""
-    monkeypatch.setenv("BRIDGE_TEST_GRACE", "15")
+    monkeypatch.setenv("BRIDGE_TEST_GRACE", "40")
     with run(tmp_path, APP) as server, connect(server) as client:
         client.open("/echo")
         server.begin_stop(signal.SIGTERM)

@@ -218,7 +218,7 @@ def test_a_stop_closes_sessions(
     """With 1012 and at once, long before the end of the grace; and the app's shutdown is run."""
     if not kind.tells_of_stops:
         request.applymarker(pytest.mark.xfail(reason="the stop ends a worker that is busy without a word to Python"))
-    monkeypatch.setenv("BRIDGE_TEST_GRACE", "15")
+    monkeypatch.setenv("BRIDGE_TEST_GRACE", "40")
     with kind.run(tmp_path, QUIET_APP) as server, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connect(server)) for _ in range(min(kind.at_once, 3))]
         for client in clients:

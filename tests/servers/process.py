@@ -23,10 +23,10 @@ from servers.connection import Address, Connection, open_socket
 from servers.pages import read_pages
 from support import processes
 from support.paths import PYTHONPATH
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 from support.signals import Signals
 
-GRACE = 2  # seconds that a server is told to wait for live requests when it stops, unless BRIDGE_TEST_GRACE says other
+GRACE = 5  # seconds that a server is told to wait for live requests when it stops, unless BRIDGE_TEST_GRACE says other
 THREADS = 6  # requests at once, unless BRIDGE_TEST_THREADS says other; the cases have twelve clients leave
 
 
@@ -116,7 +116,7 @@ class Server:
     def wait_for_end(self, how: signal.Signals) -> None:
         """Return once the processes have ended that were there at `begin_stop(how)`."""
         sent = time.monotonic()
-        patience = grace() + connection.PATIENCE
+        patience = grace() + PROCESS_PATIENCE
         deadline = sent + patience
         while (left := [member for member in self.ending if self._alive(member)]) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -127,7 +127,7 @@ class Server:
         for member in left:
             with suppress(psutil.NoSuchProcess):
                 member.send_signal(signal.SIGABRT)  # faulthandler then prints where each thread is
-        psutil.wait_procs(left, timeout=PATIENCE)
+        psutil.wait_procs(left, timeout=PROCESS_PATIENCE)
         assert not left, f"{self.name} did not stop within {patience} s: {left}\n{self.log()}"
         self.stopped = True
 
@@ -290,7 +290,7 @@ def start(
 
 
 def _wait_until_it_answers(server: Server, probe: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PROCESS_PATIENCE
     while True:
         assert server.process.poll() is None, f"{server.name} did not start\n{server.log()}"
         try:

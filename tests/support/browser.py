@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from support import debian
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 FLAGS: Final = (
     "--headless",
@@ -131,7 +131,7 @@ class Browser:
     def __exit__(self, *exc_info: object) -> None:
         os.close(self._out)
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(PROCESS_PATIENCE)
         finally:
             os.close(self._in)
             with suppress(ProcessLookupError):
@@ -154,7 +154,7 @@ class Browser:
         self._events.clear()
         act()
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
-            self._receive(time.monotonic() + PATIENCE)
+            self._receive(time.monotonic() + PROCESS_PATIENCE)
 
     def prefer(self, scheme: str) -> None:
         """Have pages that are opened from now on be asked for in "light" or "dark" colours."""
@@ -201,7 +201,7 @@ class Browser:
         data = json.dumps(command).encode() + b"\0"
         while data:
             data = data[os.write(self._out, data) :]
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while True:
             message = self._receive(deadline)
             if message.get("id") == self._number:

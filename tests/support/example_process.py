@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from support import processes
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 _T = TypeVar("_T")
 
@@ -33,7 +33,7 @@ class Site:
         *,
         temporary: Path,
         ready: str = r"Uvicorn running on (?P<url>http://\S+)",
-        patience: float = PATIENCE,
+        patience: float = PROCESS_PATIENCE,
     ) -> None:
         """Run `command` in `directory`. It serves as soon as it prints `ready`, a pattern that may find its URL."""
         self.url = ""
@@ -69,7 +69,7 @@ class Site:
     ) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        self._kill(after=PATIENCE)
+        self._kill(after=PROCESS_PATIENCE)
 
     def stop(self, how: signal.Signals, *, all_of_it: bool = False) -> int:
         """Send a signal, to the server or, as a terminal does, to all of its processes; wait for the exit status."""
@@ -77,8 +77,8 @@ class Site:
             os.killpg(self._process.pid, how)
         else:
             self._process.send_signal(how)
-        status = self._process.wait(timeout=PATIENCE)
-        self._reader.join(timeout=PATIENCE)
+        status = self._process.wait(timeout=PROCESS_PATIENCE)
+        self._reader.join(timeout=PROCESS_PATIENCE)
         return status
 
     def leaves_processes(self) -> bool:
@@ -87,9 +87,9 @@ class Site:
 
     def client(self, cookies: dict[str, str] | None = None) -> httpx.Client:
         """A browser: it keeps cookies, and knows no proxy."""
-        return httpx.Client(base_url=self.url, cookies=cookies, trust_env=False, timeout=PATIENCE)
+        return httpx.Client(base_url=self.url, cookies=cookies, trust_env=False, timeout=PROCESS_PATIENCE)
 
-    def line(self, pattern: str, patience: float = PATIENCE, after: int = 0) -> re.Match[str]:
+    def line(self, pattern: str, patience: float = PROCESS_PATIENCE, after: int = 0) -> re.Match[str]:
         """What the pattern finds in the output, line by line from line `after` on, once it is there."""
         found = self.once(
             lambda lines: next(filter(None, (re.search(pattern, line) for line in lines[after:])), None), patience
@@ -97,7 +97,7 @@ class Site:
         assert found, f"no {pattern!r} in the output:\n" + "".join(self.output)
         return found
 
-    def once(self, look: Callable[[list[str]], _T], patience: float = PATIENCE) -> _T:
+    def once(self, look: Callable[[list[str]], _T], patience: float = PROCESS_PATIENCE) -> _T:
         """What `look` makes of the output, once that is true; looks again at each line. At last, what it made then."""
         with self._lines:
             self._lines.wait_for(lambda: look(self.output) or self._ended, patience)
@@ -127,4 +127,4 @@ class Site:
             for process in self._processes():
                 process.kill()
             self._process.wait()
-        self._reader.join(timeout=PATIENCE)
+        self._reader.join(timeout=PROCESS_PATIENCE)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from support import debian
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 
 @contextmanager
@@ -56,11 +56,11 @@ def _serve(directory: Path) -> Iterator[int]:
         yield port
     finally:
         server.terminate()
-        server.wait(PATIENCE)
+        server.wait(PROCESS_PATIENCE)
 
 
 def _wait(server: subprocess.Popen[bytes], programs: Path, port: int, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PROCESS_PATIENCE
     while time.monotonic() < deadline:
         ready = [programs / "pg_isready", "-q", "-t", "1", "-h", "127.0.0.1", "-p", str(port)]
         if subprocess.run(ready, check=False).returncode == 0:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 LOOK_AGAIN = 0.02  # seconds, where there is no signal to wait for
 
@@ -68,7 +68,7 @@ def start_logging(
 
 def wait_until_it_listens(process: "subprocess.Popen[Any]", port: int, log: Path) -> None:
     """Return once a connection to `port` of 127.0.0.1 is taken; fail if the process ends first, or in vain."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PROCESS_PATIENCE
     while not listens(port):
         assert process.poll() is None, f"{process.args} ended:\n{log.read_text(errors='replace')}"
         assert time.monotonic() < deadline, f"{process.args} does not listen:\n{log.read_text(errors='replace')}"
@@ -92,7 +92,7 @@ def end(process: "subprocess.Popen[Any]", how: signal.Signals = signal.SIGTERM) 
     try:
         if process.poll() is None:
             process.send_signal(how)
-            process.wait(PATIENCE)
+            process.wait(PROCESS_PATIENCE)
     finally:
         kill(process)
 

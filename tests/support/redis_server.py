@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support import debian
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 
 class RedisServer:
@@ -29,7 +29,7 @@ class RedisServer:
             self._process = subprocess.Popen(
                 self._command, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while not self._listens():
             assert self._process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
@@ -41,7 +41,7 @@ class RedisServer:
         if process is not None:
             process.terminate()
             try:
-                process.wait(PATIENCE)
+                process.wait(PROCESS_PATIENCE)
             finally:
                 process.kill()
                 process.wait()

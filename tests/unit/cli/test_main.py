@@ -18,7 +18,7 @@ import pytest
 import bridge
 from bridge.cli._main import main
 from bridge.cli._servers import SERVERS
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 from support.processes import start_logging
 
 SCRIPT = Path(sys.executable).with_name("bridge")
@@ -65,7 +65,7 @@ def ran(
 ) -> tuple[int, str, str]:
     """Exit status, output and errors of one command."""
     done = subprocess.run(
-        [*command, *words], cwd=directory, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+        [*command, *words], cwd=directory, env=environment(), capture_output=True, text=True, timeout=PROCESS_PATIENCE
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -85,11 +85,11 @@ class Serving:
 
     def get(self, path: str = "/") -> bytes:
         """The body, once the server answers."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while True:
             assert self.process.poll() is None, self.log()
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PROCESS_PATIENCE)
                 connection.request("GET", path)
                 response = connection.getresponse()
                 with contextlib.closing(connection):
@@ -102,7 +102,7 @@ class Serving:
     def stop(self, how: signal.Signals) -> int:
         """The exit status after the signal."""
         self.process.send_signal(how)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(PROCESS_PATIENCE)
 
 
 @contextlib.contextmanager
@@ -153,7 +153,7 @@ class TestServing:
             assert b"old" == server.get()[:3]
             changed = SHOP.replace('b"old in a thread"', 'b"changed"')
             (shop / "shop.py").write_text(changed)
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + PROCESS_PATIENCE
             while server.get() != b"changed":
                 assert time.monotonic() < deadline, server.log()
                 time.sleep(0.05)
@@ -269,7 +269,7 @@ class TestInterruptedChecks:
             assert process.stderr.readline().startswith("bridge: interrupted by Ctrl-C; ")
             if times == 2:
                 process.send_signal(signal.SIGINT)
-            out, _ = process.communicate(timeout=PATIENCE)
+            out, _ = process.communicate(timeout=PROCESS_PATIENCE)
 
         assert 130 == process.returncode
         assert out.splitlines()[-1].startswith("interrupted by Ctrl-C, with ")

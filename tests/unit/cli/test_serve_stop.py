@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bridge.cli._servers import SERVERS
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 from support.processes import free_port, kill, start_logging
 
 SCRIPT = Path(sys.executable).with_name("bridge")
@@ -66,10 +66,10 @@ class Serving:
 
     def get(self, path: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """The response to a request, its body unread, once the server answers."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while True:
             assert self.process.poll() is None, self.log()
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PROCESS_PATIENCE)
             try:
                 connection.request("GET", path)
                 response = connection.getresponse()
@@ -125,7 +125,7 @@ class TestStop:
         ):
             server.process.send_signal(how)
 
-            assert server.process.wait(PATIENCE) in (0, 130, 143, -how), server.log()
+            assert server.process.wait(PROCESS_PATIENCE) in (0, 130, 143, -how), server.log()
 
     @pytest.mark.parametrize("app", ["old", "new"])
     @pytest.mark.parametrize("under", SERVERS)
@@ -136,14 +136,14 @@ class TestStop:
             server.stream("/silent"),
         ):
             server.process.send_signal(signal.SIGTERM)
-            server.process.wait(PATIENCE)
+            server.process.wait(PROCESS_PATIENCE)
 
     @pytest.mark.parametrize("under", SERVERS)
     def test_without_an_option_it_has_a_bound_too(self, shop: Path, under: str) -> None:
         """So that a terminal is not held up by a browser."""
         with serving(shop, "shop:old", "--under", under) as server, server.stream("/"):
             server.process.send_signal(signal.SIGTERM)
-            server.process.wait(PATIENCE)
+            server.process.wait(PROCESS_PATIENCE)
 
 
 class TestReload:
@@ -156,7 +156,7 @@ class TestReload:
             with server.stream(path):
                 changed = shop / "shop.py"
                 changed.write_text(SHOP.replace(f'b"{app}"', 'b"changed"'))
-                deadline = time.monotonic() + PATIENCE
+                deadline = time.monotonic() + PROCESS_PATIENCE
                 again = time.monotonic() + 3
                 while server.quick() != b"changed":
                     assert time.monotonic() < deadline, server.log()
@@ -166,4 +166,4 @@ class TestReload:
                         changed.touch()
                         again += 3
             server.process.send_signal(signal.SIGTERM)
-            server.process.wait(PATIENCE)
+            server.process.wait(PROCESS_PATIENCE)

@@ -17,7 +17,7 @@ import pytest
 
 from servers.process import Server, free_port, start
 from support.paths import ROOT
-from support.patience import PATIENCE
+from support.patience import PROCESS_PATIENCE
 
 pytestmark = pytest.mark.agents
 
@@ -48,7 +48,7 @@ class Site:
         return [one for one in found if one["kind"] == kind]
 
     def wait(self, holds: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while not holds():
             assert time.monotonic() < deadline, f"{what}: {self.records_path.read_text()}\n{self.server.log()}"
             time.sleep(0.02)
