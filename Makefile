@@ -4,13 +4,14 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 UNDER ?= uvicorn
 MINUTES ?= 3
+RUNS ?= 3
 SITE ?= site
 SECONDS ?= 60
 SESSIONS ?=
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons stress soak chaos fuzz check dist bench docs screenshots site clean
+.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons test-under-load stress soak chaos fuzz check dist bench docs screenshots site clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -41,20 +42,16 @@ run-mixed:  ## The other example: Flask and FastAPI in one process. make run-mix
 	@exec .venv/bin/python examples/mixed/serve.py --host "$(HOST)" --port "$(PORT)" --under "$(UNDER)"
 
 test:  ## All tests. make test ARGS="-k upload"
-	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
-	@command -v redis-server >/dev/null || scripts/install_debian.sh redis-server
 	@scripts/setup.sh "$(PYTHON)" test
-	.venv/bin/python -m pytest -n 2 $(ARGS)
+	BRIDGE_INSTALL=1 .venv/bin/python -m pytest -n 2 $(ARGS)
 
 test-django:  ## Django's own tests, through bridge.django. make test-django ARGS="--mode on_loop handlers"
 	@scripts/setup.sh "$(PYTHON)" test
 	PYTHONPATH=tests .venv/bin/python -m django_suite $(ARGS)
 
 test-django-6:  ## the tests of bridge.django and Django's own tests with the newest Django 6, on Python 3.12 or newer; or DJANGO="==6.0.*".
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
 	@python=$$(scripts/find_python.sh 3.12 "$(PYTHON)") && DJANGO="$(DJANGO)" scripts/setup.sh "$$python" django6
-	.venv-django6/bin/python -m pytest -n 2 tests/unit/django tests/adapters/django
+	BRIDGE_INSTALL=1 .venv-django6/bin/python -m pytest -n 2 tests/unit/django tests/adapters/django
 	PYTHONPATH=tests .venv-django6/bin/python -m django_suite $(ARGS)
 
 test-agents:  ## What Sentry, Datadog, Elastic APM and OpenTelemetry report of a Django project, beside Django's own handlers.
@@ -70,10 +67,14 @@ test-servers:  ## Every server, every case; writes docs/servers/matrix.md. make 
 	$(if $(ARGS),,BRIDGE_WRITE_MATRIX=1) .venv/bin/python -m pytest -n 4 --dist loadgroup tests/real_servers -m "servers or not servers" $(ARGS)
 
 test-pythons:  ## The tests on CPython 3.11 to 3.15 and 3.14t, each Django, the oldest asgiref and anyio. make test-pythons SESSIONS="tests-3.14t"
-	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install_debian.sh postgresql
 	@scripts/setup.sh "$(PYTHON)" pythons
-	.venv/bin/python -m nox $(if $(SESSIONS),-s $(SESSIONS)) $(if $(ARGS),-- $(ARGS))
+	BRIDGE_INSTALL=1 .venv/bin/python -m nox $(if $(SESSIONS),-s $(SESSIONS)) $(if $(ARGS),-- $(ARGS))
+
+test-under-load:  ## The tests three times in a row, while the machine is busy with other work. make test-under-load RUNS=1
+	@scripts/setup.sh "$(PYTHON)" test
+	@for run in $$(seq "$(RUNS)"); do \
+	    BRIDGE_INSTALL=1 .venv/bin/python scripts/load.py .venv/bin/python -m pytest -n 2 $(ARGS) || exit; \
+	done
 
 stress:  ## Eight threads through everything at once, with open, close and fork. make stress SECONDS=600
 	@scripts/setup.sh "$(PYTHON)" test

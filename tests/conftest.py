@@ -19,11 +19,25 @@ from hypothesis import given
 from hypothesis.strategies import none
 
 from bridge import WsgiToAsgi
+from support import debian
+from support.patience import PATIENCE
 from support.waiting import FOREVER, LogWatch
 
 pytest.register_assert_rewrite("real_servers.cases", "real_servers.hard_cases")
 
-LEFTOVER_PATIENCE = 3.0  # seconds that a test's threads have for their way out
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        debian.install(name for item in session.items for name in packages_of(item))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    debian.marked = packages_of(item)
+
+
+def packages_of(item: pytest.Item) -> set[str]:
+    return {name for mark in item.iter_markers("debian") for name in mark.args}
 
 
 @pytest.fixture(
@@ -99,7 +113,7 @@ def nothing_left_over(temporary_directory: Path, caplog: pytest.LogCaptureFixtur
     gc.freeze()  # what is tracked by the collector from here on is the test's own
     before = _seen_from_outside(temporary_directory)
     yield
-    deadline = time.monotonic() + LEFTOVER_PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while left := _left_over(temporary_directory, before):
         # Daemon threads end after the call that stops them has returned.
         if time.monotonic() > deadline:

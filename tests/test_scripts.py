@@ -2,12 +2,19 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
+import psutil
 import pytest
 
 from support.paths import ROOT
+from support.patience import PROCESS_PATIENCE
 
+LOAD = [sys.executable, str(ROOT / "scripts" / "load.py")]
+# Prints the processes that the script has started.
+CHILDREN = "import os, psutil; print(*(each.pid for each in psutil.Process(os.getppid()).children()), flush=True)"
 POLICY = "usr/sbin/policy-rc.d"
 WANTS = "etc/systemd/system/multi-user.target.wants"
 # Stands for apt-get: a package that starts its service where it may, and enables it in both ways.
@@ -44,11 +51,40 @@ def system_fixture(tmp_path: Path) -> Path:
 def install(system: Path, **environment: str) -> int:
     own = {"BRIDGE_DEBIAN_ROOT": str(system), "PATH": f"{system / 'bin'}:{os.environ['PATH']}", **environment}
     command = [str(ROOT / "scripts" / "install_debian.sh"), "apache2"]
-    return subprocess.run(command, env=os.environ | own, timeout=15, check=False).returncode
+    return subprocess.run(command, env=os.environ | own, timeout=PROCESS_PATIENCE, check=False).returncode
 
 
 def enabled(system: Path) -> set[str]:
     return {path.name for directory in (WANTS, "etc/rc2.d") for path in (system / directory).iterdir()}
+
+
+class TestLoad:
+    """A command on a busy machine."""
+
+    def test_the_status_is_that_of_the_command_and_nobody_stays(self) -> None:
+        command = [sys.executable, "-c", f"{CHILDREN}; raise SystemExit(3)"]
+        done = subprocess.run(
+            [*LOAD, "--workers", "2", *command], capture_output=True, text=True, timeout=PROCESS_PATIENCE
+        )
+
+        assert (3, "") == (done.returncode, done.stderr)
+        said, pids = done.stdout.splitlines()
+        assert said.endswith("2 busy processes")
+        assert 3 == len(pids.split()), "two that are busy, and the command"
+        assert [] == [pid for pid in pids.split() if psutil.pid_exists(int(pid))]
+
+    def test_one_that_is_killed_leaves_no_load(self) -> None:
+        command = [sys.executable, "-c", f"{CHILDREN}; input()"]
+        with subprocess.Popen([*LOAD, "--workers", "2", *command], stdin=PIPE, stdout=PIPE, text=True) as load:
+            assert load.stdin
+            assert load.stdout
+            load.stdout.readline()
+            workers = [psutil.Process(int(pid)) for pid in load.stdout.readline().split()[:2]]
+            load.kill()
+            gone, _ = psutil.wait_procs(workers, timeout=PROCESS_PATIENCE)
+            load.stdin.close()
+
+        assert set(workers) == set(gone)
 
 
 class TestInstallDebian:
@@ -85,7 +121,7 @@ class TestClean:
         (venv / "lookout" / "var").mkdir(parents=True)
         (tmp_path / "venv.lock").touch()
         script = [str(ROOT / "scripts" / "apache.sh"), "--remove"]
-        subprocess.run(script, env=os.environ | {"BRIDGE_APACHE_VENV": str(venv)}, timeout=15, check=True)
+        subprocess.run(script, env=os.environ | {"BRIDGE_APACHE_VENV": str(venv)}, timeout=PROCESS_PATIENCE, check=True)
 
         assert [] == list(tmp_path.iterdir())
 

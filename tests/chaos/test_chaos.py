@@ -19,7 +19,7 @@ from real_servers.kinds import ASGI_APP, HELLO, WSGI_APP
 from servers import MIB, Server
 from servers.process import serve
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.chaos
 
 SERVERS = [
     pytest.param(servers.uvicorn_httptools_uvloop, WSGI_APP, id="uvicorn"),

@@ -25,10 +25,8 @@ import inspect
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import time
 import tomllib
 import types
 import urllib.error
@@ -42,10 +40,11 @@ import pytest
 
 import bridge
 from servers.pages import read_pages
+from support import processes
 from support.paths import ROOT
+from support.patience import PROCESS_PATIENCE
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
-SERVER_PATIENCE = 30.0  # seconds until a server that does not listen has failed to start
 
 ADAPTERS = {"WsgiToAsgi": bridge.WsgiToAsgi, "AsgiToWsgi": bridge.AsgiToWsgi}
 OPTIONS = {name: set(inspect.signature(adapter).parameters) - {"app"} for name, adapter in ADAPTERS.items()}
@@ -137,7 +136,7 @@ def run(program: str, directory: Path) -> str:
 
 
 def shell(command: list[str], directory: Path) -> str:
-    done = subprocess.run(command, cwd=directory, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=directory, env=os.environ | environment(), capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
     return done.stdout
 
@@ -145,14 +144,12 @@ def shell(command: list[str], directory: Path) -> str:
 def environment() -> dict[str, str]:
     """So that commands are those of this Python, and `bridge` is this one."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    # Gunicorn's control socket has one path for all instances of a user.
-    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "GUNICORN_CMD_ARGS": "--no-control-socket"}
+    return {"PATH": path, "PYTHONPATH": str(ROOT / "src")}
 
 
 def check_console(place: str, text: str, directory: Path) -> None:
     """Run the commands of one block, and compare what they print."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = str(listening.getsockname()[1])
+    port = str(processes.free_port())
     first, *commands = re.split(r"^\$ ", text, flags=re.MULTILINE)
     assert not first, f"{place}: a command begins with '$ '"
     with contextlib.ExitStack() as servers:
@@ -179,7 +176,7 @@ def curl(words: list[str]) -> str:
     urls = [word for word in words if word not in ("-d", "-s")]
     assert len(urls) == 1, f"{words}: only `curl [-s] [-d DATA] URL` is understood"
     try:
-        response = urllib.request.urlopen(urls[0], data, timeout=SERVER_PATIENCE)
+        response = urllib.request.urlopen(urls[0], data, timeout=PROCESS_PATIENCE)
     except urllib.error.HTTPError as error:  # curl prints the page of an error as any other
         response = error
     with response:
@@ -189,25 +186,14 @@ def curl(words: list[str]) -> str:
 @contextlib.contextmanager
 def serving(command: list[str], directory: Path, port: str | None, log: Path) -> Iterator[None]:
     """A server that listens on `port`, or a program that listens nowhere, until the block is over."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=directory, env=environment(), stdout=output, stderr=output)
+    # Jobs of one page are one user's, but servers that run beside each other would share what Gunicorn keeps for him.
+    process = processes.start_logging(command, log.with_suffix(""), environment(), cwd=directory, log=log)
     try:
-        deadline = time.monotonic() + SERVER_PATIENCE
-        while port is not None:
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", int(port))):
-                break
-            assert process.poll() is None, f"{shlex.join(command)} ended:\n{log.read_text()}"
-            assert time.monotonic() < deadline, f"{shlex.join(command)} does not listen:\n{log.read_text()}"
-            time.sleep(0.02)  # there is no signal for it
+        if port is not None:
+            processes.wait_until_it_listens(process, int(port), log)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(SERVER_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        processes.end(process)
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -386,7 +372,6 @@ class TestGenerated:
         """`make docs` writes what is printed from code."""
         assert [] == generate_docs.stale(ROOT)
 
-    @pytest.mark.timeout(120)  # it prints all pages four times
     def test_a_stale_page_is_named_and_written(self, generate_docs: Any, tmp_path: Path, capsys: Any) -> None:
         """`--check` exits 1 and writes nothing; without it the page is written, and then it is no longer stale."""
         page = tmp_path / "docs" / "order.md"

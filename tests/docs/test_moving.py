@@ -241,7 +241,6 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}: {row[1]}")
 def test_a_row(row: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The old code does what its column says, and the new code what is beside it."""

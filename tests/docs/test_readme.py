@@ -14,11 +14,9 @@ import inspect
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import threading
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,13 +29,14 @@ import pytest
 
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge._stats import LoopStats, ThreadStats
+from support import processes
 from support.markdown import blocks, rows, section
 from support.paths import ROOT
+from support.patience import PATIENCE
 from support.plain_servers import body_events, environ_for, scope_for
 from support.source import MODULES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PATIENCE = 15.0  # seconds
 
 
 def page(name: str) -> str:
@@ -55,40 +54,19 @@ def write_apps(directory: Path) -> None:
 @contextmanager
 def serving(command: str, directory: Path, written: str = "8000") -> Iterator[int]:
     """Run a command line of the documents, with a free port in place of the `written` one; gives it once it is open."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = processes.free_port()
     words = shlex.split(command.removesuffix("&").replace(written, str(port)))
     environment = {
-        **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(directory)]),
-        # The control socket has one path for all instances of a user.
-        "GUNICORN_CMD_ARGS": "--no-control-socket",
     }
     log_path = directory / "log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(words, cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    process = processes.start_logging(words, directory, environment, log=log_path)
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not is_open(port):
-            assert process.poll() is None, f"{command} ended\n{log_path.read_text()}"
-            assert time.monotonic() < deadline, f"{command} does not listen\n{log_path.read_text()}"
-            time.sleep(0.02)
+        processes.wait_until_it_listens(process, port, log_path)
         yield port
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+        processes.end(process)
 
 
 def get(port: int) -> str:
@@ -100,7 +78,6 @@ def get(port: int) -> str:
         connection.close()
 
 
-@pytest.mark.timeout(120)
 def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     """Both apps, each started by its command, one after the other; while both serve, each `curl` prints what is below.
 
@@ -142,7 +119,6 @@ def test_one_line_installs_what_the_readme_runs(tmp_path: Path) -> None:
 COMMANDS = [line.removeprefix("$ ") for block in blocks(page("deploying.md"), "console") for line in block.splitlines()]
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[0])
 def test_the_commands_for_deploying_serve(command: str, tmp_path: Path) -> None:
     """Each command line starts its server, which serves the app that it names."""

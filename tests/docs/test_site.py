@@ -17,7 +17,7 @@ import pytest
 from support.browser import Browser
 from support.paths import ROOT
 
-pytestmark = [pytest.mark.site, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.site, pytest.mark.debian("chromium-headless-shell")]
 
 SITE = ROOT / os.environ.get("BRIDGE_SITE", "site")
 NARROW, WIDE = 390, 1300  # CSS pixels

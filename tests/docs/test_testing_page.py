@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from support.patience import PROCESS_PATIENCE
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "testing.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 _HEADING, _CODE = r"#{2,3} (?P<heading>[^\n]+)", r"```python(?: file=(?P<file>\S+))?\n(?P<code>.*?)^```"
 _BLOCK = re.compile(f"^(?:{_HEADING}|{_CODE})$", re.MULTILINE | re.DOTALL)
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.hosts
 
 
 def _blocks() -> dict[str, str]:
@@ -57,7 +59,7 @@ def test_a_block(name: str, tmp_path: Path) -> None:
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | own,
         capture_output=True,
         text=True,
-        timeout=80,
+        timeout=2 * PROCESS_PATIENCE,
     )
 
     assert 0 == done.returncode, done.stdout + done.stderr

@@ -23,6 +23,7 @@ ONLY_BY_BUS = SETTINGS | {"LOOKOUT_HEARTBEAT": "3600", "LOOKOUT_PRESENCE": "3600
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.mark.debian("chromium-headless-shell")
 class TestInBrowsers:
     """Two pages of two people."""
 
@@ -118,6 +119,7 @@ def keep(page: Page, name: str, directory: Path) -> None:
     (PICTURES / name).write_bytes((directory / name).read_bytes())
 
 
+@pytest.mark.debian("chromium-headless-shell")
 class TestRestart:
     """The server goes away in the middle, and comes back."""
 
@@ -168,9 +170,11 @@ class TestRestart:
         assert "Traceback" not in output
 
 
+@pytest.mark.debian("chromium-headless-shell")
 class TestProcesses:
     """Two workers of Gunicorn."""
 
+    @pytest.mark.debian("redis-server")
     def test_through_redis(self, tmp_path: Path) -> None:
         """Pages at different workers talk, see each other, and hear of other rooms, all of it through Redis."""
         with (
@@ -193,6 +197,7 @@ class TestProcesses:
         assert "REDIS_URL" not in output.partition("Starting gunicorn")[2]
         assert "Traceback" not in output
 
+    @pytest.mark.debian("redis-server")
     def test_redis_goes_and_comes(self, tmp_path: Path) -> None:
         """While it is away messages come by way of the database; afterwards all is as before."""
         with (

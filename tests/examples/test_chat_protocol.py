@@ -16,8 +16,8 @@ from websockets.sync.client import ClientConnection, connect
 from support.chat import Events, guest, history, nobody_is_here, post, stream, token
 from support.example_process import Site
 from support.lookout import WEBSOCKETS
+from support.patience import PROCESS_PATIENCE
 
-PATIENCE = 30.0
 LONGEST = 1000
 MANY = 200  # events: what has not come among these does not come
 
@@ -31,13 +31,17 @@ def socket_of(client: httpx.Client, room: str = "lobby", query: str = "after=0",
     cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
     options = {"origin": str(client.base_url).rstrip("/")} | options
     return connect(
-        url.replace("http", "ws"), additional_headers={"Cookie": cookies}, proxy=None, open_timeout=PATIENCE, **options
+        url.replace("http", "ws"),
+        additional_headers={"Cookie": cookies},
+        proxy=None,
+        open_timeout=PROCESS_PATIENCE,
+        **options,
     )
 
 
 def texts(socket: ClientConnection) -> Iterator[str]:
     while True:
-        yield str(socket.recv(PATIENCE))
+        yield str(socket.recv(PROCESS_PATIENCE))
 
 
 class TestPresence:
@@ -268,6 +272,6 @@ def heard(socket: ClientConnection) -> list[dict[str, Any]]:
     found = []
     try:
         while True:
-            found.append(json.loads(socket.recv(PATIENCE)))
+            found.append(json.loads(socket.recv(PROCESS_PATIENCE)))
     except ConnectionClosed:
         return found

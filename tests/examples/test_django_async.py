@@ -20,6 +20,7 @@ import pytest
 from support.browser import Browser
 from support.example_process import Site
 from support.lookout import PROJECT, READY, STATUS, WSGI, lookout
+from support.patience import PROCESS_PATIENCE
 
 # Where the screenshots of the last run stay.
 PICTURES = PROJECT / "var" / "screenshots"
@@ -54,7 +55,7 @@ class PrinterHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.set()
         if self.server.silent.is_set():
-            self.server.speak.wait(20)
+            self.server.speak.wait(PROCESS_PATIENCE)
         self.send_response(200 if self.server.answers else 503)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -224,6 +225,7 @@ class TestProject:
         assert wsgi == asgi.replace("ASGI", "WSGI").replace("asgi", "wsgi")
 
 
+@pytest.mark.debian("chromium-headless-shell")
 class TestBrowser:
     """The page in headless Chromium."""
 
@@ -388,7 +390,7 @@ class TestBackground:
         watched.asked.clear()
         watched.silent.set()
         assert 202 == submit(visitor, "/ask/").status_code
-        assert watched.asked.wait(10)
+        assert watched.asked.wait(PROCESS_PATIENCE)
         watched.answers = False
         with follow(visitor, after) as events:
             watched.speak.set()
@@ -432,7 +434,7 @@ def gathered(function: Callable[[], object]) -> Callable[[], None]:
             function()
 
     def wait() -> None:
-        thread.join(20)
+        thread.join(PROCESS_PATIENCE)
         assert not thread.is_alive(), "the feed does not end"
 
     # No test that fails has to wait for it.

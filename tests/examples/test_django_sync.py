@@ -25,7 +25,6 @@ from support.paths import ROOT
 PROJECT = ROOT / "examples" / "django_sync"
 STOCK_PROJECT = Path(django.__file__).parent / "conf" / "project_template"
 # The first test that wants the site migrates and seeds a database, and other tests may keep the machine busy.
-pytestmark = pytest.mark.timeout(120)
 
 TROMSO, BERGEN, OSLO = "Tromsø North Hall", "Bergen Harbour", "Oslo Loft"
 
@@ -496,6 +495,7 @@ class TestRun:
         assert "Uvicorn running" not in done.stderr
 
 
+@pytest.mark.debian("chromium-headless-shell")
 class TestNarrow:
     """What a telephone shows, in a real browser."""
 

@@ -1,28 +1,26 @@
 """The example `examples/mixed`: Flask and FastAPI in one process, under Uvicorn and under Gunicorn, over HTTP."""
 
-import contextlib
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from support import processes
 from support.browser import Browser
 from support.paths import ROOT
+from support.patience import PROCESS_PATIENCE
 
 PROJECT = ROOT / "examples" / "mixed"
-PATIENCE = 20.0
 
 RUNNER = [sys.executable, str(PROJECT / "serve.py"), "--port", "{port}"]
-GUNICORN = ["gunicorn", "--no-control-socket", "--bind", "127.0.0.1:{port}", "--threads", "8", "shed:wsgi"]
+GUNICORN = ["gunicorn", "--bind", "127.0.0.1:{port}", "--threads", "8", "shed:wsgi"]
 # The runner of `make run-mixed` and the lines of the README.
 COMMANDS = {
     "make run-mixed": RUNNER,
@@ -36,19 +34,11 @@ class Shed:
     """The example in a process of its own."""
 
     def __init__(self, command: list[str], directory: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = processes.free_port()
         self.log_path = directory / "log"
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [word.format(port=self.port) for word in command],
-                cwd=PROJECT,
-                env=os.environ | {"SHED_VAR": str(directory / "var"), "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        words = [word.format(port=self.port) for word in command]
+        own = {"SHED_VAR": str(directory / "var")}
+        self.process = processes.start_logging(words, directory, own, cwd=PROJECT, log=self.log_path)
 
     def log(self) -> str:
         return self.log_path.read_text()
@@ -56,28 +46,14 @@ class Shed:
     def client(self) -> httpx.Client:
         """A browser: it keeps cookies, follows redirects, and knows no proxy."""
         url = f"http://127.0.0.1:{self.port}"
-        return httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE, trust_env=False)
+        return httpx.Client(base_url=url, follow_redirects=True, timeout=PROCESS_PATIENCE, trust_env=False)
 
     def wait(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            assert self.process.poll() is None, self.log()
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE):
-                    return
-            except ConnectionError:
-                assert time.monotonic() < deadline, self.log()
-                time.sleep(0.02)
+        processes.wait_until_it_listens(self.process, self.port, self.log_path)
 
     def stop(self) -> None:
         """Ctrl-C."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(PATIENCE)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        processes.end(self.process, signal.SIGINT)
 
 
 @pytest.fixture(name="shed", params=COMMANDS, scope="module")
@@ -96,7 +72,6 @@ def events_of(response: httpx.Response) -> Iterator[dict[str, object]]:
     return (json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line)
 
 
-@pytest.mark.timeout(90)
 def test_both_sides_share_a_login_a_database_and_a_process(shed: Shed) -> None:
     with shed.client() as browser, shed.client() as stranger:
         assert "Hammer drill" in browser.get("/").text
@@ -124,7 +99,6 @@ def test_both_sides_share_a_login_a_database_and_a_process(shed: Shed) -> None:
         assert 1 == len(re.findall("is with Kim", browser.get("/").text))
 
 
-@pytest.mark.timeout(90)
 def test_each_side_sees_the_session_that_the_other_one_writes(shed: Shed) -> None:
     with shed.client() as browser:
         browser.post("/login", data={"name": "Kim"})
@@ -136,7 +110,6 @@ def test_each_side_sees_the_session_that_the_other_one_writes(shed: Shed) -> Non
         assert 401 == browser.get("/api/me").status_code
 
 
-@pytest.mark.timeout(90)
 def test_the_new_side_knows_where_it_is(shed: Shed) -> None:
     """Its own pages and redirects lead below its prefix."""
     with shed.client() as browser:
@@ -153,7 +126,7 @@ def test_what_the_command_line_says_of_it(tmp_path: Path) -> None:
             env=os.environ | {"SHED_VAR": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=PROCESS_PATIENCE,
         )
         assert "" == done.stderr
         return done.returncode, done.stdout
@@ -183,7 +156,7 @@ def test_the_runner_says_what_to_look_at(tmp_path: Path) -> None:
 WIDE, NARROW = 1200, 390
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.debian("chromium-headless-shell")
 class TestPage:
     """The page in a real browser."""
 

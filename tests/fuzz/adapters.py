@@ -8,9 +8,9 @@ from typing import Any
 from bridge import AsgiToWsgi, ClientDisconnected, Mounts, ProtocolError, WsgiToAsgi
 from fuzz import heads, responses
 from fuzz.draw import Draw
+from support.patience import PATIENCE
 
 # What no request may take, in seconds; far more than any does.
-PATIENCE = 15.0
 
 
 class Planned(Exception):

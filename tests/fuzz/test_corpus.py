@@ -9,8 +9,6 @@ from fuzz import adapters
 from fuzz.draw import Draw
 from fuzz.targets import CORPUS, TARGETS, Slow, kept, run
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:

@@ -27,7 +27,6 @@ KINDS: list[tuple[Callable[[Path, str], servers.Running], str, str]] = [
     (servers.hypercorn_trio, WSGI, "trio"),
     (servers.uvicorn_httptools_uvloop, DJANGO, "django"),
 ]
-pytestmark = pytest.mark.timeout(120)
 
 
 class Site:

@@ -37,7 +37,6 @@ from support.plain_servers import (
 )
 
 BODYLESS = (204, 304)
-pytestmark = pytest.mark.timeout(60)
 MODEST = settings(deadline=None, max_examples=150)
 
 

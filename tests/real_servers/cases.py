@@ -256,7 +256,7 @@ class Cases:
                 assert apps.TICK == response.read(len(apps.TICK))
                 responses.append(response)
 
-            server.stop(how, patience=servers.GRACE + 6)
+            server.stop(how)
             for response in responses:
                 with pytest.raises((http.client.IncompleteRead, ConnectionResetError, ssl.SSLError)):
                     response.read()

@@ -6,6 +6,7 @@ from typing import Any
 
 import servers
 from servers.process import GRACE
+from support.patience import PROCESS_PATIENCE
 
 MERCY = ["--worker-reload-mercy", str(GRACE)]
 GRACEFUL = ["--graceful-timeout", str(GRACE)]
@@ -22,7 +23,7 @@ def lifespans(server: servers.Server) -> dict[str, list[str]]:
 
 def patiently(ask: Callable[[], Any]) -> Any:
     """A server with one worker refuses or resets what comes between two of them, before it has taken a request."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PROCESS_PATIENCE
     while True:
         try:
             return ask()

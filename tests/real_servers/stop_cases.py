@@ -12,13 +12,11 @@ import pytest
 import servers
 from real_servers.kinds import Kind
 from servers import MIB, Connection, Server
-from servers.process import grace
 from support import apps
 
 long = pytest.mark.servers
 both_signals = pytest.mark.parametrize("how", [SIGTERM, SIGINT], ids=lambda how: how.name)
 BROKEN = (http.client.HTTPException, ConnectionError, ssl.SSLError)
-STOPPING = 12  # seconds that a server may take beyond its grace: Apache takes ten, where a connection is open
 BODY = apps.HALF + apps.HALF
 # Takes a request to its end; returns the status, the body, and what the body has to be.
 End = Callable[[], tuple[int, bytes, bytes]]
@@ -100,7 +98,7 @@ class StopCases:
                     status, body, expected = end()
                     assert (200, expected) == (status, body)
                 open_ones.close()
-                server.wait_for_end(how, grace() + STOPPING)
+                server.wait_for_end(how)
                 told = server.signals.told("lifespan")
                 started = [line for line in told if line.startswith("startup")]
                 assert sorted(told) == sorted(started + [line.replace("startup", "shutdown") for line in started])
@@ -115,7 +113,7 @@ class StopCases:
             with launch() as server, ExitStack() as open_ones:
                 ends = begin(batch, server, kind, token, open_ones)
                 server.begin_stop(how)
-                server.wait_for_end(how, grace() + STOPPING)
+                server.wait_for_end(how)
                 for end in ends:
                     with suppress(*BROKEN):
                         status, body, _ = end()

@@ -9,7 +9,7 @@ import pytest
 from real_servers.kinds import ASGI_APP, WSGI_APP
 from servers.process import serve
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.servers
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ from real_servers.hard_cases import HardCases
 from real_servers.kinds import ASGI, Kind
 from real_servers.stop_cases import StopCases
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture(scope="module", params=[kind.as_parameter() for kind in ASGI])
 def kind(request: pytest.FixtureRequest) -> Kind:

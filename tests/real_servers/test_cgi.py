@@ -5,11 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from support.paths import PYTHONPATH
-
-pytestmark = pytest.mark.timeout(60)
+from support.patience import PROCESS_PATIENCE
 
 SCRIPT = """\
 from wsgiref.handlers import CGIHandler
@@ -51,7 +48,7 @@ def ask(directory: Path, method: str, path: str, body: bytes = b"") -> tuple[byt
         input=body,
         env={"PATH": os.environ["PATH"], **request},
         capture_output=True,
-        timeout=40,
+        timeout=PROCESS_PATIENCE,
     )
     assert (0, b"") == (done.returncode, done.stderr)
     head, _, found = done.stdout.partition(b"\r\n\r\n")

@@ -8,7 +8,7 @@ import pytest
 import servers
 from real_servers.kinds import ASGI_APP
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.servers
 CAN = [
     servers.gunicorn_sync,
     servers.gunicorn_gthread,

@@ -17,7 +17,7 @@ from real_servers.kinds import ASGI_APP, HELLO
 from servers import MIB, Http2Connection, Server, Stream, StreamReset
 from support import apps
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.servers
 
 MORE_THAN_THREADS = 12
 WINDOW = 65_535  # bytes; RFC 9113 section 6.9.2

@@ -11,14 +11,13 @@ import pytest
 import servers
 from real_servers.kinds import HELLO, WSGI_APP
 from servers.certificates import certified
+from support.patience import PATIENCE
 from support.sizes import MIB
 
 if TYPE_CHECKING:
     from servers.http3 import Http3Client
 
-pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
-
-PATIENCE = 20.0
+pytestmark = [pytest.mark.anyio, pytest.mark.servers]
 
 
 @pytest.fixture(name="anyio_backend")

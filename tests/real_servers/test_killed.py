@@ -16,7 +16,7 @@ from real_servers.processes import GRACEFUL, MERCY, patiently
 from servers.process import serve
 from support import apps
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.servers
 RESPAWN = ["--respawn-failed-workers", "--respawn-interval", "0.1"]
 # Apache ends a response without a length in the regular way when its daemon process is gone.
 PASSES_FOR_WHOLE = {"apache_daemon", "apache_daemon_subinterpreter"}

@@ -35,7 +35,6 @@ def django_counted(server: servers.Server, what: str) -> int:
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: str(run.__name__))
 def test_behind_mounts(run: Callable[[Path, str], servers.Running], tmp_path: Path, monkeypatch: Any) -> None:
     """An app that has begun its response, one that has not, and an async view of Django's: each is told."""

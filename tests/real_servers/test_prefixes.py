@@ -11,7 +11,7 @@ import pytest
 import servers
 from servers.process import serve
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.servers
 # They answer each path with what they are told of root and path.
 WSGI_APP = "bridge.WsgiToAsgi(apps.wsgi_facts)"
 ASGI_APP = "bridge.AsgiToWsgi(apps.asgi_facts, lifespan='off')"

@@ -12,7 +12,7 @@ from real_servers.processes import GRACEFUL, MERCY, lifespans, patiently
 from servers.process import GRACE, serve
 from support import apps
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.servers
 WHOLE = ["startup", "shutdown"]
 FIVE = ["--max-requests", "5"]
 UVICORN = ["--timeout-graceful-shutdown", str(GRACE)]
@@ -113,7 +113,7 @@ class TestReload:
                 server.begin_stop(signal.SIGWINCH)
                 server.signals.tell("stop-go")
                 assert apps.HALF + apps.HALF == connection.response().read()
-            server.wait_for_end(signal.SIGWINCH, patience=30)
+            server.wait_for_end(signal.SIGWINCH)
             assert {tuple(WHOLE)} == {tuple(told) for told in lifespans(server).values()}
 
     def test_graceful_stop_of_uwsgi(self, tmp_path: Path) -> None:
@@ -125,5 +125,5 @@ class TestReload:
                 server.begin_stop(signal.SIGTERM)
                 server.signals.tell("stop-go")
                 assert apps.HALF + apps.HALF == connection.response().read()
-            server.wait_for_end(signal.SIGTERM, patience=30)
+            server.wait_for_end(signal.SIGTERM)
             assert {tuple(WHOLE)} == {tuple(told) for told in lifespans(server).values()}

@@ -60,7 +60,6 @@ HOSTS: list[tuple[Callable[[Path, str], servers.Running], bool]] = [
 ]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "host",
     [pytest.param(run, id=run.__name__, marks=[] if core else [pytest.mark.servers]) for run, core in HOSTS],
@@ -74,7 +73,6 @@ def test_the_protocol(host: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("cases", [LIMITS, COMPRESSION], ids=["limits", "compression"])
 def test_large_messages_and_compression(cases: list[str], tmp_path: Path) -> None:
     with servers.gunicorn_gthread(tmp_path, APP) as server:

@@ -10,6 +10,7 @@ import pytest
 import socketio  # type: ignore[import-untyped]
 
 import servers
+from support.patience import PATIENCE
 from support.waiting import until
 from support.websocket_clients import Accepted, Client, Closed, Rejected
 
@@ -51,7 +52,7 @@ async def shout(server: servers.Server, **options: Any) -> tuple[Any, Any, list[
     """What the server says of the transport, what the client says, and what came back."""
     heard: list[str] = []
     came = asyncio.Event()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         client = socketio.AsyncClient(reconnection=False)
 
         async def shouted(text: str) -> None:
@@ -76,7 +77,6 @@ async def shout(server: servers.Server, **options: Any) -> tuple[Any, Any, list[
 
 
 @pytest.mark.usefixtures("no_traceback")
-@pytest.mark.timeout(60)
 class TestSocketIo:
     @pytest.mark.parametrize("transports", [None, ["websocket"]], ids=["upgrade", "websocket"])
     def test_a_client(self, server: servers.Server, transports: Any) -> None:
@@ -85,7 +85,6 @@ class TestSocketIo:
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("how", ["auto", "off"])
 def test_socket_io_where_there_are_no_websockets(how: str, tmp_path: Path) -> None:
     """The upgrade fails without a traceback, and the client goes on with polling; without that it is refused."""
@@ -102,7 +101,6 @@ ORIGIN = [(b"Origin", b"http://localhost")]
 
 
 @pytest.mark.usefixtures("no_traceback")
-@pytest.mark.timeout(60)
 class TestChannels:
     @pytest.mark.parametrize("path", ["/channels/room", "/channels/sync"])
     def test_a_consumer(self, server: servers.Server, path: str) -> None:
@@ -145,7 +143,6 @@ class TestChannels:
             assert 403 == rejected.status
 
 
-@pytest.mark.timeout(60)
 def test_channels_behind_djangos_own_function(tmp_path: Path) -> None:
     """`bridge.django.get_wsgi_application(websocket=...)`."""
     app = f"__import__('bridge.django').django.get_wsgi_application(websocket={MODULE}.consumers)"
@@ -160,7 +157,6 @@ def test_channels_behind_djangos_own_function(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_traceback")
-@pytest.mark.timeout(60)
 class TestStarlette:
     def test_a_route(self, server: servers.Server) -> None:
         with connect(server) as client:

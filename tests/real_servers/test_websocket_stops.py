@@ -14,9 +14,9 @@ from real_servers.websocket_kinds import QUIET_APP, connect, departures
 from servers.process import Running, free_port, serve, start, write_site
 from support.websocket_clients import Accepted, Client, Closed
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.servers
 # More than a client waits for its close frame: who gets one in time has not waited for the end of the grace.
-LONG = ["--graceful-timeout", "15"]
+LONG = ["--graceful-timeout", "40"]
 DEAF = "uWSGI tells Python nothing before it has waited for its threads, and kills the worker then"
 
 

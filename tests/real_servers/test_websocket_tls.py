@@ -39,7 +39,6 @@ def server(
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("run", [parameter(run) for run in RUNS], scope="module")
 class TestTls:
     @pytest.fixture(autouse=True)
@@ -129,11 +128,10 @@ class TestTls:
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("run", [parameter(run) for run in (servers.gunicorn_gevent_tls, servers.cheroot_tls)])
 def test_a_stop(run: Callable[[Path, str], servers.Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The close frame goes out through TLS too."""
-    monkeypatch.setenv("BRIDGE_TEST_GRACE", "15")
+    monkeypatch.setenv("BRIDGE_TEST_GRACE", "40")
     with run(tmp_path, APP) as server, connect(server) as client:
         client.open("/echo")
         server.begin_stop(signal.SIGTERM)

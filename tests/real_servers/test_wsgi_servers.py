@@ -8,8 +8,6 @@ from real_servers.hard_cases import HardCases
 from real_servers.kinds import HELLO, WSGI, Kind
 from real_servers.stop_cases import StopCases
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture(scope="module", params=[kind.as_parameter() for kind in WSGI])
 def kind(request: pytest.FixtureRequest) -> Kind:

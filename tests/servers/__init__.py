@@ -9,7 +9,7 @@ from servers.asgi import *  # noqa: F403
 from servers.connection import Address, Connection
 from servers.http2 import Http2Connection, Stream, StreamReset
 from servers.nginx import *  # noqa: F403
-from servers.process import GRACE, START_PATIENCE, STOP_PATIENCE, Running, Server
+from servers.process import GRACE, Running, Server
 from servers.wsgi import *  # noqa: F403
 
 MIB = 2**20
@@ -17,8 +17,6 @@ MIB = 2**20
 __all__ = [
     "GRACE",
     "MIB",
-    "START_PATIENCE",
-    "STOP_PATIENCE",
     "Address",
     "Connection",
     "Http2Connection",

@@ -52,7 +52,7 @@ def _apache(name: str, app: str, most: int, daemon: str = "", alias: str = "/") 
         directory.chmod(0o755)
         write_site(directory, app)
         (directory / "support").mkdir()
-        for shared in ("apps.py", "signals.py", "websocket_apps.py"):
+        for shared in ("apps.py", "patience.py", "signals.py", "websocket_apps.py"):
             shutil.copy(ROOT / "tests" / "support" / shared, directory / "support")
         for writable in ("run", "signals", "tmp"):
             (directory / writable).chmod(0o777)

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 
-PATIENCE = 20.0  # seconds until a server that says nothing has failed to answer
+from support.patience import PATIENCE
 
 # Host and port, or the path of a Unix socket.
 Address = tuple[str, int] | str

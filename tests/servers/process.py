@@ -21,13 +21,13 @@ import psutil
 from servers import connection
 from servers.connection import Address, Connection, open_socket
 from servers.pages import read_pages
+from support import processes
 from support.paths import PYTHONPATH
+from support.patience import PROCESS_PATIENCE
 from support.signals import Signals
 
-START_PATIENCE = 30.0  # seconds until a server that does not answer has failed to start
-GRACE = 2  # seconds that a server is told to wait for live requests when it stops, unless BRIDGE_TEST_GRACE says other
+GRACE = 5  # seconds that a server is told to wait for live requests when it stops, unless BRIDGE_TEST_GRACE says other
 THREADS = 6  # requests at once, unless BRIDGE_TEST_THREADS says other; the cases have twelve clients leave
-STOP_PATIENCE = 12.0  # seconds until a server that was told to stop has failed to
 
 
 @dataclass
@@ -102,10 +102,10 @@ class Server:
         started = psutil.Process(self.process.pid)
         return [started, *started.children(recursive=True)]
 
-    def stop(self, how: signal.Signals = signal.SIGTERM, patience: float = STOP_PATIENCE) -> None:
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Send `how`, wait for the exit of the process and of its children."""
         self.begin_stop(how)
-        self.wait_for_end(how, patience)
+        self.wait_for_end(how)
 
     def begin_stop(self, how: signal.Signals) -> None:
         """Send `how`; the processes that are there now are to end."""
@@ -113,9 +113,10 @@ class Server:
         self.ending = self.family()
         self.process.send_signal(how)
 
-    def wait_for_end(self, how: signal.Signals, patience: float = STOP_PATIENCE) -> None:
+    def wait_for_end(self, how: signal.Signals) -> None:
         """Return once the processes have ended that were there at `begin_stop(how)`."""
         sent = time.monotonic()
+        patience = grace() + PROCESS_PATIENCE
         deadline = sent + patience
         while (left := [member for member in self.ending if self._alive(member)]) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -126,7 +127,7 @@ class Server:
         for member in left:
             with suppress(psutil.NoSuchProcess):
                 member.send_signal(signal.SIGABRT)  # faulthandler then prints where each thread is
-        psutil.wait_procs(left, timeout=2)
+        psutil.wait_procs(left, timeout=PROCESS_PATIENCE)
         assert not left, f"{self.name} did not stop within {patience} s: {left}\n{self.log()}"
         self.stopped = True
 
@@ -260,26 +261,18 @@ def start(
     `ready` is a text and how often it has to be there: once for each process, say.
     """
     log_path, temporary = directory / "server.log", directory / "tmp"
-    inherited = {
-        **os.environ,
+    own = {
         "PYTHONPATH": os.pathsep.join([PYTHONPATH, str(directory)]),
-        "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
         "BRIDGE_TEST_SIGNALS": str(directory / "signals"),
-        "TMPDIR": str(temporary),
-        # The control socket has one path for all instances of a user.
-        "GUNICORN_CMD_ARGS": "--no-control-socket",
         **(environment or {}),
     }
     with log_path.open("wb") as log:
-        process = subprocess.Popen(
+        process = processes.start(
             [own_program(command[0]), *command[1:]],
-            cwd=directory,
-            env=inherited,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            directory,
+            own,
+            output=log,
             # A shell has it ignored in what runs in its background, and Python leaves it so.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
@@ -297,7 +290,7 @@ def start(
 
 
 def _wait_until_it_answers(server: Server, probe: str) -> None:
-    deadline = time.monotonic() + START_PATIENCE
+    deadline = time.monotonic() + PROCESS_PATIENCE
     while True:
         assert server.process.poll() is None, f"{server.name} did not start\n{server.log()}"
         try:

@@ -19,6 +19,7 @@ from bridge.errors import ApplicationProtocolError
 from spec.harness import environ_of, play, scope_of, serve_on_asgi, serve_on_wsgi, wsgi_environ
 from support.asgi_apps import END, START, part, read_body, reply, sending
 from support.failures import AppError
+from support.patience import PATIENCE
 from support.plain_servers import MISSING
 from support.scripted_asgi_server import Environ, Event, Request, Scope, Sent, get, opened, post
 from support.scripted_wsgi_server import Call, adapted, ask
@@ -139,7 +140,7 @@ class TestApplicationsServer:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(5)
+                thread.join(PATIENCE)
 
             assert [False] * 4 == [thread.is_alive() for thread in threads]
 

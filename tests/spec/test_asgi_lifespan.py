@@ -16,6 +16,7 @@ from bridge.errors import LifespanFailed
 from spec.harness import play, wsgi_environ
 from support.asgi_apps import reply
 from support.failures import AppError
+from support.patience import PATIENCE
 from support.plain_servers import MISSING
 from support.scripted_asgi_server import Environ, Event, Request, Scope, Sent, get, opened
 from support.scripted_wsgi_server import Call, adapted, ask
@@ -76,7 +77,7 @@ class TestScopeServer:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(5)
+                thread.join(PATIENCE)
 
         assert (1, 1, 8) == (len(site.scopes), len(site.loops), len(site.requests))
 
@@ -208,7 +209,7 @@ class TestStartupServer:
             assert ["lifespan.startup"] == site.story
             gate.set()
             for thread in threads:
-                thread.join(5)
+                thread.join(PATIENCE)
 
             assert ["lifespan.startup", "startup done", "request", "request", "request"] == site.story
 
@@ -312,7 +313,7 @@ class TestShutdownServer:
             finally:
                 site.story.append("request over")
 
-        with adapted(app, lifespan="auto", shutdown_timeout=5.0) as adapter:
+        with adapted(app, lifespan="auto", shutdown_timeout=PATIENCE) as adapter:
 
             def request() -> None:
                 call = Call(adapter, wsgi_environ())
@@ -328,8 +329,8 @@ class TestShutdownServer:
             closing = threading.Thread(target=adapter.close, daemon=True)
             closing.start()
             gate.set()
-            serving.join(5)
-            closing.join(5)
+            serving.join(PATIENCE)
+            closing.join(PATIENCE)
 
             assert [False, False] == [serving.is_alive(), closing.is_alive()]
 
@@ -347,12 +348,12 @@ class TestShutdownServer:
                 await gate.waited()
                 site.story.append("background done")
 
-        with adapted(app, lifespan="auto", shutdown_timeout=5.0) as adapter:
+        with adapted(app, lifespan="auto", shutdown_timeout=PATIENCE) as adapter:
             ask(adapter)
             closing = threading.Thread(target=adapter.close, daemon=True)
             closing.start()
             gate.set()
-            closing.join(5)
+            closing.join(PATIENCE)
 
         assert site.story.index("background done") < site.story.index("lifespan.shutdown")
 

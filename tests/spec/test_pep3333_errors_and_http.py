@@ -14,6 +14,7 @@ import pytest
 from bridge import WsgiToAsgi
 from spec.harness import environ_of, play, serve_on_asgi, serve_on_wsgi, wsgi_environ
 from support.failures import AppError
+from support.patience import PATIENCE
 from support.scripted_asgi_server import Environ, Request, get, opened, post
 from support.scripted_wsgi_server import Call, adapted, ask
 from support.waiting import Flag, LogWatch, bounded
@@ -219,7 +220,7 @@ class TestOtherHttpServer:
 
     def test_requests_run_side_by_side(self) -> None:
         """`wsgi.multithread` is true because requests do meet."""
-        meeting = threading.Barrier(4, timeout=5)
+        meeting = threading.Barrier(4, timeout=PATIENCE)
 
         def app(environ: Environ, start_response: Any) -> list[bytes]:
             meeting.wait()

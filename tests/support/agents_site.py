@@ -17,6 +17,8 @@ from typing import Any
 import django
 from django.conf import settings
 
+from support.patience import PATIENCE
+
 AGENT, ENTRY, SIDE, RECORDS = (os.environ[name] for name in ("AGENT", "ENTRY", "SIDE", "RECORDS"))
 WHEN = os.environ.get("WHEN", "before")
 AT_ONCE = 12
@@ -243,7 +245,7 @@ _all: "asyncio.Future[None] | None" = None
 
 def who(request: Any, name: str) -> HttpResponse:
     mark(name)
-    _barrier.wait(timeout=20)
+    _barrier.wait(timeout=PATIENCE)
     raise ValueError(name)
 
 
@@ -254,7 +256,7 @@ async def _together() -> None:
     _here += 1
     if _here == AT_ONCE:
         _all.set_result(None)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.shield(_all)
 
 

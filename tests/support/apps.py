@@ -92,7 +92,7 @@ def shutdown(state: dict[str, Any] | None = None) -> None:
 def hold(number: str) -> bytes:
     """What a request does that holds its thread until the test releases it."""
     signals.tell("begun", number)
-    signals.wait(f"release-{number}", 3 * PATIENCE)
+    signals.wait(f"release-{number}")
     return number.encode()
 
 

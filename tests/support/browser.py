@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -18,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-PROGRAM: Final = "chromium-headless-shell"
-PATIENCE: Final = 30.0  # seconds for one answer of the browser, or one thing to appear on a page
+from support import debian
+from support.patience import PROCESS_PATIENCE
+
 FLAGS: Final = (
     "--headless",
     "--disable-gpu",
@@ -90,8 +90,7 @@ class Browser:
     """One browser with one page. `complaints` is what the page has thrown or the browser has logged as an error."""
 
     def __init__(self, directory: Path) -> None:
-        program = shutil.which(PROGRAM)
-        assert program, f"there is no {PROGRAM}; scripts/install_debian.sh {PROGRAM} installs it"
+        program = str(debian.find("chromium-headless-shell"))
         self.complaints: list[str] = []
         self._log = directory / "browser.log"
         self._events: list[dict[str, Any]] = []
@@ -132,7 +131,7 @@ class Browser:
     def __exit__(self, *exc_info: object) -> None:
         os.close(self._out)
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(PROCESS_PATIENCE)
         finally:
             os.close(self._in)
             with suppress(ProcessLookupError):
@@ -155,7 +154,7 @@ class Browser:
         self._events.clear()
         act()
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
-            self._receive(time.monotonic() + PATIENCE)
+            self._receive(time.monotonic() + PROCESS_PATIENCE)
 
     def prefer(self, scheme: str) -> None:
         """Have pages that are opened from now on be asked for in "light" or "dark" colours."""
@@ -209,7 +208,7 @@ class Browser:
         data = json.dumps(command).encode() + b"\0"
         while data:
             data = data[os.write(self._out, data) :]
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while True:
             message = self._receive(deadline)
             if message.get("id") == self._number:

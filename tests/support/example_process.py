@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -15,9 +16,10 @@ from typing import TypeVar
 import httpx
 import psutil
 
-_T = TypeVar("_T")
+from support import processes
+from support.patience import PROCESS_PATIENCE
 
-PATIENCE = 60.0  # seconds for a line of output, or for the end of a process that was told to stop
+_T = TypeVar("_T")
 
 
 class Site:
@@ -31,7 +33,7 @@ class Site:
         *,
         temporary: Path,
         ready: str = r"Uvicorn running on (?P<url>http://\S+)",
-        patience: float = PATIENCE,
+        patience: float = PROCESS_PATIENCE,
     ) -> None:
         """Run `command` in `directory`. It serves as soon as it prints `ready`, a pattern that may find its URL."""
         self.url = ""
@@ -41,16 +43,15 @@ class Site:
         self._patience = patience
         self._lines = threading.Condition()
         self._ended = False
-        self._process = subprocess.Popen(
+        # Where the program may put what it keeps for its user, and not what is looked at below.
+        folders = Path(tempfile.mkdtemp(prefix="site-", dir=temporary.parent))
+        self._process = processes.start(
             [sys.executable, *command],
+            folders,
+            {"TMPDIR": str(temporary), **environment},
             cwd=directory,
-            env=os.environ | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"} | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            output=subprocess.PIPE,
             text=True,
-            # A session of its own: what outlives the server can be seen.
-            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, name="site-output")
         self._reader.start()
@@ -68,7 +69,7 @@ class Site:
     ) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        self._kill(after=PATIENCE)
+        self._kill(after=PROCESS_PATIENCE)
 
     def stop(self, how: signal.Signals, *, all_of_it: bool = False) -> int:
         """Send a signal, to the server or, as a terminal does, to all of its processes; wait for the exit status."""
@@ -76,8 +77,8 @@ class Site:
             os.killpg(self._process.pid, how)
         else:
             self._process.send_signal(how)
-        status = self._process.wait(timeout=PATIENCE)
-        self._reader.join(timeout=PATIENCE)
+        status = self._process.wait(timeout=PROCESS_PATIENCE)
+        self._reader.join(timeout=PROCESS_PATIENCE)
         return status
 
     def leaves_processes(self) -> bool:
@@ -86,9 +87,9 @@ class Site:
 
     def client(self, cookies: dict[str, str] | None = None) -> httpx.Client:
         """A browser: it keeps cookies, and knows no proxy."""
-        return httpx.Client(base_url=self.url, cookies=cookies, trust_env=False, timeout=10)
+        return httpx.Client(base_url=self.url, cookies=cookies, trust_env=False, timeout=PROCESS_PATIENCE)
 
-    def line(self, pattern: str, patience: float = PATIENCE, after: int = 0) -> re.Match[str]:
+    def line(self, pattern: str, patience: float = PROCESS_PATIENCE, after: int = 0) -> re.Match[str]:
         """What the pattern finds in the output, line by line from line `after` on, once it is there."""
         found = self.once(
             lambda lines: next(filter(None, (re.search(pattern, line) for line in lines[after:])), None), patience
@@ -96,7 +97,7 @@ class Site:
         assert found, f"no {pattern!r} in the output:\n" + "".join(self.output)
         return found
 
-    def once(self, look: Callable[[list[str]], _T], patience: float = PATIENCE) -> _T:
+    def once(self, look: Callable[[list[str]], _T], patience: float = PROCESS_PATIENCE) -> _T:
         """What `look` makes of the output, once that is true; looks again at each line. At last, what it made then."""
         with self._lines:
             self._lines.wait_for(lambda: look(self.output) or self._ended, patience)
@@ -126,4 +127,4 @@ class Site:
             for process in self._processes():
                 process.kill()
             self._process.wait()
-        self._reader.join(timeout=PATIENCE)
+        self._reader.join(timeout=PROCESS_PATIENCE)

@@ -9,7 +9,8 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from bridge import AsgiToWsgi
-from support.moving_wsgi import PATIENCE, Make, Probe
+from support.moving_wsgi import IN_VAIN, Make, Probe
+from support.patience import PATIENCE
 from support.plain_servers import environ_for
 
 
@@ -88,7 +89,7 @@ def waits_for_work(make: Make) -> bool:
 
         reader = threading.Thread(target=read)
         reader.start()
-        in_time = ended.wait(1.0)
+        in_time = ended.wait(IN_VAIN)
         release[0]()
         reader.join(PATIENCE)
         return not in_time
@@ -134,7 +135,7 @@ def closed_early(make: Make) -> Any:
     def see(body: Any) -> Any:
         assert next(iter(body)) == b"x"
         body.close()
-        over.wait(1.0)
+        over.wait(IN_VAIN)
         return told[0] if told else None
 
     return call(make, app, see=see)

@@ -6,6 +6,7 @@ from typing import Any
 
 from support.moving_wsgi import Probe
 from support.paths import ROOT
+from support.patience import PROCESS_PATIENCE
 
 # Prints, for the application of one module of the two, what the page says of it.
 DJANGO = """
@@ -129,7 +130,7 @@ def in_django(what: str) -> Probe:
             [sys.executable, "-c", DJANGO, name, what],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PROCESS_PATIENCE,
             env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
         )
         assert done.returncode == 0, done.stderr

@@ -15,10 +15,10 @@ from typing import Any
 import trio
 
 from bridge import WsgiToAsgi
+from support.patience import PATIENCE
 from support.plain_servers import body_events, scope_for
 
-PATIENCE = 10.0  # seconds
-
+IN_VAIN = 5.0  # seconds that something is waited for which some adapters never do
 Make = Callable[..., Any]
 Probe = Callable[[Make], Any]
 
@@ -282,7 +282,7 @@ def at_once(make: Make) -> bool:
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
         with suppress(threading.BrokenBarrierError):
-            both.wait(1.0)
+            both.wait(IN_VAIN)
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"x"]
 

@@ -5,17 +5,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_PATIENCE = 30
-
-
-def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    assert found, "there is no PostgreSQL server: scripts/install_debian.sh postgresql installs it"
-    return found[-1].parent
+from support import debian
+from support.patience import PROCESS_PATIENCE
 
 
 @contextmanager
@@ -30,7 +26,7 @@ def postgres() -> Iterator[int]:
 
 
 def _serve(directory: Path) -> Iterator[int]:
-    programs, data = _programs(), directory / "data"
+    programs, data = debian.find("postgresql").parent, directory / "data"
     user = "postgres" if os.geteuid() == 0 else None
     if user is not None:
         shutil.chown(directory, user)
@@ -60,11 +56,12 @@ def _serve(directory: Path) -> Iterator[int]:
         yield port
     finally:
         server.terminate()
-        server.wait(_PATIENCE)
+        server.wait(PROCESS_PATIENCE)
 
 
 def _wait(server: subprocess.Popen[bytes], programs: Path, port: int, log: Path) -> None:
-    for _ in range(_PATIENCE):
+    deadline = time.monotonic() + PROCESS_PATIENCE
+    while time.monotonic() < deadline:
         ready = [programs / "pg_isready", "-q", "-t", "1", "-h", "127.0.0.1", "-p", str(port)]
         if subprocess.run(ready, check=False).returncode == 0:
             return

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from support.paths import PYTHONPATH
+from support.patience import PROCESS_PATIENCE
 
 
 def run_script(script: str, *, code: int = 0, quiet: bool = True, options: Sequence[str] = ()) -> list[str]:
@@ -33,7 +34,7 @@ def run_script(script: str, *, code: int = 0, quiet: bool = True, options: Seque
         start_new_session=True,
     )
     try:
-        printed, complaints = process.communicate(timeout=15)
+        printed, complaints = process.communicate(timeout=PROCESS_PATIENCE)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGABRT)  # it says where its threads are, and so do its children
         printed, complaints = process.communicate()

@@ -1,24 +1,21 @@
 """Debian's Redis server, for the tests: on a socket in a directory, and with nothing on disk."""
 
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
-PROGRAM: Final = "redis-server"
-PATIENCE: Final = 30.0  # seconds until it serves, or ends
+from support import debian
+from support.patience import PROCESS_PATIENCE
 
 
 class RedisServer:
     """A server that can be stopped and started again; `url` is for REDIS_URL."""
 
     def __init__(self, directory: Path) -> None:
-        program = shutil.which(PROGRAM)
-        assert program, f"there is no {PROGRAM}; scripts/install_debian.sh {PROGRAM} installs it"
+        program = str(debian.find("redis-server"))
         self._path = directory / "redis.sock"
         self._log = directory / "redis.log"
         self._command = [program, "--port", "0", "--unixsocket", str(self._path), "--save", "", "--appendonly", "no"]
@@ -32,7 +29,7 @@ class RedisServer:
             self._process = subprocess.Popen(
                 self._command, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while not self._listens():
             assert self._process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
@@ -44,7 +41,7 @@ class RedisServer:
         if process is not None:
             process.terminate()
             try:
-                process.wait(PATIENCE)
+                process.wait(PROCESS_PATIENCE)
             finally:
                 process.kill()
                 process.wait()

@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-PATIENCE = 20.0  # seconds until a side that was forgotten gives up
+from support.patience import PATIENCE
 
 
 class Signals:

@@ -19,7 +19,8 @@ import pytest
 import sniffio
 import trio
 
-PATIENCE = 8.0  # seconds for what must happen
+from support.patience import PATIENCE
+
 HOLD = 0.15  # seconds that something which must not happen is given to happen
 FOREVER = 3600.0
 Result = TypeVar("Result")

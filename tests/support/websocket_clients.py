@@ -19,7 +19,8 @@ import wsproto.connection
 import wsproto.events as ws
 from wsproto.extensions import PerMessageDeflate
 
-PATIENCE = 8.0
+from support.patience import PATIENCE
+
 Message = str | bytes
 
 

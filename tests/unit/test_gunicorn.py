@@ -17,7 +17,6 @@ ASGI_APP = "bridge.AsgiToWsgi(apps.asgi_site, disconnect_grace=1.0)"
 WSGI_APP = "bridge.WsgiToAsgi(apps.wsgi_site, startup=apps.startup, shutdown=apps.shutdown, shutdown_timeout=1.0)"
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("run", "app", "cleaned_up"),
     [
@@ -33,7 +32,7 @@ def test_live_streams_end_and_the_shutdown_runs(run: Any, app: str, cleaned_up: 
         for _ in range(3):
             connection = streams.enter_context(server.connect())
             assert apps.TICK == connection.ask("GET", "/endless").read(len(apps.TICK))
-        server.stop(patience=20)
+        server.stop()
 
         if cleaned_up:
             assert 3 == server.counted("ended")

@@ -12,11 +12,11 @@ import pytest
 from bridge._lifespan_client import LifespanClient, lifespan_scope
 from bridge._translate.lifespan import FAILED, RUNNING, STARTING, STOPPED, STOPPING
 from bridge.errors import ApplicationProtocolError, LifespanFailed
+from support.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
 # Seconds until what has not happened is taken for a hang.
-HANG = 10.0
 STARTED, STOPPED_WELL = {"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}
 NO_START = {"type": "lifespan.startup.failed", "message": "no database"}
 NO_STOP = {"type": "lifespan.shutdown.failed", "message": "lost a write"}
@@ -43,7 +43,7 @@ def app_of(*steps: Any) -> Any:
 async def running(*steps: Any, **options: Any) -> AsyncIterator[LifespanClient]:
     """Its client, with the startup over; in the end its task is cancelled if it goes on."""
     client = LifespanClient(app_of(*steps), lifespan_scope({}), **options)
-    with anyio.fail_after(HANG):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(client.run)
             await client.started.wait()
@@ -68,7 +68,7 @@ async def test_from_startup_to_shutdown() -> None:
     state: dict[str, Any] = {}
     seen = []
     client = LifespanClient(app, lifespan_scope(state), on_started=lambda: seen.append(client.state))
-    with anyio.fail_after(HANG):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(client.run)
             await client.started.wait()
@@ -124,7 +124,7 @@ async def test_an_app_that_answers_with_something_else_has_none(event: Any) -> N
         await receive()
 
     client = LifespanClient(app, lifespan_scope({}))
-    with anyio.fail_after(HANG):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(client.run)
             await client.started.wait()
@@ -208,7 +208,7 @@ async def test_who_cancels_it_needs_no_log(steps: Any, caplog: pytest.LogCapture
 async def test_a_startup_that_was_cancelled_is_a_failure(steps: Any) -> None:
     """It says nothing about what the application supports."""
     client = LifespanClient(app_of(*steps, anyio.sleep_forever), lifespan_scope({}))
-    with anyio.fail_after(HANG):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(client.run)
             await anyio.wait_all_tasks_blocked()
@@ -258,7 +258,7 @@ async def test_what_an_app_says_to_a_cancellation_is_no_error(last: Any, caplog:
             raise
 
     client = LifespanClient(app, lifespan_scope({}))
-    with anyio.fail_after(HANG):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(client.run)
             await client.started.wait()
@@ -292,7 +292,7 @@ async def test_an_event_out_of_order_is_an_error_in_the_app(state: str, caplog: 
         await receive()
 
     client = LifespanClient(app, lifespan_scope({}))
-    with anyio.fail_after(HANG):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(client.run)
             await client.started.wait()

@@ -12,8 +12,8 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from bridge import AsgiToWsgi, WsgiToAsgi
+from support.patience import PATIENCE
 
-PATIENCE = 10.0
 TASK = 0.1  # seconds that work takes, so that who does not wait for it is seen; nothing else depends on it
 
 

@@ -8,8 +8,6 @@ import pytest
 import servers
 from servers import Server
 
-pytestmark = pytest.mark.timeout(60)
-
 APP = "bridge.AsgiToWsgi(apps.asgi_site, lifespan='off')"
 EACH = [
     pytest.param(kind, id=kind.__name__, marks=pytest.mark.xdist_group(kind.__name__))

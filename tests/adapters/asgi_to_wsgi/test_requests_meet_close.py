@@ -199,7 +199,7 @@ def test_refusals_in_several_threads_are_all_counted() -> None:
         ready = threading.Barrier(8)
 
         def refused() -> None:
-            ready.wait(5)
+            ready.wait(60)
             for _ in range(200):
                 b"".join(adapter(environ_for("GET", "/", CONTENT_LENGTH="x"), lambda *_: None))
 
@@ -220,7 +220,7 @@ class Closing:
 closed, made = [], [Closing() for _ in range(16)]
 ready = threading.Barrier(16)
 def main(closing):
-    ready.wait(5)
+    ready.wait(60)
     register(closing)
 threads = [threading.Thread(target=main, args=(closing,)) for closing in made]
 [thread.start() for thread in threads]

@@ -8,6 +8,7 @@ import pytest
 
 from bridge import WsgiToAsgi
 from support.asgi_apps import chunk, end, hello, reply, start
+from support.patience import PATIENCE
 from support.plain_servers import environ_for
 from support.scripted_wsgi_server import Served, adapted, ask
 from support.sizes import BOUND
@@ -259,7 +260,7 @@ class TestStream:
                 await chunk(send, b"2", more=False)
 
             with socket.create_server(("127.0.0.1", 0)) as listening:
-                client = socket.create_connection(listening.getsockname(), timeout=10)
+                client = socket.create_connection(listening.getsockname(), timeout=PATIENCE)
                 connection, _ = listening.accept()
             environ = environ_for("GET", "/", uwsgi__version=b"2.0.31", wsgi__input=connection)
             with client, connection, adapted(app) as adapter, Served(adapter, environ) as served:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.asgi_apps import end, reply, start
+from support.patience import PATIENCE
 from support.plain_servers import environ_for
 from support.python_process import run_script
 from support.scripted_wsgi_server import Served, adapted, ask
@@ -196,7 +197,7 @@ class TestThreadSensitive:
     def test_requests_at_once_use_their_own_threads(self) -> None:
         from asgiref.sync import sync_to_async
 
-        together = threading.Barrier(4, timeout=8)
+        together = threading.Barrier(4, timeout=PATIENCE)
 
         def meet() -> int:
             together.wait()

@@ -18,6 +18,7 @@ import wsproto.events as ws
 from bridge import _log_once
 from bridge.errors import ClientDisconnected
 from support.asgi_apps import reply
+from support.patience import PATIENCE
 from support.scripted_wsgi_server import adapted
 from support.waiting import Flag, LogWatch, bounded, until
 from support.websocket_clients import Accepted, Client, Closed, Rejected, Site, site
@@ -70,7 +71,7 @@ class Recording:
 
 def plain(running: Site) -> bytes:
     """What a plain request gets."""
-    connection = http.client.HTTPConnection(*running.address, timeout=8)
+    connection = http.client.HTTPConnection(*running.address, timeout=PATIENCE)
     with contextlib.closing(connection):
         connection.request("GET", "/")
         return connection.getresponse().read()
@@ -157,7 +158,7 @@ class TestMessages:
                     rest = rest[count:]
             assert sent < 64 * 2**20
             go_on.set()
-            client.socket.settimeout(8)
+            client.socket.settimeout(PATIENCE)
             client.socket.sendall(rest)
             client.close()
         assert {60_000} == set(got)
@@ -231,7 +232,7 @@ class TestHandshake:
 
     def test_another_version_gets_426_and_the_one_that_is_spoken(self) -> None:
         with opened(echo) as (running, _):
-            connection = http.client.HTTPConnection(*running.address, timeout=8)
+            connection = http.client.HTTPConnection(*running.address, timeout=PATIENCE)
             with contextlib.closing(connection):
                 headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "a" * 24}
                 connection.request("GET", "/", headers={**headers, "Sec-WebSocket-Version": "8"})

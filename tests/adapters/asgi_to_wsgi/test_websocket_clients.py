@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from support.patience import PATIENCE
 from support.scripted_wsgi_server import adapted
 from support.waiting import Flag
 from support.websocket_clients import Rejected, site
@@ -36,7 +37,7 @@ class Chat:
 
 
 async def _with_aiohttp(address: str, compress: int) -> tuple[Any, ...]:
-    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.WSServerHandshakeError) as rejected:
             await session.ws_connect(f"{address}/hall?token=wrong")
         async with session.ws_connect(
@@ -76,10 +77,10 @@ def test_a_chat(compression: Any) -> None:
             assert "chat" == chatting.subprotocol
             for message in ("hello", "é", "", "long " * 50_000):
                 chatting.send(message)
-                assert message.upper() == chatting.recv(timeout=8)
+                assert message.upper() == chatting.recv(timeout=PATIENCE)
             chatting.send(["in ", "three ", "pieces"])
-            assert "IN THREE PIECES" == chatting.recv(timeout=8)
-            chatting.ping().wait(8)
+            assert "IN THREE PIECES" == chatting.recv(timeout=PATIENCE)
+            chatting.ping().wait(PATIENCE)
             chatting.close(4001, "off")
         chat.done.wait()
         assert [(4001, "off")] == chat.left

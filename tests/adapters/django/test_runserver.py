@@ -2,19 +2,16 @@
 
 import http.client
 import json
-import os
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support import processes
 from support.paths import PYTHONPATH
+from support.patience import PATIENCE
 
-PATIENCE = 30
 PROGRAM = """
 import sys
 from support import django_project
@@ -29,33 +26,18 @@ call_command("runserver", f"127.0.0.1:{sys.argv[1]}", use_reloader=False, skip_c
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[http.client.HTTPConnection]:
     """To Django's own server with the project."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
-    log = tmp_path / "runserver.log"
-    with log.open("wb") as output:
-        command = [sys.executable, "-c", PROGRAM, str(port)]
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    port, log = processes.free_port(), tmp_path / "runserver.log"
+    command = [sys.executable, "-c", PROGRAM, str(port)]
+    process = processes.start_logging(command, tmp_path, {"PYTHONPATH": PYTHONPATH}, log=log)
     try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            made = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            try:
-                made.connect()
-                break
-            except ConnectionRefusedError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
+        processes.wait_until_it_listens(process, port, log)
+        made = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         yield made
         made.close()
     finally:
-        process.terminate()
-        process.wait(PATIENCE)
+        processes.end(process)
 
 
-@pytest.mark.timeout(60)
 def test_streams_loops_and_hops(connection: http.client.HTTPConnection) -> None:
     """Parts come as they are made, async code shares one loop, and the header tells of the hops."""
 

@@ -28,7 +28,6 @@ KINDS: list[tuple[Callable[[Path, str], servers.Running], str]] = [
     (servers.waitress, WSGI),
 ]
 EACH = [pytest.param(kind, id=kind[0].__name__, marks=pytest.mark.xdist_group(kind[0].__name__)) for kind in KINDS]
-pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="module", params=EACH)
@@ -144,6 +143,7 @@ def port() -> Iterator[int]:
         yield port
 
 
+@pytest.mark.debian("postgresql")
 class TestPostgreSQL:
     """Connections are used again, in the thread that has made them."""
 

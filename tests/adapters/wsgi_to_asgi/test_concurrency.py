@@ -12,6 +12,7 @@ import anyio
 import pytest
 import uvloop
 
+from support.patience import PATIENCE
 from support.plain_servers import call_asgi
 from support.scripted_asgi_server import Adapt, Environ, Event, Scope, get, opened, post, serve
 from support.sizes import BOUND
@@ -54,7 +55,7 @@ async def test_requests_that_all_block_run_at_once(adapt: Adapt) -> None:
     barrier = threading.Barrier(12)
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:
-        barrier.wait(5)
+        barrier.wait(PATIENCE)
         return reply(start_response)
 
     adapter = adapt(app, threads=12)
@@ -206,9 +207,9 @@ async def test_requests_at_once_do_not_share_their_context(adapt: Adapt) -> None
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:
         user.set(environ["PATH_INFO"])
-        both.wait(5)
+        both.wait(PATIENCE)
         seen.append((environ["PATH_INFO"], user.get()))
-        both.wait(5)
+        both.wait(PATIENCE)
         return reply(start_response)
 
     adapter = adapt(app)
@@ -231,7 +232,7 @@ def test_requests_run_at_once_where_a_test_has_frozen_the_clock(
     barrier = threading.Barrier(4)
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:
-        barrier.wait(5)
+        barrier.wait(PATIENCE)
         return reply(start_response)
 
     def frozen() -> float:

@@ -54,7 +54,7 @@ def test_loops_at_once(adapt: Adapt, new_loop: Any) -> None:
         async def here() -> Any:
             return asyncio.get_running_loop()
 
-        both.wait(5)
+        both.wait(60)
         pairs[environ["PATH_INFO"]] = (environ["asgi.scope"]["loop"], async_to_sync(here)())
         return reply(start_response)
 
@@ -136,7 +136,7 @@ def app(environ, start_response):
     return [str(os.getpid()).encode()]
 
 def stuck_here():
-    go.wait(30)
+    go.wait(60)
 
 def ask(path="/"):
     seen = asyncio.run(call_asgi(adapter, scope_for("GET", path), []))

@@ -13,6 +13,7 @@ from bridge._check.findings import Finding
 from bridge._check.probe import probe_asgi, probe_wsgi
 from bridge._check.requests import CheckRequest, requests_for
 from support import apps
+from support.patience import PATIENCE
 
 SINS = ("no_content_with_body", "raises", "raises_after_start", "raises_in_the_middle", "raises_before_content_length")
 # What others ask of their query is the tests' own, and not there in a request of a check.
@@ -114,7 +115,7 @@ def test_an_app_that_blocks_the_loop_is_interrupted(monkeypatch: pytest.MonkeyPa
 
 def test_it_asks_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_WATCH_SECONDS", 10.0)  # eight responses may take their time on a busy machine
-    barrier = threading.Barrier(8, timeout=10)
+    barrier = threading.Barrier(8, timeout=PATIENCE)
 
     def app(environ: Any, start_response: Any) -> Any:
         barrier.wait()

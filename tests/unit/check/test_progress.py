@@ -11,6 +11,7 @@ import pytest
 from bridge._check import progress
 from bridge._check.findings import Outcome
 from bridge._check.progress import Interrupted, Interruptible, Progress
+from support.patience import PATIENCE
 from support.waiting import until
 
 
@@ -30,12 +31,12 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield statuses
     for timer in made:
         timer.cancel()
-        timer.join(10)
+        timer.join(PATIENCE)
 
 
 def press_ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(10)
+    time.sleep(PATIENCE)
 
 
 def test_each_outcome_is_told_once_it_is_there() -> None:
@@ -71,7 +72,7 @@ def test_afterwards_ctrl_c_is_what_it_was() -> None:
 def test_the_end_of_its_time_interrupts_what_does_not_come_back(exits: list[int]) -> None:
     limited = Interruptible(0.05, Progress(), lambda _reason: None, lambda: 7)
     with pytest.raises(Interrupted, match=r"after 0.05 seconds \(--timeout\)"), limited:
-        time.sleep(10)
+        time.sleep(PATIENCE)
 
 
 @pytest.mark.parametrize("again", [True, False])

@@ -18,8 +18,9 @@ import pytest
 import bridge
 from bridge.cli._main import main
 from bridge.cli._servers import SERVERS
+from support.patience import PROCESS_PATIENCE
+from support.processes import start_logging
 
-PATIENCE = 20.0
 SCRIPT = Path(sys.executable).with_name("bridge")
 SHOP = """\
 import threading
@@ -64,7 +65,7 @@ def ran(
 ) -> tuple[int, str, str]:
     """Exit status, output and errors of one command."""
     done = subprocess.run(
-        [*command, *words], cwd=directory, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+        [*command, *words], cwd=directory, env=environment(), capture_output=True, text=True, timeout=PROCESS_PATIENCE
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -75,23 +76,20 @@ class Serving:
     def __init__(self, directory: Path, words: Sequence[str], port: int) -> None:
         self.port = port
         self.log_path = directory / "serve.log"
-        with self.log_path.open("wb") as log:
-            # Servers warn of their own accord.
-            kept = {name: value for name, value in environment().items() if name != "PYTHONWARNINGS"}
-            self.process = subprocess.Popen(
-                [str(SCRIPT), "serve", *words], cwd=directory, env=kept, stdout=log, stderr=log, start_new_session=True
-            )
+        # Without warnings as errors: servers warn of their own accord.
+        own = {"PYTHONDONTWRITEBYTECODE": "1"}
+        self.process = start_logging([str(SCRIPT), "serve", *words], directory, own, log=self.log_path)
 
     def log(self) -> str:
         return self.log_path.read_text()
 
     def get(self, path: str = "/") -> bytes:
         """The body, once the server answers."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while True:
             assert self.process.poll() is None, self.log()
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PROCESS_PATIENCE)
                 connection.request("GET", path)
                 response = connection.getresponse()
                 with contextlib.closing(connection):
@@ -104,7 +102,7 @@ class Serving:
     def stop(self, how: signal.Signals) -> int:
         """The exit status after the signal."""
         self.process.send_signal(how)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(PROCESS_PATIENCE)
 
 
 @contextlib.contextmanager
@@ -120,7 +118,6 @@ def serving(directory: Path, *words: str) -> Iterator[Serving]:
         server.process.wait()
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("under", SERVERS)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 class TestServe:
@@ -136,7 +133,6 @@ class TestServe:
         assert "bridge/_cli" not in server.log()
 
 
-@pytest.mark.timeout(60)
 class TestServing:
     @pytest.mark.parametrize("under", ["uvicorn", "gunicorn", "granian"])
     def test_mounts(self, shop: Path, under: str) -> None:
@@ -157,7 +153,7 @@ class TestServing:
             assert b"old" == server.get()[:3]
             changed = SHOP.replace('b"old in a thread"', 'b"changed"')
             (shop / "shop.py").write_text(changed)
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + PROCESS_PATIENCE
             while server.get() != b"changed":
                 assert time.monotonic() < deadline, server.log()
                 time.sleep(0.05)
@@ -218,7 +214,6 @@ def slow_to_load():
 """
 
 
-@pytest.mark.timeout(60)
 class TestInterruptedChecks:
     """`bridge check` ends, whatever the application does, and says what was being asked."""
 
@@ -274,7 +269,7 @@ class TestInterruptedChecks:
             assert process.stderr.readline().startswith("bridge: interrupted by Ctrl-C; ")
             if times == 2:
                 process.send_signal(signal.SIGINT)
-            out, _ = process.communicate(timeout=PATIENCE)
+            out, _ = process.communicate(timeout=PROCESS_PATIENCE)
 
         # The second may find Python about to end, and without handlers. To a shell this is 130 as well.
         assert process.returncode in {1: (130,), 2: (130, -signal.SIGINT)}[times]

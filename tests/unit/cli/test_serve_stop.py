@@ -2,10 +2,7 @@
 
 import contextlib
 import http.client
-import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from bridge.cli._servers import SERVERS
+from support.patience import PROCESS_PATIENCE
+from support.processes import free_port, kill, start_logging
 
-PATIENCE = 20.0
 SCRIPT = Path(sys.executable).with_name("bridge")
 SHOP = """\
 import asyncio
@@ -58,25 +56,20 @@ class Serving:
     """A `bridge serve` that runs, in a session of its own."""
 
     def __init__(self, directory: Path, words: list[str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.log_path = directory / "serve.log"
         command = [str(SCRIPT), "serve", *words, "--port", str(self.port)]
-        own = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "GUNICORN_CMD_ARGS": "--no-control-socket"}
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=directory, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True
-            )
+        self.process = start_logging(command, directory, {"PYTHONDONTWRITEBYTECODE": "1"}, log=self.log_path)
 
     def log(self) -> str:
         return self.log_path.read_text()
 
     def get(self, path: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """The response to a request, its body unread, once the server answers."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while True:
             assert self.process.poll() is None, self.log()
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PROCESS_PATIENCE)
             try:
                 connection.request("GET", path)
                 response = connection.getresponse()
@@ -108,9 +101,7 @@ def serving(directory: Path, *words: str) -> Iterator[Serving]:
     try:
         yield server
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.process.pid, signal.SIGKILL)
-        server.process.wait()
+        kill(server.process)
 
 
 @pytest.fixture(name="shop")
@@ -123,7 +114,6 @@ def grace(under: str) -> list[str]:
     return [] if "grace" in SERVERS[under].lacks else ["--grace", "1"]
 
 
-@pytest.mark.timeout(60)
 class TestStop:
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize("under", SERVERS)
@@ -135,7 +125,7 @@ class TestStop:
         ):
             server.process.send_signal(how)
 
-            assert server.process.wait(PATIENCE) in (0, 130, 143, -how), server.log()
+            assert server.process.wait(PROCESS_PATIENCE) in (0, 130, 143, -how), server.log()
 
     @pytest.mark.parametrize("app", ["old", "new"])
     @pytest.mark.parametrize("under", SERVERS)
@@ -146,17 +136,16 @@ class TestStop:
             server.stream("/silent"),
         ):
             server.process.send_signal(signal.SIGTERM)
-            server.process.wait(PATIENCE)
+            server.process.wait(PROCESS_PATIENCE)
 
     @pytest.mark.parametrize("under", SERVERS)
     def test_without_an_option_it_has_a_bound_too(self, shop: Path, under: str) -> None:
         """So that a terminal is not held up by a browser."""
         with serving(shop, "shop:old", "--under", under) as server, server.stream("/"):
             server.process.send_signal(signal.SIGTERM)
-            server.process.wait(PATIENCE)
+            server.process.wait(PROCESS_PATIENCE)
 
 
-@pytest.mark.timeout(60)
 class TestReload:
     @pytest.mark.parametrize(("app", "path"), [("old", "/"), ("old", "/silent"), ("new", "/")])
     @pytest.mark.parametrize("under", ["uvicorn", "hypercorn", "gunicorn"])
@@ -167,7 +156,7 @@ class TestReload:
             with server.stream(path):
                 changed = shop / "shop.py"
                 changed.write_text(SHOP.replace(f'b"{app}"', 'b"changed"'))
-                deadline = time.monotonic() + PATIENCE
+                deadline = time.monotonic() + PROCESS_PATIENCE
                 again = time.monotonic() + 3
                 while server.quick() != b"changed":
                     assert time.monotonic() < deadline, server.log()
@@ -177,4 +166,4 @@ class TestReload:
                         changed.touch()
                         again += 3
             server.process.send_signal(signal.SIGTERM)
-            server.process.wait(PATIENCE)
+            server.process.wait(PROCESS_PATIENCE)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge._concurrency import wake_policy
+from support.patience import PATIENCE
 from support.pool_jobs import Pools
 
 
@@ -22,4 +23,4 @@ def pools(threads_share_a_lock: None) -> Iterator[Pools]:
         for job in jobs:
             job.go.set()
         threads.close(None)
-        assert threads.join(5) == []
+        assert threads.join(PATIENCE) == []

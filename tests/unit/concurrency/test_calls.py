@@ -15,6 +15,7 @@ from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES
 from bridge._concurrency.calls import TICK_SECONDS, Call, Dispatcher, PeerGone, run_in_thread
 from bridge._concurrency.jobs import PoolClosed
 from bridge._wsgi_to_asgi.dispatchers import Dispatchers
+from support.patience import PATIENCE
 from support.waiting import Flag, LogWatch, eventually, until
 
 Script = Callable[["Scripted"], Generator[None] | None]
@@ -48,7 +49,7 @@ def dispatchers() -> Iterator[Dispatchers]:
 
 async def finished(call: Call) -> None:
     """Wait for the end of a call."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         while not call.finished:
             await call.changed()
 
@@ -62,7 +63,7 @@ async def tick_until_finished(call: Call) -> None:
 
 async def written(call: Call, number: int) -> list[Any]:
     """Wait until a call has written so many items."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         while call.output is None or len(call.output.items) < number:
             await call.changed()
     return list(call.output.items)
@@ -182,7 +183,7 @@ async def test_who_writes_too_much_waits(dispatchers: Dispatchers, size: int) ->
     items = call.output.items
     waiting = len(items)
     total = 0
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         while not (call.finished and not items):
             if not items:
                 await call.changed()
@@ -260,7 +261,7 @@ async def test_room_does_not_wait_for_a_call_that_is_over(dispatchers: Dispatche
     call = Scripted(dispatchers.here(), lambda _call: None)
     call.dispatcher.submit(call)
     call.feed(b"x" * 2 * HIGH_WATER_BYTES)
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         await call.wait_for_room()
 
     await finished(call)

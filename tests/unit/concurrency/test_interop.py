@@ -19,6 +19,7 @@ from bridge._concurrency import interop
 from bridge._concurrency.jobs import request_executor
 from bridge._concurrency.per_process import PerProcess
 from support.event_loops import on_asyncio
+from support.patience import PATIENCE
 from support.plain_servers import call_asgi
 from support.scripted_asgi_server import Adapt, Environ, Scope, get, opened, serve
 from support.waiting import Flag, until
@@ -385,7 +386,7 @@ def own_fallback(monkeypatch: pytest.MonkeyPatch) -> Any:
     pool = fallback.known()
     if pool is not None:
         pool.close(None)
-        assert pool.join(5) == []
+        assert pool.join(PATIENCE) == []
 
 
 @pytest.mark.usefixtures("own_fallback")

@@ -12,6 +12,7 @@ import trio
 
 from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, TrioLoop, refuse_on_loop, runs_loop
 from support.event_loops import loop_factories
+from support.patience import PATIENCE
 from support.waiting import eventually
 
 
@@ -134,7 +135,7 @@ async def test_a_wait_is_ended() -> None:
         handle.wake(waiter)
     early = handle.waiter()
     handle.wake(early)
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         await early
 
     assert over == [True]

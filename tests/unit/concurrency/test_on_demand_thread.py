@@ -5,6 +5,7 @@ import threading
 from bridge._concurrency.jobs import PoolClosed
 from bridge._concurrency.on_demand_thread import OnDemandThread
 from bridge._concurrency.pool import ThreadPool
+from support.patience import PATIENCE
 from support.waiting import Flag, LogWatch, until
 
 
@@ -22,7 +23,7 @@ class TestOnDemandThread:
         assert 1 == len({ident for _, ident in done})
         assert not thread.submit(lambda: None)
         pool.close(None)
-        assert [] == pool.join(5)
+        assert [] == pool.join(PATIENCE)
 
     def test_none_was_needed(self) -> None:
         """Then none is taken for the end."""
@@ -74,7 +75,7 @@ class TestOnDemandThread:
         until(lambda: not pool.busy)
         assert "LookupError: planned" in log.wait_for("preparing", level=30)
         pool.close(None)
-        assert [] == pool.join(5)
+        assert [] == pool.join(PATIENCE)
 
 
 def _no_threads() -> ThreadPool:

@@ -11,6 +11,7 @@ import pytest
 from bridge._concurrency import pool
 from bridge._concurrency.jobs import JobThread, current
 from bridge._concurrency.pool import ThreadPool
+from support.patience import PATIENCE
 from support.pool_jobs import Clock, Job, Pools, finish
 from support.waiting import Flag, until
 
@@ -282,7 +283,7 @@ def test_a_job_waits_for_a_wake_up(pools: Pools) -> None:
     def work(thread: JobThread) -> None:
         outcomes.append(thread.wait(0.001))
         thread.wake()
-        outcomes.append(thread.wait(5))
+        outcomes.append(thread.wait(PATIENCE))
 
     job = Job(work, go=True)
     pools().submit(job, eager=False)
@@ -437,7 +438,7 @@ def test_a_thread_that_finishes_after_close_ends_at_once(pools: Pools) -> None:
     threads.close(None)
     job.go.set()
 
-    assert threads.join(5) == []
+    assert threads.join(PATIENCE) == []
 
 
 def test_a_closed_pool_takes_no_jobs(pools: Pools) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge._concurrency import pool
+from support.patience import PATIENCE
 from support.pool_jobs import Clock, Job, Pools
 from support.waiting import until
 
@@ -169,4 +170,4 @@ def test_a_close_is_not_held_up_by_a_thread_that_could_not_be_started(
         threads.submit(Job(), eager=False)
     threads.close(None)
 
-    assert threads.join(5) == []
+    assert threads.join(PATIENCE) == []

@@ -12,6 +12,7 @@ import pytest
 
 from bridge._concurrency import server_thread
 from bridge._concurrency.server_thread import ServerThread
+from support.patience import PATIENCE
 from support.waiting import FOREVER, Flag, OneThread, bounded
 
 SHORT = 0.01
@@ -137,7 +138,7 @@ class TestWaitReadable:
                 client.sendall(b"x")
             handed += 1
             waiter.wake()
-            assert turn.acquire(timeout=8), f"wake-up {number} was lost"
+            assert turn.acquire(timeout=PATIENCE), f"wake-up {number} was lost"
             if not number % 2:
                 client.sendall(b"x")
         assert (300, 300) == served()

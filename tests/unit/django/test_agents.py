@@ -31,6 +31,7 @@ from bridge.django import _agents, get_asgi_application, get_wsgi_application
 from bridge.django._report import checks
 from support import django_project  # sets Django up
 from support.django_clients import Asgi, Ask, Wsgi
+from support.patience import PROCESS_PATIENCE
 from support.waiting import until
 
 EACH_SIDE = pytest.mark.parametrize("side", ["asgi", "wsgi"])
@@ -189,7 +190,12 @@ def test_what_was_replaced_before_all_is_known() -> None:
     """
     source = Path(_agents.__file__).parents[2]
     ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=source, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PROCESS_PATIENCE,
     )
     assert "False False True" == ran.stdout.strip()
 

@@ -17,13 +17,13 @@ import pytest
 
 from servers.process import Server, free_port, start
 from support.paths import ROOT
+from support.patience import PROCESS_PATIENCE
 
-pytestmark = [pytest.mark.agents, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.agents
 
 AGENTS = ("sentry", "ddtrace", "elastic", "otel")
 SIDES = ("asgi", "wsgi")
 AT_ONCE = 12
-PATIENCE = 20.0  # seconds
 QUIET = {
     "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
     "DD_REMOTE_CONFIGURATION_ENABLED": "false",
@@ -48,7 +48,7 @@ class Site:
         return [one for one in found if one["kind"] == kind]
 
     def wait(self, holds: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while not holds():
             assert time.monotonic() < deadline, f"{what}: {self.records_path.read_text()}\n{self.server.log()}"
             time.sleep(0.02)

@@ -14,6 +14,7 @@ from django.urls import path
 
 from bridge.django._bridge import ServerBridge
 from support.django_clients import Asgi, Wsgi
+from support.patience import PATIENCE
 from support.plain_servers import scope_for
 from support.waiting import until
 
@@ -60,7 +61,7 @@ class TestRequestBridge:
                 await asyncio.to_thread(entered.wait, 5)
                 await server.send_input({"type": "http.disconnect"})
                 assert await asyncio.to_thread(seen.wait, 5)
-                await server.wait(5)
+                await server.wait(PATIENCE)
 
         asyncio.run(leave())
 

@@ -13,6 +13,7 @@ from gunicorn.http.parser import RequestParser
 
 from bridge._servers.connection import Connection, complete
 from bridge.errors import ClientDisconnected
+from support.patience import PATIENCE
 from support.plain_servers import environ_for
 from support.waiting import OneThread, bounded
 
@@ -372,7 +373,7 @@ class TestUwsgi:
     def test_the_connection_can_be_made_to_end_with_a_reset(self, name: str, asked: list[bool], reset: bool) -> None:
         """So that its end cannot be taken for that of a response that breaks off."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            client = socket.create_connection(listening.getsockname(), timeout=10)
+            client = socket.create_connection(listening.getsockname(), timeout=PATIENCE)
             served, _ = listening.accept()
         with client:
             for each in asked:

@@ -216,7 +216,7 @@ def serve():
     except OSError:
         pass
 threading.Thread(target=serve, daemon=True).start()
-assert first.wait(8)
+assert first.wait(60)
 """
         assert ["request over", "shutdown"] == run_script(APP + script)
 
@@ -237,7 +237,7 @@ def serve():
     except OSError as error:
         say(type(error).__name__)
 threading.Thread(target=serve).start()
-assert first.wait(8)
+assert first.wait(60)
 """
         assert ["ClientDisconnected", "shutdown"] == sorted(run_script(APP + script))
 

@@ -15,6 +15,7 @@ import pytest
 from bridge._servers import process, takeover
 from bridge._servers.takeover import NoTakeover, find, threads_of
 from bridge.errors import ClientProtocolError
+from support.patience import PATIENCE
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -23,7 +24,7 @@ Pair = tuple[socket.socket, socket.socket]
 def pair() -> Iterator[Pair]:
     server, client = socket.socketpair()
     with server, client:
-        client.settimeout(8)
+        client.settimeout(PATIENCE)
         yield server, client
 
 
@@ -51,7 +52,7 @@ def of_cheroot(server: socket.socket) -> dict[str, Any]:
 def test_what_the_server_has_read_is_handed_over(make: Any, pair: Pair) -> None:
     """Once, and what comes after it is read from the connection; the server's settings stay."""
     server, client = pair
-    server.settimeout(10)
+    server.settimeout(PATIENCE)
     client.sendall(b"early")
     environ = make(server)
     wire, early = find(environ).take()
@@ -60,7 +61,7 @@ def test_what_the_server_has_read_is_handed_over(make: Any, pair: Pair) -> None:
     assert b"early" == early
     client.sendall(b"later")
     assert (b"later", None) == (wire.receive(100), wire.receive(100))
-    assert 10 == server.gettimeout()
+    assert PATIENCE == server.gettimeout()
     wire.end()
     again, nothing = find(environ).take()
     assert b"" == nothing

@@ -19,6 +19,7 @@ from bridge._concurrency.pool import ThreadPool
 from bridge._wsgi_to_asgi.dispatchers import Dispatchers
 from bridge._wsgi_to_asgi.lifespan import run_hook
 from support.event_loops import loop_factories
+from support.patience import PATIENCE
 from support.waiting import Flag, LogWatch, eventually
 
 
@@ -152,7 +153,7 @@ def test_one_process_whoever_comes_first(dispatchers: Dispatchers) -> None:
         async def main() -> None:
             found.append(dispatchers.here().pool)
 
-        start.wait(5)
+        start.wait(PATIENCE)
         asyncio.run(main())
 
     finders = [threading.Thread(target=find) for _ in range(8)]
@@ -241,7 +242,7 @@ async def test_drain_waits_on_the_loop(dispatchers: Dispatchers, log: LogWatch) 
 async def test_drain_of_nothing(dispatchers: Dispatchers) -> None:
     """It is over at once, twice too."""
     dispatcher = dispatchers.here()
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         await dispatchers.drain(dispatcher)
         await dispatchers.drain(dispatcher)
 

@@ -10,6 +10,7 @@ import anyio.to_thread
 import pytest
 
 from bridge._wsgi_to_asgi.lifespan import answer_lifespan, run_hook
+from support.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +24,7 @@ class Server:
         self._asked = 0
 
     async def run(self, startup: Any = None, shutdown: Any = None) -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             await answer_lifespan(
                 self.scope,
                 self.receive,

@@ -11,6 +11,7 @@ from bridge._concurrency.calls import PeerGone
 from bridge._translate.events_to_input import BodyCounter
 from bridge._wsgi_to_asgi.request_body import MEMORY_BYTES, RequestBody, SpoolFile
 from bridge.errors import ClientDisconnected
+from support.patience import PATIENCE
 from support.waiting import Flag
 
 
@@ -117,7 +118,7 @@ def test_close_while_it_is_written(made: Made) -> None:
     closer.start()
     made.go.set()
     for thread in (writer, closer):
-        thread.join(5)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
     assert [file.closed for file in made.files] == [True]
