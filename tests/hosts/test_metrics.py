@@ -16,7 +16,7 @@ import pytest
 from servers.process import Server, free_port, start
 from support.paths import ROOT
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.hosts
 
 PAGE = (ROOT / "docs" / "howto" / "metrics.md").read_text(encoding="utf-8")
 PATIENCE = 20.0  # seconds

@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 
 from servers.process import Server, free_port, start
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.hosts
 
 AT_ONCE = 12
 PATIENCE = 20.0  # seconds

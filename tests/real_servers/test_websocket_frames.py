@@ -12,7 +12,7 @@ import servers
 from real_servers.websocket_kinds import QUIET_APP
 from support.websocket_clients import Accepted, Client, Closed
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("websocket frames")]
+pytestmark = pytest.mark.xdist_group("websocket frames")
 
 # One message as the frames it comes in.
 texts = st.lists(st.text(max_size=40), min_size=1, max_size=3)

@@ -25,7 +25,6 @@ RUNS: dict[str, tuple[Callable[[Path, str], servers.Running], bool]] = {
 }
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "host", [pytest.param(name, marks=[] if core else [pytest.mark.servers]) for name, (_, core) in RUNS.items()]
 )

@@ -176,13 +176,6 @@ class Browser:
         found: list[str] = self.run(UNNAMED)
         return found
 
-    def loading(self, act: Callable[[], object]) -> None:
-        """Do something that makes the browser load a page, and wait until all of it is there."""
-        self._events.clear()
-        act()
-        while not any(event["method"] == "Page.loadEventFired" for event in self._events):
-            self._receive(time.monotonic() + PATIENCE)
-
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression; of a promise, what it resolves to. Fails where it throws."""
         done = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)

@@ -338,13 +338,13 @@ class Task:
                 return None
             if body.wanted:
                 self.thread.notify()
-            await self.changed()
+            await _await_change(self)
         return event
 
     async def wait_until_over(self) -> None:
         """Wait until the request is over: answered, or the client left."""
         while not self.over:
-            await self.changed()
+            await _await_change(self)
 
     def finish_response(self) -> None:
         """The response is complete."""
@@ -375,3 +375,17 @@ def _end_of(task: Task) -> object:
     if isinstance(task.error, RunnerEnded):
         raise task.error
     return ENDED
+
+
+async def _await_change(task: Task) -> None:
+    """Wait for `changed`. A thread that itself waits for the running task does meanwhile what it would do in `next`."""
+
+    def serve_or_rest() -> None:
+        task.thread.expect_notice()
+        if not (task.serve() or task.over):
+            task.rest(POLL_SECONDS)
+
+    if task.thread.awaits_running_task():
+        await interop.run_thread_sensitive(serve_or_rest)
+    else:
+        await task.changed()

@@ -264,6 +264,12 @@ def enclosing_executor() -> Executor | None:
     return executor
 
 
+def waiting_thread() -> int | None:
+    """Return the identity of the thread that waits in `async_to_sync` for the running task, if one does."""
+    executor: Any = enclosing_executor()
+    return None if executor is None else executor._work_thread.ident
+
+
 def borrow(job: Job) -> bool:
     """Run `job` in the thread that waits in `async_to_sync` for the running task; False where there is none.
 
@@ -288,6 +294,13 @@ def _run_borrowed(job: Job) -> None:
     finally:
         current.thread = before
         restore(saved)
+
+
+async def run_thread_sensitive(function: Callable[[], object]) -> None:
+    """Call `function` in the thread of the request; also while that waits, in asgiref's `async_to_sync`, for the code
+    that awaits this.
+    """
+    await SyncToAsync(function)()
 
 
 def run_in_fallback_thread(job: Callable[[], None]) -> None:

@@ -81,9 +81,9 @@ class ServerThread:
         self._lock = lock
         outer = current.thread
         self.outer: JobThread | None = outer
+        self._ident = threading.get_ident()
         if outer is None:
             self._inbox: Inbox = new_inbox()
-            self._ident = threading.get_ident()
 
     # -- in the thread
 
@@ -141,6 +141,10 @@ class ServerThread:
     def works(self) -> bool:
         """Whether it does a piece of work of the request now; from any thread."""
         return self._busy
+
+    def awaits_running_task(self) -> bool:
+        """Whether it waits, in asgiref's `async_to_sync`, for the task that asks."""
+        return self._busy and interop.waiting_thread() == self._ident
 
     def serve_one(self) -> bool:
         """Do one piece of work of the request, or let the call that runs here take a step; False where neither is."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.errors import ClientDisconnected
 from support.asgi_apps import end, reply, start
 from support.patience import PATIENCE
 from support.plain_servers import environ_for
@@ -51,6 +52,52 @@ class TestThreadSensitive:
 
         with adapted(app) as adapter, Served(adapter) as served:
             assert b"".join(bytes([number]) * 2**15 for number in range(40)) == served.run().body
+
+    def test_it_can_receive_what_the_thread_has_to_read(self) -> None:
+        """The thread that reads the body is the one that waits for it. What is over is told as well."""
+        from asgiref.sync import async_to_sync, sync_to_async
+
+        def receive_all(receive: Any) -> bytes:
+            body, more = b"", True
+            while more:
+                event = async_to_sync(receive)()
+                body += event["body"]
+                more = event["more_body"]
+            return body
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await reply(send, await sync_to_async(receive_all)(receive))
+
+        body = bytes(range(256)) * 2000
+        with adapted(app) as adapter, Served(adapter, environ_for("POST", "/", body)) as served:
+            assert body == served.run().body
+
+    @pytest.mark.usefixtures("looks_often")
+    def test_it_can_wait_for_the_client_to_leave(self) -> None:
+        """The thread that looks after the client is the one that waits."""
+        from asgiref.sync import async_to_sync, sync_to_async
+
+        waits, events = Flag(), []
+
+        def wait(receive: Any) -> None:
+            events.append(async_to_sync(receive)()["type"])
+            waits.set()
+            events.append(async_to_sync(receive)()["type"])
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await sync_to_async(wait)(receive)
+
+        ours, theirs = socket.socketpair()
+        with theirs, adapted(app) as adapter:
+            environ = environ_for("GET", "/", werkzeug__socket=ours)
+            with Served(adapter, environ) as served:
+                done = served.begin()
+                waits.wait()
+                theirs.close()
+                with pytest.raises(ClientDisconnected):
+                    done()
+
+        assert ["http.request", "http.disconnect"] == events
 
     def test_it_runs_there_after_the_last_body_event_too(self) -> None:
         """Django's request_finished comes then, and closes the connections of that thread."""
