@@ -191,7 +191,11 @@ class Site:
         self.wrong = []
         for attempt in range(3):
             self.ask_wsgi("AsgiToWsgi", self.asgi_to_wsgi, f"/child-{attempt}", counts)
-            asyncio.run(self.ask_asgi("WsgiToAsgi.asgi", self.wsgi_to_asgi, f"/child-{attempt}", counts))
+            # Not asyncio.run(), which asks for all tasks at its end. Without the interpreter lock that waits for ever
+            # if a thread that the child does not have held the lock of one of them when it forked.
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(self.ask_asgi("WsgiToAsgi.asgi", self.wsgi_to_asgi, f"/child-{attempt}", counts))
+            loop.close()
         stats = self.asgi_to_wsgi.stats(), self.wsgi_to_asgi.stats()
         if self.wrong or counts.total() != 6 or [each.served for each in stats] != [3, 3]:
             print("in a child:", self.wrong, counts, stats, file=sys.stderr)

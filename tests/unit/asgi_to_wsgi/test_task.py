@@ -261,7 +261,7 @@ class TestReading:
             probe = thread.run(lambda: Probe(runner, work, length=3, environ=environ))
             thread.run(probe.start)
             item = thread.begin(probe.next)
-            until(lambda: len(found_nothing) == 2 and probe.thread._polling)
+            until(lambda: len(found_nothing) >= 2 and probe.thread._polling)  # a wake-up too many is harmless
             client.sendall(b"abc")
             assert b"abc" == item()
             assert [] == written(probe, thread)
