@@ -1,6 +1,6 @@
 """Counts, for one request, how often it crosses between a thread and an event loop, and how long it waits for that.
 
-Only with `BRIDGE["SERVER_TIMING"]`, which is for development: it puts itself between Django and asgiref.
+Used only with `BRIDGE["SERVER_TIMING"]`, which is for development: it puts itself between Django and asgiref.
 """
 
 import copy
@@ -47,7 +47,7 @@ _installing: Final = threading.Lock()
 
 
 def install() -> None:
-    """Have asgiref's two functions counted, for good; requests that nobody counts pay one look-up each."""
+    """Count the calls of asgiref's two functions, for good. Requests that nobody counts pay one look-up each."""
     with _installing:
         _install_once()
 
