@@ -251,7 +251,7 @@ def find(environ: Environ) -> Takeover:
 
 
 def _is_tls(connection: Any) -> bool:
-    """Whether it is one of the standard library's kind, or of gevent's, which is no heir of that; or of pyOpenSSL's."""
+    """Whether it is of the standard library's class, of gevent's (not a subclass of that), or of pyOpenSSL's."""
     return hasattr(connection, "pending")
 
 

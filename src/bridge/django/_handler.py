@@ -73,7 +73,7 @@ class Handler(WSGIHandler):
             start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
             return self._body(response, environ)
         except BaseException:
-            response.close()  # it does not reach the server, who would do it
+            response.close()  # it does not reach the server, which would do it
             raise
 
     def call_watched(self, watched: WsgiCall, call: Callable[..., Any]) -> Any:
@@ -172,7 +172,7 @@ class Handler(WSGIHandler):
         debug: bool = False,
         name: str | None = None,
     ) -> Any:
-        """Django's hook where it joins sync and async code: async middleware runs on the loop as well."""
+        """Django's hook at which it joins sync and async code: async middleware runs on the loop too."""
         if not is_async and (iscoroutinefunction(method) if method_is_async is None else method_is_async):
             return self._waiting_for(method)
         return super().adapt_method_mode(is_async, method, method_is_async, debug, name)
@@ -188,7 +188,7 @@ class Handler(WSGIHandler):
                 response.render = partial(self.portal.call, request.environ, response.render)
             return response
 
-        # Django looks there for the class of a hook, even where all is well.
+        # Django looks there for the class of a hook, even if all is well.
         hook: Any = call
         hook.__self__ = getattr(function, "__self__", None)
         return call
@@ -229,7 +229,7 @@ def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     try:
         _signals.close(response)
     except Exception:
-        _log.exception("closing a response raised")  # which is no reason to send another one
+        _log.exception("closing a response raised")  # which is not a reason to send another one
     return [content]
 
 

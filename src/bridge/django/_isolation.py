@@ -70,7 +70,7 @@ class LoopCaches:
         self._free: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Any]] = WeakKeyDictionary()
 
     def find(self) -> list[Any]:
-        """Let the request that begins in this task have what one before has left; returns where to leave it again."""
+        """Give the request that begins in this task what an earlier one has left. Returns where to leave it again."""
         free = self._free.setdefault(asyncio.get_running_loop(), [])
         if free:
             _CACHES.set(_rehome(free.pop()))

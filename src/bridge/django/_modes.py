@@ -163,7 +163,7 @@ def _named_by(layer: Any) -> Iterator[Any]:
 
 
 def enclosed(function: Any) -> dict[str, Any]:
-    """The names of the functions around it. (`inspect.getclosurevars` raises where one has no value yet.)"""
+    """The names of the functions around it. (`inspect.getclosurevars` raises if one has no value yet.)"""
     found = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):

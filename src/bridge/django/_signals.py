@@ -35,7 +35,7 @@ _made: Final[Any] = _connections._connections._storage
 
 
 def only_django_listens(signal: Signal) -> bool:
-    """Whether a project has no receivers of its own for `request_started` or `request_finished`."""
+    """Whether the project itself does not have receivers for `request_started` or `request_finished`."""
     return _receivers(signal) <= _OWN[signal] and _are_own()
 
 
