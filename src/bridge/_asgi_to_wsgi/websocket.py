@@ -1,7 +1,7 @@
 """WebSockets for an ASGI app behind a WSGI server: its calls on the loop, its connection in the server's thread.
 
-Until the application accepts, the handshake is a request as any other, and what denies it a response. Then the thread
-takes the connection from the server, and has it until the end.
+Until the application accepts, the handshake is a request like any other, and a denial is a response. Then the thread
+takes the connection from the server, and keeps it until the end.
 """
 
 import enum
@@ -35,11 +35,11 @@ from bridge._translate.websocket import Accept, Close, Message, Respond, Step, W
 from bridge._types import ASGIApp, Environ, Event, Receive, Scope, Send, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
-# How often a thread with nothing to do looks whether its loop is still there.
+# How often a thread that has nothing to do checks whether its loop still exists.
 _LOOK_SECONDS: Final = 5.0
 # How long a client may take to answer the application's close frame: it may have much to read before that.
 _CLOSE_SECONDS: Final = 5.0
-# So many messages may follow each other before the loop has a turn, where none of them had to wait.
+# How many messages may follow each other before the loop gets a turn, if none of them had to wait.
 _SENDS_IN_A_ROW: Final = 16
 # RFC 6455 7.4.1, and the registry at IANA.
 _NORMAL, _ABNORMAL, _FAULT, _SILENT, _RESTART = 1000, 1006, 1011, 1011, 1012
@@ -50,7 +50,7 @@ _log = logging.getLogger("bridge")
 
 @dataclass(frozen=True, slots=True)
 class WebSocketOptions:
-    """The options of `AsgiToWsgi` that are about WebSockets, as its constructor describes them.
+    """The options of `AsgiToWsgi` for WebSockets, as its constructor describes them.
 
     Raises `TypeError` or `ValueError` for a wrong one.
     """
@@ -84,7 +84,7 @@ _count: Final = PerProcess(_Count)
 
 @contextmanager
 def _counted(limit: float) -> Iterator[None]:
-    """Count a session while it lasts. Raises `ClientProtocolError` where there are `limit` already."""
+    """Count a session while it lasts. Raises `ClientProtocolError` if there are `limit` sessions already."""
     count = _count.here()
     with count.lock:
         if count.sessions >= limit:
@@ -100,9 +100,9 @@ def _counted(limit: float) -> Iterator[None]:
 
 
 def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "WebSocketSession | None":
-    """A session for the handshake in `environ`; None where it is to be a plain http request.
+    """A session for the handshake in `environ`, or None if it is to be a plain HTTP request.
 
-    Raises `ClientProtocolError` where it is to be refused.
+    Raises `ClientProtocolError` if it is to be refused.
     """
     if options.websocket == "off":
         return None
@@ -126,13 +126,13 @@ def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "
         ) from reason
     limit = options.max_websockets
     if limit is None and (threads := threads_of(environ)) is not None:
-        # One stays free for requests, where there is more than one.
+        # One stays free for requests, if there is more than one.
         limit = max(threads - 1, 1)
     return WebSocketSession(app, takeover, protocol, options, math.inf if limit is None else limit)
 
 
 class Phase(enum.Enum):
-    """How far the connection has come; changed by the thread only.
+    """How far the connection has come. Only the thread changes it.
 
     | phase | becomes |
     |---|---|
@@ -151,10 +151,11 @@ class Phase(enum.Enum):
 class WebSocketSession:
     """One WebSocket. It is the application of an `AsgiResponder`, and calls the application that was given.
 
-    While the connection is open the loop reads it, where it can, so that a message costs no hop to a thread; the thread
-    sleeps, and does what takes time: it sends what there was no room for, keeps the time, and sees the connection off.
+    While the connection is open, the loop reads it if it can, so a message does not cost a hop to a thread. The thread
+    sleeps, and does what takes time: it sends what there was no room for, watches the time limits, and closes the
+    connection at the end.
 
-    Memory order, as in `Task`: who is about to sleep says so, looks once more, and then sleeps.
+    Memory order, as in `Task`: a side that is about to sleep first says so, looks once more, and then sleeps.
 
     | field | set by | looked at by |
     |---|---|---|
@@ -224,7 +225,7 @@ class WebSocketSession:
             return self.responder.respond(environ, start_response)
 
     def _serve(self) -> None:
-        """Have the connection until it has ended; raises what the server raises in its thread to stop that."""
+        """Keep the connection until it has ended. Raises what the server raises in its thread to stop that."""
         try:
             wire, early = self._takeover.take()
         except (OSError, ValueError):
@@ -272,13 +273,13 @@ class WebSocketSession:
 
     @property
     def _reads(self) -> bool:
-        """Whether the thread reads, and there is room; once the connection is closing, none is needed."""
+        """Whether the thread reads, and there is room. When the connection is closing, no room is needed."""
         if self._reader is not None or self._closed is not None:
             return False
         return self._phase is not Phase.OPEN or not self._inbox.full
 
     def _read(self, output: Output) -> bool:
-        # In one go, since the loop may have begun to read as well.
+        # In one step, because the loop may have begun to read as well.
         with output.lock:
             try:
                 data = self._wire.receive(self._protocol.read_size)
@@ -316,7 +317,7 @@ class WebSocketSession:
         return arrived
 
     def _flush(self, output: Output) -> None:
-        """Send what is left over, as far as there is room; then what comes after that."""
+        """Send what is left over, as far as there is room. Then do what comes after that."""
         if self._closed is not None:
             closed, self._closed = self._closed, None
             self._depart(closed.code, closed.reason)
@@ -336,7 +337,7 @@ class WebSocketSession:
             self._wire.finish_sending()  # a reset would take from the client what it has not read yet
 
     def _keep_time(self, output: Output) -> None:
-        """Close the connection where it is time to."""
+        """Close the connection if it is time to."""
         now = monotonic()
         if self._phase is not Phase.OPEN:
             if now >= self._deadline:
@@ -392,7 +393,7 @@ class WebSocketSession:
                 raise LoopClosed("the event loop was closed in the middle of a WebSocket")
 
     def _depart(self, code: int, reason: str) -> None:
-        """Nothing more will come; the first to say so says why."""
+        """Nothing more will come. The first call says why."""
         if self._departure is None:
             self._departure = {"type": "websocket.disconnect", "code": code, "reason": reason}
             if self._close_sent:
@@ -403,7 +404,7 @@ class WebSocketSession:
     # -- on the loop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application; within the responder, which is asked for http."""
+        """Call the application, inside the responder, which is called for HTTP."""
         __traceback_hide__ = True
         del receive
         self._respond = send
@@ -488,7 +489,8 @@ class WebSocketSession:
         responder.response.upgrade()
         responder.upgraded = True
         responder.runner.watch_sessions()
-        # Where thread-sensitive code accepts, as Channels' does, the thread waits for this; what is sent waits for it.
+        # If thread-sensitive code accepts, as in Channels, the thread waits for this. What is sent waits for the
+        # thread.
         while not (self._opened or self._departure is not None or thread.left or thread.works):
             await responder.changed()
         if not (self._opened or thread.works):
@@ -531,7 +533,7 @@ class WebSocketSession:
         finally:
             self._close_sent = True
             self._leave_reading()
-            # As after a response: the application may go on without the client.
+            # As after a response, the application may go on without the client.
             self.responder.finish_response()
             self.responder.thread.notify()
 
@@ -556,7 +558,7 @@ class WebSocketSession:
             await anyio.lowlevel.checkpoint()
 
     async def _until_sent(self, output: Output) -> bool:
-        """Wait until there is nothing left over; whether that took any time.
+        """Wait until there is nothing left over. Returns whether that took any time.
 
         Not for a thread that works for the application, which may be what sends: it would wait for itself.
         """
@@ -572,7 +574,7 @@ class WebSocketSession:
         return waited
 
     def _refuse_if_over(self, output: Output) -> None:
-        """ASGI WebSocket, "Send": an error of the operating system's kind once the connection is closed."""
+        """ASGI WebSocket, "Send": an `OSError` when the connection has been closed."""
         if self._departure is not None or self._fed_all or output.broken:
             raise ClientDisconnected("the WebSocket is closed")
 

@@ -1,6 +1,7 @@
-"""The WebSocket protocol of one connection, which is wsproto's: what has come as messages, what is to be sent as bytes.
+"""The WebSocket protocol of one connection, by wsproto: bytes that have come become messages, and messages become
+bytes.
 
-Nothing waits or is sent here, and nothing is locked: one connection has one user at a time.
+Nothing here waits, sends or locks: a connection has one user at a time.
 """
 
 import functools
@@ -12,7 +13,7 @@ from bridge._translate.websocket import Accept
 from bridge._types import Environ
 from bridge.errors import ApplicationProtocolError, ClientProtocolError
 
-# How much larger than what has come deflate can make it (RFC 1951: 258 bytes of two bits).
+# How many times larger inflating can make what has come (RFC 1951: 258 bytes of two bits).
 _LARGEST_INFLATION: Final = 1032
 _LEAST_STEP_BYTES: Final = 1024
 _TOO_BIG: Final = 1009
@@ -54,9 +55,9 @@ Received = str | bytes | Answer | Pong | Closed
 
 
 class WebSocketProtocol:
-    """One connection. `max_message` is in bytes, as the client's UTF-8 where it is text.
+    """One connection. `max_message` is in bytes; text counts as UTF-8.
 
-    Raises `ImportError` where wsproto is not installed, and `ClientProtocolError` for a handshake that must be refused.
+    Raises `ImportError` if wsproto is not installed, and `ClientProtocolError` for a handshake that must be refused.
     """
 
     def __init__(self, environ: Environ, max_message: int) -> None:
@@ -66,13 +67,13 @@ class WebSocketProtocol:
 
         self._events: Any = wsproto.events
         self._states: Any = wsproto.connection.ConnectionState
-        # What compresses is 260 KiB; made anew for each message, a quiet connection does not hold it.
+        # The compressor takes 260 KiB. It is made for each message, so a quiet connection does not hold it.
         self._deflate: Any = _deflate_class()(server_no_context_takeover=True)
         self._local_error = wsproto.utilities.LocalProtocolError
         self._connection: Any = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self._max_message = max_message
-        # Of a message that is not whole yet: what there is, and how many bytes of the client's that is. No list, since
-        # a client may send it byte by byte.
+        # What there is of a message that is not complete yet, and how many bytes of the client's that is. Not a list,
+        # because a client may send it byte by byte.
         self._parts: Any = None
         self._size = 0
         try:
@@ -115,11 +116,11 @@ class WebSocketProtocol:
             yield bytes(self._connection.send(event(data=whole[start:end], message_finished=end >= len(data))))
 
     def close(self, code: int, reason: str) -> bytes:
-        """A close frame; empty where one has been sent already. A reason too long for it is cut."""
+        """A close frame, or nothing if one has been sent already. A reason that is too long for it is cut."""
         return self._send(self._events.CloseConnection(code=code, reason=reason or None))
 
     def ping(self) -> bytes:
-        """A ping; empty where the connection is being closed."""
+        """A ping, or nothing if the connection is being closed."""
         return self._send(self._events.Ping())
 
     def _send(self, event: Any) -> bytes:
@@ -136,7 +137,7 @@ class WebSocketProtocol:
         return _STEP_BYTES if self._parts is None else _LARGE_STEP_BYTES
 
     def feed(self, data: bytes) -> Iterator[Received]:
-        """What `data` brings; after a `Closed` nothing may be fed."""
+        """What `data` brings. After a `Closed`, nothing may be fed."""
         step = len(data) or 1
         if self._deflate.enabled():
             # What one step can become is about as much as one message may have.
@@ -196,7 +197,7 @@ def _deflate_class() -> Any:
     from wsproto.frame_protocol import RsvBits  # noqa: PLC0415
 
     class Deflate(PerMessageDeflate):
-        """That of wsproto, but for control frames, which are never compressed (RFC 7692 6.1).
+        """That of wsproto, except for control frames, which are never compressed (RFC 7692 6.1).
 
         wsproto 1.3 takes one in the middle of a compressed message for the end of that.
         """
@@ -204,7 +205,7 @@ def _deflate_class() -> Any:
         control = False
 
         def accept(self, offer: str) -> Any:
-            """RFC 7692 7.1: an offer with parameters that are none is declined."""
+            """RFC 7692 7.1: an offer with unknown parameters is declined."""
             try:
                 return super().accept(offer)
             except ValueError:
@@ -229,7 +230,7 @@ def _handshake_headers(environ: Environ) -> list[tuple[bytes, bytes]]:
     found = [(key[5:].replace("_", "-"), _visible(key, environ[key])) for key in _HANDSHAKE if key in environ]
     # Some servers keep this one for themselves.
     found.append(("Connection", _visible("HTTP_CONNECTION", environ.get("HTTP_CONNECTION", "Upgrade"))))
-    # That there is a host, the server has seen to.
+    # The server has checked that there is a host.
     found.append(("Host", "localhost"))
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in found]
 

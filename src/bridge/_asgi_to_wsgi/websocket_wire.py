@@ -1,4 +1,4 @@
-"""Both ways of a WebSocket's connection: what is sent by thread and loop, and what the loop reads."""
+"""Both directions of a WebSocket's connection: what thread and loop send, and what the loop reads."""
 
 import socket
 from _socket import socket as plain_socket  # that of `takeover`, which never waits
@@ -12,9 +12,9 @@ from bridge._servers.takeover import Wire
 
 
 class Output:
-    """What is sent, by the thread and by the loop, each with `lock` held; `unsent` is what there was no room for.
+    """What is sent, by the thread and by the loop, both with `lock` held. `unsent` is what there was no room for.
 
-    That is one message at the most, since the loop waits before it makes another, and frames without data.
+    That is at most one message, because the loop waits before it makes another, and frames without data.
     """
 
     __slots__ = ("_answer", "_wire", "broken", "lock", "progress", "unsent")
@@ -46,7 +46,7 @@ class Output:
             self.unsent.append(memoryview(data)[sent:])
 
     def answer(self, data: bytes) -> None:
-        """Send the answer to a ping; only the latest, where there is no room yet."""
+        """Send the answer to a ping. If there is no room yet, only the latest."""
         if self.unsent:
             self._answer = data
         else:
@@ -81,8 +81,8 @@ class Output:
 
 
 class LoopReader:
-    """Has a loop call `read` whenever there is something to read of `twin`; on that loop, and with a descriptor of its
-    own, which nobody else closes.
+    """Makes a loop call `read` whenever `twin` has something to read. Used on that loop, and with its own descriptor,
+    which nobody else closes.
     """
 
     __slots__ = ("_loop", "_paused", "_read", "_twin")
@@ -94,7 +94,7 @@ class LoopReader:
         self._paused = True
 
     def receive(self, size: int) -> bytes | None:
-        """Return what has come, as `Wire.receive` does; `b""` where that fails."""
+        """Return what has come, as `Wire.receive` does, or `b""` if that fails."""
         try:
             return self._twin.recv(size, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
@@ -103,7 +103,7 @@ class LoopReader:
             return b""
 
     def resume(self) -> None:
-        """Go on. Raises `NotImplementedError` where the loop cannot."""
+        """Go on. Raises `NotImplementedError` if the loop cannot."""
         if self._paused:
             self._loop.add_reader(self._twin.fileno(), self._read)
             self._paused = False
@@ -121,7 +121,7 @@ class LoopReader:
 
 
 def loop_reader(loop: LoopHandle, wire: Wire, read: Callable[[], None]) -> LoopReader | None:
-    """A reader that has begun; None where the loop or the connection has no such thing. On the loop."""
+    """A reader that has begun, or None if the loop or the connection does not support it. On the loop."""
     twin = wire.twin() if isinstance(loop, AsyncioLoop) else None
     if twin is None or not isinstance(loop, AsyncioLoop):
         return None

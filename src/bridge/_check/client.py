@@ -106,7 +106,7 @@ class CheckClient:
             elif self.size >= _ENOUGH_BYTES:
                 self._leave()
         self._news.set()
-        await asyncio.sleep(0)  # as a server does that writes; and whoever sends without end must not block the loop
+        await asyncio.sleep(0)  # like a server that writes; an app that sends without end must not block the loop
 
     def _leave(self) -> None:
         self.left = True

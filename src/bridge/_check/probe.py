@@ -1,4 +1,4 @@
-"""Makes all requests of a check to an application, through both validators, on a loop of its own."""
+"""Makes all requests of a check to an application, through both validators, on a separate loop."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""How far a check has come, and what ends it before it is through: Ctrl-C, or the end of its time."""
+"""How far a check has come, and what ends it before it is complete: Ctrl-C, or the end of its time."""
 
 import os
 import signal
@@ -10,19 +10,21 @@ from typing import Any, Final, Self
 
 from bridge._check.findings import Outcome
 
-# How long the application gets to end once the check is interrupted; then the process ends without it.
+# How long the application gets to end after the check was interrupted. Then the process ends without it.
 END_SECONDS: Final = 5.0
 
 
 class Interrupted(KeyboardInterrupt):
-    """The check is to end now, whatever the application does; raised in the main thread, wherever that is.
+    """The check is to end now, whatever the application does. Raised in the main thread, wherever that is.
 
-    It is a `KeyboardInterrupt`, which is what event loops let out of a task.
+    It is a `KeyboardInterrupt`, because event loops let that out of a task.
     """
 
 
 class Progress:
-    """What has been asked so far, and what is being asked now. `on_end` is called with each outcome, once there."""
+    """What has been asked so far, and what is being asked now. `on_end` is called with each outcome, as soon as it is
+    there.
+    """
 
     def __init__(self, on_end: Callable[[Outcome], object] = lambda _outcome: None) -> None:
         self.outcomes: list[Outcome] = []
@@ -37,23 +39,23 @@ class Progress:
         return monotonic() - self._since
 
     def begin(self, asked: str) -> None:
-        """From now on `asked` is being asked. Raises `Interrupted` where the application has caught that before."""
+        """From now on `asked` is being asked. Raises `Interrupted` if the application has caught that before."""
         if self.interrupted:
             raise Interrupted(self.interrupted)
         self.asking, self._since = asked, monotonic()
 
     def end(self, outcome: Outcome) -> None:
-        """It has ended so."""
+        """It has ended with this outcome."""
         self.asking = None
         self.outcomes.append(outcome)
         self._on_end(outcome)
 
 
 class Interruptible:
-    """A context manager: in it, Ctrl-C and the end of `seconds` raise `Interrupted`; in the main thread only.
+    """A context manager. Inside it, Ctrl-C and the end of `seconds` raise `Interrupted`. Only in the main thread.
 
-    `announce` is then called with the reason. Where the application does not end within a while, or at a second Ctrl-C,
-    `give_up` is called and the process ends with the status that this returns. That may be in another thread.
+    `announce` is then called with the reason. If the application does not end within a while, or at a second Ctrl-C,
+    `give_up` is called, and the process ends with the status that it returns. That may be in another thread.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Interruptible:
         with self._lock:
             self._over = True
         if self._progress.interrupted:
-            return  # threads of the application may still keep the process from its end, until a second Ctrl-C
+            return  # threads of the application may still keep the process alive, until a second Ctrl-C
         for timer in self._timers:
             timer.cancel()
         signal.signal(signal.SIGINT, self._before)
@@ -95,7 +97,7 @@ class Interruptible:
         with self._lock:
             if not self._over:
                 self._expired = True
-                # A signal, since nothing else reaches code that does not come back.
+                # A signal, because nothing else reaches code that does not return.
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:

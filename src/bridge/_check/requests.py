@@ -51,7 +51,7 @@ class CheckRequest:
 
 
 def requests_for(path: str, *, safe: bool) -> Iterator[CheckRequest]:
-    """The requests for one path. With `safe`, none that may change data (RFC 9110 9.2.1)."""
+    """The requests for one path. With `safe`, only those that do not change data (RFC 9110 9.2.1)."""
     yield CheckRequest(f"GET {path}", "GET", path)
     yield CheckRequest(f"HEAD {path}", "HEAD", path)
     query = "&" if "?" in path else "?"

@@ -48,10 +48,10 @@ class Call:
     Subclasses implement `work`. `error` is what it raised, when the call is `finished`. `output` holds what it has
     written and the loop has not taken yet. The first write makes this queue.
 
-    Memory order. Both ends share no lock. Who is about to sleep first says so in a flag, then looks at the condition
-    once more, then sleeps; who changes the condition changes it first, and looks at the flag after that. Whichever
-    comes first, one of the two sees the other, so that no wake-up is lost. One that is not needed is harmless: every
-    wait is in a loop that looks again. (Python stores and loads attributes in program order, with its lock and
+    Memory order. The two ends do not share a lock. An end that is about to sleep first says so in a flag, then looks at
+    the condition once more, and then sleeps. An end that changes the condition changes it first, and then looks at the
+    flag. Whichever comes first, one of the two sees the other, so no wake-up is lost. A needless wake-up is harmless:
+    every wait is in a loop that looks again. (Python stores and loads attributes in program order, with its lock and
     without.)
 
     | field | set by | cleared by | looked at by |
@@ -95,7 +95,7 @@ class Call:
 
     @property
     def kind(self) -> Hashable:
-        """What it has in common with other calls that take about as long; None where that is not known."""
+        """What it has in common with other calls that take about as long, or None if that is not known."""
         return None
 
     def work(self) -> Generator[None] | None:
@@ -171,7 +171,7 @@ class Call:
         """Wait, in the thread, for everything that async code on the loop may need, because it could not wait there."""
 
     def dropped(self) -> None:
-        """Note that no thread took it before the pool was closed, or that none could be started."""
+        """Note that no thread took it before the pool was closed, or that no thread could be started."""
         self.error = PoolClosed("no thread could be started for it")
         self._finish()
 
@@ -215,7 +215,7 @@ class Call:
         return data
 
     def wait_while(self, blocked: Callable[[], bool]) -> None:
-        """Wait as long as `blocked()`, where this thread may wait. Raises `PeerGone`."""
+        """Wait as long as `blocked()`, if this thread may wait. Raises `PeerGone`."""
         while self.may_block and blocked():
             self._thread_waits = True
             if blocked():

@@ -1,8 +1,7 @@
-"""What asgiref, anyio and sniffio have to find in a worker thread, so that async code called from there runs on the
-loop that the request came from (asgiref.sync.async_to_sync, anyio.from_thread) and asyncio.run still works.
+"""What asgiref, anyio and sniffio have to find in a worker thread. Async code that is called from there then runs on
+the loop that the request came from (asgiref.sync.async_to_sync, anyio.from_thread), and asyncio.run still works.
 
-Each library keeps this in thread-locals of its own that have no public setter; this file is the only one that knows
-them.
+Each library keeps this in its own thread-locals, which do not have a public setter. Only this file knows them.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ except ImportError:  # optional for anyio too
 def prepare_async() -> None:
     """Do in this thread what has to be done before async code runs for the request that it works for.
 
-    What the loop would have to wait for has to be there by then: the rest of the request body.
+    What the loop would have to wait for must be there by then: the rest of the request body.
     """
     thread = current.thread
     prepare = current.prepare if thread is None else getattr(thread.job, "prepare_async", None)
@@ -50,7 +49,7 @@ class _PreparingLoop:
         self._loop = loop
 
     def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
-        """As the loop's own, which is the way from a thread to it."""
+        """Like the loop's own, which is the way from a thread to the loop."""
         prepare_async()
         return self._loop.call_soon_threadsafe(*args, **kwargs)
 
@@ -68,7 +67,7 @@ class _NoLoop:
         return False
 
     def call_soon_threadsafe(self, *_args: object) -> None:
-        """Raises `RuntimeError`, as a loop does that is closed."""
+        """Raises `RuntimeError`, like a loop that is closed."""
         prepare_async()
         raise RuntimeError("there is no asyncio loop")
 
@@ -80,13 +79,13 @@ class _PreparingTrioToken:
         self._token = token
 
     def run_sync_soon(self, *args: Any, **kwargs: Any) -> None:
-        """As the token's own, which is the way from a thread to the run."""
+        """Like the token's own, which is the way from a thread to the run."""
         prepare_async()
         self._token.run_sync_soon(*args, **kwargs)
 
 
 class LoopToken:
-    """What has to be found in a thread that works for one loop; made on that loop."""
+    """What has to be found in a thread that works for one loop. Made on that loop."""
 
     def __init__(self, loop: LoopHandle) -> None:
         token = anyio.lowlevel.current_token()
@@ -136,12 +135,12 @@ _sync_to_async.thread_handler = _handle_and_restore
 
 
 def enter_lazily(loop: object) -> bool:
-    """Let asgiref's `async_to_sync` find `loop` in this thread, until `leave`; False where it finds one already."""
+    """Let asgiref's `async_to_sync` find `loop` in this thread, until `leave`. False if it finds one already."""
     local = SyncToAsync.threadlocal
     pid = os.getpid()
     if getattr(local, "main_event_loop_pid", None) == pid:
         found = getattr(local, "main_event_loop", None)
-        # asgiref leaves it in threads that have worked for a loop, also when that has ended.
+        # asgiref leaves it in threads that have worked for a loop, even when the loop has ended.
         if found is not None and found.is_running():
             return False
     local.main_event_loop = loop
@@ -157,14 +156,14 @@ def leave() -> None:
 
 
 def _enter_trio(token: object) -> None:
-    """Set, or take off, by what trio finds its run in a thread that is not one of its own."""
+    """Set or remove what trio uses to find its run in a thread that is not one of trio's."""
     threads = sys.modules.get("trio._threads")
     data = getattr(threads, "PARENT_TASK_DATA", None)
     if data is None:
         return
     if token is not None:
         data.token = token
-        # Its way for threads that no task of trio's waits for: what they call runs in the system nursery.
+        # This is trio's way for threads that none of its tasks waits for: what they call runs in the system nursery.
         data.abandon_on_cancel = True
     elif hasattr(data, "token"):
         del data.token, data.abandon_on_cancel
@@ -195,7 +194,7 @@ def restore(saved: Sequence[object]) -> None:
 
 
 class RequestThreadExecutor(Executor):
-    """Runs thread-sensitive work in the thread that waits for the request, as long as one does."""
+    """Runs thread-sensitive work in the thread that waits for the request, as long as there is one."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Called by asgiref in the task that needs the work done."""
@@ -207,7 +206,7 @@ class RequestThreadExecutor(Executor):
                     result = fn(*args, **kwargs)
                 except BaseException as error:
                     if is_interrupt(error):
-                        # For the server, not for the application: for that one, its request is given up.
+                        # For the server, not for the application, whose request is given up.
                         future.set_exception(CancelledError("a signal has interrupted the server's thread"))
                         raise
                     future.set_exception(error)
@@ -239,9 +238,10 @@ class _FallbackJob:
 _EXECUTOR: Final[ContextVar[Any]] = AsyncToSync.executors._storage._data
 _SENSITIVE: Final = ThreadSensitiveContext()
 SyncToAsync.context_to_thread_executor[_SENSITIVE] = RequestThreadExecutor()
-# Such work is rare, and what its thread holds (database connections, say) is not to be kept.
+# Such work is rare, and what its thread holds (database connections, for example) is not to be kept.
 _FALLBACK_IDLE_SECONDS: Final = 0.5
-# One thread, as asgiref has where it knows no request: work that outlives its request must not run at the same time.
+# One thread, as in asgiref if it does not know a request: such jobs, which outlive their requests, must not run at
+# once.
 _fallback: Final = PerProcess(lambda: ThreadPool(1, name="sensitive", idle=_FALLBACK_IDLE_SECONDS))
 
 
@@ -271,7 +271,7 @@ def waiting_thread() -> int | None:
 
 
 def borrow(job: Job) -> bool:
-    """Run `job` in the thread that waits in `async_to_sync` for the running task; False where there is none.
+    """Run `job` in the thread that waits in `async_to_sync` for the running task. Returns False if there is none.
 
     Called on the loop. The thread is left as it was.
     """
@@ -304,19 +304,19 @@ async def run_thread_sensitive(function: Callable[[], object]) -> None:
 
 
 def run_in_fallback_thread(job: Callable[[], None]) -> None:
-    """Run `job`, which no request's thread waits for any more, in one thread of our own."""
+    """Run `job` in one of our own threads, because no request's thread waits for it any more."""
     _fallback.here().submit(_FallbackJob(job), eager=True)
 
 
 def restore_context(context: Context) -> None:
     """Make what the context holds visible in this thread; runs inside `context`, a copy of the request's."""
     if current_async_library_cvar is not None and current_async_library_cvar in context:
-        # Set where anyio or trio runs the request; in this thread no loop runs.
+        # Set if anyio or trio runs the request. No loop runs in this thread.
         current_async_library_cvar.set(None)
     _restore_context(context)
 
 
-# What is set in the context of a task for that task only.
+# What is set in the context of a task, and only for that task.
 _OURS: Final = frozenset((request_executor, SyncToAsync.thread_sensitive_context, _EXECUTOR))
 
 

@@ -1,17 +1,19 @@
-"""What was raised besides exceptions: is it for the server, which a signal has told to end; may its caller see it?"""
+"""What was raised and is not an `Exception`: is it for the server, because a signal told it to end? May the caller see
+it?
+"""
 
 import signal
 import threading
 from typing import Final
 
-# Where the classes come from that tests end with, and which are no exceptions so that code under test lets them pass.
+# Where the classes come from that end tests. They are not `Exception`s, so that code under test lets them pass.
 _TEST_TOOLS: Final = frozenset(("_pytest", "hypothesis"))
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether a signal handler has raised `error` in this thread, to end the process: Ctrl-C, say.
+    """Whether a signal handler has raised `error` in this thread, to end the process, for example at Ctrl-C.
 
-    A `SystemExit` of the application itself is none. Python runs signal handlers in the main thread only.
+    A `SystemExit` of the application itself does not count. Python runs signal handlers only in the main thread.
     """
     if isinstance(error, Exception) or threading.current_thread() is not threading.main_thread():
         return False
@@ -28,9 +30,9 @@ def is_interrupt(error: BaseException) -> bool:
 def may_pass(error: BaseException) -> bool:
     """Whether `error`, which an application has raised, may be raised to its caller as it is.
 
-    Besides exceptions that is the outcome of a test (`pytest.fail`, `skip`), which is for the test that the application
-    is part of. Whatever else is no `Exception` would end the thread, the task or the process of a server, which is not
-    the application's to end.
+    It may be an `Exception`, or the outcome of a test (`pytest.fail`, `skip`), which is for the test that the
+    application is part of. Anything else would end the thread, the task or the process of a server, and the application
+    must not end these.
     """
     return isinstance(error, Exception) or _is_outcome(error)
 

@@ -13,13 +13,13 @@ class Job(Protocol):
 
     @property
     def kind(self) -> Hashable:
-        """What it has in common with other jobs that take about as long; None where that is not known."""
+        """What it has in common with other jobs that take about as long, or None if that is not known."""
 
     def run(self, thread: "JobThread") -> None:
         """Run in `thread`; must not raise."""
 
     def dropped(self) -> None:
-        """Called instead of `run` where the pool was closed for good before a worker was free."""
+        """Called instead of `run` if the pool was closed for good before a worker was free."""
 
 
 class JobThread(Protocol):
@@ -32,7 +32,7 @@ class JobThread(Protocol):
     tasks: list[Any]
 
     def wake(self) -> None:
-        """End the wait of the thread, if it is in one; from any thread. One call too many is harmless."""
+        """End the wait of the thread, if it is in one; from any thread. A needless call is harmless."""
 
     def wait(self, timeout: float) -> bool:
         """Wait for `wake`; False after `timeout` seconds without one. In the thread itself."""
@@ -47,11 +47,11 @@ class RequestExecutor(Protocol):
     """Runs what belongs to one request in that request's own thread, which waits for it anyway."""
 
     def run_call(self, job: "Job") -> bool:
-        """Run `job` in the waiting thread; False where that thread has something else to do."""
+        """Run `job` in the waiting thread. Returns False if that thread has something else to do."""
         ...
 
     def submit(self, function: Callable[[], None]) -> bool:
-        """Call `function` in the waiting thread, whatever else it does; False where it waits no longer."""
+        """Call `function` in the waiting thread, whatever else it does. Returns False if it does not wait any more."""
         ...
 
 
@@ -84,4 +84,4 @@ def describe(name: str, ident: int | None) -> str:
 
 
 class PoolClosed(RuntimeError):
-    """The pool takes no jobs: it is being stopped, or was before there was a thread for the job."""
+    """The pool does not take jobs: it is being stopped, or was stopped before there was a thread for the job."""

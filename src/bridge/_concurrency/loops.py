@@ -25,14 +25,14 @@ class LoopClosed(RuntimeError):
 def runs_loop() -> bool:
     """Whether an event loop runs in this thread."""
     trio: Any = sys.modules.get("trio")
-    # None of asyncio in this thread is the common case; this is what asks for it without an exception.
+    # Usually asyncio does not run in this thread. This asks for it without an exception.
     return asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run())
 
 
 def refuse_on_loop(what: str, instead: str) -> None:
-    """Raise `RuntimeError` where an event loop runs in this thread: `what` waits, and the loop would stand still.
+    """Raise `RuntimeError` if an event loop runs in this thread: `what` waits, and the loop would stand still.
 
-    Whatever of ours waits in a thread asks this first.
+    All our code that waits in a thread asks this first.
     """
     if runs_loop():
         raise RuntimeError(f"{what} on an event loop, which would stand still meanwhile; {instead}")
@@ -46,7 +46,7 @@ class Postable(Protocol):
 
 
 class Posted:
-    """A function that takes no arguments, to be posted. For what is rare: objects of a request are posted themselves,
+    """A function without arguments that can be posted. For rare cases: the objects of a request are posted themselves,
     which saves a call.
     """
 
@@ -65,8 +65,8 @@ class AsyncioLoop:
 
     Memory order of `post` and `_deliver`: `post` appends first and looks at the flag after that; `_deliver` takes the
     flag down before its first popleft. An item that is appended after the last popleft finds the flag down, and its
-    post signals anew. With a loop that has been closed, a post that finds the flag up, by another that is about to find
-    that out, is noticed by that other one (see `drop_posted`).
+    post signals anew. If the loop has been closed, a post may find the flag up, set by another post that is about to
+    find this out. That other post then notices both (see `drop_posted`).
     """
 
     is_asyncio = True
@@ -75,7 +75,7 @@ class AsyncioLoop:
         self.loop = loop
         self._posted: deque[Postable] = deque()
         self.signalled = False
-        # On the loop: something to wait for, that `wake` ends.
+        # On the loop: something to wait for, until `wake`.
         self.waiter: Callable[[], Awaitable[None]] = loop.create_future
         # On the loop: run a function after some seconds. In an empty context: it is for all requests, and the one that
         # happens to be the first must neither be seen by what it does, nor be kept for as long as it goes on.
@@ -96,7 +96,7 @@ class AsyncioLoop:
                 raise
 
     def drop_posted(self) -> None:
-        """The loop is closed: tell what it will not come to, where that wants to know (`turn_away`)."""
+        """The loop is closed: tell those items that want to know (`turn_away`) that it will not come to them."""
         self.signalled = False
         with suppress(IndexError):  # another thread may do the same
             while self._posted:
@@ -111,7 +111,7 @@ class AsyncioLoop:
             while posted:
                 posted.popleft().run_on_loop()
         except BaseException:
-            self.loop.call_soon(self._deliver)  # what one cannot take is not what the others have to wait for
+            self.loop.call_soon(self._deliver)  # if one item fails, the others need not wait
             raise
 
     def wake(self, waiter: Any) -> None:
@@ -131,8 +131,8 @@ class AsyncioLoop:
         """Start a task; on the loop."""
         if context is None:
             return self.loop.create_task(coroutine)
-        # From inside the context as well: tracers hand on what is active where a task is made, and that is here what
-        # the first of a batch of requests has.
+        # From inside the context too: tracers pass on what is active where a task is made. Here that would be what the
+        # first of a batch of requests has.
         task: asyncio.Task[None] = context.run(functools.partial(self.loop.create_task, coroutine, context=context))
         return task
 
@@ -143,7 +143,7 @@ class AsyncioLoop:
 
 
 class _TrioWaiter:
-    """What a task on trio waits for, in place of a future."""
+    """What a task on trio waits for, instead of a future."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
@@ -195,7 +195,7 @@ Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]], Context], Callable[[]
 
 
 def spawner(group: TaskGroup) -> Spawn:
-    """Return what starts tasks in `group`, for loops that have no tasks outside one."""
+    """Return what starts tasks in `group`, for loops that do not have tasks outside a group."""
 
     def spawn(function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:
         scope = anyio.CancelScope()
@@ -219,7 +219,7 @@ class ThreadEvent:
 
     def set(self) -> None:
         """End the wait; from any thread."""
-        # Threads that ended after the deadline have nobody to tell.
+        # Threads that ended after the deadline have nobody to inform.
         with suppress(LoopClosed):
             self._loop.post(self)
 
@@ -233,7 +233,7 @@ class ThreadEvent:
 
 
 async def aclose(iterator: object) -> None:
-    """Close an async iterator, where it can be closed: generators can, others need not."""
+    """Close an async iterator if it can be closed: generators can, others perhaps not."""
     close = getattr(iterator, "aclose", None)
     if close is not None:
         await close()

@@ -1,6 +1,6 @@
 """Worker threads: bounded, lazy, named, stopped. They run jobs and know nothing of what a job is.
 
-As few threads as possible take jobs from the queue: one active worker drains it, and another is woken only where that
+As few threads as possible take jobs from the queue: one active worker drains it, and another is woken only if that
 helps. Waking a thread costs more than a short job does, and threads that share one interpreter lock slow each other
 down. It helps
 
@@ -11,7 +11,7 @@ down. It helps
 * when the queue moves, but has not been empty for fifty milliseconds: the active workers block for a moment each.
 
 A worker that is found to block then is not active until its job ends. A job of a kind that is known to be long does not
-come to the queue where a thread is to be had for it alone.
+go through the queue if there is a thread for it alone.
 """
 
 import logging
@@ -31,7 +31,7 @@ IDLE_SECONDS: Final = 60.0
 
 _log = logging.getLogger("bridge")
 
-# Called in each thread of ours at its end, to close what belongs to a thread: database connections, say.
+# Called in each of our threads at its end, to close what belongs to a thread, for example database connections.
 at_end: set[Callable[[], object]] = set()
 
 
@@ -42,7 +42,7 @@ class Worker:
         # The job that it runs, or is woken for.
         self.job: Job | None = None
         self.since = 0.0
-        # Of the job that has ended: its kind, and the seconds that it had of a processor, where they are asked for.
+        # Of the job that has ended: its kind, and its seconds of processor time, if they are asked for.
         self.kind: Hashable = None
         self.computed = 0.0
         self.loop: object = None
@@ -54,7 +54,7 @@ class Worker:
         self.thread: threading.Thread
 
     def start(self) -> None:
-        """Start its thread, or have that look for work. Raises `RuntimeError` where no thread can be started."""
+        """Start its thread, or let the thread look for work. Raises `RuntimeError` if no thread can be started."""
         if self.thread.ident is None:
             self.thread.start()
         else:
@@ -90,7 +90,7 @@ class Worker:
             try:
                 job.run(self)
             except BaseException:
-                # A mistake of ours; it must not cost the pool a thread for good.
+                # Our mistake. The pool must not lose a thread by it for good.
                 _log.exception("%s goes on after a job that has broken off", self.thread.name)
             now = monotonic()
             self.kind = job.kind if lengths.asks(now - self.since) else None
@@ -151,7 +151,7 @@ class ThreadPool:
     def submit(self, job: Job, *, eager: bool) -> bool:
         """Queue `job`. Returns whether `grow` has to be called in a millisecond, since no thread was woken for it.
 
-        `eager` wakes a thread in any case. Raises `RuntimeError` where there is no thread and none can be started.
+        `eager` wakes a thread in any case. Raises `RuntimeError` if there is no thread and none can be started.
         """
         with self._lock:
             if self.closing:
@@ -193,7 +193,7 @@ class ThreadPool:
         return job is not None and now - worker.since < COMPUTING_SECONDS and self.lengths.computes(job.kind)
 
     def _find_blocked(self, now: float) -> None:
-        """Take those that have been at one job for long for blocked: others are to see to the queue."""
+        """Count workers that have run one job for long as blocked: others are to take the queue."""
         for worker in [each for each in self._active if each.job is not None and now - each.since > LONG_JOB_SECONDS]:
             del self._active[worker]
 
@@ -218,7 +218,9 @@ class ThreadPool:
         self._end_if_drained()
 
     def discard(self) -> None:
-        """As `close`, for a finalizer, which may run in any thread, and while that holds the lock: takes no lock."""
+        """Like `close`, for a finalizer. That may run in any thread, even while the thread holds the lock, so this
+        takes no lock.
+        """
         self.closing = True
         for worker in list(self._workers):
             worker.wake()
@@ -267,7 +269,7 @@ class ThreadPool:
                 if timely and not self.closing:
                     self._rest(worker)
                 else:
-                    # In one go with the look at the queue: a job that comes later finds one active worker less.
+                    # In one step with the look at the queue: a job that comes later finds one active worker less.
                     self._remove(worker)
         self._end_if_drained()
         return None
@@ -302,7 +304,8 @@ class ThreadPool:
         return worker
 
     def start(self, workers: list[Worker], job: Job | None = None) -> bool:
-        """Let `workers` look for work, `job` for one; whether all can. Raises `RuntimeError` where nobody comes to it.
+        """Let `workers` look for work, for example `job`. Returns whether all can. Raises `RuntimeError` if nobody will
+        take it.
 
         Those whose threads cannot be started are forgotten.
         """
@@ -320,7 +323,7 @@ class ThreadPool:
                     self._failing = True
                     for lost in (worker, *worker.siblings):
                         self._lose(lost)
-                    # Where there is another thread, it will come to what waits; without one nobody will.
+                    # If there is another thread, it will take what waits. Without one, nobody will.
                     stranded = [] if self._workers else [self._queue.popleft() for _ in range(len(self._queue))]
                 for waiting in stranded:
                     if waiting is not job:

@@ -18,7 +18,7 @@ from bridge._concurrency.greenlets import Inbox, Lock, new_inbox, new_lock, wait
 from bridge._concurrency.interrupts import is_interrupt
 from bridge._concurrency.jobs import Job, JobThread, current, describe, thread_name
 
-# What a wake-up writes into the pipe is read in one go, however many there were.
+# What wake-ups write into the pipe is read at once, however many there were.
 _PIPE_READ_BYTES: Final = 4096
 
 
@@ -59,7 +59,7 @@ class ServerThread:
     The other fields are the thread's own.
     """
 
-    # One is made for each request: what most never need exists here only.
+    # One is made for each request: what most of them never need exists only on the class.
     # Work of the request was done in the thread, and more may come until the task ends. Set on the loop, never cleared.
     sensitive = False
     owner: Waits | None = None
@@ -71,7 +71,7 @@ class ServerThread:
     left = False
     _call: Call | None = None
     _reserved = _busy = _notified = False
-    # The thread-locals of the server's own, while there are others.
+    # The server's own thread-locals, while there are others.
     _saved: Sequence[object] | None = None
     _pipe: tuple[int, int] | None = None
     _pipe_lock: Lock
@@ -129,7 +129,7 @@ class ServerThread:
         return bool(ready)
 
     def expect_notice(self) -> None:
-        """Have the next `notify` put a token; before a look at what there is to do."""
+        """Let the next `notify` put a token. To be called before a look at what there is to do."""
         self._notified = False
 
     @property
@@ -147,7 +147,7 @@ class ServerThread:
         return self._busy and interop.waiting_thread() == self._ident
 
     def serve_one(self) -> bool:
-        """Do one piece of work of the request, or let the call that runs here take a step; False where neither is."""
+        """Do one piece of work of the request, or let the call that runs here take a step. False if there is none."""
         if self.run_job():
             return True
         call = self._call
@@ -158,7 +158,7 @@ class ServerThread:
         return True
 
     def run_job(self) -> bool:
-        """Do one piece of work of the request; but no step of the call, which is what asks. False where none is."""
+        """Do one piece of work of the request, but no step of the call, which asks for this. False if there is none."""
         if not self._jobs:
             return False
         if self._saved is None:
@@ -195,7 +195,7 @@ class ServerThread:
             raise call.error
 
     def _forget(self) -> None:
-        """The call is about to tell the loop that it has ended, which may have this thread run another one at once."""
+        """The call is about to tell the loop that it has ended. Then the loop may run another one here at once."""
         self._call = self.job = None
         self._busy = self._reserved = False
 
@@ -225,7 +225,7 @@ class ServerThread:
         self._saved = None
 
     def _close_inbox(self) -> None:
-        self.owner = None  # it refers to this; freed now, it need not be found by the garbage collector
+        self.owner = None  # it refers to this; freed now, it needs no garbage collection
         pipe, self._pipe = self._pipe, None
         for end in pipe or ():
             os.close(end)

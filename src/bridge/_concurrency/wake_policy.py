@@ -14,13 +14,13 @@ _MOSTLY_SHARE: Final = 0.5
 _COMPUTING_SHARE: Final = 0.2
 # A job that computed for so long the last time may block this time.
 COMPUTING_SECONDS: Final = 0.02
-# The scores of kinds: a job that blocks for long counts 1, a short one takes 2 away.
+# The scores of kinds: a job that blocks for long adds 1, and a short one subtracts 2.
 _HIGHEST_SCORE: Final = 6
 _BLOCKING_SCORE: Final = 3
 _COMPUTES: Final = -1
 # A site may have any number of paths.
 _MOST_KINDS: Final = 1000
-# After how many looks in a row a queue has lasted too long though it moves.
+# After how many looks in a row a queue has lasted too long, although it moves.
 _LOOKS_UNTIL_LASTING: Final = 50
 
 
@@ -31,7 +31,7 @@ def threads_take_turns() -> bool:
 
 
 class JobLengths:
-    """What the jobs of a pool have taken: whether most block for long, and which kinds of them; its owner has a lock.
+    """How long the jobs of a pool took: whether most of them block for long, and which kinds do. Its owner has a lock.
 
     Without an interpreter lock all count as long. This is asked once, when the pool is made, which is at the first
     request: by then the application has loaded its extension modules. One that brings the lock back later costs
@@ -75,7 +75,7 @@ class JobLengths:
             del self.known[next(iter(self.known))]
 
     def blocks(self, kind: Hashable) -> bool:
-        """Whether a job of this kind will block for long, to all appearances: two of three did, and the last ones."""
+        """Whether a job of this kind will probably block for long: two of three did, and the last ones."""
         return self.known.get(kind, 0) >= _BLOCKING_SCORE
 
     def computes(self, kind: Hashable) -> bool:
@@ -86,8 +86,8 @@ class JobLengths:
 class WakePolicy:
     """What the looks at one queue have seen; its owner has a lock, and looks each millisecond while there is a queue.
 
-    No job waits for ever while a thread could be had: either jobs end, and each that does lets the first of the queue
-    begin; or none does, and then further threads are woken at the next look.
+    A job does not wait for ever while there could be a thread for it. Either jobs end, and each job that ends lets the
+    first of the queue begin. Or no job ends, and then further threads are woken at the next look.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class WakePolicy:
         self._lasted = 0
 
     def begin(self, completed: int) -> None:
-        """A job has come to an empty queue; `completed` jobs had ended before, which is no progress of this queue."""
+        """A job has come to an empty queue; `completed` jobs had ended before, which is not progress of this queue."""
         self._seen = completed
         self._lasted = 0
 
@@ -105,7 +105,7 @@ class WakePolicy:
         self._growth = 1
 
     def helpful(self, completed: int, waiting: int) -> int:
-        """Return how many further threads would help, where `completed` jobs have ended and `waiting` ones are in the
+        """Return how many further threads would help, if `completed` jobs have ended and `waiting` jobs are in the
         queue.
         """
         self._lasted += 1

@@ -1,9 +1,9 @@
-"""The raw connection of a request, taken from the WSGI server that owns it; with `connection.py` and `process.py` what
-knows servers by name.
+"""The raw connection of a request, taken from the WSGI server that owns it. Only this module, `connection.py` and
+`process.py` know servers by name.
 
-The server goes on to believe that it serves a request. So its socket is never closed here and its settings stay as they
-are: at the end the connection is shut down, and what the server writes after that fails as if the client had left,
-which each of these servers takes for no fault of anybody's.
+The server still believes that it serves a request. So its socket is never closed here, and its settings stay as they
+are. At the end the connection is shut down. What the server writes after that fails as if the client had left, and none
+of these servers treats that as an error.
 """
 
 import io
@@ -25,14 +25,14 @@ from bridge._types import Environ
 from bridge.errors import ClientProtocolError
 
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
-# Linux, tcp(7): its first byte is the state. Elsewhere there is no such option, and to ask for it is an OSError.
+# Linux, tcp(7): its first byte is the state. Other systems do not have this option, and raise an OSError.
 _TCP_INFO: Final[int] = getattr(socket, "TCP_INFO", -1)
 _ESTABLISHED: Final = b"\1"
 _AGAIN: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class NoTakeover(Exception):
-    """The connection cannot be used: `server` is who has it, and `remedy` says what to do."""
+    """The connection cannot be used: `server` is the server that has it, and `remedy` says what to do."""
 
     def __init__(self, server: str, why: str, remedy: str) -> None:
         super().__init__(f"{server} {why}; {remedy}")
@@ -47,9 +47,9 @@ class Wire(Protocol):
     descriptor: int
 
     def twin(self) -> plain_socket | None:
-        """The same connection under a descriptor of its own, for somebody else to wait on and to close.
+        """The same connection under another descriptor, for somebody else to wait on and to close.
 
-        None where to wait on it does not tell whether there is anything to read.
+        None if waiting on it would not show whether there is anything to read.
         """
         ...
 
@@ -62,7 +62,7 @@ class Wire(Protocol):
         ...
 
     def cut_by_server(self) -> bool:
-        """Whether an end that was read is of the server's making, and the client still there."""
+        """Whether the server has made the end that was read, and the client is still there."""
         ...
 
     def finish_sending(self) -> None:
@@ -73,7 +73,7 @@ class Wire(Protocol):
 
 
 class _PlainWire:
-    """Through a descriptor of its own, so that nobody else's settings matter and it stays open."""
+    """Through its own descriptor, so that the settings of others do not matter and it stays open."""
 
     def __init__(self, number: int) -> None:
         self._socket = plain_socket(fileno=dup(number))
@@ -171,7 +171,7 @@ class _TlsWire:
 
 
 class Takeover:
-    """How to take the connection of one request; made where `find` has found that it can be had."""
+    """How to take the connection of one request. `find` makes it if the connection can be had."""
 
     def __init__(
         self,
@@ -188,9 +188,9 @@ class Takeover:
         self._number = number
 
     def take(self) -> tuple[Wire, bytes]:
-        """Return the connection, and what the server has read of it beyond the request; in the server's thread.
+        """Return the connection, and what the server has read of it beyond the request. In the server's thread.
 
-        Raises `OSError` where the connection is closed.
+        Raises `OSError` if the connection is closed.
         """
         early = self._early()
         if self._number is not None:
@@ -224,9 +224,9 @@ class Takeover:
 
 
 def find(environ: Environ) -> Takeover:
-    """How to take the connection of this request; called once for each.
+    """How to take the connection of this request. Called once for each request.
 
-    Raises `NoTakeover`, and `ClientProtocolError` where the client has sent frames already, which the server has taken.
+    Raises `NoTakeover`, or `ClientProtocolError` if the client has already sent frames and the server has taken them.
     """
     server = _name(environ)
     if environ.get("SERVER_PROTOCOL", "")[5:6] not in ("1", ""):
@@ -251,7 +251,7 @@ def find(environ: Environ) -> Takeover:
 
 
 def _is_tls(connection: Any) -> bool:
-    """Whether it is one of the standard library's kind, or of gevent's, which is no heir of that; or of pyOpenSSL's."""
+    """Whether it is of the standard library's class, of gevent's (not a subclass of that), or of pyOpenSSL's."""
     return hasattr(connection, "pending")
 
 
@@ -264,7 +264,7 @@ _REMEDIES: Final = {
 
 
 def _name(environ: Environ) -> str:
-    """What to call the server in a message."""
+    """The name of the server for a message."""
     for key, name in (("mod_wsgi.version", "mod_wsgi"), ("uwsgi.version", "uWSGI")):
         if key in environ:
             return name
@@ -340,5 +340,5 @@ def threads_of(environ: Environ) -> int | None:
     pool = getattr(getattr(threading.current_thread(), "server", None), "requests", None)
     if pool is not None:  # a worker of Cheroot's, which makes more than its least number only when it is told to
         return whole(getattr(pool, "min", None))
-    # Gevent's server says that it has no threads, which is so.
+    # Gevent's server says that it has no threads, which is true.
     return server_threads() if environ.get("wsgi.multithread", True) or threads_are_greenlets() else 1

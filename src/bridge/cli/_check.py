@@ -15,18 +15,19 @@ from bridge._check.requests import requests_for
 from bridge.cli._load import describe, load
 from bridge.interfaces import Interface, as_asgi, as_wsgi
 
-# As a shell has it of what Ctrl-C has ended.
+# As a shell reports a command that Ctrl-C has ended.
 _CTRL_C_STATUS: Final = 130
 
 
 def check(spec: str, *, paths: Sequence[str], safe: bool, as_json: bool, timeout: float | None = None) -> int:
-    """Print what is found, as it is found; returns the exit status. `timeout`: seconds for all of it, None for any.
+    """Print each finding as soon as it is found. Returns the exit status. `timeout`: seconds for the whole check, or
+    None.
 
-    Raises `SystemExit` as `load` does. Where the application does not end after an interruption, the process does.
+    Raises `SystemExit` like `load`. If the application does not end after an interruption, the process ends.
     """
     report = _Report(spec, sys.stdout, as_json=as_json)
     requests = [request for path in paths for request in requests_for(path, safe=safe)]
-    # What the application prints is not the report.
+    # What the application prints is not part of the report.
     with (
         contextlib.redirect_stdout(sys.stderr),
         contextlib.suppress(Interrupted),
@@ -46,7 +47,7 @@ def check(spec: str, *, paths: Sequence[str], safe: bool, as_json: bool, timeout
 
 
 class _Report:
-    """The report of one check, on `out`: rows as they come, or JSON at the end."""
+    """The report of one check, on `out`: rows as they are found, or JSON at the end."""
 
     def __init__(self, spec: str, out: TextIO, *, as_json: bool) -> None:
         self.progress = Progress(self._add)
@@ -60,7 +61,7 @@ class _Report:
         self._finished = False
         # What was being asked when the check was interrupted, and for how many seconds.
         self._interrupted: tuple[str | None, float] = (None, 0.0)
-        # For whoever gives the check up, in another thread. One thread may come twice: a signal can be in the middle.
+        # The check may be given up in another thread. One thread may come here twice: a signal can interrupt it.
         self._lock = threading.RLock()
 
     def start(self, app: str, interface: Interface, planned: Sequence[str]) -> None:
@@ -76,7 +77,7 @@ class _Report:
         new = [finding for finding in outcome.findings if finding not in self._broken]
         for finding in outcome.findings:
             self._broken.setdefault(finding, []).append(outcome.asked)
-        # What the end of an interrupted check did to it is no finding of ours.
+        # What the end of an interrupted check did to it is not a finding.
         if not self.progress.interrupted:
             self._row("BROKEN" if outcome.findings else "ok", outcome.asked, outcome.ended)
             self._print(*(f"        {finding}" for finding in new))
@@ -90,14 +91,14 @@ class _Report:
             self._out.flush()
 
     def announce(self, reason: str) -> None:
-        """Say at once that the interruption has been heard; the application may take its time to end."""
+        """Say at once that the interruption was noticed. The application may take time to end."""
         self._interrupted = self.progress.asking, self.progress.seconds
         told = f"the application has {END_SECONDS:.0f} seconds to end; Ctrl-C does not wait for it"
         sys.stderr.write(f"bridge: interrupted {reason}; {told}\n")
         sys.stderr.flush()
 
     def finish(self) -> int:
-        """Print the rest, once; returns the exit status."""
+        """Print the rest, once. Returns the exit status."""
         with self._lock:
             if not self._finished:
                 self._conclude()

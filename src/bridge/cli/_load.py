@@ -41,7 +41,7 @@ def load(spec: str) -> tuple[Any, Interface]:
         sys.stderr.write(users_traceback())
         raise SystemExit(1) from None
     except SystemExit as error:
-        # Whatever status it wanted: a command that has done nothing does not say that all is well.
+        # Whatever status it wanted: a command that has done nothing must not say that all is well.
         raise SystemExit(f"bridge: {spec} has ended the process while it was loaded: {error!r}") from None
     try:
         return app, interface_of(app)

@@ -53,14 +53,16 @@ Shows a `bridge.Mounts` as a table: prefix, application, interface, and how each
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status, one of those in `--help`. Raises `SystemExit` for what ends it."""
+    """Runs one command, and returns the exit status, one of those in `--help`. Raises `SystemExit` if something ends
+    it.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, further = _split(words)
     parser = _parser()
     options = parser.parse_args(words)
     if further and options.command != "serve":
         parser.error('only "serve" takes options of a server, behind "--"')
-    # As `python -m` does, and each server.
+    # Like `python -m`, and like each server.
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as it stands there
     if options.command == "check":
         return check(
@@ -80,7 +82,7 @@ def run() -> NoReturn:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """What is before "--", and what is behind it."""
+    """What is before "--", and what is after it."""
     if "--" not in words:
         return words, []
     at = words.index("--")

@@ -12,7 +12,7 @@ _HEAD: Final = ("prefix", "app", "interface", "on an ASGI server", "on a WSGI se
 
 
 def show_mounts(spec: str) -> int:
-    """Print the table; returns the exit status."""
+    """Print the table. Returns the exit status."""
     site, interface = load(spec)
     if not isinstance(site, Mounts | AsgiMounts | WsgiMounts):
         raise SystemExit(f"bridge: expected a bridge.Mounts, but {spec} is {describe(site)}, which speaks {interface}")

@@ -17,7 +17,7 @@ _R = TypeVar("_R")
 class Bridge(Protocol):
     """`request.bridge`: the interface of the server, its event loop for sync code, and whether the client is there.
 
-    A protocol, so that a test of a view can give a stand-in of its own.
+    A protocol, so that a test of a view can use a substitute.
     """
 
     @property
@@ -35,14 +35,14 @@ class Bridge(Protocol):
         ...
 
     def client_disconnected(self) -> bool:
-        """Whether the client is known to have left; does not wait. For sync code that takes long."""
+        """Whether the client is known to have left. Does not wait. For sync code that takes long."""
         ...
 
 
 class BridgeRequest(HttpRequest):
     """For annotations: a request that has come through `bridge.django`, by its entry points or `BridgeMiddleware`.
 
-    What a view is given is a request of Django's with this attribute, and not an instance of this class.
+    A view gets one of Django's requests with this attribute, and not an instance of this class.
     """
 
     bridge: Bridge

@@ -45,7 +45,7 @@ class Handler(WSGIHandler):
         self.portal = portal
         self._on_asgi = on_asgi
         # How each view of the URLconf is called. Looking this up is faster than inspecting the view. Two threads may
-        # inspect one at once, and come to the same result.
+        # inspect a view at once, with the same result.
         self._views: dict[Callable[..., Any], Callable[..., Any]] = {}
         # The connections of a thread that ends because it had nothing to do. They have to be closed, not only dropped.
         at_end.add(connections.close_all)
@@ -73,11 +73,11 @@ class Handler(WSGIHandler):
             start_response(f"{response.status_code} {response.reason_phrase}", headers(response))
             return self._body(response, environ)
         except BaseException:
-            response.close()  # it does not reach the server, who would do it
+            response.close()  # it does not reach the server, which would do it
             raise
 
     def call_watched(self, watched: WsgiCall, call: Callable[..., Any]) -> Any:
-        """As `__call__`, through `call`, which is Django's own and what others have put around it."""
+        """Like `__call__`, through `call`, which is Django's own and what others have put around it."""
         find_caches()
         installed = self.portal.install()
         try:
@@ -101,7 +101,7 @@ class Handler(WSGIHandler):
         return response
 
     def get_response(self, request: Any) -> Any:
-        """Django's, with the body there before async code begins: it could only be waited for in this thread."""
+        """Django's, but the body is received before async code begins, because only this thread can wait for it."""
         self.portal.prepare(request.prepare_body)
         response: Any = super().get_response(request)
         if response.streaming and response.is_async:
@@ -120,11 +120,11 @@ class Handler(WSGIHandler):
             return self.portal.call(request.environ, face.get_response_async, request)
         except BaseException as error:
             if face.cancelled:
-                # What it became on its way over the loop says less.
+                # What it has become on its way through the loop says less.
                 raise asyncio.CancelledError("the client left before the request was over") from None
             if face.response is None or not isinstance(error, asyncio.CancelledError):
                 raise
-            # The client left when all was done. Whoever is about to send this finds that out, and closes it.
+            # The client left when everything was done. The sender of this finds that out, and closes it.
             face.response._resource_closers.append(request.close)
             return face.response
 
@@ -135,7 +135,7 @@ class Handler(WSGIHandler):
         return _file(response, environ) if body is response and isinstance(response, FileResponse) else body
 
     def stream(self, response: Any, environ: Environ) -> Any:
-        """The iterable of a streaming response: that itself, or what stands for it."""
+        """The iterable of a streaming response: the response itself, or what replaces it."""
         if environ["REQUEST_METHOD"] == "HEAD":
             return Nothing(response.close)  # a stream may have no end, and servers iterate over it to drop it
         if response.is_async:
@@ -172,7 +172,7 @@ class Handler(WSGIHandler):
         debug: bool = False,
         name: str | None = None,
     ) -> Any:
-        """Django's hook where it joins sync and async code: async middleware runs on the loop as well."""
+        """Django's hook at which it joins sync and async code: async middleware runs on the loop too."""
         if not is_async and (iscoroutinefunction(method) if method_is_async is None else method_is_async):
             return self._waiting_for(method)
         return super().adapt_method_mode(is_async, method, method_is_async, debug, name)
@@ -188,7 +188,7 @@ class Handler(WSGIHandler):
                 response.render = partial(self.portal.call, request.environ, response.render)
             return response
 
-        # Django looks there for the class of a hook, even where all is well.
+        # Django looks there for the class of a hook, even if all is well.
         hook: Any = call
         hook.__self__ = getattr(function, "__self__", None)
         return call
@@ -199,12 +199,12 @@ def bring_body(request: Request) -> None:
     try:
         request.bring_body()
     except ClientDisconnected as error:
-        # Nobody waits for a response: no page of an error is to be made, nor one logged.
+        # Nobody waits for a response, so an error page is not made, and nothing is logged.
         raise asyncio.CancelledError(str(error)) from None
 
 
 def _between() -> None:
-    """What a thread must not keep, and a stream that leaves it must not take along."""
+    """What a thread must not keep, and what a stream that leaves it must not take along."""
     close_old_connections()
     leave_caches()
 
@@ -218,10 +218,10 @@ def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
 
 
 def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
-    """A response that is there as a whole.
+    """A response that is complete.
 
-    It is closed at once, where that takes no time: behind `WsgiToAsgi`, one hop then takes it to the loop. But
-    what a project does at its end may take its time, and the client is not to wait for that.
+    It is closed at once if that takes no time. Behind `WsgiToAsgi`, one hop then takes it to the loop. But what a
+    project does at its end may take time, and the client is not to wait for that.
     """
     if not _signals.closes_at_once(response) or ("asgi.scope" not in environ and _signals.much_to_close()):
         return cast(Iterable[bytes], response)
@@ -229,7 +229,7 @@ def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     try:
         _signals.close(response)
     except Exception:
-        _log.exception("closing a response raised")  # which is no reason to send another one
+        _log.exception("closing a response raised")  # which is not a reason to send another one
     return [content]
 
 

@@ -1,6 +1,6 @@
-"""Counts, for one request, how often it crosses between a thread and an event loop, and how long it waits for that.
+"""Counts the hops of one request between a thread and an event loop, and how long it waits for them.
 
-Only with `BRIDGE["SERVER_TIMING"]`, which is for development: it puts itself between Django and asgiref.
+Used only with `BRIDGE["SERVER_TIMING"]`, which is for development: it puts itself between Django and asgiref.
 """
 
 import copy
@@ -14,7 +14,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 
 
 class Hops:
-    """What one request has cost: hops, one direction each, and seconds between asking for one and being there."""
+    """What one request has cost: hops, in one direction each, and the seconds between asking for a hop and arriving."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -42,12 +42,12 @@ def count(number: int) -> None:
         hops.count += number
 
 
-# Two threads that install it at once would have each hop counted twice.
+# If two threads installed it at once, each hop would be counted twice.
 _installing: Final = threading.Lock()
 
 
 def install() -> None:
-    """Have asgiref's two functions counted, for good; requests that nobody counts pay one look-up each."""
+    """Count the calls of asgiref's two functions, for good. Requests that nobody counts pay one look-up each."""
     with _installing:
         _install_once()
 

@@ -1,7 +1,7 @@
-"""A context for each request where a server's threads have one for all: nothing of it is seen by the next one.
+"""A context for each request, for servers whose threads have one for all: the next request does not see anything of it.
 
-Django's WSGI handler leaves the language, the time zone and all else in the thread; its ASGI handler does not. What has
-to outlive a request all the same are the clients of its caches: they hold connections.
+Django's WSGI handler leaves the language, the time zone and everything else in the thread. Its ASGI handler does not.
+But the clients of the caches have to outlive a request, because they hold connections.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _all: Any = caches
 # Where Django keeps the caches that a thread, or a task, has made.
 _CACHES: Final[ContextVar[Any]] = _all._connections._storage._data
 _thread: Final = _Thread()
-# How many requests at once can leave their caches to later ones on one loop; as many as there are threads elsewhere.
+# How many requests at once can leave their caches to later ones on one loop: the number of threads by default.
 _KEPT_CACHES: Final = 40
 
 
@@ -55,22 +55,22 @@ def caches_made() -> bool:
 
 
 def leave_caches() -> None:
-    """The request goes on elsewhere, and makes its own: these are for one thread."""
+    """The request continues elsewhere, and makes its own: these are for one thread."""
     if caches_made():
         _CACHES.set(None)
 
 
 class LoopCaches:
-    """The caches of requests that ran on an event loop, for those to come there.
+    """The caches of requests that ran on an event loop, for later requests there.
 
-    Django's caches are not made to be used by two requests at once, so that each request has some to itself.
+    Two requests at once must not use the same cache of Django, so each request has its own.
     """
 
     def __init__(self) -> None:
         self._free: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Any]] = WeakKeyDictionary()
 
     def find(self) -> list[Any]:
-        """Let the request that begins in this task have what one before has left; returns where to leave it again."""
+        """Give the request that begins in this task what an earlier one has left. Returns where to leave it again."""
         free = self._free.setdefault(asyncio.get_running_loop(), [])
         if free:
             _CACHES.set(_rehome(free.pop()))
@@ -120,7 +120,7 @@ class Body:
 class Nothing:
     """The body of a response that has none, for WSGI, with what is to be closed.
 
-    It is one empty chunk, since there are servers that fail at an iterable without one.
+    It is one empty chunk, because some servers fail if there is no chunk.
     """
 
     def __init__(self, close: Callable[[], object]) -> None:
@@ -131,7 +131,7 @@ class Nothing:
 
 
 class Shown:
-    """A context whose variables the server's thread has, while it logs an error that came out of it.
+    """A context whose variables the server's thread has while it logs an error of the request.
 
     An agent that has reported the error remembers that in the context, so as not to report the log line too.
     """

@@ -25,12 +25,12 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 _MARK = "bridge_on_loop"
 # Whether any view was marked in this process. Until then there is no need to look for one.
 marked: set[str] = set()
-# Beyond so many there is no view behind it, but a program.
+# If there are more, this is not a view but a program.
 _MOST_LAYERS: Final = 100
 
 
 def on_loop(view: _View) -> _View:
-    """Decorator for an async view that waits for long: its requests hold no thread while they wait.
+    """Decorator for an async view that waits for a long time: its requests do not hold a thread while they wait.
 
     On an ASGI server they run through Django's own async chain, on the event loop; sync middleware then costs its
     hops. On a WSGI server it changes nothing. `view` is a function, a method of a class-based view (all of the view is
@@ -59,9 +59,9 @@ def is_on_loop(view: Callable[..., Any], named: Collection[str]) -> bool:
 
 
 def unfit(named: Collection[str]) -> Iterator[tuple[str, str]]:
-    """What is marked or named, and does not run on the loop, with the reason; imports the URLconf.
+    """What is marked or named and does not run on the loop, with the reason. Imports the URLconf.
 
-    What is marked and has no URL pattern is nobody's mistake: a project may have several URLconfs.
+    A view that is marked and has no URL pattern is not a mistake: a project may have several URLconfs.
     """
     wanted = {*named, *marked}
     sync: set[str] = set()
@@ -97,7 +97,7 @@ def _view_in(language: str, path_info: str) -> Callable[..., Any]:
 
 
 def is_native(path: str) -> bool:
-    """Whether the middleware at the dotted path needs no thread in an async chain."""
+    """Whether the middleware at the dotted path can do without a thread in an async chain."""
     middleware = import_string(path)
     if not getattr(middleware, "async_capable", False):
         return False
@@ -163,7 +163,7 @@ def _named_by(layer: Any) -> Iterator[Any]:
 
 
 def enclosed(function: Any) -> dict[str, Any]:
-    """The names of the functions around it. (`inspect.getclosurevars` raises where one has no value yet.)"""
+    """The names of the functions around it. (`inspect.getclosurevars` raises if one has no value yet.)"""
     found = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):
@@ -173,7 +173,7 @@ def enclosed(function: Any) -> dict[str, Any]:
 
 def operations(content: Any) -> list[Any]:
     """The views of a path of django-ninja, one for each of its methods; no attribute of its wrapper leads to them."""
-    # Statically: what is enclosed may be anything, and must not be set to work by a look at it.
+    # Statically, because what is enclosed may be anything, and looking at it must not run its code.
     listed = inspect.getattr_static(content, "operations", None)
     if not isinstance(listed, list | tuple):
         return []
@@ -188,13 +188,13 @@ def class_of(view: Any) -> type | None:
 
 
 def actions_of(view: Any) -> list[str]:
-    """The methods of a viewset that a URL pattern leads to; none where it is no viewset's."""
+    """The methods of a viewset that a URL pattern leads to; none if it is not a viewset."""
     actions = getattr(view, "actions", None)
     return list(dict.fromkeys(map(str, actions.values()))) if isinstance(actions, dict) else []
 
 
 def dotted(named: Any) -> str:
-    """The dotted path of a function or a class, as itself says it."""
+    """The dotted path of a function or a class, as it says itself."""
     name = getattr(named, "__qualname__", type(named).__qualname__)
     own = getattr(named, "__name__", name)
     if isinstance(named, type) and own != name.rpartition(".")[2]:

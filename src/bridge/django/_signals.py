@@ -1,6 +1,6 @@
-"""The start and the end of a request: the two signals, or what Django does then, where nobody else listens to them.
+"""The start and the end of a request: the two signals, or what Django does then if nobody else listens to them.
 
-To send a signal takes longer than what Django has to do, which is nothing where no database and no cache was used.
+Sending a signal takes longer than what Django has to do: nothing, if no database and no cache was used.
 """
 
 import weakref
@@ -23,7 +23,7 @@ _OWN: Final = {
     signals.request_started: frozenset((close_old_connections, reset_queries)),
     signals.request_finished: frozenset((close_old_connections, close_caches, reset_urlconf)),
 }
-# A project, or what watches over it, may put something else there later.
+# A project or an agent may put something else there later.
 _close: Final = HttpResponseBase.close
 _SEND, _ASEND, _LIVE_RECEIVERS = (hook.own for hook in SIGNALS)
 _signal: Any = Signal
@@ -35,17 +35,17 @@ _made: Final[Any] = _connections._connections._storage
 
 
 def only_django_listens(signal: Signal) -> bool:
-    """Whether a project has no receivers of its own for `request_started` or `request_finished`."""
+    """Whether the project itself does not have receivers for `request_started` or `request_finished`."""
     return _receivers(signal) <= _OWN[signal] and _are_own()
 
 
 def _is_as_ever(signal: Signal) -> bool:
-    """Whether Django listens, all of it, and nobody else: tests take a receiver of Django's away for a while."""
+    """Whether all receivers of Django listen, and nobody else: tests remove one of Django's for a while."""
     return _receivers(signal) == _OWN[signal] and _are_own()
 
 
 def _are_own() -> bool:
-    """Whether signals are sent as Django sends them; agents watch the receivers there, Django's too."""
+    """Whether signals are sent as Django sends them. Agents watch the receivers there, Django's too."""
     return _signal.send is _SEND and _signal.asend is _ASEND and _signal._live_receivers is _LIVE_RECEIVERS
 
 
@@ -73,8 +73,8 @@ def start(sender: type, environ: Environ) -> None:
 async def start_on_loop(sender: type, environ: Environ) -> None:
     """`request_started`; in the task of the request.
 
-    What a receiver sets in the context is there for the request, a transaction say. `asend` runs receivers in tasks of
-    their own, in which that would be lost; async ones are run no other way without more hops.
+    What a receiver sets in the context, for example a transaction, is there for the request. `asend` runs receivers in
+    separate tasks, in which this would be lost. Async receivers cannot be run in another way without more hops.
     """
     signal = signals.request_started
     if only_django_listens(signal):
@@ -108,7 +108,7 @@ def _connected() -> bool:
 
 
 def close(response: Any) -> None:
-    """As `response.close()`, `request_finished` and all, where it `closes_at_once`; in the thread of the request."""
+    """Like `response.close()`, with `request_finished`, if it `closes_at_once`. In the thread of the request."""
     try:
         for closer in response._resource_closers:
             closer()

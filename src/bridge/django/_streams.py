@@ -15,7 +15,7 @@ _END: Final = object()
 
 
 def async_parts(response: Any) -> AsyncIterator[bytes]:
-    """The parts of an async iterator, which is closed at the end; response.close() does not do that."""
+    """The parts of an async iterator. It is closed at the end, because response.close() does not do that."""
     # What the view gave, or middleware: `streaming_content` is a wrapper, whose end is not its end.
     given, parts = response._iterator, response.streaming_content
 
@@ -32,7 +32,7 @@ def async_parts(response: Any) -> AsyncIterator[bytes]:
 
 
 def in_thread(response: Any, portal: Portal, environ: Environ) -> Iterator[bytes]:
-    """The parts of an async iterator, for a thread; made on the loop that `portal` finds for it."""
+    """The parts of an async iterator, for a thread. They are made on the loop that `portal` finds for it."""
     parts = async_parts(response)
 
     def pull() -> Iterator[bytes]:
@@ -47,10 +47,10 @@ def in_thread(response: Any, portal: Portal, environ: Environ) -> Iterator[bytes
 
 
 def on_loop(response: Any) -> AsyncIterator[bytes]:
-    """The parts of a sync iterator, for a loop; each is made in the request's own thread."""
+    """The parts of a sync iterator, for a loop. Each is made in the request's own thread."""
     # What the view gave, or middleware: `streaming_content` is a wrapper, whose end is not its end.
     given, iterator = response._iterator, iter(response.streaming_content)
-    # One for all steps: what a generator sets in one of them is there in the next, and can be reset.
+    # One for all steps, so that what a generator sets in one step is there in the next, and can be reset.
     context = copy_context()
     take: Any = sync_to_async(next, thread_sensitive=True, context=context)
 

@@ -57,7 +57,7 @@ def views_are_not_atomic(app_configs: object, **_options: object) -> list[CheckM
 
 
 def on_loop_names_views(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
-    """E003, E004, W005: a name there that is no async view's changes nothing, silently; nor does a lost decorator."""
+    """E003, E004, W005: names that are not async views have no effect, silently. Neither has a lost decorator."""
     chosen = _chosen()
     if chosen is None or not (chosen.on_loop or _modes.marked):
         return []
@@ -68,7 +68,7 @@ def on_loop_names_views(app_configs: object, **_options: object) -> list[CheckMe
 
 
 def _marked(path: str, route: Route) -> CheckMessage | None:
-    """W007: a sync wrapper around an async view; Django sees the wrapper only."""
+    """W007: a sync wrapper around an async view. Django sees only the wrapper."""
     if route.is_async:
         return None
     message = f"{path} is marked with on_loop, but the view that {route.route!r} leads to is sync."

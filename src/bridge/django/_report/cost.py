@@ -37,7 +37,7 @@ class Change:
 class Report:
     """`thread` and `loop`: hops of each middleware in a sync and in an async chain; `hops`: those of each route.
 
-    `template`: what a TemplateResponse costs more, in a sync chain and in an async one.
+    `template`: what a TemplateResponse adds, in a sync chain and in an async one.
     """
 
     project: Project
@@ -113,11 +113,11 @@ def hops(project: Project, *, is_async: bool, on_loop: bool) -> Hops:
 
 
 def _changes(project: Project) -> Iterator[Change]:
-    """The changes in order, each assuming those before it: first the line in asgi.py, then what saves most."""
+    """The changes in order, each assuming those before it: first the line in asgi.py, then what saves the most."""
     if project.asgi == "django":
         text = "asgi.py: import get_asgi_application from bridge.django instead of django.core.asgi"
         change, better = _change(project, replace(project, asgi="bridge"), text)
-        if change.total > 0:  # not so with async only middleware around all
+        if change.total > 0:  # not if async-only middleware is around everything
             yield change
             project = better
     while project.middleware:
@@ -189,9 +189,9 @@ def _change(project: Project, better: Project, text: str) -> tuple[Change, Proje
 
 
 def _present(project: Project, cost: Hops) -> tuple[int, int]:
-    """On an ASGI and on a WSGI server, with the entry points that the project has; Django's where it has others.
+    """On an ASGI and on a WSGI server, with the project's entry points. Other entry points count as Django's.
 
-    A kind of server for which there is no entry point costs nothing, unless there is none for either.
+    A kind of server without an entry point costs nothing, unless neither has one.
     """
     asgi = cost["bridge-asgi" if project.asgi == "bridge" else "django-asgi"]
     wsgi = cost["bridge-wsgi" if project.wsgi == "bridge" else "django-wsgi"]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from django.conf import settings
 
-# Whose application it is; None where there is no such module.
+# Whose application it is, or None if there is no such module.
 Entry = Literal["django", "bridge", "other"] | None
 
 
@@ -19,7 +19,7 @@ def wsgi_path() -> str | None:
 def asgi_path() -> str | None:
     """The dotted path of the ASGI application: the setting of Channels and Daphne, else the `asgi.py` beside the rest.
 
-    It may be that there is nothing at that path.
+    There may be nothing at that path.
     """
     given: str | None = getattr(settings, "ASGI_APPLICATION", None)
     wsgi = wsgi_path()
@@ -29,7 +29,7 @@ def asgi_path() -> str | None:
 
 
 def entry(path: str | None) -> Entry:
-    """Whose application is exported there, by what its module imports: it is read and not run."""
+    """Whose application is exported there, judged by what its module imports. The module is read and not run."""
     source = _source((path or "").rpartition(".")[0])
     if source is None:
         return None

@@ -23,7 +23,8 @@ class Middleware:
 
     `can_sync`, `can_async`: the modes that it says it has; `mixin_hooks`: the hooks that `MiddlewareMixin` runs in a
     thread in the async mode; `view_hook`, `template_hook`: whether `process_view` and `process_template_response` are
-    async, None where there are none; `native`: whether it needs no thread in an async chain; `used`: False after
+    async, or None if it has no such hook; `native`: whether it can do without a thread in an async chain; `used`: False
+    after
     `MiddlewareNotUsed`.
     """
 
@@ -71,7 +72,7 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """All that is asked for a report."""
+    """All that a report needs to know."""
 
     middleware: tuple[Middleware, ...]
     routes: tuple[Route, ...]
@@ -89,7 +90,7 @@ class Project:
 def survey() -> Project:
     """The project of the settings in force. Makes each middleware once, as Django does when it starts to serve.
 
-    Raises `ImproperlyConfigured` where a server could not start either.
+    Raises `ImproperlyConfigured` if a server could not start either.
     """
     routed = tuple(routes(_settings.read().on_loop))
     return Project(
@@ -103,9 +104,9 @@ def survey() -> Project:
 
 
 def middleware(path: str, made: Any = None) -> Middleware:
-    """What the class or factory at the dotted path says of itself; or what it has made, if given.
+    """What the class or factory at the dotted path says about itself, or what it has made, if that is given.
 
-    Raises `ImproperlyConfigured` where there is none.
+    Raises `ImproperlyConfigured` if there is none.
     """
     factory = _imported(path)
     subject = factory if made is None else made

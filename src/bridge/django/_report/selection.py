@@ -1,4 +1,4 @@
-"""Which URL patterns a report is about: all but those of Django's admin, unless something else is asked for."""
+"""Which URL patterns a report is about: all except those of Django's admin, unless others are asked for."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class Hidden:
 
 
 def select(routes: Sequence[Route], paths: Sequence[str], excluded: Sequence[str]) -> tuple[tuple[Route, ...], Hidden]:
-    """The routes that `paths` name, or all but the admin's where there are none, without those that `excluded` names.
+    """The routes that `paths` name, or all except the admin's if it is empty, without those that `excluded` names.
 
-    A path names the routes that begin with it, and the one that a request to it would be led to. Raises `LookupError`
-    for one that names no route.
+    A path names the routes that begin with it, and the one that handles a request to it. Raises `LookupError` for a
+    path that does not name a route.
     """
     wanted = [_named(routes, path) for path in paths]
     unwanted = [_named(routes, path) for path in excluded]

@@ -1,4 +1,4 @@
-"""Which kind of stream a view returns, where its source says so without being run."""
+"""Which kind of stream a view returns, if its source says so without being run."""
 
 import ast
 import inspect
@@ -17,7 +17,7 @@ def streams(view: Callable[..., Any]) -> set[Kind]:
     """The kinds of iterators that the view gives to a `StreamingHttpResponse` or `FileResponse`.
 
     Only what its own source shows: a generator expression, a list, or the call of a generator function that is defined
-    in the view or known in its module. Nothing where there is no source.
+    in the view or known in its module. Nothing if there is no source.
     """
     return {kind for function in _modes.own_functions(view) for kind in _kinds(function)}
 
@@ -26,7 +26,7 @@ def _kinds(function: Any) -> Iterator[Kind]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, SyntaxError):
-        return  # made by exec(), say, or part of a line
+        return  # made by exec(), for example, or part of a line
     own = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     names = {**function.__globals__, **_modes.enclosed(function)}
     for node in ast.walk(tree):
@@ -48,7 +48,7 @@ def _content(call: ast.Call, own: Mapping[str, ast.AST], names: Mapping[str, Any
 
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    """What a dotted name stands for in the module of the view; None where that is not known."""
+    """What a dotted name stands for in the module of the view, or None if that is not known."""
     if isinstance(node, ast.Name):
         return names.get(node.id)
     if isinstance(node, ast.Attribute):
@@ -76,7 +76,7 @@ def _kind(content: ast.expr, own: Mapping[str, ast.AST], names: Mapping[str, Any
 
 
 def _has(node: ast.AST, kind: Any) -> bool:
-    """Whether there is such a node in it, but not in a function that it defines."""
+    """Whether it contains such a node, outside of the functions that it defines."""
     inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
     return any(
         isinstance(child, kind) or (not isinstance(child, inner) and _has(child, kind))
