@@ -88,7 +88,7 @@ class TestThreadSensitive:
             await sync_to_async(wait)(receive)
 
         ours, theirs = socket.socketpair()
-        with theirs, adapted(app) as adapter:
+        with ours, theirs, adapted(app) as adapter:
             environ = environ_for("GET", "/", werkzeug__socket=ours)
             with Served(adapter, environ) as served:
                 done = served.begin()
