@@ -11,7 +11,7 @@ SESSIONS ?=
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons test-under-load stress soak chaos fuzz check dist bench docs screenshots site clean
+.PHONY: help run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons test-under-load stress soak chaos fuzz check dist bench docs screenshots site clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -125,6 +125,9 @@ site:  ## The documentation as a site, in site/: built without the network, stri
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet --site-dir "$(SITE)"
 	@command -v chromium-headless-shell >/dev/null || scripts/install_debian.sh chromium-headless-shell
 	BRIDGE_SITE="$(SITE)" .venv/bin/python -m pytest -m site tests/docs/test_site.py $(ARGS)
+
+help:  ## A line on each verb.
+	@sed -n 's/^\([a-z0-9-]*\):  ## /\1\t/p' Makefile | expand -t 16
 
 clean:  ## Takes away .venv, all caches and what make run-mod-wsgi has made; var/ of the examples stays.
 	rm -rf .nox .venv .venv-django6 .venv-agents .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site

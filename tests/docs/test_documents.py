@@ -9,9 +9,9 @@ A code block is what the words behind its fence say:
     ```python run           a program: it is run in that directory, and must neither fail nor warn
     ```text output          what the program above it prints, to the letter
     ```console run          commands after "$ ", each with what it prints. One that ends in "&" is a server, which is
-                            stopped at the end of the block, or by `kill %1`; `curl [-s] [-d DATA] URL` is done by the
-                            test itself; a free port stands in place of 8000. One that ends in "&" and has no 8000 in
-                            it is no server, and nobody waits for it
+                            stopped at the end of the block, or by `kill %1` (the first) or `kill %%` (the newest);
+                            `curl [-s] [-d DATA] URL` is done by the test itself; a free port stands in place of 8000.
+                            One that ends in "&" and has no 8000 in it is no server, and nobody waits for it
     ```console server=NAME  how a server of tests/servers is run, or a file that it needs
 
 In the text, each relative link leads to something, each `name=value` is an option of ours (or a word of FOREIGN), each
@@ -165,7 +165,7 @@ def check_console(place: str, text: str, directory: Path) -> None:
                 continue
             if words[0] == "kill":
                 printed = ""
-                jobs[int(words[1].removeprefix("%")) - 1].close()
+                jobs[-1 if words[1] == "%%" else int(words[1].removeprefix("%")) - 1].close()
             else:
                 printed = curl(words[1:]) if words[0] == "curl" else shell(words, directory)
             assert expected.rstrip("\n") == printed.replace(port, "8000").rstrip("\n"), f"{place}: {line}"

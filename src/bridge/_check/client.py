@@ -43,6 +43,8 @@ class CheckClient:
     async def run(self, app: ASGIApp) -> None:
         """Run the request from beginning to end, within a limited time unless the application blocks the loop."""
         task = asyncio.ensure_future(self._call(app))
+        # An interruption has left the loop already: nobody else asks the task for it, and asyncio would print it.
+        task.add_done_callback(_retrieve)
         started = monotonic()
         while not task.done() and (left := self._limit(started) - monotonic()) > 0:
             self._news.clear()
@@ -112,3 +114,8 @@ class CheckClient:
         self.left = True
         self._over.set()
         self._news.set()
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -76,8 +76,13 @@ def probe_asgi(app: ASGIApp, requests: Sequence[CheckRequest], progress: Progres
                 outcomes += await _ask_all(outer, behind, "asgi", lifespan.state, told)
             told.begin(f"{LIFESPAN}, shutdown")
         finally:
+            found = list(outcomes[0].findings)
             await lifespan.stop()
-            told.end(outcomes[0])
+            if told.interrupted:
+                # The loop that is ending has cancelled the lifespan, which is no fault of the application.
+                outcomes[0].findings[:] = found
+            if found or not told.interrupted:
+                told.end(outcomes[0])
         return outcomes
 
     with outer, inner:

@@ -39,8 +39,8 @@ go behind "--", as in:
 
 _CHECK = """\
 Loads the application and sends requests to it: GET, HEAD, POST with and without Content-Length, many at once, clients
-that leave in
-the middle; an ASGI application also through its lifespan, and once more behind an adapter, as a WSGI server would.
+that leave in the middle; an ASGI application also through its lifespan, and once more behind an adapter, as a WSGI
+server would.
 Reports each clause of PEP 3333, ASGI or HTTP that it breaks, as soon as it does. Ctrl-C and --timeout end the check:
 they report what was found so far, and what was being asked.
 

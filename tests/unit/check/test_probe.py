@@ -1,6 +1,9 @@
 """`bridge check` against each app of tests/support/apps.py: it finds the sinful ones and nothing in the others."""
 
 import asyncio
+import gc
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 from bridge._check import client, probe
 from bridge._check.findings import Finding
 from bridge._check.probe import probe_asgi, probe_wsgi
+from bridge._check.progress import Interrupted, Interruptible, Progress
 from bridge._check.requests import CheckRequest, requests_for
 from support import apps
 from support.patience import PATIENCE
@@ -130,3 +134,29 @@ def test_an_error_is_told_with_its_place() -> None:
 
     assert "raised LookupError: raised before the headers (apps.py:" in outcome.findings[0].did
     assert outcome.findings[0].did.endswith(") before its response")
+
+
+@pytest.mark.parametrize("where", ["in its code", "while it waits"])
+def test_an_interruption_is_no_fault_of_the_application_and_leaves_no_traceback(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        elif where == "in its code":
+            interrupt()
+        else:
+            asyncio.get_running_loop().call_soon(interrupt)
+        await asyncio.Event().wait()
+
+    asked = Progress()
+    with pytest.raises(Interrupted), Interruptible(60.0, asked, lambda _reason: None, lambda: 1):
+        probe_asgi(app, list(requests_for("/", safe=True)), asked)
+    gc.collect()  # asyncio complains of an exception that nobody has asked for when its task goes
+
+    assert ([], []) == (asked.outcomes, caplog.messages)
