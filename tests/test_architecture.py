@@ -12,7 +12,6 @@ import pickle
 import re
 import subprocess
 import sys
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from types import ModuleType
@@ -24,7 +23,6 @@ import bridge
 import bridge.mounts
 from bridge import errors
 from support.paths import ROOT, SOURCE, TESTS
-from support.patience import PROCESS_PATIENCE
 from support.source import MODULES, path_of
 
 # From low to high, by package. A module imports from lower layers and from its own package, and from nothing beside it.
@@ -656,45 +654,6 @@ class TestMirror:
 def _mirror(name: str) -> str:
     *packages, module = (part.lstrip("_") for part in name.removeprefix("bridge.").split("."))
     return "/".join(["unit", *packages, f"test_{module}.py"])
-
-
-# Programs that keep nothing for a user, or that are given a directory of their own for it.
-STARTS_PROCESSES = {
-    "support/processes.py",
-    "support/browser.py",
-    "support/django_report.py",
-    "support/postgres.py",
-    "support/python_process.py",
-    "support/redis_server.py",
-    "docs/test_readme.py",
-    "load/test_threads_at_once.py",
-    "test_scripts.py",
-    "unit/cli/test_main.py",
-}
-
-
-class TestBusyMachines:
-    """What lets tests run beside each other, and beside other work."""
-
-    def test_servers_are_started_in_one_place(self) -> None:
-        """There each gets folders of its own."""
-        starting = re.compile(r"\bPopen\(|\bcreate_subprocess_")
-        texts = {str(path.relative_to(TESTS)): path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py")}
-        assert STARTS_PROCESSES == {name for name, text in texts.items() if starting.search(text)} - {
-            "test_architecture.py"
-        }
-
-    def test_no_test_has_less_time_than_the_others(self) -> None:
-        """The limit of one test ends what hangs, and nothing else."""
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-        least = project["tool"]["pytest"]["ini_options"]["timeout"]
-        assert least > 2 * PROCESS_PATIENCE
-        found = [
-            int(seconds)
-            for path in TESTS.rglob("*.py")
-            for seconds in re.findall(r"mark\.timeout\((\d+)\)", path.read_text(encoding="utf-8"))
-        ]
-        assert [] == [seconds for seconds in found if seconds < least]
 
 
 class TestDocuments:

@@ -103,7 +103,9 @@ def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
 def test_one_line_installs_what_the_readme_runs(tmp_path: Path) -> None:
     """What its apps import and its commands start, and this package from the clone: there is no release."""
     (install,) = blocks(README, "sh")
-    words = shlex.split(install)
+    make, line = install.splitlines()
+    assert "python3 -m venv .venv && . .venv/bin/activate" == make
+    words = shlex.split(line)
     assert ["pip", "install", "."] == words[:3]
     imported = {
         node.module.partition(".")[0]

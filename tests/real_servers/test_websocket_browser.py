@@ -11,6 +11,8 @@ from real_servers.websocket_kinds import QUIET_APP
 from support.browser import Browser
 from support.waiting import until
 
+pytestmark = pytest.mark.debian("chromium-headless-shell")
+
 # A promise of all that happens to one WebSocket until it is closed: `talk` is called for each message.
 SESSION: Final = """new Promise((resolve) => {
     const seen = {messages: [], error: false}, socket = new WebSocket(%r, %s);

@@ -220,8 +220,9 @@ class PortalIterator:
 
     def __init__(self, make: Callable[[], _Iteration]) -> None:
         self._make = make
-        self._closed = False
+        self._closed = True  # until there is an iteration to close: to make one may raise
         self._start()
+        self._closed = False
 
     def _start(self) -> None:
         while True:

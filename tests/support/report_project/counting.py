@@ -207,11 +207,12 @@ def count(case):
     """What one case shows: the report, and for each handler and URL pattern the hops, status and Server-Timing."""
     from bridge.django._report.cost import report
     from bridge.django._report.project import survey
+    from bridge.django._report.selection import Hidden
     from bridge.django._report.tables import as_json
 
     clear_url_caches()
     with override_settings(**case.get("settings", {})), listening(case.get("listeners", ())):
-        shown = as_json(report(survey()))
+        shown = as_json(report(survey()), Hidden())
         counted = {}
         for handler, app in applications().items():
             for pattern in shown["url_patterns"]:

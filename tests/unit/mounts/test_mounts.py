@@ -475,7 +475,7 @@ class TestArguments:
             Mounts({"/": wsgi_app("root"), "/x": None})
 
     def test_it_checks_the_prefixes(self) -> None:
-        with pytest.raises(ValueError, match="'/api' is meant"):
+        with pytest.raises(ValueError, match="write '/api', not '/api/'"):
             Mounts({"/api/": wsgi_app("x")})
 
     def test_it_may_be_empty(self) -> None:

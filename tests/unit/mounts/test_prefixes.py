@@ -74,8 +74,8 @@ class TestChecked:
         [
             ("", ValueError, '"/" is for all other paths'),
             ("api", ValueError, "must start with a slash"),
-            ("/api/", ValueError, "'/api' is meant"),
-            ("//", ValueError, "'/' is meant"),
+            ("/api/", ValueError, "write '/api', not"),
+            ("//", ValueError, "write '/', not"),
             ("/a//b", ValueError, 'no empty, "." or ".." segment'),
             ("/a/../b", ValueError, 'no empty, "." or ".." segment'),
             ("/./a", ValueError, 'no empty, "." or ".." segment'),
