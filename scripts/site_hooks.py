@@ -135,6 +135,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     boost = next((boost for prefix, boost in BOOSTS.items() if uri.startswith(prefix)), 1)
     page.meta.setdefault("search", {})["boost"] = boost
     origin = next((ROOT / name for name, there in PAGES.items() if there == uri), ROOT / "docs" / uri)
+    markdown = pictures(markdown)
     done, parts = 0, []
     for match in _FENCED.finditer(markdown):
         parts.append(_relinked(markdown[done : match.start()], origin, uri))
@@ -142,7 +143,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         parts.append(f"{indent}{fence}{_info(match['info'])}\n{match['text']}{indent}{fence}")
         done = match.end()
     parts.append(_relinked(markdown[done:], origin, uri))
-    return pictures("".join(parts))
+    return "".join(parts)
 
 
 def pictures(markdown: str) -> str:
