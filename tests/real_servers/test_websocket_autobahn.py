@@ -24,7 +24,7 @@ COMPRESSION = [
 ]
 # In a process of its own: it puts modules of the suite's names into the path.
 PROGRAM = """
-import asyncio, json, sys
+import asyncio, json, os, sys
 from kosoku import FailureError, run_fuzzingclient
 address, concurrency, cases = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 try:
@@ -32,6 +32,8 @@ try:
 except FailureError as failure:
     results = failure.results
 print(json.dumps({each.case_id: [each.behavior.value, each.behavior_close.value, each.result] for each in results}))
+sys.stdout.flush()
+os._exit(0)  # what it had to say is said; its own end sometimes aborts
 """
 
 

@@ -60,7 +60,11 @@ async def shout(server: servers.Server, **options: Any) -> tuple[Any, Any, list[
             came.set()
 
         client.on("shouted", shouted)
-        await client.connect(f"http://127.0.0.1:{server.port}", **options)
+        try:
+            await client.connect(f"http://127.0.0.1:{server.port}", **options)
+        except socketio.exceptions.ConnectionError:
+            await client.eio.http.close()  # a client that is refused leaves it open
+            raise
         seen = await client.call("shout", "hello")
         await came.wait()
         transport = client.transport()

@@ -3,8 +3,10 @@
 import os
 import signal
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,7 +108,8 @@ class TestTls:
         """The client learns of it, though it goes on with what is not read any more."""
         with connect(server) as client:
             client.open("/echo")
-            client.raw(bytes.fromhex("8301 00") * 30_000)
+            with suppress(ssl.SSLEOFError):  # the router in front of uWSGI may be done before all of it is sent
+                client.raw(bytes.fromhex("8301 00") * 30_000)
             closed = client.receive()
             assert isinstance(closed, Closed)
             assert 1002 == closed.code

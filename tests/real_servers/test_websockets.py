@@ -348,7 +348,7 @@ def test_without_wsproto(how: str, status: int, tmp_path: Path) -> None:
                 assert isinstance(answer, Rejected)
                 assert status == answer.status
         assert 1 == len(warnings_of(server))
-        assert "install wsgi-asgi-bridge[websockets]" in warnings_of(server)[0]
+        assert "install wsproto" in warnings_of(server)[0]
 
 
 @pytest.mark.servers

@@ -66,7 +66,7 @@ async def written(call: Call, number: int) -> list[Any]:
     with anyio.fail_after(PATIENCE):
         while call.output is None or len(call.output.items) < number:
             await call.changed()
-    return list(call.output.items)
+    return list(call.output.items.copy())  # its thread may add to it meanwhile
 
 
 @pytest.mark.anyio
