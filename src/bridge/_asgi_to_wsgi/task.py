@@ -4,6 +4,7 @@ The task asks, the thread answers: `write` hands over items, and `drain` waits w
 of the request body the task asks `body`, and the thread reads it.
 """
 
+import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
@@ -338,13 +339,13 @@ class Task:
                 return None
             if body.wanted:
                 self.thread.notify()
-            await _await_change(self)
+            await (_serve_meanwhile(self) if self.thread.works else self.changed())
         return event
 
     async def wait_until_over(self) -> None:
         """Wait until the request is over: answered, or the client left."""
         while not self.over:
-            await _await_change(self)
+            await (_serve_meanwhile(self) if self.thread.works else self.changed())
 
     def finish_response(self) -> None:
         """The response is complete."""
@@ -377,15 +378,20 @@ def _end_of(task: Task) -> object:
     return ENDED
 
 
-async def _await_change(task: Task) -> None:
-    """Wait for `changed`. A thread that itself waits for the running task does meanwhile what it would do in `next`."""
+async def _serve_meanwhile(task: Task) -> None:
+    """Wait for `changed`. If the thread itself waits for the running task, it does now what it would do in `next`."""
 
     def serve_or_rest() -> None:
         task.thread.expect_notice()
         if not (task.serve() or task.over):
             task.rest(POLL_SECONDS)
 
-    if task.thread.awaits_running_task():
-        await interop.run_thread_sensitive(serve_or_rest)
-    else:
+    served = task.thread.submit_meanwhile(serve_or_rest)
+    if served is None:
         await task.changed()
+        return
+    try:
+        await asyncio.wrap_future(served)
+    except asyncio.CancelledError:
+        task.thread.notify()  # it need not rest for a task that is gone
+        raise

@@ -264,10 +264,18 @@ def enclosing_executor() -> Executor | None:
     return executor
 
 
-def waiting_thread() -> int | None:
-    """Return the identity of the thread that waits in `async_to_sync` for the running task, if one does."""
+def submit_to_waiting(thread: int, function: Callable[[], object]) -> Future[object] | None:
+    """Have `function` run in the thread with this identity, if that waits in `async_to_sync` for the running task;
+    otherwise return None. Called on the loop.
+    """
     executor: Any = enclosing_executor()
-    return None if executor is None else executor._work_thread.ident
+    if executor is None or executor._work_thread.ident != thread:
+        return None
+    try:
+        future: Future[object] = executor.submit(function)
+    except RuntimeError:  # it waits no longer
+        return None
+    return future
 
 
 def borrow(job: Job) -> bool:
@@ -294,13 +302,6 @@ def _run_borrowed(job: Job) -> None:
     finally:
         current.thread = before
         restore(saved)
-
-
-async def run_thread_sensitive(function: Callable[[], object]) -> None:
-    """Call `function` in the thread of the request; also while that waits, in asgiref's `async_to_sync`, for the code
-    that awaits this.
-    """
-    await SyncToAsync(function)()
 
 
 def run_in_fallback_thread(job: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -142,9 +143,11 @@ class ServerThread:
         """Whether it does a piece of work of the request now; from any thread."""
         return self._busy
 
-    def awaits_running_task(self) -> bool:
-        """Whether it waits, in asgiref's `async_to_sync`, for the task that asks."""
-        return self._busy and interop.waiting_thread() == self._ident
+    def submit_meanwhile(self, function: Callable[[], object]) -> Future[object] | None:
+        """Have it call `function` while it waits, in asgiref's `async_to_sync`, for the running task; None if it does
+        not. On the loop.
+        """
+        return interop.submit_to_waiting(self._ident, function) if self._busy else None
 
     def serve_one(self) -> bool:
         """Do one piece of work of the request, or let the call that runs here take a step. False if there is none."""

@@ -99,6 +99,39 @@ class TestThreadSensitive:
 
         assert ["http.request", "http.disconnect"] == events
 
+    def test_a_task_that_it_has_left_behind_receives_as_any_other(self) -> None:
+        """The thread has waited for the code that made the task, and waits no more."""
+        from asgiref.sync import async_to_sync, sync_to_async
+
+        events: list[str] = []
+        tasks: list[asyncio.Task[None]] = []
+        let_go = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def listen() -> None:
+                events.append((await receive())["type"])
+                events.append((await receive())["type"])
+
+            async def spawn() -> None:
+                tasks.append(asyncio.create_task(listen()))
+
+            def work() -> None:
+                async_to_sync(spawn)()
+                let_go.wait()
+
+            working = asyncio.create_task(sync_to_async(work)())
+            while not events:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            let_go.set()
+            await working
+            await reply(send)
+            await tasks[0]
+
+        with adapted(app) as adapter, Served(adapter) as served:
+            served.run()
+        assert ["http.request", "http.disconnect"] == events
+
     def test_it_runs_there_after_the_last_body_event_too(self) -> None:
         """Django's request_finished comes then, and closes the connections of that thread."""
         from asgiref.sync import sync_to_async
