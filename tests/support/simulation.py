@@ -33,10 +33,13 @@ CLIENT_SECONDS: Final = 50e-6  # from an answer until the client's next request 
 
 @dataclass
 class Load:
-    """Clients that each send one request after the other; such a request computes, and then blocks."""
+    """Clients that each send one request after the other. Such a request computes with the lock, then without it on a
+    processor of its own, and then blocks.
+    """
 
     clients: int
     computes: float = 0.0
+    computes_freely: float = 0.0
     blocks: float = 0.0
     path: Callable[[int], str] = lambda _number: "/"
     pause: float = CLIENT_SECONDS
@@ -114,6 +117,8 @@ class _Request:
     def run(self, thread: JobThread) -> None:
         if self.load.computes:
             self.machine.compute(self.load.computes)
+        if self.load.computes_freely:
+            self.machine.compute_freely(self.load.computes_freely)
         if self.load.blocks:
             self.machine.sleep(self.load.blocks)
         self.machine.post(lambda: self.machine.answer(self))
@@ -193,6 +198,11 @@ class Machine:
                 self.resume(greenlet.getcurrent())
                 self.release()
                 self.hub.switch()
+
+    def compute_freely(self, seconds: float) -> None:
+        """Compute without the lock, as C code does that has released it; there are processors enough."""
+        self._computed[greenlet.getcurrent()] += seconds
+        self.sleep(seconds)
 
     def sleep(self, seconds: float) -> None:
         """Block without the lock."""

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from bridge._concurrency.greenlets import in_empty_context
 from bridge._concurrency.jobs import Job, PoolClosed, current, describe
-from bridge._concurrency.wake_policy import COMPUTING_SECONDS, LONG_JOB_SECONDS, JobLengths, WakePolicy
+from bridge._concurrency.wake_policy import LONG_JOB_SECONDS, JobLengths, WakePolicy
 
 IDLE_SECONDS: Final = 60.0
 
@@ -174,12 +174,9 @@ class ThreadPool:
             if not self._queue:
                 self._policy.end()
                 return False
-            now = monotonic()
-            if any(self._computes(worker, now) for worker in self._active):
-                return True
             further = self._policy.helpful(self._completed, len(self._queue))
             if further:
-                self._find_blocked(now)
+                self._find_blocked()
             woken = [worker for _ in range(further) if (worker := self._pick_thread())]
             self._active.update(dict.fromkeys(woken))
         self.start(woken)
@@ -187,14 +184,10 @@ class ThreadPool:
             # Those that are being started may fail.
             return bool(self._idle or self._starting) or len(self._workers) < self.limit
 
-    def _computes(self, worker: Worker, now: float) -> bool:
-        """Whether its job is of a kind that computes for long, and may still do so; with the lock held."""
-        job = worker.job
-        return job is not None and now - worker.since < COMPUTING_SECONDS and self.lengths.computes(job.kind)
-
-    def _find_blocked(self, now: float) -> None:
+    def _find_blocked(self) -> None:
         """Count workers that have run one job for long as blocked: others are to take the queue."""
-        for worker in [each for each in self._active if each.job is not None and now - each.since > LONG_JOB_SECONDS]:
+        before = monotonic() - LONG_JOB_SECONDS
+        for worker in [each for each in self._active if each.job is not None and each.since < before]:
             del self._active[worker]
 
     def withdraw(self, job: Job) -> bool:

@@ -1,6 +1,7 @@
 """When further threads of a pool are woken: by how long its jobs are, and by whether its queue stands still.
 
-A job that computes for long is no reason: in a further thread, another would only wait for the interpreter lock.
+A job that computes may hold the interpreter lock, or may have released it, in C code. This cannot be told from outside.
+So a queue behind it gets further threads as behind a job that blocks, but a job like it does not get one at once.
 """
 
 import sys
@@ -12,12 +13,9 @@ _DECAY_SHARE: Final = 0.1  # the last ten or so count
 _MOSTLY_SHARE: Final = 0.5
 # Of the time that a job takes, which it shares with other threads; one that blocks has next to nothing of it.
 _COMPUTING_SHARE: Final = 0.2
-# A job that computed for so long the last time may block this time.
-COMPUTING_SECONDS: Final = 0.02
-# The scores of kinds: a job that blocks for long adds 1, and a short one subtracts 2.
+# The scores of kinds: a job that blocks for long adds 1, one that computes for long subtracts 1, and a short one 2.
 _HIGHEST_SCORE: Final = 6
 _BLOCKING_SCORE: Final = 3
-_COMPUTES: Final = -1
 # A site may have any number of paths.
 _MOST_KINDS: Final = 1000
 # After how many looks in a row a queue has lasted too long, although it moves.
@@ -31,7 +29,7 @@ def threads_take_turns() -> bool:
 
 
 class JobLengths:
-    """How long the jobs of a pool took: whether most of them block for long, and which kinds do. Its owner has a lock.
+    """How long the jobs of a pool took: whether most of them are long, and which kinds block. Its owner has a lock.
 
     Without an interpreter lock all count as long. This is asked once, when the pool is made, which is at the first
     request: by then the application has loaded its extension modules. One that brings the lock back later costs
@@ -46,7 +44,7 @@ class JobLengths:
 
     @property
     def long(self) -> bool:
-        """Whether most of the last jobs blocked for more than a millisecond."""
+        """Whether most of the last jobs took more than a millisecond."""
         return self._long_share > _MOSTLY_SHARE
 
     def asks(self, seconds: float) -> bool:
@@ -58,18 +56,17 @@ class JobLengths:
         if not self._measures:
             return
         long = seconds > LONG_JOB_SECONDS
-        computing = long and computed > _COMPUTING_SHARE * seconds
-        self._long_share += _DECAY_SHARE * ((long and not computing) - self._long_share)
+        self._long_share += _DECAY_SHARE * (long - self._long_share)
         if kind is None or not (long or self.known):
             return
         score = self.known.pop(kind, 0)
-        if computing:
-            score = _COMPUTES
-        elif long:
-            score = min(max(score, 0) + 1, _HIGHEST_SCORE)
+        if not long:
+            score -= 2
+        elif computed > _COMPUTING_SHARE * seconds:
+            score = max(score - 1, 1)
         else:
-            score = max(score - 2, 0)
-        if score:
+            score = min(score + 1, _HIGHEST_SCORE)
+        if score > 0:
             self.known[kind] = score
         if len(self.known) > _MOST_KINDS:
             del self.known[next(iter(self.known))]
@@ -77,10 +74,6 @@ class JobLengths:
     def blocks(self, kind: Hashable) -> bool:
         """Whether a job of this kind will probably block for long: two of three did, and the last ones."""
         return self.known.get(kind, 0) >= _BLOCKING_SCORE
-
-    def computes(self, kind: Hashable) -> bool:
-        """Whether a job of this kind will compute for long, as the last one did."""
-        return self.known.get(kind) == _COMPUTES
 
 
 class WakePolicy:

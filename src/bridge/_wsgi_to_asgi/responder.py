@@ -111,9 +111,8 @@ class WsgiResponder(Call):
 
     @property
     def kind(self) -> Hashable:
-        """The path: requests for one take about as long, as a rule."""
-        path: str = self._scope["path"]
-        return path
+        """Stands for the path: requests for one path take about as long, as a rule."""
+        return hash(self._scope["path"])  # so that a pool remembers no paths, which may be long
 
     @property
     def done(self) -> bool:

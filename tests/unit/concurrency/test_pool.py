@@ -599,26 +599,3 @@ def test_a_thread_that_blocks_no_longer_counts(pools: Pools, monkeypatch: pytest
     assert threads.submit(third, eager=False) is False
     third.begun.wait()
     finish(threads, third)
-
-
-def test_no_thread_is_woken_beside_a_job_that_computes(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would wait for the interpreter lock. A job that goes on for longer than one computes may block, though."""
-    clock = Clock()
-    monkeypatch.setattr(pool, "monotonic", clock)
-    threads = pools()
-    threads.lengths.add(0.003, "/slow", 0.003)
-    long = long_job()
-    threads.submit(long, eager=False)
-    long.begun.wait()
-    short = Job(go=True)
-    assert threads.submit(short, eager=False) is True
-    for _ in range(5):
-        clock.now += 0.001
-        assert threads.grow() is True
-    assert (threads.alive, threads.waiting) == (1, 1)
-    clock.now += 0.02
-
-    threads.grow()
-    short.done.wait()
-    assert threads.alive == 2
-    finish(threads, long)

@@ -119,21 +119,26 @@ class TestJobLengths:
         assert lengths.blocks("/slow")
 
     def test_a_kind_that_computes_is_not_one_that_blocks(self) -> None:
-        """What it computes for long is known from the second time on, since then that is asked for."""
+        """That it computes is known from the second time on, because from then on it is measured."""
         lengths = JobLengths()
         lengths.add(0.1, "/report", 0.0)
-        assert not lengths.computes("/report")
         for _ in range(9):
             lengths.add(0.1, "/report", 0.03)
 
-        assert lengths.computes("/report")
+        assert "/report" in lengths.known
         assert not lengths.blocks("/report")
-        assert not lengths.long
+        assert lengths.long
 
     def test_a_kind_that_blocks_in_place_of_computing_is_one_that_blocks(self) -> None:
         lengths = JobLengths()
-        for computed in (0.1, 0.1, 0.001, 0.001, 0.001):
+        for computed in (0.1, 0.1, 0.001, 0.001):
             lengths.add(0.1, "/report", computed)
 
         assert lengths.blocks("/report")
-        assert not lengths.computes("/report")
+
+    def test_a_kind_that_computes_in_place_of_blocking_is_none(self) -> None:
+        lengths = JobLengths()
+        for computed in (0.001, 0.001, 0.001, 0.1):
+            lengths.add(0.1, "/report", computed)
+
+        assert not lengths.blocks("/report")
