@@ -31,6 +31,7 @@ from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge._stats import LoopStats, ThreadStats
 from support import processes
 from support.markdown import blocks, rows, section
+from support.moving_asgi import a_loop
 from support.paths import ROOT
 from support.patience import PATIENCE
 from support.plain_servers import body_events, environ_for, scope_for
@@ -245,20 +246,6 @@ def test_each_package_of_a_recipe_is_installed_for_its_test() -> None:
 
 TABLE = {row[0]: row[1:] for row in rows(section(README, "## Beside asgiref and a2wsgi"))}
 WSGI_ADAPTERS: list[Callable[..., Any]] = [WsgiToAsgi, asgiref.wsgi.WsgiToAsgi, a2wsgi.WSGIMiddleware]
-
-
-@contextmanager
-def a_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """A running loop for a2wsgi, which never ends the one that it makes itself."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 def the_three(row: str, see: Callable[[Callable[..., Any]], str]) -> None:

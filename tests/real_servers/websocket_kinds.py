@@ -31,3 +31,13 @@ def departing(server: servers.Server, expected: str) -> Iterator[None]:
     yield
     until(lambda: len(departures(server)) > before)
     assert [expected] == departures(server)[before:]
+
+
+@contextlib.contextmanager
+def serving_on(server: servers.Server) -> Iterator[None]:
+    """Whatever happens within, the server then serves a request, on the same worker, and has logged no traceback."""
+    pid, mark = server.counters()["pid"], server.log_mark()
+    yield
+    assert (200, b"Hello, world!\n") == server.get("/hello")
+    assert pid == server.counters()["pid"]
+    assert "Traceback" not in server.log(mark)

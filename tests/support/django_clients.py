@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from django.db import connections
 
+from bridge._asgi_to_wsgi.portal import Portal
 from support import scripted_asgi_server, scripted_wsgi_server
 from support.plain_servers import environ_for, scope_for
 from support.waiting import PATIENCE
@@ -245,3 +247,19 @@ class Plain:
         return self._app(*arguments)
 
     def close(self) -> None: ...
+
+
+@contextlib.contextmanager
+def portals_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the portals that are made within: what `BridgeMiddleware` opens, the exit of the process would close."""
+    portals: list[Portal] = []
+    original = Portal.__init__
+
+    def init(self: Portal, options: Any) -> None:
+        original(self, options)
+        portals.append(self)
+
+    monkeypatch.setattr(Portal, "__init__", init)
+    yield
+    for portal in portals:
+        portal.close()

@@ -16,10 +16,9 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from bridge import WsgiToAsgi
-from bridge._asgi_to_wsgi.portal import Portal
 from bridge.django import get_asgi_application, get_wsgi_application, on_loop
 from support import django_project, scripted_asgi_server
-from support.django_clients import Asgi, Ask, Wsgi
+from support.django_clients import Asgi, Ask, Plain, Wsgi, portals_closed
 from support.scripted_wsgi_server import Input, Served
 from support.waiting import Flag
 
@@ -85,30 +84,8 @@ each_view = pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name_
 def urls(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """These views; what middleware opens is closed."""
     monkeypatch.setattr(f"{__name__}.entered", Flag())
-    portals: list[Portal] = []
-    original = Portal.__init__
-
-    def init(self: Portal, options: Any) -> None:
-        original(self, options)
-        portals.append(self)
-
-    monkeypatch.setattr(Portal, "__init__", init)
-    with override_settings(ROOT_URLCONF=__name__):
+    with portals_closed(monkeypatch), override_settings(ROOT_URLCONF=__name__):
         yield
-    for portal in portals:
-        portal.close()
-
-
-class Plain:
-    """An adapter that has nothing to be closed."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._app(*arguments)
-
-    def close(self) -> None: ...
 
 
 FACES: dict[str, Callable[[], Asgi | Wsgi]] = {

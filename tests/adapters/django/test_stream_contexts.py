@@ -12,7 +12,7 @@ from django.urls import path
 
 from bridge.django import get_asgi_application, get_wsgi_application, on_loop
 from support import django_project
-from support.django_clients import Asgi, Wsgi
+from support.django_clients import Asgi, Plain, Wsgi
 from support.waiting import until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("stream_contexts", default="unset")
@@ -47,18 +47,6 @@ async def view_on_the_loop(request: HttpRequest, number: int) -> StreamingHttpRe
 
 VIEWS = [sync_view, async_view, view_on_the_loop]
 urlpatterns = [path(f"{view.__name__}/<int:number>", view) for view in VIEWS]
-
-
-class Plain:
-    """An adapter that has nothing to be closed."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._app(*arguments)
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture(params=["asgi", "asgi, all async", "wsgi", "middleware under Django's ASGI handler"])
