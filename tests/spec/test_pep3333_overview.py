@@ -429,7 +429,7 @@ class TestDetailsServer:
             return [body, *lines]
 
         for request in (get(), get(method="HEAD"), post(b"one\ntwo\nthree\nfour")):
-            serve_on_asgi(validator(app), request)
+            assert 200 == serve_on_asgi(validator(app), request).status
 
 
 class TestDetailsApplication:

@@ -373,7 +373,7 @@ class TestShutdown:
     """Asked for when the requests are over; its end is waited for, not for ever."""
 
     def test_closing_waits_for_it(self) -> None:
-        shutting_down, go_on = Flag(), Flag()
+        shutting_down, go_on, closed = Flag(), Flag(), Flag()
 
         async def lifespan(scope: Any, receive: Any, send: Any) -> None:
             await receive()
@@ -383,10 +383,15 @@ class TestShutdown:
             await go_on.waited()
             await send({"type": "lifespan.shutdown.complete"})
 
+        def close() -> None:
+            adapter.close()
+            closed.set()
+
         adapter = AsgiToWsgi(app_with(lifespan), shutdown_timeout=FOREVER)
         ask(adapter)
-        closing = Work(adapter.close)
+        closing = Work(close)
         shutting_down.wait()
+        assert not closed.is_set()
         go_on.set()
         closing.result()
 

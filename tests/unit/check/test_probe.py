@@ -138,7 +138,7 @@ def test_an_error_is_told_with_its_place() -> None:
 
 @pytest.mark.parametrize("where", ["in its code", "while it waits"])
 def test_an_interruption_is_no_fault_of_the_application_and_leaves_no_traceback(
-    where: str, caplog: pytest.LogCaptureFixture
+    where: str, caplog: pytest.LogCaptureFixture, exits: list[int]
 ) -> None:
     def interrupt() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -159,4 +159,4 @@ def test_an_interruption_is_no_fault_of_the_application_and_leaves_no_traceback(
         probe_asgi(app, list(requests_for("/", safe=True)), asked)
     gc.collect()  # asyncio complains of an exception that nobody has asked for when its task goes
 
-    assert ([], []) == (asked.outcomes, caplog.messages)
+    assert ([], [], []) == (asked.outcomes, caplog.messages, exits)

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,25 +11,6 @@ from bridge._check.findings import Outcome
 from bridge._check.progress import Interrupted, Interruptible, Progress
 from support.patience import PATIENCE
 from support.waiting import until
-
-
-@pytest.fixture
-def exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The statuses with which the process would have ended. Timers that still run do not outlive the test."""
-    statuses: list[int] = []
-    made: list[threading.Timer] = []
-
-    class Timer(threading.Timer):
-        def start(self) -> None:
-            made.append(self)
-            super().start()
-
-    monkeypatch.setattr(os, "_exit", statuses.append)
-    monkeypatch.setattr(threading, "Timer", Timer)
-    yield statuses
-    for timer in made:
-        timer.cancel()
-        timer.join(PATIENCE)
 
 
 def press_ctrl_c() -> None:
