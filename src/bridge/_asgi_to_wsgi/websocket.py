@@ -165,7 +165,7 @@ class WebSocketSession:
     | `_inbox` | who reads puts, with the lock, and wakes the task; the loop takes, and has the reading go on | both |
     | `_fed_all`, `_closed` | the loop, before it closes `_reader`: how the client has closed | the thread |
     | in `_output`, and `_protocol` | either, with the lock; the loop then notifies, the thread wakes the task | both |
-    | `_departure` | the thread, before it wakes the task: nothing more will come | the loop |
+    | `_departure` | the thread, before it ends the connection with the lock: nothing more will come | the loop |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
     | `responder.disconnected` | the loop, at a shutdown | the thread |
     """
@@ -244,7 +244,8 @@ class WebSocketSession:
             raise
         finally:
             self._depart(_ABNORMAL, "")
-            wire.end()
+            with output.lock:  # the loop may be about to make itself another descriptor of it
+                wire.end()
 
     def _open(self, wire: Wire, output: Output, early: bytes) -> None:
         self._wire = wire
@@ -495,8 +496,9 @@ class WebSocketSession:
             await responder.changed()
         if not (self._opened or thread.works):
             raise ClientDisconnected("the client left before the WebSocket was accepted")
-        if self._opened and self._departure is None and not self._inbox.full:
-            self._reader = loop_reader(responder.runner.loop, self._wire, self._read_on_loop)
+        with output.lock:
+            if self._opened and self._departure is None and not self._inbox.full:
+                self._reader = loop_reader(responder.runner.loop, self._wire, self._read_on_loop)
 
     def _leave_reading(self) -> None:
         """Leave the rest to the thread: the client has closed, or is about to be told to."""

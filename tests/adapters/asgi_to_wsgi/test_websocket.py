@@ -16,6 +16,7 @@ import uvloop
 import wsproto.events as ws
 
 from bridge import _log_once
+from bridge._servers import takeover
 from bridge.errors import ClientDisconnected
 from support.asgi_apps import reply
 from support.patience import PATIENCE
@@ -289,6 +290,28 @@ class TestClose:
             client.raw(bytes.fromhex("8880") + b"\0\0\0\0")
             assert Closed(1005, "") == client.receive()
         assert (1005, "") == app.departure
+
+    def test_a_client_that_closes_while_the_loop_begins_to_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The thread does not close the descriptor under the loop's hands: its number may be another connection's."""
+        app, ended, closing = Recording(), Flag(), Flag()
+        twin, end = takeover._PlainWire.twin, takeover._PlainWire.end
+
+        def late_twin(wire: Any) -> Any:
+            closing.set()
+            assert not ended.comes()
+            return twin(wire)
+
+        def told_end(wire: Any) -> None:
+            ended.set()
+            end(wire)
+
+        monkeypatch.setattr(takeover._PlainWire, "twin", late_twin)
+        monkeypatch.setattr(takeover._PlainWire, "end", told_end)
+        with opened(app) as (_, client):
+            client.open()
+            closing.wait()
+            assert Closed(4001, "bye") == client.close(4001, "bye")
+            assert (4001, "bye") == app.departure
 
     def test_an_abrupt_client_is_1006(self) -> None:
         app = Recording()
