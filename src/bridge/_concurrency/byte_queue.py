@@ -39,6 +39,15 @@ class ByteQueue:
         self.written += size + ITEM_OVERHEAD_BYTES
         self.items.extend(items)
 
+    def put_marked(self, items: Sequence[object], size: int) -> None:
+        """As `put`, followed by what `written` is then, as the last item.
+
+        The reader that has taken this number may acknowledge it. To look at `written` instead would acknowledge what
+        the writer has counted and not handed over yet.
+        """
+        self.written = written = self.written + size + ITEM_OVERHEAD_BYTES
+        self.items.extend((*items, written))
+
     def acknowledge(self, written: int) -> None:
         """Note that everything put until `written` had this value has been dealt with. The reader's side."""
         self.acknowledged = written

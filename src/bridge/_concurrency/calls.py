@@ -182,9 +182,9 @@ class Call:
         output = self.output
         if output is None:
             output = self.output = ByteQueue()
-        # As `ByteQueue.put`, whose call would cost 0.06 us an item.
-        output.written += size + ITEM_OVERHEAD_BYTES
-        output.items.extend(items)
+        # As `ByteQueue.put_marked`, whose call would cost 0.06 us an item.
+        output.written = written = output.written + size + ITEM_OVERHEAD_BYTES
+        output.items.extend((*items, written))
         self._post()
 
     def drain(self) -> None:

@@ -237,22 +237,25 @@ class RequestResponseCycle:
         assert output is not None
         chunks: list[bytes] = []
         path_sent = False
-        while output.items and not self._ended:
+        written: int | None = None
+        while output.items:
             item = output.items.popleft()
-            if item is END:
-                self._ended = True
-            elif isinstance(item, bytes):
+            if isinstance(item, bytes):
                 chunks.append(item)
+            elif isinstance(item, int):
+                written = item
+            elif item is END:
+                self._ended = True
             else:
                 self._started = True
                 path_sent = item["type"] == "http.response.pathsend"
                 await send(item)
-        written = output.written
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if body or (self._ended and not path_sent):
             await send(body_event(body, more=not self._ended))
         await responder.yield_to_middleware()
-        responder.acknowledge(written)
+        if written is not None:
+            responder.acknowledge(written)
 
     def _fail(self, error: BaseException | None) -> None:
         """Let the server answer 500, or abort a response that has begun."""

@@ -163,7 +163,7 @@ class LoopResponse:
         if not items:
             return
         output = self._output
-        output.put(items, size)
+        output.put_marked(items, size)
         self.owner.wake()
         while output.full:
             self._room = asyncio.get_running_loop().create_future()

@@ -32,6 +32,15 @@ def test_a_put_counts_its_bytes_and_once_the_overhead() -> None:
     assert 2 * ITEM_OVERHEAD_BYTES + 5 == queue.written
 
 
+def test_a_mark_is_what_was_written_with_the_items_before_it() -> None:
+    """Not with those that are counted by now."""
+    queue = ByteQueue()
+    queue.put_marked([b"12", None], 2)
+    queue.written += 1
+
+    assert [b"12", None, ITEM_OVERHEAD_BYTES + 2] == list(queue.items)
+
+
 def test_it_is_full_above_the_mark_and_not_at_it() -> None:
     queue = ByteQueue()
     queue.put([b"x"], HIGH_WATER_BYTES - ITEM_OVERHEAD_BYTES)

@@ -1,12 +1,14 @@
 """`RequestResponseCycle`: what is received before a thread is taken, and how the pieces of a response are sent."""
 
 import io
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
+from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.pool import ThreadPool
 from bridge._translate.events_to_input import BodyCounter
 from bridge._translate.scope_to_environ import scope_to_environ
@@ -25,10 +27,18 @@ BOUND = 15
 class Cycle:
     """An ASGI app that is one cycle of a WSGI app; keeps its parts in view."""
 
-    def __init__(self, dispatchers: Dispatchers, app: Callable[..., Iterable[bytes]], *, stream: bool = True) -> None:
+    def __init__(
+        self,
+        dispatchers: Dispatchers,
+        app: Callable[..., Iterable[bytes]],
+        *,
+        stream: bool = True,
+        responder: type[WsgiResponder] = WsgiResponder,
+    ) -> None:
         self._dispatchers = dispatchers
         self._app = app
         self._stream = stream
+        self._class = responder
         self.responder: WsgiResponder
         # As it was before the thread was taken, and how many events had been received then.
         self.received = self.received_before = 0
@@ -36,7 +46,7 @@ class Cycle:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         environ = scope_to_environ(scope, max_repeats=100)
-        self.responder = responder = WsgiResponder(self._dispatchers.here(), self._app, environ, scope)
+        self.responder = responder = self._class(self._dispatchers.here(), self._app, environ, scope)
         length = environ.get("CONTENT_LENGTH")
         counter = None
         if scope["method"] == "GET":
@@ -197,6 +207,45 @@ async def test_chunks_that_have_piled_up_are_one_event(dispatchers: Dispatchers)
     output = cycle.responder.output
     assert output is not None
     assert not output.in_flight
+
+
+async def test_what_is_counted_and_not_yet_handed_over_is_not_acknowledged(dispatchers: Dispatchers) -> None:
+    """Else a thread that waits until a path send has been dealt with would close, and remove, its file too early."""
+    second, acknowledged = Flag(), Flag()
+    in_flight: list[bool] = []
+
+    class Items(deque[Any]):
+        """Hands over the second chunk only after the first has been acknowledged."""
+
+        def extend(self, items: Iterable[Any]) -> None:
+            if b"2" in (items := list(items)):
+                second.set()
+                acknowledged.wait()
+                in_flight.append(cycle.responder.output.in_flight)  # type: ignore[union-attr]
+            super().extend(items)
+
+    def app(_environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        output = cycle.responder.output = ByteQueue()
+        output.items = Items()
+        yield b"1"
+        yield b"2"
+
+    async def slow(event: Event) -> None:
+        if event.get("body") == b"1":
+            await second.waited()
+
+    class Responder(WsgiResponder):
+        def acknowledge(self, written: int) -> None:
+            super().acknowledge(written)
+            acknowledged.set()
+
+    cycle = Cycle(dispatchers, app, responder=Responder)
+    async with opened(cycle, *get(), on_send=slow) as request:
+        pass
+
+    assert b"12" == request.body
+    assert [True] == in_flight
 
 
 async def test_a_client_that_does_not_read_holds_the_app_up(dispatchers: Dispatchers) -> None:
