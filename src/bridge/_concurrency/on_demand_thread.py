@@ -84,7 +84,7 @@ class OnDemandThread:
             try:
                 self._enter()
             except BaseException:
-                # Whoever asked for the work waits for it, and will see whether it can be done.
+                # The code that asked for the work waits for it, and will see whether it can be done.
                 _log.exception("preparing a thread for the rest of a request raised")
         while True:
             with self._lock:
@@ -97,7 +97,7 @@ class OnDemandThread:
                 thread.wait(_LOOK_SECONDS)
 
     def dropped(self) -> None:
-        """There is no thread for it, since the threads were stopped, say: its work is done elsewhere."""
+        """Do the work in the fallback thread: there is no thread for it, for example because the pool was stopped."""
         with self._lock:
             self._ended = True
             jobs = list(self._jobs)
