@@ -260,7 +260,7 @@ class AsgiResponder(Task):
                 if self.output.full and not response.complete:
                     await self.drain()
             elif self.disconnected:
-                raise PeerGone  # so that an application that sends empty chunks to poll notices
+                raise PeerGone  # an application that polls with empty chunks learns here that the client left
             elif self.overdue:
                 self.flush_head()
             if response.state is SENT and (self.demand is not ALL or not items):
