@@ -101,7 +101,7 @@ class Worker:
             try:
                 function()
             except BaseException:
-                _log.exception("the end of %s raised", self.thread.name)
+                _log.exception("the cleanup at the end of %s raised", self.thread.name)
 
 
 class ThreadPool:
@@ -264,7 +264,7 @@ class ThreadPool:
                 if timely and not self.closing:
                     self._rest(worker)
                 else:
-                    # In one step with the look at the queue, so that a job that comes later does not count on it.
+                    # In one step with the look at the queue, so that a later job does not count on this worker.
                     self._remove(worker)
         self._end_if_drained()
         return None

@@ -241,7 +241,7 @@ def test_what_belongs_to_a_thread_is_closed_there_at_its_end(
     ended.wait()
 
     assert ["bridge-test-1"] * 2 == closed
-    assert "the end of bridge-test-1 raised" in caplog.text
+    assert "the cleanup at the end of bridge-test-1 raised" in caplog.text
 
 
 @pytest.mark.parametrize("eager", [True, False])
