@@ -51,13 +51,13 @@ class Call:
     Memory order. The two ends do not share a lock. An end that is about to sleep first says so in a flag, then looks at
     the condition once more, and then sleeps. An end that changes the condition changes it first, and then looks at the
     flag. Whichever comes first, one of the two sees the other, so no wake-up is lost. A needless wake-up is harmless:
-    every wait is in a loop that looks again. (Python stores and loads attributes in program order, with its lock and
-    without.)
+    every wait is in a loop that looks again. (Python stores and loads attributes in program order, with or without the
+    interpreter lock.)
 
     | field | set by | cleared by | looked at by |
     |---|---|---|---|
-    | `finished` | the thread, at the end (the loop, where no thread came) | never | the loop |
-    | `abandoned` | the loop; the thread where the loop is closed | never | the thread, before it waits or writes |
+    | `finished` | the thread, at the end (the loop, if no thread took it) | never | the loop |
+    | `abandoned` | the loop; the thread, if the loop is closed | never | the thread, before it waits or writes |
     | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
     | `_thread_waits` | the thread, before it looks again | the loop, when it wakes it | the loop, after each change |
     | `_room_wanted` | the loop, before it looks again | the thread, once there is room | the thread, after each read |
@@ -182,7 +182,7 @@ class Call:
         output = self.output
         if output is None:
             output = self.output = ByteQueue()
-        # As `ByteQueue.put`, whose call would cost 0.06 us an item.
+        # Like `ByteQueue.put`, whose call would cost 0.06 us an item.
         output.written += size + ITEM_OVERHEAD_BYTES
         output.items.extend(items)
         self._post()
@@ -215,7 +215,7 @@ class Call:
         return data
 
     def wait_while(self, blocked: Callable[[], bool]) -> None:
-        """Wait as long as `blocked()`, if this thread may wait. Raises `PeerGone`."""
+        """Wait while `blocked()` is true, if this thread may wait. Raises `PeerGone`."""
         while self.may_block and blocked():
             self._thread_waits = True
             if blocked():
@@ -388,7 +388,7 @@ class Dispatcher:
 
     @property
     def live(self) -> int:
-        """Calls that have not finished."""
+        """How many calls have not finished."""
         return len(self._calls)
 
     def submit(self, call: Call) -> None:

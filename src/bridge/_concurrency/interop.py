@@ -99,7 +99,7 @@ class LoopToken:
         self._anyio = token
 
     def enter(self) -> list["asyncio.Task[Any]"]:
-        """Make this thread one that works for the loop, until it enters another one's.
+        """Make this thread work for the loop, until it enters the token of another one.
 
         Returns the list in which asgiref keeps the tasks on the loop that the thread waits for.
         """
@@ -257,7 +257,7 @@ def serve_sensitive(*, inherits: bool) -> None:
 
 
 def enclosing_executor() -> Executor | None:
-    """Return what runs functions in the thread that waits in `async_to_sync` for this task, if one does."""
+    """Return the executor of the thread that waits in `async_to_sync` for this task, or None if none waits."""
     if _EXECUTOR.get(None) is None:
         return None  # the common case; asgiref's own lookup takes a lock
     executor: Executor | None = getattr(AsyncToSync.executors, "current", None)

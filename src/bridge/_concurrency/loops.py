@@ -32,7 +32,7 @@ def runs_loop() -> bool:
 def refuse_on_loop(what: str, instead: str) -> None:
     """Raise `RuntimeError` if an event loop runs in this thread, because `what` waits and would block the loop.
 
-    All our code that waits in a thread asks this first.
+    All our code that waits in a thread calls this first.
     """
     if runs_loop():
         raise RuntimeError(f"{what} on an event loop, which this would block; {instead}")
@@ -65,8 +65,8 @@ class AsyncioLoop:
 
     Memory order of `post` and `_deliver`: `post` appends first, and looks at the flag (`signalled`) after that;
     `_deliver` clears the flag before its first popleft. If an item is appended after the last popleft, its post finds
-    the flag cleared, and signals again. If the loop has been closed, a post may find the flag set, by another post that
-    is about to find out. That other post then drops both items (see `drop_posted`).
+    the flag cleared, and signals again. If the loop has been closed, a post may find the flag set by another post,
+    which is about to find out. That other post then drops both items (see `drop_posted`).
     """
 
     is_asyncio = True

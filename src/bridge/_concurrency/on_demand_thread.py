@@ -19,9 +19,9 @@ _log = logging.getLogger("bridge")
 class OnDemandThread:
     """Takes a thread at the first work, and keeps it until `end`.
 
-    Thread-sensitive code (asgiref's word, for example a database connection) then stays in one thread, which nobody
-    else uses meanwhile. `enter` is called in it first. This is a `RequestExecutor` and a `Job`. All its state is
-    changed under one lock.
+    Thread-sensitive code (asgiref's word, for example code with a database connection) then stays in one thread, which
+    nothing else uses meanwhile. `enter` is called in it first. This is a `RequestExecutor` and a `Job`. All its state
+    is changed under one lock.
     """
 
     # What the thread works for (a calls.OuterCall): what is called from the thread belongs to the same loop.

@@ -1,6 +1,6 @@
 """The private event loop: one in each process, in its own thread, started by its first user and stopped by its last.
 
-It knows nothing of what runs on it. Loops are kept by process id, because some servers fork without telling Python:
+It knows nothing about what runs on it. Loops are kept by process id, because some servers fork without telling Python:
 then the loop of the parent looks alive in the child, but never answers.
 """
 

@@ -162,8 +162,8 @@ class ServerThread:
         return True
 
     def run_job(self) -> bool:
-        """Do one job of the request, but no step of the call, which itself asks for this. Returns False if there is
-        none.
+        """Do one job of the request, but no step of the call, because the call itself asks for this. Returns
+        False if there is none.
         """
         if not self._jobs:
             return False

@@ -54,7 +54,7 @@ class JobLengths:
         return self._measures and (bool(self.known) or seconds > LONG_JOB_SECONDS)
 
     def add(self, seconds: float, kind: Hashable, computed: float) -> None:
-        """Note that a job of this kind took `seconds`. For `computed` seconds of these it computed, if measured."""
+        """Note that a job of this kind took `seconds`, of which it computed for `computed` (0 if not measured)."""
         if not self._measures:
             return
         long = seconds > LONG_JOB_SECONDS
@@ -91,7 +91,7 @@ class WakePolicy:
         self._lasted = 0
 
     def begin(self, completed: int) -> None:
-        """Note that a job came to an empty queue. The `completed` jobs before it are no progress of this queue."""
+        """Note that a job came to an empty queue. The `completed` jobs before do not count as progress."""
         self._seen = completed
         self._lasted = 0
 
