@@ -87,8 +87,8 @@ class AppRunner:
     It is used on its loop, except where a method says otherwise. `started` and `closed` are set in threads.
 
     A thread may find the runner just before it is closed. No lock prevents that: `closing` is set and read only on the
-    loop. If the task begins before that, the close waits for it. Otherwise its thread gets `RunnerEnded` and starts
-    again with the next runner. So no task is lost, and each is counted once.
+    loop. If the task begins before it is set, the close waits for the task. Otherwise its thread gets `RunnerEnded` and
+    starts again with the next runner. So no task is lost, and each is counted once.
     """
 
     # It is being closed: no further task begins here. Set on the loop, never cleared.

@@ -22,7 +22,7 @@ _log = logging.getLogger("bridge")
 
 
 class LifespanRun:
-    """The lifespan of `app` on the loop of `loop`. `state` is what it puts there for its requests.
+    """The lifespan of `app` on the loop of `loop`. `state` is what `app` puts there for its requests.
 
     `demanded` (lifespan="on"): it is a failure if the application does not support lifespan.
     """
@@ -44,7 +44,7 @@ class LifespanRun:
         self._cancel: Callable[[], object] | None = None
 
     def start(self, timeout: float) -> None:
-        """Start it if it has not been started, and wait until the application is ready. Threads may call this at once.
+        """Start it, unless that has been done, and wait until the application is ready. For any number of threads.
 
         Raises `LifespanFailed` if the application is not ready within `timeout` seconds, or has failed. Its cause is
         what the application has raised, if anything. The outcome of a test, which is not an `Exception`, is raised

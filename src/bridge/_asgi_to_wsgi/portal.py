@@ -22,7 +22,7 @@ from bridge._types import ASGIApp, ClosableIterator, Environ
 from bridge.errors import ClientDisconnected
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
-# What `uninstall` needs: whether `install` gave the thread a loop, and what was called before async code until then.
+# What `uninstall` needs: whether `install` gave the thread a loop, and what `prepare` was before.
 Installed = tuple[bool, Callable[[], None] | None]
 
 # How long the thread waits while cancelled code cleans up.
@@ -148,7 +148,7 @@ class _AsyncCall(Task):
     def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection, function: Callable[[], Any]) -> None:
         super().__init__(runner, spawn, connection)
         self._function = function
-        # The thread that waits for the task sees the context variables that it sets, as with asgiref's async_to_sync.
+        # As with asgiref's async_to_sync, the waiting thread gets to see the context variables that the task sets.
         self._inside = self.context
 
     async def work(self) -> None:

@@ -65,7 +65,7 @@ class AsgiResponder(Task):
         super().__init__(runner, spawn, body.connection)
         self._app = app
         self._scope = scope
-        # Other tasks may have no body, but this one has.
+        # Other tasks may have no body, but this one has one.
         self.body = body  # pyright: ignore[reportIncompatibleVariableOverride]
         self.response = AsgiResponse(
             head_only=scope["method"] == "HEAD", extensions=scope["extensions"], open_file=_open_regular
@@ -188,7 +188,7 @@ class AsgiResponder(Task):
         return self.failure()
 
     def release(self) -> None:
-        """End the thread's part; jobs not yet done go to another thread."""
+        """End the thread's part. Jobs that are not done yet go to another thread."""
         self.unguard()
         super().release()
         self._close_untaken()
@@ -359,7 +359,7 @@ class ResponseIterator:
             responder.release()
 
     def __del__(self) -> None:
-        # If middleware drops the iterable without closing it, the application would wait for ever.
+        # If middleware drops the iterable without closing it, the application would wait forever.
         if not self._closed:
             self._responder.drop()
 

@@ -243,7 +243,7 @@ class Task:
             try:
                 self.cancel = self._spawn(self._run, self.context)
             except (RuntimeError, MemoryError) as error:
-                # At a RuntimeError, the task group that it would belong to is closed, so the request is over.
+                # RuntimeError: the task group that it would belong to is closed, so the request is over.
                 self.disconnected = isinstance(error, RuntimeError)
                 self.error = error
                 self.finished = True
@@ -357,7 +357,7 @@ class Task:
         self._wake()
 
     def changed(self) -> Awaitable[None]:
-        """Return what ends when something may have changed. The caller then checks its own condition."""
+        """Return an awaitable that ends when something may have changed. The caller then checks its own condition."""
         waiter = self.runner.loop.waiter()
         if self._waiters is None:
             self._waiters = []

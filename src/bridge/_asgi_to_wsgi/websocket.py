@@ -162,7 +162,7 @@ class WebSocketSession:
     | `_output` | the loop, before it has the thread take the connection | both |
     | `_opened` | the thread, before it wakes the task that has accepted | the loop |
     | `_reader` | the loop, which reads while there is one, and notifies the thread once it has closed it | both |
-    | `_inbox` | the side that reads, with the lock; it then wakes the task, which takes and lets reading go on | both |
+    | `_inbox` | the side that reads puts, with the lock, and wakes the task; the loop takes, and resumes it | both |
     | `_fed_all`, `_closed` | the side that reads, with the lock; the loop does so before it closes `_reader` | both |
     | in `_output` and `_protocol` | either side, with the lock; it then notifies the thread or wakes the task | both |
     | `_departure` | the thread, before it ends the connection with the lock: nothing more will come | the loop |
@@ -491,7 +491,7 @@ class WebSocketSession:
         responder.upgraded = True
         responder.runner.watch_sessions()
         # If thread-sensitive code accepts, as in Channels, the thread waits for this code, so do not wait for the
-        # thread. Until it opens the connection, what is sent stays in `output`.
+        # thread. Until the thread opens the connection, what is sent stays in `output`.
         while not (self._opened or self._departure is not None or thread.left or thread.works):
             await responder.changed()
         if not (self._opened or thread.works):
