@@ -67,7 +67,7 @@ class StreamOwner(OuterCall, Protocol):
     thread_sensitive: bool
 
     def fail(self, error: BaseException) -> None:
-        """The application raised `error`."""
+        """Note that the application raised `error`."""
 
     def wake(self) -> None:
         """Wake the task that sends."""

@@ -29,7 +29,7 @@ class Responder(Protocol):
 
     dispatcher: Dispatcher
     environ: Environ
-    # A body that was not there at once.
+    # A body that did not arrive at once.
     body: RequestBody | None
     # The whole request body has to be there before `start`.
     needs_whole_body: bool
@@ -73,7 +73,7 @@ class Responder(Protocol):
         """Wake the task that waits for a change."""
 
     def acknowledge(self, written: int) -> None:
-        """All that was written until `output.written` had this value has been sent."""
+        """Note that all that was written until `output.written` had this value has been sent."""
 
     async def yield_to_middleware(self) -> None:
         """Let middleware pass on what it was sent, if it needs its own thread or task for that."""
@@ -134,7 +134,7 @@ class WsgiResponder(Call):
             self.stream.abandon()
 
     def acknowledge(self, written: int) -> None:
-        """All that was written until `output.written` had this value has been sent."""
+        """Note that all that was written until `output.written` had this value has been sent."""
         super().acknowledge(written)
         if self.stream is not None:
             self.stream.acknowledged()
