@@ -211,7 +211,7 @@ def spawner(group: TaskGroup) -> Spawn:
 
 
 class ThreadEvent:
-    """Set once, in a thread. One task waits for it, on the loop that made it."""
+    """An event that is set once, in a thread, and that one task waits for, on the loop that made it."""
 
     def __init__(self, loop: LoopHandle) -> None:
         self._loop = loop
