@@ -45,8 +45,8 @@ def refuse(refusal: ClientProtocolError, start_response: StartResponse) -> Itera
 
 
 class Upgrade(NamedTuple):
-    """An item in place of a head. The server's thread calls `serve`, which takes the connection over, and returns when
-    the connection has ended.
+    """An item in place of a head: the server's thread calls `serve`, which takes the connection over. `serve` returns
+    when the connection has ended.
     """
 
     serve: Callable[[], None]

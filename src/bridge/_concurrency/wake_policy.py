@@ -79,7 +79,8 @@ class JobLengths:
 
 
 class WakePolicy:
-    """Remembers looks at one queue. Its owner holds a lock, and looks every millisecond while there is a queue.
+    """Says how many more threads would help, by what the looks at one queue have seen. Its owner holds a lock, and
+    looks every millisecond while there is a queue.
 
     A job does not wait forever if there could be a thread for it. Either jobs end, and each job that ends lets the
     first of the queue begin. Or no job ends, and then further threads are woken at the next look.
