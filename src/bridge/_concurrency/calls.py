@@ -182,7 +182,7 @@ class Call:
         output = self.output
         if output is None:
             output = self.output = ByteQueue()
-        # Like `ByteQueue.put`, whose call would cost 0.06 us an item.
+        # As `ByteQueue.put`, whose call would cost 0.06 us an item.
         output.written += size + ITEM_OVERHEAD_BYTES
         output.items.extend(items)
         self._post()
