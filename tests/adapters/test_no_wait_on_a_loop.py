@@ -44,7 +44,7 @@ def run(kind: Kind, main: Callable[[], Any]) -> Any:
 
 def refusal_here(function: Callable[[], object]) -> str:
     """What a function says that is called on the loop of this thread."""
-    with pytest.raises(RuntimeError, match=r"on an event loop, which would stand still meanwhile; .") as raised:
+    with pytest.raises(RuntimeError, match=r"on an event loop, which this would block; .") as raised:
         function()
     return str(raised.value).partition("; ")[2]
 

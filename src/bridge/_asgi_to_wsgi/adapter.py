@@ -33,8 +33,8 @@ class AsgiToWsgi(Closable):
     * `disconnect_grace` (seconds): how long the application may continue after `http.disconnect` before it is
     cancelled.
     * `background`: with "after", work after the response continues on the loop, and the server's thread is free. With
-    "before", the thread stays until the work is done, for at most `shutdown_timeout` seconds: for hosts that freeze the
-    process between requests.
+    "before", the thread stays until the work is done, for at most `shutdown_timeout` seconds. Use this on hosts that
+    freeze the process between requests.
     * `loop_factory`: makes the event loop, for example `uvloop.new_event_loop`. Adapters with the same factory share
     one loop.
     * `slow_warning` (seconds, or None): a callback that blocks the loop for longer is logged with its stack.
@@ -44,9 +44,9 @@ class AsgiToWsgi(Closable):
     `OSError`.
     * `websocket`: "auto" serves WebSockets if the server's connection can be used and wsproto is installed. Otherwise
     such a request is plain HTTP, and one warning says why. "reject" answers it with 426 instead. "off" serves none.
-    * `max_websockets` (1 or more, or None): how many may be open in the process, for all adapters together. One more
-    gets 503. None: all threads of the server but one, if the server says how many it has, and otherwise no limit.
-    * `max_message` (bytes): the largest message of a client. A larger one closes the WebSocket with 1009.
+    * `max_websockets` (1 or more, or None): how many may be open in the process, for all adapters together. Further
+    ones get 503. None: all threads of the server but one, if the server says how many it has, and otherwise no limit.
+    * `max_message` (bytes): the largest message that a client may send. A larger one closes the WebSocket with 1009.
     * `ping_interval`, `ping_timeout` (seconds, or None): how often the client is sent a ping, and how long it may then
       be silent before the WebSocket is closed with 1011.
 
@@ -134,7 +134,7 @@ class AsgiToWsgi(Closable):
         return self._runners.stats()
 
     def close(self) -> None:
-        """Shut down the application, within `shutdown_timeout` seconds. Not on its event loop.
+        """Shut down the application, within `shutdown_timeout` seconds. Do not call this on its event loop.
 
         The private loop is stopped if no other adapter uses it. A later request starts everything again. Raises
         `RuntimeError` in a callback of that loop, which would wait for itself.

@@ -25,12 +25,12 @@ from bridge._types import ASGIApp
 
 # The time for an application's shutdown, even if its tasks have used up all the time.
 _LAST_SECONDS: Final = 1.0
-# With this, longer than all that is waited for on the loop; only a blocked loop takes longer.
+# Added to a timeout, this is longer than any wait on the loop. Only a blocked loop takes longer.
 _END_MARGIN_SECONDS: Final = 4 * _LAST_SECONDS
 # How many requests a log line names.
 _NAMED_TASKS: Final = 3
 
-# How soon it is noticed that a server has been told to stop.
+# How often to check whether a server has been told to stop.
 _STOP_LOOK_SECONDS: Final = 0.25
 
 _log = logging.getLogger("bridge")
@@ -50,25 +50,25 @@ class Options:
     background: str = "after"
 
 
-class RunnerEnded(Exception):  # not an error: whoever asked asks the next one
-    """The adapter was closed between the look for its runner and the first word to it: nothing has begun."""
+class RunnerEnded(Exception):  # not an error: the caller asks for the next runner
+    """The adapter was closed after a thread had found this runner, and before anything began there."""
 
 
 class SharedCount:
-    """A count that any thread raises; `+=` on a number alone would lose some where threads run at once."""
+    """A count that any thread may increase. With a plain number, `+=` could lose some if threads run at once."""
 
     def __init__(self) -> None:
         self.value = 0
         self._lock = new_lock()
 
     def add(self) -> None:
-        """One more."""
+        """Add one."""
         with self._lock:
             self.value += 1
 
 
 class LiveTask(Protocol):
-    """A task that has not ended, for its runner."""
+    """A task that has not ended, as its runner sees it."""
 
     complete: bool
     upgraded: bool
@@ -86,12 +86,12 @@ class AppRunner:
 
     It is used on its loop, except where a method says otherwise. `started` and `closed` are set in threads.
 
-    A thread that has found it may come to it when it is being closed, and no lock keeps it from that: `closing` is set
-    and looked at on the loop only. A task begins before that, and is waited for; or its thread gets `RunnerEnded`, and
-    begins anew with the next runner. So none is lost, and each is counted once.
+    A thread may find the runner just before it is closed. No lock prevents that: `closing` is set and read only on the
+    loop. If the task begins before it is set, the close waits for the task. Otherwise its thread gets `RunnerEnded` and
+    starts again with the next runner. So no task is lost, and each is counted once.
     """
 
-    # It is being closed: no task begins here any more. Set on the loop, never cleared.
+    # It is being closed: no further task begins here. Set on the loop, never cleared.
     closing = False
 
     def __init__(
@@ -108,25 +108,25 @@ class AppRunner:
         self.disconnect_grace = options.disconnect_grace
         # How long the server's thread stays for work after the response, in seconds; None for not at all.
         self.background_timeout = options.shutdown_timeout if options.background == "before" else None
-        # Written on the loop; requests that are refused never come there, and are counted by their threads.
+        # Changed on the loop. Refused requests never get there, so their threads count them, in `rejected`.
         self.counters = Counters()
         self.rejected = rejected
         # One for all `ServerThread`s of the runner.
         self.lock = new_lock()
         self.live: set[LiveTask] = set()
         self.lifespan: LifespanRun | None = None
-        # By which the private loop knows this runner.
+        # What the private loop knows this runner by.
         self.user: object = None
-        # Set once it has been closed; there while it is being closed.
+        # Exists while the runner is being closed. Set once it has been closed.
         self.closed: threading.Event | None = None
         # The application is ready for requests.
         self.started = False
         if options.lifespan != "off":
-            # On trio, a task that is to last needs a nursery that does: that of the server's lifespan, if it has one.
+            # On trio, a lasting task needs a lasting nursery: that of the server's lifespan, if the server has one.
             lasting = self.spawn if isinstance(loop, AsyncioLoop) else spawn
             self.lifespan = LifespanRun(options.app, loop, lasting, demanded=options.lifespan == "on")
         self._slow_warning = options.slow_warning
-        # Set by whichever thread waits: two that look at the same moment may both warn, which is no reason for a lock.
+        # Set by any thread that waits. Two threads may both warn at the same moment; that is not worth a lock.
         self._warned = False
         # There is a timer for `_look_after_sessions`.
         self._watching = False
@@ -154,7 +154,7 @@ class AppRunner:
         return self.loop.spawn(function(), context).cancel
 
     def run_on_loop(self) -> None:
-        """The loop still runs its callbacks (see `log_if_blocked`)."""
+        """Do nothing. A loop that gets here is not blocked (see `log_if_blocked`)."""
 
     def log_if_blocked(self) -> None:
         """Log the stack of a loop that is blocked by a callback. The threads that wait for the loop call this
@@ -177,12 +177,12 @@ class AppRunner:
             )
 
     def _blamed(self, running: Any) -> str:
-        """Whose code blocks the loop, as far as can be told; `running` is its task, if it is one."""
+        """Say whose code blocks the loop, as far as is known. `running` is the loop's current task, if there is one."""
         live = list(self.live)
         for task in live:
             if running is not None and getattr(task.cancel, "__self__", None) is running:
                 return f" by {task.connection.title}"
-        # A task that a request has started has a copy of its context, which can be seen from Python 3.12 on.
+        # A task that a request started has a copy of the request's context. Python 3.12 and newer can show it.
         context: Context = getattr(running, "get_context", Context)()
         owner: Any = getattr(context.get(request_executor), "owner", None)
         if owner is not None:
@@ -200,11 +200,11 @@ class AppRunner:
     async def end(self, timeout: float, *, at_exit: bool = False) -> None:
         """Within `timeout` seconds, let requests end, and then end the lifespan.
 
-        Responses that are not complete shortly before the end of this time see `http.disconnect`. At the exit of the
-        process they see it at once, because the server has already waited for them.
+        Applications whose responses are not complete shortly before the end of this time receive `http.disconnect`. At
+        the exit of the process they receive it at once, because the server has already waited for them.
         """
         deadline = monotonic() + timeout
-        self.closing = self.private is not None  # the loop of a server has no other runner to come
+        self.closing = self.private is not None  # a server's loop gets no other runner
         if not at_exit:
             await self._empty(timeout - min(self.disconnect_grace, timeout / 2))
         for task in list(self.live):
@@ -216,17 +216,17 @@ class AppRunner:
         for task in list(self.live):
             if task.cancel is not None:
                 task.cancel()
-        await self._empty(_LAST_SECONDS)  # their cleanup may need what the lifespan takes down
+        await self._empty(_LAST_SECONDS)  # their cleanup may need what the lifespan's shutdown removes
         if self.lifespan is not None:
             await self.lifespan.stop(max(deadline - monotonic(), _LAST_SECONDS))
 
     def end_sessions(self) -> None:
-        """Tell the connections that are no longer HTTP to end now: a server would wait for them for ever."""
+        """Tell the connections that are no longer HTTP to end now. A server would wait for them forever."""
         for task in self._sessions():
             task.disconnect()
 
     def watch_sessions(self) -> None:
-        """From now on, tell each of them so once its server has been told to stop; on a loop that has timers."""
+        """From now on, tell each of them to end once its server has been told to stop, if the loop has timers."""
         if not self._watching:
             self._look_after_sessions()
 
@@ -249,7 +249,7 @@ class AppRunner:
             await self.loop.wait_at_most(timeout, self._emptied)
 
     def discard(self, timeout: float, on_end: Callable[[], None]) -> None:
-        """As `close`, for a finalizer: neither waits nor locks. `on_end` is called when it is done."""
+        """Like `close`, but for a finalizer: neither waits nor locks. Calls `on_end` when it is done."""
         private = self.private
         assert private is not None
         closed = self.closed = threading.Event()
@@ -298,7 +298,7 @@ class _Runners:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.all: list[AppRunner] = []
-        # Those on loops of servers.
+        # The runners on loops of servers.
         self.by_loop: dict[object, AppRunner] = {}
         self.private: AppRunner | None = None
         self.rejected = SharedCount()
@@ -356,7 +356,7 @@ class AppRunners:
                 private = private_loop.acquire(self._options.loop_factory, user)
                 runner = AppRunner(self._options, private.loop, private, rejected=runners.rejected)
                 runner.user = user
-                runners.private = runner  # now that it is complete: others look there without the lock
+                runners.private = runner  # last, because others read it without the lock
                 runners.all.append(runner)
                 register(self, self.begin_stop)
                 if (reason := why_threads_stand_still()) is not None:
@@ -394,7 +394,7 @@ class AppRunners:
                 runner.loop.post(Posted(runner.end_sessions))
 
     def exit(self, timeout: float | None = None) -> None:
-        """As `close`, when the process ends, within `timeout` seconds."""
+        """Like `close`, when the process ends, within `timeout` seconds."""
         self.close(at_exit=True, timeout=timeout)
 
     def close(self, *, at_exit: bool = False, timeout: float | None = None) -> None:
@@ -405,7 +405,7 @@ class AppRunners:
         seconds = self._options.shutdown_timeout if timeout is None else min(timeout, self._options.shutdown_timeout)
         runners = self._runners.here()
         with runners.lock:
-            # The runners on servers' loops end with those.
+            # The runners on servers' loops end with their loops.
             ours = [runner for runner in runners.all if runner.private is not None]
             if ours:
                 refuse_on_loop("AsgiToWsgi.close() was called", "call it in a thread (asyncio.to_thread)")
@@ -421,7 +421,7 @@ class AppRunners:
             assert runner.closed is not None
             runner.closed.set()
         for runner in ours:
-            # Another thread may have come first.
+            # Another thread may have begun to close it.
             if runner.closed is not None and not runner.closed.wait(seconds + _END_MARGIN_SECONDS):
                 return
 
@@ -437,7 +437,7 @@ class AppRunners:
             if not left:
                 unregister(self)
 
-        # What has not ended when the process does is waited for then (see `close`).
+        # If any has not ended when the process exits, `close` waits for it then.
         for runner in list(left):
             runner.discard(self._options.shutdown_timeout, functools.partial(ended, runner))
 

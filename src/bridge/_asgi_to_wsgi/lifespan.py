@@ -22,7 +22,7 @@ _log = logging.getLogger("bridge")
 
 
 class LifespanRun:
-    """The lifespan of `app` on the loop of `loop`. `state` is what it puts there for its requests.
+    """The lifespan of `app` on the loop of `loop`. `state` is what `app` puts there for its requests.
 
     `demanded` (lifespan="on"): it is a failure if the application does not support lifespan.
     """
@@ -35,21 +35,20 @@ class LifespanRun:
         self._spawn = spawn
         self._demanded = demanded
         self._client: LifespanClient | None = None
-        # It is over for good, or has never begun; set on the loop.
+        # It was stopped before it began. Set on the loop.
         self._stopped = False
         self._started = threading.Event()
-        # The application's call is over, or has been waited for as long as it is to be.
+        # The application's call has ended, or nothing waits for it any longer.
         self._over = threading.Event()
         self._late: LifespanFailed | None = None
         self._cancel: Callable[[], object] | None = None
 
     def start(self, timeout: float) -> None:
-        """Start it if nobody has, and wait until the application is ready. From any number of threads at once.
+        """Start it, unless that has been done, and wait until the application is ready. For any number of threads.
 
         Raises `LifespanFailed` if the application is not ready within `timeout` seconds, or has failed. Its cause is
         what the application has raised, if anything. The outcome of a test, which is not an `Exception`, is raised
-        itself. Raises `RuntimeError` on an event loop, and `LoopClosed` if it was
-        stopped before it began.
+        itself. Raises `RuntimeError` on an event loop, and `LoopClosed` if it was stopped before it began.
         """
         refuse_on_loop("an application's startup was waited for", "do it in a thread (asyncio.to_thread)")
         self._loop.post(self)
@@ -64,10 +63,10 @@ class LifespanRun:
             raise self._reason(self.failure)
 
     def _reason(self, failure: LifespanFailed) -> BaseException:
-        """The exception for `failure` in this thread: several threads may raise it, and each needs its own exception
-        and traceback.
+        """Return the exception for `failure` in this thread. Several threads may raise it, and each needs its own
+        exception and traceback.
         """
-        # Applications say that they have failed, and then raise the reason.
+        # Applications first send that they have failed, and then raise the reason.
         if not self._over.wait(_CANCEL_SECONDS):
             self._over.set()
         error = None if self._client is None else self._client.error
@@ -91,7 +90,7 @@ class LifespanRun:
                 self._end_unsupported()
             else:
                 self._over.set()
-                self._go_without(RuntimeError("the server runs no lifespan within which it could last"))
+                self._go_without(RuntimeError("the server runs no lifespan, so there is no nursery for it"))
                 self._started.set()
         elif self._late is not None and self.failure is None and client.state is STARTING:
             self.failure = self._late
@@ -126,7 +125,7 @@ class LifespanRun:
             _log.error("%s", client.failure)
 
     async def _end(self) -> None:
-        """Cancel the task, and wait for its end, for a while."""
+        """Cancel the task, and wait a short time for its end."""
         if self._client is not None and self._cancel is not None:
             self._cancel()
             with anyio.move_on_after(_CANCEL_SECONDS):
@@ -137,7 +136,7 @@ class LifespanRun:
         client = self._client
         assert client is not None
         if self.failure is not None:
-            pass  # it was cancelled for being late
+            pass  # it was cancelled because it took too long
         elif client.unsupported:
             self._go_without(client.error)
             self._end_unsupported()
@@ -147,7 +146,7 @@ class LifespanRun:
         self._started.set()
 
     def _end_unsupported(self) -> None:
-        """Cancel the task if the application has answered with something else: it may wait for ever."""
+        """Cancel the task of an application that does not support lifespan but still runs: it may wait forever."""
         client = self._client
         if client is not None and client.unsupported and not client.ended.is_set() and self._cancel is not None:
             self._cancel()

@@ -22,10 +22,10 @@ from bridge._types import ASGIApp, ClosableIterator, Environ
 from bridge.errors import ClientDisconnected
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
-# Whether the thread belonged to no loop before, and what was called before async code ran for it.
+# What `uninstall` needs: whether `install` gave the thread a loop, and what `prepare` was before.
 Installed = tuple[bool, Callable[[], None] | None]
 
-# How long the thread stays for what cancelled code still has to clean up, in seconds.
+# How long the thread waits while cancelled code cleans up.
 _CLEANUP_SECONDS: Final = 3.0
 _STARTUP_SECONDS: Final = 60.0
 _SHUTDOWN_SECONDS: Final = 30.0
@@ -49,7 +49,9 @@ class Portal:
         startup_timeout: float = _STARTUP_SECONDS,
         shutdown_timeout: float = _SHUTDOWN_SECONDS,
     ) -> "Portal":
-        """One that cancels at once what nobody waits for any more, with a lifespan where an application has one."""
+        """Make a portal that cancels code at once when nothing waits for it any more. `lifespan` is the application
+        whose lifespan it runs, if any.
+        """
         return cls(
             Options(
                 app=lifespan or _no_lifespan,
@@ -66,7 +68,7 @@ class Portal:
         """Wait for `function(*args, **kw)`, for the request of `environ`. Returns its result, and raises what it
         raises.
 
-        When the client leaves, it is cancelled, and `asyncio.CancelledError` raised here.
+        When the client leaves, the function is cancelled, and this raises `asyncio.CancelledError`.
         """
         __traceback_hide__ = True
         interop.prepare_async()
@@ -78,19 +80,19 @@ class Portal:
                 continue  # closed meanwhile; nothing has been called
 
     def iterate(self, environ: Environ, chunks: Callable[[], AsyncIterable[bytes]]) -> ClosableIterator:
-        """An iterator over the chunks of `chunks()`, to be closed; it runs ahead of its user by a bounded number."""
+        """Return an iterator over the chunks of `chunks()`, a limited number of bytes ahead. It must be closed."""
         return PortalIterator(lambda: _Iteration(*self._runners.here(), Connection(environ), chunks))
 
     def install(self) -> Installed:
         """Let asgiref's `async_to_sync` run on this portal's loop, in a thread that belongs to no loop yet.
 
-        Returns what `uninstall` is to be called with when that is to end.
+        Returns the argument for `uninstall`, which ends this.
         """
         return current.thread is None and interop.enter_lazily(self.loop), current.prepare
 
     def prepare(self, prepare: Callable[[], None]) -> None:
-        """Have `prepare` called in this thread before async code runs for it, until `uninstall`: all must be there that
-        the code may want of the thread. Not in a thread of a dispatcher, whose calls prepare themselves.
+        """Until `uninstall`, call `prepare` before async code runs for this thread: it gets ready whatever the code may
+        need from the thread. Not for a thread of a dispatcher, whose calls have a `prepare_async` of their own.
         """
         current.prepare = prepare
 
@@ -106,16 +108,16 @@ class Portal:
         return {} if lifespan is None else lifespan.state
 
     def is_on_asyncio(self) -> bool:
-        """Whether the loop that this thread's request belongs to is one of asyncio."""
+        """Whether the request of this thread belongs to an asyncio loop."""
         return self._runners.here()[0].loop.is_asyncio
 
     def close(self) -> None:
-        """End what runs, and the private loop if nobody else needs it. From a thread."""
+        """End what runs, and the private loop if nothing else needs it. From a thread."""
         self._runners.close()
 
 
 class LazyLoop:
-    """Stands for the loop of a portal, which is started by the first who uses it."""
+    """Stands for the loop of a portal, which starts when it is first used."""
 
     def __init__(self, runners: AppRunners) -> None:
         self._runners = runners
@@ -125,12 +127,12 @@ class LazyLoop:
         return True
 
     def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
-        """As the loop's own, which is the way from a thread to it."""
+        """Like the loop's own, which is the way from a thread to the loop."""
         interop.prepare_async()
         return self.__getattr__("call_soon_threadsafe")(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        handle: Any = self._runners.here()[0].loop  # of asyncio: it is for threads of WSGI servers
+        handle: Any = self._runners.here()[0].loop  # an asyncio loop: this is for threads of WSGI servers
         return getattr(handle.loop, name)
 
 
@@ -146,7 +148,7 @@ class _AsyncCall(Task):
     def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection, function: Callable[[], Any]) -> None:
         super().__init__(runner, spawn, connection)
         self._function = function
-        # What the task sets is to be seen in the thread that has waited for it, as asgiref's async_to_sync has it.
+        # As with asgiref's async_to_sync, the waiting thread gets to see the context variables that the task sets.
         self._inside = self.context
 
     async def work(self) -> None:
@@ -155,7 +157,7 @@ class _AsyncCall(Task):
         self._value = await self._function()
 
     def result(self) -> Any:
-        """Start it, and wait for its end; in the thread."""
+        """Start it, wait for its end, and return its result. In the thread."""
         __traceback_hide__ = True
         thread = self.thread
         try:
@@ -195,7 +197,7 @@ class _Iteration(Task):
                     self.write((chunk,))
                     await self.drain()
         except PeerGone:
-            pass  # the thread has left, and is told nothing any more
+            pass  # the thread has left, and takes nothing any more
         finally:
             await aclose(iterator)
 
@@ -208,7 +210,7 @@ def _raise_error(task: Task) -> None:
         return
     try:
         if isinstance(error, asyncio.CancelledError) and not task.disconnected:
-            # Nobody cancels this thread: it is the code itself that has let out what it should have caught.
+            # Nothing cancels this thread: the code let a CancelledError out that it should have caught.
             raise RuntimeError("async code ended with a CancelledError, but its client has not left") from error
         raise error
     finally:
@@ -216,11 +218,11 @@ def _raise_error(task: Task) -> None:
 
 
 class PortalIterator:
-    """The chunks that an async iterable has made, joined where they have piled up. To be closed."""
+    """Iterates over the chunks of an async iterable, and joins those that have piled up. It must be closed."""
 
     def __init__(self, make: Callable[[], _Iteration]) -> None:
         self._make = make
-        self._closed = True  # until there is an iteration to close: to make one may raise
+        self._closed = True  # until there is an iteration to close, because making one may raise
         self._start()
         self._closed = False
 
@@ -243,7 +245,7 @@ class PortalIterator:
         try:
             item = iteration.next()
         except RunnerEnded:
-            # Closed before the iteration had begun, so that it can begin with the next.
+            # The runner was closed before the iteration began, so the next runner can do it.
             iteration.release()
             self._start()
             return next(self)

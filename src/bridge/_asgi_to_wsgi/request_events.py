@@ -9,7 +9,7 @@ from bridge._servers.connection import Connection
 from bridge._translate.input_to_events import DISCONNECT, EMPTY, BodyEvents
 from bridge._types import Event
 
-# Bytes of the request body that are read at once.
+# How many bytes of the request body are read at once.
 STEP_BYTES: Final = 64 * 1024
 # How many events may be fed together with one that was asked for, if this needs no waiting.
 _EVENTS_AHEAD: Final = 4
@@ -27,7 +27,7 @@ class Reading(enum.Enum):
     | WANTED | AWAITING_CLIENT: there was nothing to read | the thread |
     | AWAITING_CLIENT | WANTED: there may be something now | the thread |
 
-    One side at a time may change it: the loop in IDLE, the thread in the others.
+    One side at a time may change it: the loop in IDLE, the thread in the other states.
     """
 
     IDLE = "nothing is wanted"
@@ -35,15 +35,16 @@ class Reading(enum.Enum):
     AWAITING_CLIENT = "an event is wanted, and the client has to be waited for"
 
 
-# By name in this module: CPython 3.11 looks up a member of an enum's class five times slower than a global.
+# Globals, because CPython 3.11 looks up a member of an enum five times slower than a global.
 IDLE, WANTED, AWAITING_CLIENT = Reading
 
 
 class RequestEvents:
     """The events of one request body, read in the server's thread when the task asks for them.
 
-    The thread appends to `_events` and then posts; the task sees that there is none, says so in `reading`, notifies the
-    thread and waits. `complete` is set by the thread before it posts the last event; `received_all` is the task's own.
+    The thread appends to `_events` and then posts. If the task finds no event there, it sets `reading` to WANTED,
+    notifies the thread and waits. The thread sets `complete` before it posts the last event. Only the task uses
+    `received_all`.
     """
 
     __slots__ = ("_body", "_empty", "_events", "complete", "connection", "disconnected", "reading", "received_all")
@@ -64,21 +65,21 @@ class RequestEvents:
     # -- in the server's thread
 
     def read_ahead(self) -> bool:
-        """Feed the next event if it is known to have arrived, so that nobody has to wait for it."""
+        """Feed the next event if its data is known to have arrived, so that nothing has to wait for it."""
         body = self._body
         if self.complete or body.left == 0 or not self.connection.at_hand(body.size(STEP_BYTES)):
             return False
         return self._read()
 
     def serve(self) -> bool:
-        """Feed what the task waits for, and further events that can be fed with it. Returns False if this has to wait
+        """Feed the event that the task waits for, and more that can be fed with it. Returns False if this has to wait
         for the client.
         """
         if not self._read():
             self.reading = AWAITING_CLIENT
             return False
         self.reading = IDLE
-        # What is there already can go along: the loop is woken once for all of it.
+        # Also feed what has arrived already: one wake-up of the loop serves all of it.
         for _ in range(_EVENTS_AHEAD):
             if not self.read_ahead():
                 break
@@ -91,7 +92,7 @@ class RequestEvents:
         except Exception as error:
             _log.info("reading the request body failed", exc_info=error)
             data = b""
-            body.left = body.left or 1  # a body that ends by itself has not ended so
+            body.left = body.left or 1  # so that this does not look like the end of the body
         if data is None:
             return False
         event = body.event(data)
@@ -119,7 +120,7 @@ class RequestEvents:
 
     @property
     def wanted(self) -> bool:
-        """Whether there is an event that the thread has yet to read; says so to it, which then is to be notified."""
+        """Ask the thread to read an event, unless it has read all or was asked before. Returns whether to notify it."""
         if self.complete or self.reading is not IDLE:
             return False
         self.reading = WANTED

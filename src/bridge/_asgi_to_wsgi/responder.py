@@ -26,10 +26,10 @@ from bridge._translate.urls import request_title
 from bridge._types import ASGIApp, Environ, Event, Scope, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
 
-# RFC 6455 4.2.2 and RFC 9110 15.6.4: what a refusal says beside its reason.
+# RFC 6455 4.2.2 and RFC 9110 15.6.4: an additional header of a refusal.
 _REFUSAL_HEADERS: Final = {426: ("Sec-WebSocket-Version", "13"), 503: ("Retry-After", "1")}
 
-# An open that would wait, of a pipe without a writer say, fails at once; it says nothing of a regular file.
+# With this, an open never waits, for example for the writer of a pipe. It changes nothing for a regular file.
 _WITHOUT_WAITING: Final[int] = getattr(os, "O_NONBLOCK", 0)
 
 _log = logging.getLogger("bridge")
@@ -45,8 +45,8 @@ def refuse(refusal: ClientProtocolError, start_response: StartResponse) -> Itera
 
 
 class Upgrade(NamedTuple):
-    """An item in place of a head: the server's thread is to call `serve`, which takes the connection over, and returns
-    when that has ended.
+    """An item in place of a head: the server's thread calls `serve`, which takes the connection over. `serve` returns
+    when the connection has ended.
     """
 
     serve: Callable[[], None]
@@ -65,7 +65,7 @@ class AsgiResponder(Task):
         super().__init__(runner, spawn, body.connection)
         self._app = app
         self._scope = scope
-        # Any task may have none; this one has, from here on.
+        # Other tasks may have no body, but this one has one.
         self.body = body  # pyright: ignore[reportIncompatibleVariableOverride]
         self.response = AsgiResponse(
             head_only=scope["method"] == "HEAD", extensions=scope["extensions"], open_file=_open_regular
@@ -76,8 +76,8 @@ class AsgiResponder(Task):
     def respond(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run the application until its response begins. Return the body.
 
-        Raises what the application raises until then, `ClientDisconnected`, and `RunnerEnded` where the application was
-        not called, so that another responder may be made; what was read of `body` is there for that one.
+        Raises what the application raises until then, and `ClientDisconnected`. Raises `RunnerEnded` if the application
+        was not called. Then another responder may be made, which gets what was already read of `body`.
         """
         items = self.output.items
         try:
@@ -109,8 +109,8 @@ class AsgiResponder(Task):
             ResponseIterator(self).close()
             raise
         if len(items) == 2 and items[1] is END and not self.thread.sensitive:
-            # PEP 3333, Handling the Content-Length Header: servers have a short way for a list of one bytestring.
-            # Nor must it be without a chunk: there are servers that fail at an iterable that is empty.
+            # PEP 3333, Handling the Content-Length Header: servers have a fast path for a list of one bytestring. The
+            # list has a chunk even if the body is empty, because some servers fail on an empty iterable.
             chunk = items[0]
             self.await_background()
             self.release()
@@ -118,9 +118,10 @@ class AsgiResponder(Task):
         return ResponseIterator(self)
 
     def _switch(self, upgrade: Upgrade, start_response: StartResponse) -> Iterable[bytes]:
-        """Have the connection taken over; return what the server then makes nothing of.
+        """Serve the upgraded connection until it ends. Then return a response that leaves the server nothing to send.
 
-        No header, since PEP 3333 forbids those that belong to a 101; and an iterator, since a length would become one.
+        It has no headers, because PEP 3333 forbids those that belong to a 101. It is an iterator, because some servers
+        turn a known length into a header.
         """
         upgrade.serve()
         if self.thread.sensitive and not self.finished:
@@ -131,7 +132,7 @@ class AsgiResponder(Task):
         return iter(())
 
     def await_background(self) -> None:
-        """Stay until the work after the response is done, because the process may be frozen when the thread has
+        """Stay until the work after the response is done, because the process may be frozen once the thread has
         left.
         """
         timeout = self.runner.background_timeout
@@ -141,7 +142,7 @@ class AsgiResponder(Task):
                 _log.warning("%s is not done %.1f seconds after its response", self.request(), timeout)
 
     def leave(self) -> bool:
-        """Note that the server closes the response. Returns whether it has got the whole response. If not, its client
+        """Note that the server closes the response. Returns whether it has got the whole response. If not, the client
         has left.
         """
         response = self.response
@@ -167,7 +168,7 @@ class AsgiResponder(Task):
         return failure
 
     def guard(self) -> None:
-        """Until `unguard`, a response without a length must not look whole if this process is killed."""
+        """Until `unguard`, a response without a length must not look complete if this process is killed."""
         self._guarded = not self.response.measured
         if self._guarded:
             self.connection.end_with_reset(True)
@@ -179,7 +180,7 @@ class AsgiResponder(Task):
             self.connection.end_with_reset(False)
 
     def broken(self) -> BaseException:
-        """As `failure`, of a response that has begun: it breaks off, and must not look complete."""
+        """Like `failure`, for a response that has begun: it breaks off, and must not look complete."""
         self._guarded = False
         self.connection.end_with_reset(True)
         if self.disconnected:
@@ -187,15 +188,16 @@ class AsgiResponder(Task):
         return self.failure()
 
     def release(self) -> None:
-        """End the thread's part; jobs not yet done go to another thread."""
+        """End the thread's part. Jobs that are not done yet go to another thread."""
         self.unguard()
         super().release()
         self._close_untaken()
 
     def _close_untaken(self) -> None:
-        """Close the file that nobody will take; at both ends, when the thread has left or what it takes has changed.
+        """Close a file that the thread will not take any more. Both ends call this once the thread has left.
 
-        Whichever comes later, the thread that says so or the loop that puts the file into `output`, finds it there.
+        The thread first sets `left` and then looks into `output`. The loop first puts the file there and then looks at
+        `left`. So at least one of them finds the file.
         """
         while self._has_file and self.output.items:
             try:
@@ -258,17 +260,17 @@ class AsgiResponder(Task):
                 if self.output.full and not response.complete:
                     await self.drain()
             elif self.disconnected:
-                raise PeerGone  # who polls, and sends empty pieces, hears here that nobody listens
+                raise PeerGone  # an application that polls with empty chunks learns here that the client left
             elif self.overdue:
                 self.flush_head()
             if response.state is SENT and (self.demand is not ALL or not items):
-                # Nobody takes it, so that nobody makes it wait: without this it would keep the loop from all others.
+                # Nothing is written, so `drain` never waits. Without this, the application could block the loop.
                 await anyio.lowlevel.checkpoint()
         except PeerGone:
             raise ClientDisconnected("the client left before the response was complete") from None
 
     def _write_file(self, items: Items) -> None:
-        """As `write`, of items with a file. Raises `PeerGone`."""
+        """Like `write`, for items with a file. Raises `PeerGone`."""
         written = False
         try:
             written = self.write(items)
@@ -283,7 +285,7 @@ class AsgiResponder(Task):
     def flush_head(self) -> None:
         """Send the head without a body: the thread has waited long enough for one.
 
-        Most applications send both at once, and then one wake-up of the thread serves for both.
+        Most applications send both at once, and then one wake-up of the thread is enough for both.
         """
         items = self.response.flush()
         if items:
@@ -296,15 +298,15 @@ class AsgiResponder(Task):
 
 
 def _open_regular(path: str) -> BinaryIO:
-    """Open the file of a path send before the application's `send` returns: after that it may remove the file.
+    """Open the file of `http.response.pathsend` before `send` returns: after that, the application may remove it.
 
-    Raises `OSError`, also if it is not a regular file: reading it might wait.
+    Raises `OSError`, also if it is not a regular file, because reading it might wait.
     """
     number = os.open(path, os.O_RDONLY | _WITHOUT_WAITING)
     try:
         if not stat.S_ISREG(os.fstat(number).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        # By its number: an adapter further out would have its server open it by its name, when it may be gone.
+        # By its descriptor: with a name, an outer adapter would let its server open it later, when it may be gone.
         return os.fdopen(number, "rb")
     except BaseException:
         os.close(number)
@@ -317,20 +319,20 @@ class ResponseIterator:
     def __init__(self, responder: AsgiResponder) -> None:
         self._responder = responder
         self._sent_all = self._closed = self._begun = self._awaited = False
-        self._file: BinaryIO | None = None  # what a path send sends after the head has left
+        self._file: BinaryIO | None = None  # from a pathsend event after the head has left
         responder.guard()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> bytes:
-        """The next chunk, joined from those that have piled up. An empty one if there are none at all."""
-        # There are servers that fail at an iterable without a chunk.
+        """Return the next chunk, joined from those that have piled up. A body without any gets one empty chunk."""
+        # Some servers fail on an iterable without a chunk.
         first, self._begun = not self._begun, True
         if self._responder.response.bodyless:
             if first:
                 return b""
-            raise StopIteration  # the head is all of it, whatever the application goes on with
+            raise StopIteration  # the head is the whole response, whatever else the application sends
         try:
             while not self._sent_all:
                 if data := self._read_file() or self._next_data():
@@ -357,12 +359,12 @@ class ResponseIterator:
             responder.release()
 
     def __del__(self) -> None:
-        # If middleware drops the iterable without closing it, the application would wait for ever.
+        # If middleware drops the iterable without closing it, the application would wait forever.
         if not self._closed:
             self._responder.drop()
 
     def _next_data(self) -> bytes:
-        """All chunks that have arrived, or the next one. Empty if something else comes."""
+        """Return all chunks that have arrived, or wait for the next one. Empty if something else comes."""
         responder = self._responder
         chunks: list[bytes] = []
         while responder.output.items or not chunks:
@@ -380,7 +382,7 @@ class ResponseIterator:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _read_file(self) -> bytes:
-        """The next block of a path send that came after the head had left."""
+        """Return the next block of a file that was sent by pathsend after the head had left."""
         block = self._file.read(STEP_BYTES) if self._file is not None else b""
         if self._file is not None and not block:
             self._file.close()

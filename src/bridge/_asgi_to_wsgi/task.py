@@ -24,7 +24,7 @@ from bridge._types import Event
 
 # How often a waiting thread checks the client and the loop.
 POLL_SECONDS: Final = 0.5
-# How long it waits for a whole small response before it takes what has arrived.
+# How long the thread waits for a whole small response before it takes what has arrived.
 _HEAD_DELAY_SECONDS: Final = 0.02
 ENDED: Final = object()
 
@@ -42,7 +42,7 @@ class Demand(enum.Enum):
     HEAD_ONLY = "nothing more, and the application may go on without end"
 
 
-# By name in this module, as a member of an enum's class is looked up slowly.
+# Globals, because CPython 3.11 looks up a member of an enum slowly.
 ALL, NOTHING, HEAD_ONLY = Demand
 
 
@@ -52,9 +52,9 @@ class Task:
     Subclasses implement `work`, and `flush_head` if they hold something back. `error` is what the task raised, when it
     is `finished`. `output` holds what it has written and the thread has not taken yet.
 
-    Memory order. Both ends share no lock. Who is about to sleep first says so in a flag, then looks at the condition
-    once more, then sleeps; who changes the condition changes it first, and looks at the flag after that. Whichever
-    comes first, one of the two sees the other, so that no wake-up is lost.
+    Memory order. The two ends do not share a lock. An end that is about to sleep first says so in a flag, then looks at
+    the condition once more, and then sleeps. An end that changes the condition changes it first, and then looks at the
+    flag. Whichever comes first, one of the two sees the other, so no wake-up is lost.
 
     | field | set by | cleared by | looked at by |
     |---|---|---|---|
@@ -67,15 +67,15 @@ class Task:
     | `overdue` | the thread, before it posts | never | the loop, which then flushes the head |
     | `_waiters` | the loop | the loop | the loop: they are futures, which no thread touches |
 
-    The thread's own sleep is in `ServerThread`: it takes down `_notified`, looks at all of the above, and sleeps.
+    The thread sleeps in `ServerThread`: it clears `_notified`, looks at all of the above, and then sleeps.
     """
 
-    # One is made for each request: attributes that most requests never need exist only on the class.
+    # One instance is made for each request. Attributes that most requests never need exist only on the class.
     error: BaseException | None = None
     finished = complete = disconnected = False
-    # The connection is no longer HTTP's; set on the loop, never cleared.
+    # The connection is no longer HTTP. Set on the loop, never cleared.
     upgraded = False
-    # Where it is: what says whether the server has been told to stop, if anything does.
+    # Says whether the server has been told to stop. None if that cannot be known.
     server_stops: Callable[[], bool] | None = None
     demand: Demand = ALL
     body: RequestEvents | None = None
@@ -95,16 +95,19 @@ class Task:
         self.context.run(_enter, thread, inherits=self._inherits)
 
     async def work(self) -> None:
-        """The work, on the loop."""
+        """Do the work. On the loop."""
         raise NotImplementedError
 
     def flush_head(self) -> None:
-        """Write what is held back. On the loop."""
+        """Write the head, if it is held back. On the loop."""
 
     # -- in the thread
 
     def start(self) -> None:
-        """Start the task. Raises `LoopClosed`; or `RunnerEnded`, as `next` does, where there is a next one to ask."""
+        """Start the task. If the loop is closed, raises `LoopClosed`, or `RunnerEnded` if it was the private loop.
+
+        `next` may also raise `RunnerEnded`. Then the request can start again with the next runner.
+        """
         self._posted = True
         try:
             self.runner.loop.post(self)
@@ -137,8 +140,8 @@ class Task:
             output.acknowledged += len(item) + ITEM_OVERHEAD_BYTES
             if self.room_wanted and not output.full:
                 self.wake_task()
-            # Also while there is something to send: a server that stops may have shut the connection for reading only,
-            # and then waits for this thread.
+            # Check this even while there is something to send: a server that stops may have shut down only the reading
+            # side of the connection, and then waits for this thread.
             if not (self.disconnected or self.complete) and self.connection.has_left_lately(POLL_SECONDS):
                 self.disconnect()
         return item
@@ -151,7 +154,7 @@ class Task:
             self.wake_task()
 
     def serve(self) -> bool:
-        """Read what the task asks for of the request body. Returns False if there is nothing to do."""
+        """Read from the request body what the task has asked for. Returns False if there is nothing to do."""
         body = self.body
         if body is None or body.reading is not WANTED or not body.serve():
             return False
@@ -174,7 +177,7 @@ class Task:
             timely = thread.await_wake(timeout)
         if awaits_client and body is not None:
             body.reading = WANTED
-        # Where the thread works for an event loop: the task that waits for it there may have given the request up.
+        # If the thread works for an event loop, the task that waits for it there may have given up the request.
         outer = None if thread.outer is None else call_of(thread.outer)
         if outer is not None and outer.abandoned and not self.disconnected:
             self.disconnect()
@@ -202,14 +205,14 @@ class Task:
         self.thread.notify()
 
     def drop(self) -> None:
-        """As `release`, if the thread has gone silently: an incomplete response ends. From any thread."""
+        """Like `release`, if the response was dropped and not closed: an incomplete one ends. From any thread."""
         self.thread.forget_saved()
         if not self.complete:
             self.disconnect()
         self.release()
 
     def release(self) -> None:
-        """End the thread's part; jobs not yet done go to another thread."""
+        """End the thread's part. Jobs that are not done yet go to another thread."""
         self.thread.leave()
         if not (self.finished or self.complete):
             self.wake_task()
@@ -229,7 +232,7 @@ class Task:
     # -- on the loop
 
     def run_on_loop(self) -> None:
-        """Something came from the thread: the start, an event, room for more, or the news that the client left."""
+        """Handle what came from the thread: the start, an event, room for more, or a disconnect."""
         self._posted = False
         if self.cancel is None and not self.finished:
             if self.runner.closing:
@@ -240,7 +243,7 @@ class Task:
             try:
                 self.cancel = self._spawn(self._run, self.context)
             except (RuntimeError, MemoryError) as error:
-                # The group that it would belong to is closed: the request is over, and so is this.
+                # RuntimeError: the task group that it would belong to is closed, so the request is over.
                 self.disconnected = isinstance(error, RuntimeError)
                 self.error = error
                 self.finished = True
@@ -256,9 +259,9 @@ class Task:
             self._spawn(self._expire, copy_context())
 
     def turn_away(self) -> None:
-        """The loop does not begin this any more; or it is closed, and does not come to what was posted since.
+        """Note that the loop does not start this task any more, or was closed before it handled what was posted.
 
-        Also in a thread that posts, where the loop is closed.
+        On the loop or, if the loop is closed, in a thread that posts.
         """
         if self.cancel is None and not self.finished and self.runner.private is not None:
             self.error = RunnerEnded()
@@ -268,7 +271,7 @@ class Task:
         self.thread.notify()
 
     async def _run(self) -> None:
-        # As asgiref does it: debug pages then leave this frame out, and with it the environ that they would print.
+        # As in asgiref: debug pages leave this frame out, so they do not print the environ.
         __traceback_hide__ = True
         if self._inherits and self.context is not None:
             interop.restore_context(self.context)
@@ -278,7 +281,7 @@ class Task:
             self.error = error
         self.finished = True
         self.runner.task_ended(self)
-        # They refer back to this task; freed now, they need not be found by the garbage collector.
+        # They refer back to this task. Freed now, they need no garbage collection.
         self.cancel = self.context = None
         self.thread.notify()
         self._wake()
@@ -286,7 +289,7 @@ class Task:
     async def _expire(self) -> None:
         """After a disconnect, give the task some time to end by itself. Then cancel it.
 
-        Where nobody wants its response, but nobody has left, ending that is enough.
+        If only the head is wanted and the client has not left, it is enough that the response is complete by then.
         """
         limit = monotonic() + self.runner.disconnect_grace
         while not self.finished and (self.disconnected or not self.complete) and (left := limit - monotonic()) > 0:
@@ -317,7 +320,8 @@ class Task:
     async def drain(self) -> None:
         """Wait while too many bytes are in flight. Raises `PeerGone`.
 
-        Not for a thread that does work of the application, which may be what sends: it would wait for itself.
+        While the thread runs code of the application, this does not wait: that code may be what sends, and would then
+        wait for itself.
         """
         thread, output = self.thread, self.output
         while output.full and not (self.disconnected or thread.left):
@@ -348,12 +352,12 @@ class Task:
             await (_serve_meanwhile(self) if self.thread.works else self.changed())
 
     def finish_response(self) -> None:
-        """The response is complete."""
+        """Note that the response is complete."""
         self.complete = True
         self._wake()
 
     def changed(self) -> Awaitable[None]:
-        """What ends when something may be different: for those who then look at conditions of their own."""
+        """Return an awaitable that ends when something may have changed. The caller then checks its own condition."""
         waiter = self.runner.loop.waiter()
         if self._waiters is None:
             self._waiters = []
@@ -379,7 +383,7 @@ def _end_of(task: Task) -> object:
 
 
 async def _serve_meanwhile(task: Task) -> None:
-    """Wait for `changed`. If the thread itself waits for the running task, it does now what it would do in `next`."""
+    """Wait for `changed`. If the thread itself waits for the running task, let it do now what it does in `next`."""
 
     def serve_or_rest() -> None:
         task.thread.expect_notice()
@@ -393,5 +397,5 @@ async def _serve_meanwhile(task: Task) -> None:
     try:
         await asyncio.wrap_future(served)
     except asyncio.CancelledError:
-        task.thread.notify()  # it need not rest for a task that is gone
+        task.thread.notify()  # it need not wait for a task that is gone
         raise

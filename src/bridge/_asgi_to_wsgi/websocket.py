@@ -41,7 +41,7 @@ _LOOK_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 5.0
 # How many messages may follow each other before the loop gets a turn, if none of them had to wait.
 _SENDS_IN_A_ROW: Final = 16
-# RFC 6455 7.4.1, and the registry at IANA.
+# RFC 6455 7.4.1, and IANA's registry of close codes.
 _NORMAL, _ABNORMAL, _FAULT, _SILENT, _RESTART = 1000, 1006, 1011, 1011, 1012
 _RESTARTING: Final = "the server is being restarted"
 
@@ -72,7 +72,7 @@ class WebSocketOptions:
 
 
 class _Count:
-    """The sessions of one process, of all adapters: they share the server's threads."""
+    """Counts the sessions of all adapters in one process, because they share the server's threads."""
 
     def __init__(self) -> None:
         self.lock = new_lock()
@@ -100,9 +100,9 @@ def _counted(limit: float) -> Iterator[None]:
 
 
 def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "WebSocketSession | None":
-    """A session for the handshake in `environ`, or None if it is to be a plain HTTP request.
+    """Return a session for the handshake in `environ`, or None if it runs as a plain HTTP request.
 
-    Raises `ClientProtocolError` if it is to be refused.
+    Raises `ClientProtocolError` if it must be refused.
     """
     if options.websocket == "off":
         return None
@@ -126,7 +126,7 @@ def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "
         ) from reason
     limit = options.max_websockets
     if limit is None and (threads := threads_of(environ)) is not None:
-        # One stays free for requests, if there is more than one.
+        # One thread stays free for requests, if there is more than one.
         limit = max(threads - 1, 1)
     return WebSocketSession(app, takeover, protocol, options, math.inf if limit is None else limit)
 
@@ -138,7 +138,7 @@ class Phase(enum.Enum):
     |---|---|
     | OPEN | CLOSING: we have sent a close frame; FLUSHING: the client has; DISCARDING: it broke the protocol |
     | CLOSING | FLUSHING: the client has answered; DONE: it has left, or taken too long |
-    | FLUSHING, DISCARDING | DONE: there is nothing left to send, or nobody to read it; the client has closed |
+    | FLUSHING, DISCARDING | DONE: nothing is left to send, or nobody would read it, or the client has closed |
     """
 
     OPEN = "open"
@@ -151,20 +151,20 @@ class Phase(enum.Enum):
 class WebSocketSession:
     """One WebSocket. It is the application of an `AsgiResponder`, and calls the application that was given.
 
-    While the connection is open, the loop reads it if it can, so a message does not cost a hop to a thread. The thread
-    sleeps, and does what takes time: it sends what there was no room for, watches the time limits, and closes the
-    connection at the end.
+    While the connection is open, the loop reads from it if it can, so a message does not cost a hop to a thread. The
+    thread sleeps, and wakes for what takes time: it sends what the connection had no room for, watches the time limits,
+    and closes the connection at the end.
 
-    Memory order, as in `Task`: a side that is about to sleep first says so, looks once more, and then sleeps.
+    Memory order, as in `Task`: a side that is about to sleep first says so, then looks once more, and then sleeps.
 
     | field | set by | looked at by |
     |---|---|---|
     | `_output` | the loop, before it has the thread take the connection | both |
     | `_opened` | the thread, before it wakes the task that has accepted | the loop |
-    | `_reader` | the loop: it reads while there is one; it notifies the thread when it has closed that | both |
-    | `_inbox` | who reads puts, with the lock, and wakes the task; the loop takes, and has the reading go on | both |
-    | `_fed_all`, `_closed` | the loop, before it closes `_reader`: how the client has closed | the thread |
-    | in `_output`, and `_protocol` | either, with the lock; the loop then notifies, the thread wakes the task | both |
+    | `_reader` | the loop, which reads while there is one, and notifies the thread once it has closed it | both |
+    | `_inbox` | the side that reads puts, with the lock, and wakes the task; the loop takes, and resumes it | both |
+    | `_fed_all`, `_closed` | the side that reads, with the lock; the loop does so before it closes `_reader` | both |
+    | in `_output` and `_protocol` | either side, with the lock; it then notifies the thread or wakes the task | both |
     | `_departure` | the thread, before it ends the connection with the lock: nothing more will come | the loop |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
     | `responder.disconnected` | the loop, at a shutdown | the thread |
@@ -177,7 +177,7 @@ class WebSocketSession:
     _departure: Event | None = None
     _opened = _close_sent = _told = False
     _phase = Phase.OPEN
-    # Until when the client has time, in CLOSING and what follows; since when a ping has not been answered.
+    # When the time of the client is over, in CLOSING and later phases; when the first unanswered ping was sent.
     _deadline = math.inf
     _pinged: float | None = None
     _next_ping = math.inf
@@ -225,7 +225,7 @@ class WebSocketSession:
             return self.responder.respond(environ, start_response)
 
     def _serve(self) -> None:
-        """Keep the connection until it has ended. Raises what the server raises in its thread to stop that."""
+        """Serve the connection until it has ended. Raises what the server raises in its thread to stop it."""
         try:
             wire, early = self._takeover.take()
         except (OSError, ValueError):
@@ -244,7 +244,7 @@ class WebSocketSession:
             raise
         finally:
             self._depart(_ABNORMAL, "")
-            with output.lock:  # the loop may be about to make itself another descriptor of it
+            with output.lock:  # the loop may be about to duplicate its descriptor
                 wire.end()
 
     def _open(self, wire: Wire, output: Output, early: bytes) -> None:
@@ -258,7 +258,7 @@ class WebSocketSession:
         self.responder.wake_task()
 
     def _turn(self, output: Output) -> None:
-        """Do what can be done now, or wait until there is something."""
+        """Do what can be done now, or wait until there is something to do."""
         thread = self.responder.thread
         if thread.serve_one():
             return
@@ -280,7 +280,7 @@ class WebSocketSession:
         return self._phase is not Phase.OPEN or not self._inbox.full
 
     def _read(self, output: Output) -> bool:
-        # In one step, because the loop may have begun to read as well.
+        # Read and feed in one step, because the loop may have begun to read as well.
         with output.lock:
             try:
                 data = self._wire.receive(self._protocol.read_size)
@@ -295,15 +295,15 @@ class WebSocketSession:
         elif self._phase is Phase.OPEN and self._wire.cut_by_server():
             self._close(output, _RESTART, _RESTARTING)
             self._depart(_RESTART, _RESTARTING)
-            self._phase = Phase.FLUSHING  # an answer could not be read
+            self._phase = Phase.FLUSHING  # the answer to the close frame could not be read
         else:
             self._depart(_ABNORMAL, "")
             self._phase = Phase.DONE
         return True
 
     def _feed(self, output: Output, data: bytes) -> bool:
-        """Read `data`, with the lock held; whether there are messages. How the client closes, the thread deals with."""
-        self._pinged = None  # whatever it was, the client is there
+        """Decode `data`, with the lock held. Returns whether messages have come. A close is handled by the thread."""
+        self._pinged = None  # whatever has come, the client is alive
         arrived = False
         for item in () if self._fed_all else self._protocol.feed(data):
             if isinstance(item, Closed):
@@ -318,7 +318,7 @@ class WebSocketSession:
         return arrived
 
     def _flush(self, output: Output) -> None:
-        """Send what is left over, as far as there is room. Then do what comes after that."""
+        """Send what is left over, as far as there is room. Changes the phase if the connection is closing or broken."""
         if self._closed is not None:
             closed, self._closed = self._closed, None
             self._depart(closed.code, closed.reason)
@@ -335,10 +335,10 @@ class WebSocketSession:
         elif not output.unsent and self._phase is Phase.FLUSHING:
             self._phase = Phase.DONE
         elif not output.unsent and self._phase is Phase.DISCARDING:
-            self._wire.finish_sending()  # a reset would take from the client what it has not read yet
+            self._wire.finish_sending()  # a reset would discard what the client has not read yet
 
     def _keep_time(self, output: Output) -> None:
-        """Close the connection if it is time to."""
+        """Close the connection, or send a ping, if it is time to."""
         now = monotonic()
         if self._phase is not Phase.OPEN:
             if now >= self._deadline:
@@ -354,13 +354,13 @@ class WebSocketSession:
             self._depart(_ABNORMAL, "keepalive ping timeout")
         elif now >= self._next_ping:
             self._next_ping = now + (self._options.ping_interval or math.inf)
-            if not output.unsent:  # else it would wait behind that
+            if not output.unsent:  # otherwise the ping would wait behind it
                 with output.lock:
                     output.push(self._protocol.ping())
                 self._pinged = self._pinged or now
 
     def _patience(self, output: Output) -> float:
-        """Until when the client has time to send something after a ping, or to take something of what there is."""
+        """Return the time by which the client has to send something after a ping, or to take some of the output."""
         interval, timeout = self._options.ping_interval, self._options.ping_timeout
         if interval is None or timeout is None:
             return math.inf
@@ -378,7 +378,7 @@ class WebSocketSession:
                 self.responder.runner.loop.post(Posted(self._leave_reading))
 
     def _rest(self, output: Output) -> None:
-        """Wait for the client and for the loop, until it is time for something."""
+        """Wait for the client, for the loop, or for the next time limit."""
         responder = self.responder
         reads, writes = self._reads, bool(output.unsent)
         until = min(self._patience(output), self._next_ping) if self._phase is Phase.OPEN else self._deadline
@@ -394,7 +394,7 @@ class WebSocketSession:
                 raise LoopClosed("the event loop was closed in the middle of a WebSocket")
 
     def _depart(self, code: int, reason: str) -> None:
-        """Nothing more will come. The first call says why."""
+        """Note that nothing more will come. The first call says why."""
         if self._departure is None:
             self._departure = {"type": "websocket.disconnect", "code": code, "reason": reason}
             if self._close_sent:
@@ -405,7 +405,7 @@ class WebSocketSession:
     # -- on the loop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application, inside the responder, which is called for HTTP."""
+        """Call the application. The responder calls this as if it were an HTTP application."""
         __traceback_hide__ = True
         del receive
         self._respond = send
@@ -438,7 +438,7 @@ class WebSocketSession:
                 await self._finish(Close(_NORMAL, ""))
 
     async def _finish(self, close: Close) -> None:
-        """The application has returned: close what it has left open."""
+        """Close the connection that the application has left open."""
         try:
             await self._close_from_loop(close)
         except ClientDisconnected:
@@ -490,8 +490,8 @@ class WebSocketSession:
         responder.response.upgrade()
         responder.upgraded = True
         responder.runner.watch_sessions()
-        # If thread-sensitive code accepts, as in Channels, the thread waits for this. What is sent waits for the
-        # thread.
+        # If thread-sensitive code accepts, as in Channels, the thread waits for this code, so do not wait for the
+        # thread. Until the thread opens the connection, what is sent stays in `output`.
         while not (self._opened or self._departure is not None or thread.left or thread.works):
             await responder.changed()
         if not (self._opened or thread.works):
@@ -501,7 +501,7 @@ class WebSocketSession:
                 self._reader = loop_reader(responder.runner.loop, self._wire, self._read_on_loop)
 
     def _leave_reading(self) -> None:
-        """Leave the rest to the thread: the client has closed, or is about to be told to."""
+        """Leave the rest to the thread: the client has closed, or we are closing the connection."""
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()
@@ -525,7 +525,7 @@ class WebSocketSession:
         if arrived:
             self.responder.run_on_loop()
         if self._fed_all or not data:
-            self._leave_reading()  # if it was the end, the thread finds that out again
+            self._leave_reading()  # if this was the end, the thread sees it again
         if output.unsent or output.broken:
             self.responder.thread.notify()
 
@@ -540,7 +540,7 @@ class WebSocketSession:
             self.responder.thread.notify()
 
     async def _write(self, encode: Callable[[], Iterable[bytes]], *, closes: bool = False) -> None:
-        """Send what `encode` gives, and wait until that is done. Raises `ClientDisconnected`."""
+        """Send what `encode` returns, and wait until it is sent. Raises `ClientDisconnected`."""
         output = self._output
         assert output is not None
         waited = await self._until_sent(output)
@@ -560,9 +560,10 @@ class WebSocketSession:
             await anyio.lowlevel.checkpoint()
 
     async def _until_sent(self, output: Output) -> bool:
-        """Wait until there is nothing left over. Returns whether that took any time.
+        """Wait until nothing is left over. Returns whether that took any time.
 
-        Not for a thread that works for the application, which may be what sends: it would wait for itself.
+        While the thread runs code of the application, this does not wait: that code may be what sends, and would then
+        wait for itself.
         """
         waited = False
         responder = self.responder
@@ -582,6 +583,6 @@ class WebSocketSession:
 
 
 async def _deny(respond: Send) -> None:
-    """ASGI WebSocket, "Close": before the connection is accepted it is a 403."""
+    """ASGI WebSocket, "Close": a close before the connection is accepted becomes a 403."""
     await respond({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
     await respond({"type": "http.response.body"})

@@ -1,4 +1,4 @@
-"""The WebSocket protocol of one connection, by wsproto: bytes that have come become messages, and messages become
+"""The WebSocket protocol of one connection, with wsproto: bytes from the client become messages, and messages become
 bytes.
 
 Nothing here waits, sends or locks: a connection has one user at a time.
@@ -13,16 +13,16 @@ from bridge._translate.websocket import Accept
 from bridge._types import Environ
 from bridge.errors import ApplicationProtocolError, ClientProtocolError
 
-# How many times larger inflating can make what has come (RFC 1951: 258 bytes of two bits).
+# How many times larger inflating can make received data (RFC 1951: two bits become 258 bytes).
 _LARGEST_INFLATION: Final = 1032
 _LEAST_STEP_BYTES: Final = 1024
 _TOO_BIG: Final = 1009
 _STEP_BYTES: Final = 64 * 1024
 _LARGE_STEP_BYTES: Final = 256 * 1024
-# Bytes, or characters, of a message in one frame. wsproto copies a frame four times: what the processor's cache holds
-# costs a tenth of what fresh memory does.
+# How many bytes or characters of a message are sent in one frame. wsproto copies a frame four times, and a copy within
+# the processor's cache costs a tenth of one in fresh memory.
 FRAME_SIZE: Final = 256 * 1024
-# Of the request, what the handshake is about; the rest is the server's affair.
+# The parts of the request that concern the handshake. The server has dealt with the rest.
 _HANDSHAKE: Final = (
     "HTTP_UPGRADE",
     "HTTP_SEC_WEBSOCKET_KEY",
@@ -33,7 +33,7 @@ _HANDSHAKE: Final = (
 
 
 class Answer(NamedTuple):
-    """Bytes to send at once: the answer to a ping, of which the latest is enough (RFC 6455 5.5.3)."""
+    """Bytes to send at once: the answer to a ping. Only the latest answer is needed (RFC 6455 5.5.3)."""
 
     data: bytes
 
@@ -43,7 +43,7 @@ class Pong(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """Nothing more will come. `answer` is to be sent; `failed`: the client broke the protocol, with `code` for what."""
+    """Nothing more will come. `answer` is to be sent. If `failed`, the client broke the protocol, as `code` says."""
 
     code: int
     reason: str
@@ -72,8 +72,8 @@ class WebSocketProtocol:
         self._local_error = wsproto.utilities.LocalProtocolError
         self._connection: Any = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self._max_message = max_message
-        # What there is of a message that is not complete yet, and how many bytes of the client's that is. Not a list,
-        # because a client may send it byte by byte.
+        # The incomplete message so far, and how many bytes of it the client has sent. Not a list, because a client may
+        # send it byte by byte.
         self._parts: Any = None
         self._size = 0
         try:
@@ -87,12 +87,12 @@ class WebSocketProtocol:
                 status=status,
             ) from error
         for _ in self._connection.events():
-            pass  # the request, which the server has told already
+            pass  # the request, which the server has parsed already
 
     # -- to the client
 
     def accept(self, accept: Accept) -> bytes:
-        """The answer to the handshake. Raises `ApplicationProtocolError` for headers that cannot be sent."""
+        """Return the answer to the handshake. Raises `ApplicationProtocolError` for headers that cannot be sent."""
         try:
             data: bytes = self._connection.send(
                 self._events.AcceptConnection(
@@ -108,7 +108,7 @@ class WebSocketProtocol:
         return data
 
     def message(self, data: str | bytes) -> Iterator[bytes]:
-        """A message: one frame, or several that are made one by one where it is large."""
+        """Yield the frames of a message: one, or several if it is large. Each is made when it is needed."""
         event = self._events.TextMessage if isinstance(data, str) else self._events.BytesMessage
         whole: Any = memoryview(data) if isinstance(data, bytes) else data
         for start in range(0, len(data) or 1, FRAME_SIZE):
@@ -116,11 +116,11 @@ class WebSocketProtocol:
             yield bytes(self._connection.send(event(data=whole[start:end], message_finished=end >= len(data))))
 
     def close(self, code: int, reason: str) -> bytes:
-        """A close frame, or nothing if one has been sent already. A reason that is too long for it is cut."""
+        """Return a close frame, or nothing if one has been sent already. A reason that is too long is cut."""
         return self._send(self._events.CloseConnection(code=code, reason=reason or None))
 
     def ping(self) -> bytes:
-        """A ping, or nothing if the connection is being closed."""
+        """Return a ping, or nothing if the connection is being closed."""
         return self._send(self._events.Ping())
 
     def _send(self, event: Any) -> bytes:
@@ -133,14 +133,14 @@ class WebSocketProtocol:
 
     @property
     def read_size(self) -> int:
-        """How many bytes to read at once: more in the middle of a message, where there is no more to hold for it."""
+        """How many bytes to read at once: more in the middle of a message, which has to be held in any case."""
         return _STEP_BYTES if self._parts is None else _LARGE_STEP_BYTES
 
     def feed(self, data: bytes) -> Iterator[Received]:
-        """What `data` brings. After a `Closed`, nothing may be fed."""
+        """Yield what `data` contains. After a `Closed`, nothing more may be fed."""
         step = len(data) or 1
         if self._deflate.enabled():
-            # What one step can become is about as much as one message may have.
+            # Inflated, one step is at most about as large as one message may be.
             step = max(self._max_message // _LARGEST_INFLATION, _LEAST_STEP_BYTES)
         for start in range(0, len(data), step):
             self._connection.receive_data(data[start : start + step])
@@ -197,9 +197,9 @@ def _deflate_class() -> Any:
     from wsproto.frame_protocol import RsvBits  # noqa: PLC0415
 
     class Deflate(PerMessageDeflate):
-        """That of wsproto, except for control frames, which are never compressed (RFC 7692 6.1).
+        """wsproto's compression, except for control frames, which are never compressed (RFC 7692 6.1).
 
-        wsproto 1.3 takes one in the middle of a compressed message for the end of that.
+        wsproto 1.3 takes a control frame in the middle of a compressed message for the end of the message.
         """
 
         control = False
@@ -228,7 +228,7 @@ def _deflate_class() -> Any:
 
 def _handshake_headers(environ: Environ) -> list[tuple[bytes, bytes]]:
     found = [(key[5:].replace("_", "-"), _visible(key, environ[key])) for key in _HANDSHAKE if key in environ]
-    # Some servers keep this one for themselves.
+    # Some servers do not pass this header on.
     found.append(("Connection", _visible("HTTP_CONNECTION", environ.get("HTTP_CONNECTION", "Upgrade"))))
     # The server has checked that there is a host.
     found.append(("Host", "localhost"))
@@ -236,7 +236,10 @@ def _handshake_headers(environ: Environ) -> list[tuple[bytes, bytes]]:
 
 
 def _visible(key: str, value: str) -> str:
-    """A header's value without blanks around it; for some other characters wsproto and h11 have errors of their own."""
+    """Return a header's value without blanks around it. Raises `ClientProtocolError` unless it is visible ASCII.
+
+    For some other characters, wsproto and h11 would raise errors of their own.
+    """
     value = value.replace("\t", " ").strip(" ")
     if value.isascii() and value.isprintable():
         return value

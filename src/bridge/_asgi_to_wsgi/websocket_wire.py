@@ -1,7 +1,7 @@
-"""Both directions of a WebSocket's connection: what thread and loop send, and what the loop reads."""
+"""Both directions of a WebSocket's connection: what the thread and the loop send, and what the loop reads."""
 
 import socket
-from _socket import socket as plain_socket  # that of `takeover`, which never waits
+from _socket import socket as plain_socket  # the kind that `takeover` uses, which never waits
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -12,9 +12,9 @@ from bridge._servers.takeover import Wire
 
 
 class Output:
-    """What is sent, by the thread and by the loop, both with `lock` held. `unsent` is what there was no room for.
+    """Sends for the thread and for the loop, which both hold `lock`. `unsent` is what there was no room for.
 
-    That is at most one message, because the loop waits before it makes another, and frames without data.
+    That is at most one message, because the loop waits before it makes another, and some control frames.
     """
 
     __slots__ = ("_answer", "_wire", "broken", "lock", "progress", "unsent")
@@ -24,13 +24,13 @@ class Output:
         self.unsent: deque[memoryview] = deque()
         # Nothing can be sent any more.
         self.broken = False
-        # When there was room last.
+        # When there was last room.
         self.progress = monotonic()
         self._answer = b""
         self._wire: Wire | None = None
 
     def attach(self, wire: Wire) -> None:
-        """The connection is there: send what there is so far."""
+        """Send to `wire` from now on, first what is left over."""
         self._wire = wire
         self.flush()
 
@@ -81,8 +81,8 @@ class Output:
 
 
 class LoopReader:
-    """Makes a loop call `read` whenever `twin` has something to read. Used on that loop, and with its own descriptor,
-    which nobody else closes.
+    """Makes a loop call `read` whenever `twin` has something to read. Used on that loop. The descriptor is its own, so
+    nothing else closes it.
     """
 
     __slots__ = ("_loop", "_paused", "_read", "_twin")
@@ -103,13 +103,13 @@ class LoopReader:
             return b""
 
     def resume(self) -> None:
-        """Go on. Raises `NotImplementedError` if the loop cannot."""
+        """Continue reading. Raises `NotImplementedError` if the loop cannot."""
         if self._paused:
             self._loop.add_reader(self._twin.fileno(), self._read)
             self._paused = False
 
     def pause(self) -> None:
-        """Leave what comes where it is, until `resume`."""
+        """Leave incoming data in the connection until `resume`."""
         if not self._paused:
             self._loop.remove_reader(self._twin.fileno())
             self._paused = True
@@ -121,7 +121,7 @@ class LoopReader:
 
 
 def loop_reader(loop: LoopHandle, wire: Wire, read: Callable[[], None]) -> LoopReader | None:
-    """A reader that has begun, or None if the loop or the connection does not support it. On the loop."""
+    """Return a reader that has begun, or None if the loop or the connection does not support it. On the loop."""
     twin = wire.twin() if isinstance(loop, AsyncioLoop) else None
     if twin is None or not isinstance(loop, AsyncioLoop):
         return None

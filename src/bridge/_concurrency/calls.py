@@ -38,7 +38,7 @@ _STEADY_CLOCK: Final = (monotonic,)
 _log = logging.getLogger("bridge")
 
 
-class PeerGone(Exception):  # not an error of the one who gets it
+class PeerGone(Exception):  # not an error of the side that gets it
     """The other end does not wait any more: the client left, the server gave up the request, or the loop is closed."""
 
 
@@ -51,13 +51,13 @@ class Call:
     Memory order. The two ends do not share a lock. An end that is about to sleep first says so in a flag, then looks at
     the condition once more, and then sleeps. An end that changes the condition changes it first, and then looks at the
     flag. Whichever comes first, one of the two sees the other, so no wake-up is lost. A needless wake-up is harmless:
-    every wait is in a loop that looks again. (Python stores and loads attributes in program order, with its lock and
-    without.)
+    every wait is in a loop that looks again. (Python stores and loads attributes in program order, with or without the
+    interpreter lock.)
 
     | field | set by | cleared by | looked at by |
     |---|---|---|---|
-    | `finished` | the thread, at the end (the loop, where no thread came) | never | the loop |
-    | `abandoned` | the loop; the thread where the loop is closed | never | the thread, before it waits or writes |
+    | `finished` | the thread, at the end (the loop, if no thread took it) | never | the loop |
+    | `abandoned` | the loop; the thread, if the loop is closed | never | the thread, before it waits or writes |
     | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
     | `_thread_waits` | the thread, before it looks again | the loop, when it wakes it | the loop, after each change |
     | `_room_wanted` | the loop, before it looks again | the thread, once there is room | the thread, after each read |
@@ -65,13 +65,13 @@ class Call:
     | `_waiter`, `_room_waiter` | the loop | the loop | the loop: they are futures, which no thread touches |
     """
 
-    # One is made for each request: attributes that most requests never need exist only on the class.
+    # One instance is made for each request. Attributes that most requests never need exist only on the class.
     error: BaseException | None = None
     finished = abandoned = False
     output: ByteQueue | None = None
     input: ByteQueue | None = None
     thread: JobThread | None = None
-    # Older than a tick or two; then `on_slow` is called on the loop.
+    # The call is older than a tick or two. When this is set, `on_slow` is called on the loop.
     slow = False
     on_slow: Callable[[], object] | None = None
     spawn: Spawn | None = None
@@ -215,7 +215,7 @@ class Call:
         return data
 
     def wait_while(self, blocked: Callable[[], bool]) -> None:
-        """Wait as long as `blocked()`, if this thread may wait. Raises `PeerGone`."""
+        """Wait while `blocked()` is true, if this thread may wait. Raises `PeerGone`."""
         while self.may_block and blocked():
             self._thread_waits = True
             if blocked():
@@ -258,7 +258,7 @@ class Call:
     # -- on the loop
 
     def run_on_loop(self) -> None:
-        """Something came from the thread: items, room for more, or the end."""
+        """Handle what came from the thread: items, room for more, or the end."""
         self._posted = False
         if self.finished:
             self.dispatcher.forget(self)
@@ -312,14 +312,14 @@ class Call:
         self._wake_thread()
 
     async def wait_for_room(self) -> None:
-        """Wait until the thread has taken most of what it was fed, or until it asks, if it has to get it itself."""
+        """Wait until the thread has taken most of what it was fed, or, if it is fed on demand, until it asks."""
         if not self.may_block or self.fed_on_demand:
             while not (self._read_wanted or self.finished or self.abandoned):
                 self._room_waiter = self.dispatcher.loop.waiter()
                 await self._room_waiter
             self._read_wanted = False
             if self.may_block and not self.finished:
-                self.fed_on_demand = False  # once wanted, the rest may come ahead of its reader
+                self.fed_on_demand = False  # once it has asked, the rest may be fed ahead of it
             return
         queue = self.input
         while queue is not None and queue.full and not (self.finished or self.abandoned):
@@ -381,14 +381,14 @@ class Dispatcher:
         self.spawn: Spawn | None = None
         # What has to end before the loop: coroutine functions.
         self.at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        # How many ticks old they are.
+        # How many ticks old each call is.
         self._calls: dict[Any, int] = {}
         self._logged: set[Any] = set()
         self._growing = self._ticking = False
 
     @property
     def live(self) -> int:
-        """Calls that have not finished."""
+        """How many calls have not finished."""
         return len(self._calls)
 
     def submit(self, call: Call) -> None:
@@ -396,7 +396,7 @@ class Dispatcher:
         loop = self.loop
         executor = request_executor.get()
         if executor is not None:
-            # The thread in which it runs has to pass on what it writes.
+            # If it runs in that thread, the same thread has to pass on what it writes.
             call.may_block = False
             if not executor.run_call(call):
                 call.may_block = True
@@ -409,7 +409,7 @@ class Dispatcher:
         self.watch(call)
 
     def watch(self, call: Any) -> None:
-        """Call `tick` for it every tick until `forget`. Not on trio, where its own task does this."""
+        """Call `tick` for `call` on every tick, until `forget`. Not on trio, where the call's own task does this."""
         self._calls[call] = 0
         if not self._ticking and isinstance(self.loop, AsyncioLoop):
             self._ticking = True
@@ -424,7 +424,7 @@ class Dispatcher:
         """Note that `TICK_SECONDS` have passed. Mark the call slow at the second tick. After `slow_warning` seconds,
         log its stack once.
 
-        What is watched has `slow`, `on_slow`, `wake` and `thread`; `str()` of it says what it is.
+        A watched object has `slow`, `on_slow`, `wake` and `thread`. Its `str()` says what it is.
         """
         age = self._calls.get(call, 0) + 1
         if call in self._calls:
@@ -519,8 +519,8 @@ async def run_in_thread(dispatcher: Dispatcher, function: Callable[[], Any]) -> 
 
 
 class OuterCall(Protocol):
-    """What a thread works for, as adapters further in see it: their own work belongs to the same loop, and ends when
-    this is abandoned.
+    """What a thread works for, as nested adapters see it. Their own work belongs to the same loop, and ends when this
+    call is abandoned.
     """
 
     dispatcher: Dispatcher

@@ -1,8 +1,8 @@
-"""Threads and locks of the operating system, and ways to wait for them, if gevent has patched `threading` to mean
-greenlets.
+"""Threads and locks of the operating system, and ways to wait for them, even if gevent has patched `threading` so that
+threads are greenlets.
 
 The private loop has to run in a thread of the operating system: in a greenlet it would appear to be running in each
-request. To wake a greenlet from such a thread, the patched queue cannot be used, but the patched event can.
+request. Such a thread cannot wake a greenlet through the patched queue, but it can through a watcher of gevent's hub.
 """
 
 import queue
@@ -19,12 +19,12 @@ Lock = AbstractContextManager[Any]
 
 
 def threads_are_greenlets() -> bool:
-    """Whether gevent has patched `threading` to mean greenlets."""
+    """Whether gevent has patched `threading` so that threads are greenlets."""
     return _gevent() is not None
 
 
 class Inbox(Protocol):
-    """Where one thread or greenlet waits for a token from any thread; one token too many is harmless."""
+    """Where one thread or greenlet waits for a token from any thread. A needless token is harmless."""
 
     def put(self, item: None) -> None: ...
     def get(self, *, timeout: float) -> None: ...
@@ -50,7 +50,7 @@ def new_inbox() -> Inbox:
 
 
 class _GeventInbox:
-    """A watcher of gevent's hub, the one thing of it that other threads may touch."""
+    """A watcher of gevent's hub, the only part of the hub that other threads may use."""
 
     def __init__(self) -> None:
         from gevent import get_hub  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
@@ -76,7 +76,7 @@ class _GeventInbox:
         return not self._event.is_set()
 
     def close(self) -> None:
-        """The greenlet waits no more."""
+        """Stop the watcher. The greenlet does not wait any more."""
         with self._lock:
             watcher, self._watcher = self._watcher, None
         if watcher is not None:
@@ -85,7 +85,7 @@ class _GeventInbox:
 
 
 def start_thread(main: Callable[[], None], name: str) -> object:
-    """Start a thread of the operating system that runs `main`; a daemon where there are such."""
+    """Start a thread of the operating system that runs `main`, as a daemon if daemon threads are allowed."""
     if _gevent():
         from gevent.threadpool import ThreadPool  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
 
@@ -96,26 +96,26 @@ def start_thread(main: Callable[[], None], name: str) -> object:
         thread = threading.Thread(target=main, name=name, daemon=True, **in_empty_context())
         thread.start()
     except RuntimeError:
-        # A sub-interpreter with a lock of its own has no daemon threads; who stops the loop at exit ends this one.
+        # A sub-interpreter with its own lock allows no daemon threads. Stopping the loop at exit ends this thread.
         thread = threading.Thread(target=main, name=name, daemon=False, **in_empty_context())
         thread.start()
     return thread
 
 
 def in_empty_context() -> dict[str, Any]:
-    """What `threading.Thread` is to be given beside, so that it begins in an empty context.
+    """Return extra arguments for `threading.Thread`, so that the thread begins in an empty context.
 
-    Python 3.14 may have it begin in that of whoever starts it (`thread_inherit_context`), and it would keep what is in
-    there for life: the user of the request that happened to need it, say.
+    Since Python 3.14 a thread may inherit the context of the code that starts it (`thread_inherit_context`). It would
+    keep that for life, for example the user of the request that happened to need a thread.
     """
     return {"context": Context()} if sys.version_info >= (3, 14) else {}
 
 
 def wait_for_input(descriptors: Sequence[int], timeout: float, outputs: Sequence[int] = ()) -> list[int]:
-    """Those of `descriptors` with something to read, if only the end, and of `outputs` with room to write; waits
-    `timeout` seconds for the first of them.
+    """Wait until one of `descriptors` has something to read, if only the end, or one of `outputs` has room to write.
+    Returns all that are ready: none after `timeout` seconds.
 
-    Lets other greenlets run meanwhile where there are any.
+    Other greenlets, if there are any, can run meanwhile.
     """
     poll = select.poll()
     events = dict.fromkeys(descriptors, select.POLLIN | getattr(select, "POLLRDHUP", 0))
@@ -127,7 +127,7 @@ def wait_for_input(descriptors: Sequence[int], timeout: float, outputs: Sequence
 
 
 def events_now(descriptor: int, events: int) -> int:
-    """Which of `events`, as `select.poll` calls them, there are now; the poll of gevent knows fewer of them."""
+    """Return which of `events` (flags of `select.poll`) are there now. gevent's own poll does not know all of them."""
     monkey = _gevent()
     poll = (monkey.get_original("select", "poll") if monkey else select.poll)()
     poll.register(descriptor, events)

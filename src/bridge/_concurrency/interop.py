@@ -99,7 +99,7 @@ class LoopToken:
         self._anyio = token
 
     def enter(self) -> list["asyncio.Task[Any]"]:
-        """Make this thread one that works for the loop, until it enters another one's.
+        """Make this thread work for the loop, until it enters the token of another one.
 
         Returns the list in which asgiref keeps the tasks on the loop that the thread waits for.
         """
@@ -231,7 +231,7 @@ class _FallbackJob:
         self._function()
 
     def dropped(self) -> None:
-        """It is not: this pool is not closed while the process lives."""
+        """Do nothing. This is not expected, because this pool is not closed while the process lives."""
 
 
 # The variable behind `AsyncToSync.executors`, whose own lookup takes a lock.
@@ -246,7 +246,7 @@ _fallback: Final = PerProcess(lambda: ThreadPool(1, name="sensitive", idle=_FALL
 
 
 def serve_sensitive(*, inherits: bool) -> None:
-    """In this context, thread-sensitive work goes to the thread that `request_executor` names.
+    """Let thread-sensitive work in this context go to the thread that `request_executor` names.
 
     `inherits`: there may be something in the context already.
     """
@@ -257,7 +257,7 @@ def serve_sensitive(*, inherits: bool) -> None:
 
 
 def enclosing_executor() -> Executor | None:
-    """Return what runs functions in the thread that waits in `async_to_sync` for this task, if one does."""
+    """Return the executor of the thread that waits in `async_to_sync` for this task, or None if none waits."""
     if _EXECUTOR.get(None) is None:
         return None  # the common case; asgiref's own lookup takes a lock
     executor: Executor | None = getattr(AsyncToSync.executors, "current", None)
@@ -265,8 +265,8 @@ def enclosing_executor() -> Executor | None:
 
 
 def submit_to_waiting(thread: int, function: Callable[[], object]) -> Future[object] | None:
-    """Have `function` run in the thread with this identity, if that waits in `async_to_sync` for the running task;
-    otherwise return None. Called on the loop.
+    """Run `function` in the thread with this identity, if that waits in `async_to_sync` for the running task. If not,
+    return None. Called on the loop.
     """
     executor: Any = enclosing_executor()
     if executor is None or executor._work_thread.ident != thread:

@@ -1,12 +1,12 @@
-"""What was raised and is not an `Exception`: is it for the server, because a signal told it to end? May the caller see
-it?
+"""For a raised object that is not an `Exception`: is it for the server, because a signal told it to end? May the caller
+see it?
 """
 
 import signal
 import threading
 from typing import Final
 
-# Where the classes come from that end tests. They are not `Exception`s, so that code under test lets them pass.
+# Packages whose exceptions end tests. These are not `Exception`s, so that code under test lets them pass.
 _TEST_TOOLS: Final = frozenset(("_pytest", "hypothesis"))
 
 
@@ -19,7 +19,7 @@ def is_interrupt(error: BaseException) -> bool:
         return False
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     if isinstance(error, KeyboardInterrupt) and signal.default_int_handler in handlers:
-        return True  # that one is not of Python, and leaves no frame
+        return True  # this handler is written in C, and leaves no frame
     codes = {getattr(handler, "__code__", None) for handler in handlers} - {None}
     step = error.__traceback__
     while step is not None and step.tb_frame.f_code not in codes:

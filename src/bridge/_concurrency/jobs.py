@@ -32,14 +32,14 @@ class JobThread(Protocol):
     tasks: list[Any]
 
     def wake(self) -> None:
-        """End the wait of the thread, if it is in one; from any thread. A needless call is harmless."""
+        """End the wait of the thread, if it waits. From any thread. A needless call is harmless."""
 
     def wait(self, timeout: float) -> bool:
-        """Wait for `wake`; False after `timeout` seconds without one. In the thread itself."""
+        """Wait for `wake`. Returns False after `timeout` seconds without one. In the thread itself."""
         ...
 
     def describe(self) -> str:
-        """Return the name of the thread and the stack that it is at now."""
+        """Return the name of the thread and its current stack."""
         ...
 
 
@@ -51,23 +51,23 @@ class RequestExecutor(Protocol):
         ...
 
     def submit(self, function: Callable[[], None]) -> bool:
-        """Call `function` in the waiting thread, whatever else it does. Returns False if it does not wait any more."""
+        """Call `function` in the waiting thread, even if it has other work. Returns False if it no longer waits."""
         ...
 
 
-# Set in the context of a task for which a thread waits: the way of nested adapters back into the request's own thread.
+# Set in the context of a task that a thread waits for. Nested adapters use it to return to the request's own thread.
 request_executor: ContextVar[RequestExecutor | None] = ContextVar("bridge_request_executor", default=None)
 
 
 class _Current(threading.local):
-    """What a thread knows of itself."""
+    """What a thread knows about itself."""
 
     thread: JobThread | None = None
     prepare: Callable[[], None] | None = None
 
 
-# `thread`: the job thread that this thread is, where it is one. `prepare`: what has to be done in a thread that is none
-# before async code runs for it (see interop.prepare_async).
+# `thread`: this thread as a `JobThread`, if it is one. `prepare`: what any other thread has to call before async code
+# runs for it (see interop.prepare_async).
 current = _Current()
 
 
@@ -77,7 +77,7 @@ def thread_name(ident: int) -> str:
 
 
 def describe(name: str, ident: int | None) -> str:
-    """Return the name of a thread and the stack that it is at now."""
+    """Return the name of a thread and its current stack."""
     frame = sys._current_frames().get(ident or 0)
     stack = "".join(traceback.format_stack(frame)) if frame else "  (it has ended)\n"
     return f"thread {name} is at\n{stack}"

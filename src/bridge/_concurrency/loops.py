@@ -1,7 +1,7 @@
 """The way from threads to one event loop, and what a task waits for there.
 
-On asyncio and uvloop it is an `AsyncioLoop`, on trio a `TrioLoop`. Whatever is posted from a thread has its
-`run_on_loop()` called on the loop; one wake-up of the loop serves all that was posted until then.
+On asyncio and uvloop it is an `AsyncioLoop`, on trio a `TrioLoop`. A thread posts an object, and the loop calls its
+`run_on_loop()`. One wake-up of the loop serves everything that was posted until then.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ class LoopClosed(RuntimeError):
 def runs_loop() -> bool:
     """Whether an event loop runs in this thread."""
     trio: Any = sys.modules.get("trio")
-    # Usually asyncio does not run in this thread. This asks for it without an exception.
+    # Usually no asyncio loop runs in this thread. This call says so without an exception.
     return asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run())
 
 
 def refuse_on_loop(what: str, instead: str) -> None:
-    """Raise `RuntimeError` if an event loop runs in this thread: `what` waits, and the loop would stand still.
+    """Raise `RuntimeError` if an event loop runs in this thread, because `what` waits and would block the loop.
 
-    All our code that waits in a thread asks this first.
+    All our code that waits in a thread calls this first.
     """
     if runs_loop():
-        raise RuntimeError(f"{what} on an event loop, which would stand still meanwhile; {instead}")
+        raise RuntimeError(f"{what} on an event loop, which this would block; {instead}")
 
 
 class Postable(Protocol):
@@ -63,10 +63,10 @@ class Posted:
 class AsyncioLoop:
     """The way to one asyncio (or uvloop) loop.
 
-    Memory order of `post` and `_deliver`: `post` appends first and looks at the flag after that; `_deliver` takes the
-    flag down before its first popleft. An item that is appended after the last popleft finds the flag down, and its
-    post signals anew. If the loop has been closed, a post may find the flag up, set by another post that is about to
-    find this out. That other post then notices both (see `drop_posted`).
+    Memory order of `post` and `_deliver`: `post` appends first, and looks at the flag (`signalled`) after that;
+    `_deliver` clears the flag before its first popleft. If an item is appended after the last popleft, its post finds
+    the flag cleared, and signals again. If the loop has been closed, a post may find the flag set by another post,
+    which is about to find out. That other post then drops both items (see `drop_posted`).
     """
 
     is_asyncio = True
@@ -77,8 +77,8 @@ class AsyncioLoop:
         self.signalled = False
         # On the loop: something to wait for, until `wake`.
         self.waiter: Callable[[], Awaitable[None]] = loop.create_future
-        # On the loop: run a function after some seconds. In an empty context: it is for all requests, and the one that
-        # happens to be the first must neither be seen by what it does, nor be kept for as long as it goes on.
+        # On the loop: run a function after some seconds. The context is empty, because a timer serves all requests. It
+        # must neither see the context of the request that happens to start it, nor keep that alive.
         self.call_later = functools.partial(loop.call_later, context=Context())
 
     def post(self, target: Postable) -> None:
@@ -89,14 +89,14 @@ class AsyncioLoop:
             try:
                 self.loop.call_soon_threadsafe(self._deliver)
             except BaseException as error:
-                self.signalled = False  # else nobody would ever try again
+                self.signalled = False  # otherwise no post would try again
                 if isinstance(error, RuntimeError):
                     self.drop_posted()
                     raise LoopClosed("the event loop is closed") from None
                 raise
 
     def drop_posted(self) -> None:
-        """The loop is closed: tell those items that want to know (`turn_away`) that it will not come to them."""
+        """The loop is closed: tell the posted items that it will not run them, if they have a `turn_away`."""
         self.signalled = False
         with suppress(IndexError):  # another thread may do the same
             while self._posted:
@@ -111,7 +111,7 @@ class AsyncioLoop:
             while posted:
                 posted.popleft().run_on_loop()
         except BaseException:
-            self.loop.call_soon(self._deliver)  # if one item fails, the others need not wait
+            self.loop.call_soon(self._deliver)  # if one item fails, the others still run
             raise
 
     def wake(self, waiter: Any) -> None:
@@ -131,8 +131,8 @@ class AsyncioLoop:
         """Start a task; on the loop."""
         if context is None:
             return self.loop.create_task(coroutine)
-        # From inside the context too: tracers pass on what is active where a task is made. Here that would be what the
-        # first of a batch of requests has.
+        # Also make the task inside the context: tracers pass on what is active where a task is made. Outside, that
+        # would belong to the first of a batch of requests.
         task: asyncio.Task[None] = context.run(functools.partial(self.loop.create_task, coroutine, context=context))
         return task
 
@@ -190,12 +190,12 @@ class TrioLoop:
 
 LoopHandle = AsyncioLoop | TrioLoop
 
-# Starts a coroutine function as a task in the context given; returns what cancels it.
+# Starts a coroutine function as a task in the given context. Returns a function that cancels it.
 Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]], Context], Callable[[], object]]
 
 
 def spawner(group: TaskGroup) -> Spawn:
-    """Return what starts tasks in `group`, for loops that do not have tasks outside a group."""
+    """Return a function that starts tasks in `group`, for loops that do not have tasks outside a group."""
 
     def spawn(function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:
         scope = anyio.CancelScope()
@@ -211,7 +211,7 @@ def spawner(group: TaskGroup) -> Spawn:
 
 
 class ThreadEvent:
-    """Set in a thread, once; waited for by one task on the loop that made it."""
+    """An event that is set once, in a thread, and that one task waits for, on the loop that made it."""
 
     def __init__(self, loop: LoopHandle) -> None:
         self._loop = loop
@@ -219,7 +219,7 @@ class ThreadEvent:
 
     def set(self) -> None:
         """End the wait; from any thread."""
-        # Threads that ended after the deadline have nobody to inform.
+        # After the deadline, nothing waits for a thread's end any more.
         with suppress(LoopClosed):
             self._loop.post(self)
 

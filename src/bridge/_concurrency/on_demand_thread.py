@@ -19,9 +19,9 @@ _log = logging.getLogger("bridge")
 class OnDemandThread:
     """Takes a thread at the first work, and keeps it until `end`.
 
-    Thread-sensitive code (asgiref's word, for example a database connection) then stays in one thread, which nobody
-    else uses meanwhile. `enter` is called in it first. This is a `RequestExecutor` and a `Job`. All its state is
-    changed under one lock.
+    Thread-sensitive code (asgiref's word, for example code with a database connection) then stays in one thread, which
+    nothing else uses meanwhile. `enter` is called in it first. This is a `RequestExecutor` and a `Job`. All its state
+    is changed under one lock.
     """
 
     # What the thread works for (a calls.OuterCall): what is called from the thread belongs to the same loop.
@@ -84,7 +84,7 @@ class OnDemandThread:
             try:
                 self._enter()
             except BaseException:
-                # Whoever asked for the work waits for it, and will see whether it can be done.
+                # The code that asked for the work waits for it, and will see whether it can be done.
                 _log.exception("preparing a thread for the rest of a request raised")
         while True:
             with self._lock:
@@ -97,7 +97,7 @@ class OnDemandThread:
                 thread.wait(_LOOK_SECONDS)
 
     def dropped(self) -> None:
-        """There is no thread for it, since the threads were stopped, say: its work is done elsewhere."""
+        """Do the work in the fallback thread: there is no thread for it, for example because the pool was stopped."""
         with self._lock:
             self._ended = True
             jobs = list(self._jobs)

@@ -1,4 +1,4 @@
-"""Worker threads: bounded, lazy, named, stopped. They run jobs and know nothing of what a job is.
+"""A limited number of worker threads, started when they are needed. They run jobs and know nothing about them.
 
 As few threads as possible take jobs from the queue: one active worker drains it, and another is woken only if that
 helps. Waking a thread costs more than a short job does, and threads that share one interpreter lock slow each other
@@ -10,8 +10,8 @@ down. It helps
   then two, then four ... as long as it stands still;
 * when the queue moves, but has not been empty for fifty milliseconds: the active workers block for a moment each.
 
-A worker that is found to block then is not active until its job ends. A job of a kind that is known to be long does not
-go through the queue if there is a thread for it alone.
+A worker that is then found to block does not count as active until its job ends. A job of a kind that is known to block
+does not go through the queue if there is a thread for it.
 """
 
 import logging
@@ -42,7 +42,7 @@ class Worker:
         # The job that it runs, or is woken for.
         self.job: Job | None = None
         self.since = 0.0
-        # Of the job that has ended: its kind, and its seconds of processor time, if they are asked for.
+        # The kind of the last job, and its processor time in seconds, if they are asked for.
         self.kind: Hashable = None
         self.computed = 0.0
         self.loop: object = None
@@ -65,7 +65,7 @@ class Worker:
         self.inbox.put(None)
 
     def wait(self, timeout: float) -> bool:
-        """Wait for `wake`; False after `timeout` seconds without one."""
+        """Wait for `wake`. Returns False after `timeout` seconds without one."""
         try:
             self.inbox.get(timeout=timeout)
         except Empty:
@@ -73,7 +73,7 @@ class Worker:
         return True
 
     def describe(self) -> str:
-        """Return the name of the thread and the stack that it is at now."""
+        """Return the name of the thread and its current stack."""
         return describe(self.thread.name, self.thread.ident)
 
     def main(self) -> None:
@@ -90,22 +90,22 @@ class Worker:
             try:
                 job.run(self)
             except BaseException:
-                # Our mistake. The pool must not lose a thread by it for good.
-                _log.exception("%s goes on after a job that has broken off", self.thread.name)
+                # A bug of ours. It must not cost the pool a thread.
+                _log.exception("%s continues after a job that failed", self.thread.name)
             now = monotonic()
             self.kind = job.kind if lengths.asks(now - self.since) else None
             self.computed = 0.0 if began is None else thread_time() - began
             self.job = job = None  # the job's objects must not live until the next one comes
             job = pool.next_job(self, now, done=True)
-        for function in list(at_end):  # of a set, a list is made in one go also without the interpreter lock
+        for function in list(at_end):  # list() of a set is atomic, even without the interpreter lock
             try:
                 function()
             except BaseException:
-                _log.exception("the end of %s raised", self.thread.name)
+                _log.exception("the cleanup at the end of %s raised", self.thread.name)
 
 
 class ThreadPool:
-    """At most `limit` worker threads in this process; one that has had nothing to do for `idle` seconds ends."""
+    """At most `limit` worker threads in this process. A thread that has been idle for `idle` seconds ends."""
 
     def __init__(self, limit: int, *, name: str, idle: float | None = None) -> None:
         self.pid = os.getpid()
@@ -120,7 +120,7 @@ class ThreadPool:
         # Workers that look for work, or run a job of the queue and are not known to block.
         self._active: dict[Worker, None] = {}
         self._started = self._completed = 0
-        # Workers whose threads have not begun yet, and whether the last one could not be started.
+        # How many workers have a thread that has not begun yet, and whether the last one could not be started.
         self._starting, self._failing = 0, False
         self.lengths = JobLengths()
         self._policy = WakePolicy()
@@ -130,26 +130,26 @@ class ThreadPool:
 
     @property
     def usable(self) -> bool:
-        """Whether jobs can be submitted: not stopped, and not those of the process that this one was forked from."""
+        """Whether jobs can be submitted: it is not being stopped, and was made in this process."""
         return not self.closing and self.pid == os.getpid()
 
     @property
     def alive(self) -> int:
-        """Threads that exist."""
+        """How many threads exist."""
         return len(self._workers)
 
     @property
     def waiting(self) -> int:
-        """Jobs that no thread has taken yet."""
+        """How many jobs no thread has taken yet."""
         return len(self._queue)
 
     @property
     def over_limit(self) -> int:
-        """Jobs that would have to wait even if every thread that may exist were awake."""
+        """How many jobs would have to wait even if all `limit` threads were awake."""
         return len(self._queue) + self.busy - self.limit
 
     def submit(self, job: Job, *, eager: bool) -> bool:
-        """Queue `job`. Returns whether `grow` has to be called in a millisecond, since no thread was woken for it.
+        """Queue `job`. Returns whether `grow` has to be called in a millisecond, because no thread was woken for it.
 
         `eager` wakes a thread in any case. Raises `RuntimeError` if there is no thread and none can be started.
         """
@@ -169,7 +169,7 @@ class ThreadPool:
         return worker is None or not self.start([worker], job)
 
     def grow(self) -> bool:
-        """Wake further threads if the queue stands still. Returns whether to call again in a millisecond."""
+        """Wake further threads if the queue stands still. Returns whether to call this again in a millisecond."""
         with self._lock:
             if not self._queue:
                 self._policy.end()
@@ -181,17 +181,17 @@ class ThreadPool:
             self._active.update(dict.fromkeys(woken))
         self.start(woken)
         with self._lock:
-            # Those that are being started may fail.
+            # Threads that are being started may fail.
             return bool(self._idle or self._starting) or len(self._workers) < self.limit
 
     def _find_blocked(self) -> None:
-        """Count workers that have run one job for long as blocked: others are to take the queue."""
+        """Count workers that have run one job for long as blocked: others will take the queue."""
         before = monotonic() - LONG_JOB_SECONDS
         for worker in [each for each in self._active if each.job is not None and each.since < before]:
             del self._active[worker]
 
     def withdraw(self, job: Job) -> bool:
-        """Take `job` out of the queue; whether it was still there."""
+        """Take `job` out of the queue. Returns whether it was still there."""
         with self._lock:
             try:
                 self._queue.remove(job)
@@ -200,7 +200,9 @@ class ThreadPool:
             return True
 
     def close(self, on_drained: Callable[[], None] | None) -> None:
-        """Take no more jobs; threads end when the queue is empty, and the last one calls `on_drained`; do not wait."""
+        """Take no more jobs. The threads end when the queue is empty, and the last one calls `on_drained`. Does not
+        wait.
+        """
         with self._lock:
             self.closing = True
             self._on_drained = on_drained
@@ -219,9 +221,9 @@ class ThreadPool:
             worker.wake()
 
     def join(self, timeout: float) -> list[str]:
-        """Wait for the threads to end after `close`, `timeout` seconds at most; describes those that have not.
+        """After `close`, wait at most `timeout` seconds for the threads to end. Returns descriptions of the others.
 
-        Jobs that still wait then are dropped.
+        Jobs that are still in the queue then are dropped.
         """
         self._drained.wait(timeout)
         with self._lock:
@@ -233,7 +235,7 @@ class ThreadPool:
         return [worker.describe() for worker in left]
 
     def next_job(self, worker: Worker, now: float, *, done: bool) -> Job | None:
-        """The next job for `worker`, which waits for one; None when it has to end. Only workers call this."""
+        """Wait for the next job for `worker`. Returns None when the worker has to end. Only workers call this."""
         with self._lock:
             if done:
                 self.busy -= 1
@@ -262,13 +264,13 @@ class ThreadPool:
                 if timely and not self.closing:
                     self._rest(worker)
                 else:
-                    # In one step with the look at the queue: a job that comes later finds one active worker less.
+                    # In one step with the look at the queue, so that a later job does not count on this worker.
                     self._remove(worker)
         self._end_if_drained()
         return None
 
     def _take(self, worker: Worker, now: float) -> Job | None:
-        """What `worker` was woken for, or the first of the queue; with the lock held."""
+        """Return the job that `worker` was woken for, or the first of the queue. With the lock held."""
         if worker.job is None and self._queue:
             self._give(worker, self._queue.popleft(), now)
         return worker.job
@@ -283,7 +285,7 @@ class ThreadPool:
         self._idle.append(worker)
 
     def _pick_thread(self) -> Worker | None:
-        """A thread to wake, the one that has slept least; with the lock held."""
+        """Return a worker to wake: the one that went idle last, or a new one, or None. With the lock held."""
         if self._idle:
             return self._idle.pop()
         if len(self._workers) >= self.limit:
@@ -297,12 +299,12 @@ class ThreadPool:
         return worker
 
     def start(self, workers: list[Worker], job: Job | None = None) -> bool:
-        """Let `workers` look for work, for example `job`. Returns whether all can. Raises `RuntimeError` if nobody will
-        take it.
+        """Let `workers` look for work, for example `job`. Returns whether all can. Raises `RuntimeError` if no thread
+        will take `job`.
 
-        Those whose threads cannot be started are forgotten.
+        Workers whose threads cannot be started are forgotten.
         """
-        # A new thread takes its time to start: the first of several starts the others.
+        # Starting a thread takes time: the first of several new ones starts the others.
         new = [worker for worker in workers if worker.thread.ident is None]
         for worker in new[:1]:
             worker.siblings = new[1:]
@@ -316,7 +318,7 @@ class ThreadPool:
                     self._failing = True
                     for lost in (worker, *worker.siblings):
                         self._lose(lost)
-                    # If there is another thread, it will take what waits. Without one, nobody will.
+                    # If there is another thread, it will take what waits. Otherwise nothing will.
                     stranded = [] if self._workers else [self._queue.popleft() for _ in range(len(self._queue))]
                 for waiting in stranded:
                     if waiting is not job:
@@ -330,7 +332,7 @@ class ThreadPool:
         return True
 
     def _lose(self, worker: Worker) -> None:
-        """Forget a worker whose thread cannot be started; what it was to do waits for another; with the lock held."""
+        """Forget a worker whose thread cannot be started. Its job goes back to the queue. With the lock held."""
         self._starting -= 1
         self._remove(worker)
         if worker.job is not None:
@@ -339,7 +341,7 @@ class ThreadPool:
             worker.job = None
 
     def _remove(self, worker: Worker) -> None:
-        """Take a worker that is not idle out of the pool; with the lock held."""
+        """Take a worker that is not idle out of the pool. With the lock held."""
         del self._workers[worker]
         self._active.pop(worker, None)
 

@@ -1,6 +1,6 @@
 """The private event loop: one in each process, in its own thread, started by its first user and stopped by its last.
 
-It knows nothing of what runs on it. Loops are kept by process id, because some servers fork without telling Python:
+It knows nothing about what runs on it. Loops are kept by process id, because some servers fork without telling Python:
 then the loop of the parent looks alive in the child, but never answers.
 """
 
@@ -27,8 +27,9 @@ _log = logging.getLogger("bridge")
 class MeasuredLoop(AsyncioLoop):
     """The way to a loop. It measures how long the loop takes to notice what is posted.
 
-    `_since` is set before the post and cleared after the flag is down: whoever sets it after that finds the flag down,
-    and has the loop deliver, and clear, again. Two who set it at once differ by nothing that matters.
+    `_since` is set before the post, and cleared after the flag was cleared. A thread that sets it after that finds the
+    flag cleared, so the loop delivers again, and clears `_since` again. If two threads set it at once, their values are
+    so close that it does not matter which one stays.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -89,16 +90,16 @@ class PrivateLoop:
         return len(asyncio.all_tasks(self._loop)) - 1 if self.usable else 0
 
     def running(self) -> "asyncio.Task[Any] | None":
-        """The task whose code the loop runs now, if it is that of a task; from any thread."""
+        """The task that the loop runs now, if it runs one. From any thread."""
         return asyncio.current_task(self._loop)
 
     def describe(self) -> str:
-        """Where the thread of the loop is now."""
+        """Return the name of the loop's thread and its current stack."""
         return describe("bridge-loop", self._ident)
 
     def stop(self, *, wait: bool) -> None:
-        """Cancel what is left, and end the thread. With `wait`, wait for its end, but not for ever, and not on an event
-        loop.
+        """Cancel what is left, and end the thread. With `wait`, wait a limited time for its end. This raises
+        `RuntimeError` on an event loop.
         """
         if wait:
             refuse_on_loop("the private event loop was stopped", "do it in a thread (asyncio.to_thread)")
@@ -146,8 +147,8 @@ class PrivateLoop:
             try:
                 loop.run_until_complete(root)
             except BaseException:
-                # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and ends when somebody
-                # calls stop(). Neither is for this thread to obey: the process is the server's, and the loop ours.
+                # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and stops when any code
+                # calls stop(). This thread obeys neither: the process belongs to the server, and the loop to us.
                 _log.exception(
                     "code on the private event loop tried to end the process or the loop; the loop continues"
                 )
@@ -201,8 +202,8 @@ def acquire(factory: LoopFactory | None, user: object) -> PrivateLoop:
 
 
 def release(loop: PrivateLoop, user: object, *, wait: bool = True) -> None:
-    """Note that `user` does not need the loop any more. The last user stops it, and waits for its end unless told
-    otherwise.
+    """Note that `user` does not need the loop any more. The last user stops it, and with `wait` also waits for its
+    end.
     """
     if loop.pid != os.getpid():
         return

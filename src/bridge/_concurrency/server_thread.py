@@ -1,6 +1,6 @@
-"""The thread of a server, which waits for a task on a loop, and meanwhile runs code that belongs to the same request.
+"""A server's thread, which waits for a task on a loop, and meanwhile runs code that belongs to the same request.
 
-This is thread-sensitive code (asgiref's word), and the call of a nested application.
+That code is thread-sensitive code (asgiref's word), and the call of a nested application.
 """
 
 import os
@@ -19,7 +19,7 @@ from bridge._concurrency.greenlets import Inbox, Lock, new_inbox, new_lock, wait
 from bridge._concurrency.interrupts import is_interrupt
 from bridge._concurrency.jobs import Job, JobThread, current, describe, thread_name
 
-# What wake-ups write into the pipe is read at once, however many there were.
+# All wake-ups in the pipe are read at once, however many there were.
 _PIPE_READ_BYTES: Final = 4096
 
 
@@ -37,31 +37,32 @@ class Waits(Protocol):
         ...
 
     def rest(self, timeout: float) -> bool:
-        """Wait for `wake`; False after `timeout` seconds without one."""
+        """Wait for `wake`. Returns False after `timeout` seconds without one."""
         ...
 
 
 class ServerThread:
-    """A thread that waits for `owner`: a `JobThread` for what runs in it meanwhile, and a `RequestExecutor` for whoever
-    has such work. Made in the thread itself; `owner` is set before it waits, and None once it has left.
+    """A thread that waits for `owner`, and runs jobs of the same request meanwhile. Made in the thread itself.
 
-    The thread is that of a server, with an inbox of its own; or a worker of ours (nested adapters), whose inbox serves.
+    It is the `JobThread` of these jobs, and the `RequestExecutor` that takes them. `owner` is set before it waits, and
+    None once it has left. The thread is that of a server, and then has its own inbox, or a worker of ours (nested
+    adapters), and then uses the worker's inbox.
 
     Memory order. The inbox is a queue: a token that is put before the thread waits ends that wait.
 
-    * `wake` always puts one: a call that runs here has looked at its own condition before it comes to `wait`.
-    * `notify` puts one for many changes, until the thread takes `_notified` down. It does so before it looks at what
-      there is to do: what changes after that look finds the flag down, and puts a token.
-    * `_jobs` against `left`: `_put` appends and then looks whether the thread has left; `leave` says so and then looks
-      for jobs. Either `_put` finds that the thread has left and takes its job back, or `leave` finds the job.
-    * `_pipe` is written to under `_pipe_lock` and only while the thread polls: the number of a closed descriptor may be
-      that of another file by then. It does not block: a full pipe is a wake-up.
+    * `wake` always puts a token: a call that runs here looks at its own condition before it comes to `wait`.
+    * `notify` puts one token for many changes, until the thread clears `_notified`. The thread does so before it looks
+      for something to do. So a change after that look finds the flag cleared, and puts a token.
+    * `_jobs` and `left`: `_put` appends a job and then looks at `left`; `leave` sets `left` and then looks for jobs.
+      Either `_put` finds that the thread has left and takes its job back, or `leave` finds the job.
+    * `_pipe` is written to under `_pipe_lock`, and only while the thread polls: later, the number of the closed
+      descriptor may be that of another file. A write does not block: a full pipe wakes the thread too.
 
     The other fields are the thread's own.
     """
 
-    # One is made for each request: what most of them never need exists only on the class.
-    # Work of the request was done in the thread, and more may come until the task ends. Set on the loop, never cleared.
+    # One instance is made for each request. What most requests never need exists only on the class.
+    # Thread-sensitive work was submitted, and more may come until the task ends. Set on the loop, never cleared.
     sensitive = False
     owner: Waits | None = None
     job: Job | None = None
@@ -72,7 +73,7 @@ class ServerThread:
     left = False
     _call: Call | None = None
     _reserved = _busy = _notified = False
-    # The server's own thread-locals, while there are others.
+    # The server's own thread-locals, while ours replace them.
     _saved: Sequence[object] | None = None
     _pipe: tuple[int, int] | None = None
     _pipe_lock: Lock
@@ -106,10 +107,10 @@ class ServerThread:
         return True
 
     def await_readable(self, descriptor: int, timeout: float, *, readable: bool = True, writable: bool = False) -> bool:
-        """Wait for `wake`, or until there is something to read, if only the end; False after `timeout` seconds.
+        """Wait for `wake`, or until there is something to read, if only the end. Returns False after `timeout` seconds.
 
-        With `writable`, also until there is room to write; without `readable`, for that alone. Only in a thread with an
-        inbox of its own.
+        With `writable`, room to write ends the wait too. Without `readable`, something to read does not. Only in a
+        thread with its own inbox.
         """
         if self._pipe is None:
             self._pipe_lock = new_lock()
@@ -130,7 +131,7 @@ class ServerThread:
         return bool(ready)
 
     def expect_notice(self) -> None:
-        """Let the next `notify` put a token. To be called before a look at what there is to do."""
+        """Let the next `notify` put a token. Call this before looking for something to do."""
         self._notified = False
 
     @property
@@ -140,17 +141,17 @@ class ServerThread:
 
     @property
     def works(self) -> bool:
-        """Whether it does a piece of work of the request now; from any thread."""
+        """Whether it does work of the request now. From any thread."""
         return self._busy
 
     def submit_meanwhile(self, function: Callable[[], object]) -> Future[object] | None:
-        """Have it call `function` while it waits, in asgiref's `async_to_sync`, for the running task; None if it does
-        not. On the loop.
+        """Let the thread call `function` while it waits, in asgiref's `async_to_sync`, for the running task. Returns
+        None if it does not wait there. On the loop.
         """
         return interop.submit_to_waiting(self._ident, function) if self._busy else None
 
     def serve_one(self) -> bool:
-        """Do one piece of work of the request, or let the call that runs here take a step. False if there is none."""
+        """Do one job of the request, or let the call that runs here take a step. Returns False if it did neither."""
         if self.run_job():
             return True
         call = self._call
@@ -161,7 +162,9 @@ class ServerThread:
         return True
 
     def run_job(self) -> bool:
-        """Do one piece of work of the request, but no step of the call, which asks for this. False if there is none."""
+        """Do one job of the request, but no step of the call, because the call itself asks for this. Returns
+        False if there is none.
+        """
         if not self._jobs:
             return False
         if self._saved is None:
@@ -173,7 +176,7 @@ class ServerThread:
         before, self._busy = self._busy, True
         try:
             if self.owner is not None and self.owner.room_wanted:
-                self.owner.wake_task()  # it need not wait any more, since the work may wait for it
+                self.owner.wake_task()  # it must not wait for room, because the job may wait for it
             job()
         finally:
             self._busy = before
@@ -186,7 +189,7 @@ class ServerThread:
         self._go_on(lambda: call.start_in(self))
 
     def _go_on(self, step: Callable[[], object]) -> None:
-        """Let the call take a step. Raises what a signal has raised meanwhile, which is for the server."""
+        """Let the call take a step. Raises what a signal handler has raised meanwhile: that is for the server."""
         before, current.thread = current.thread, self
         call, self._busy = self._call, True
         try:
@@ -198,12 +201,12 @@ class ServerThread:
             raise call.error
 
     def _forget(self) -> None:
-        """The call is about to tell the loop that it has ended. Then the loop may run another one here at once."""
+        """Forget the call, before it tells the loop that it has ended. The loop may then run another one here."""
         self._call = self.job = None
         self._busy = self._reserved = False
 
     def leave(self) -> None:
-        """End the thread's part: jobs not yet done go to another thread, a call that has begun is closed."""
+        """End the thread's part. Jobs that are not done yet go to another thread. A call that has begun is closed."""
         self.left = True
         if self._jobs is not None:
             with self._lock:
@@ -224,18 +227,18 @@ class ServerThread:
             self._close_inbox()
 
     def forget_saved(self) -> None:
-        """Restore no thread-locals: `leave` is about to be called in another thread."""
+        """Keep `leave` from restoring thread-locals, because it is about to be called in another thread."""
         self._saved = None
 
     def _close_inbox(self) -> None:
-        self.owner = None  # it refers to this; freed now, it needs no garbage collection
+        self.owner = None  # it refers to this object; freed now, it needs no garbage collection
         pipe, self._pipe = self._pipe, None
         for end in pipe or ():
             os.close(end)
         if self.outer is None and (close := getattr(self._inbox, "close", None)) is not None:
             close()
 
-    # -- from any thread, on the loop as a rule
+    # -- from any thread, usually on the loop
 
     def wake(self) -> None:
         """End the wait of the thread."""
@@ -250,7 +253,7 @@ class ServerThread:
                         os.write(self._pipe[1], b"\0")
 
     def notify(self) -> None:
-        """End the wait of the thread, if nothing has done so since it last looked at what there is to do."""
+        """End the wait of the thread, unless this was done since it last looked for something to do."""
         if not self._notified:
             self._notified = True
             self.wake()

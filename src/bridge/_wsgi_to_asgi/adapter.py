@@ -213,8 +213,8 @@ class WsgiToAsgi(Closable):
         return self._dispatchers.stats()
 
     def close(self) -> None:
-        """End the threads, and wait for running requests, for at most `shutdown_timeout` seconds. Not on their event
-        loop.
+        """End the threads, and wait for running requests, for at most `shutdown_timeout` seconds. Do not call this on
+        their event loop.
 
         A later request starts new threads. Raises `RuntimeError` on an event loop while requests are served.
         """

@@ -1,5 +1,5 @@
-"""A request with more than one event in each direction: the rest of its body, the pieces of the response, the
-client.
+"""A request with more than one event in either direction: the rest of its body, the chunks of the response, the
+disconnect of its client.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ _SPOOL_STEP_BYTES: Final = 256 * 1024
 # How long the end of a request waits for the server's receive(), and on trio for its thread.
 _END_GRACE_SECONDS: Final = 1.0
 
-# If the server says it sooner than this, it has not waited.
+# A server that reports a disconnect sooner than this has not waited for one.
 _AT_ONCE_SECONDS: Final = 0.005
-# How long to wait for a response in spite of it.
+# How long to wait for a response after such a report.
 _DOUBT_SECONDS: Final = 2.0
-# The number of responses that were ready in spite of it, after which the server is not believed any more.
+# After so many responses that were ready all the same, the server is not believed any more.
 _HASTY_DISCONNECTS: Final = 2
 
 _log = logging.getLogger("bridge")
@@ -53,7 +53,7 @@ class RequestResponseCycle:
         self._counter = counter
         self._watcher: asyncio.Task[None] | None = None
         self._started = self._ended = False
-        # The server has said that the client left, which may be false. Until when to wait in spite of it.
+        # The server has reported a disconnect that may be false, and until when to wait for the response all the same.
         self._doubtful = False
         self._doubt_ends = 0.0
 
@@ -124,12 +124,12 @@ class RequestResponseCycle:
         if responder.slow or responder.stream is not None or (self._counter is not None and not self._counter.ended):
             self._start_watcher()
         else:
-            # What calls it looks after all requests: the watcher is to have the context of its own.
+            # It is called by code that serves all requests, so the watcher gets the context of its own request.
             responder.on_slow = functools.partial(copy_context().run, self._start_watcher)
         try:
             await self._converse()
         except BaseException:
-            # Cancelled by the server, or send() raised: for the thread this is a client that left.
+            # Cancelled by the server, or send() raised: for the thread this is the same as a client that left.
             responder.abandon()
             if self._watcher is not None:
                 self._watcher.cancel()
@@ -177,7 +177,7 @@ class RequestResponseCycle:
                 failure = error  # raised outside, so that it does not become a group
             finally:
                 responder.abandon()
-                # Not the whole group: a nested ASGI application may have some time to end by itself.
+                # Not the whole group: a nested ASGI application gets some time to end by itself.
                 ticking.cancel()
                 watching.cancel()
         if failure is not None:
@@ -189,7 +189,7 @@ class RequestResponseCycle:
             output = responder.output
             if output is not None and output.items:
                 if self._doubtful:
-                    responder.abandon()  # it is a stream, which may be without end
+                    responder.abandon()  # it is a stream, which may never end
                     self._doubtful = False
                 await self._send_items()
             elif responder.done or (self._ended and responder.stream is not None):
@@ -285,7 +285,7 @@ class RequestResponseCycle:
                     self._lose(at_once=not counter.truncated)
                     return
                 if (body := self._responder.body) is not None and body.unwanted:
-                    return  # to ask for it now would have the client send it
+                    return  # asking for it now would make the client send it
             if await self._await_disconnect(over=counter is not None and counter.final):
                 self._lose(at_once=True)
         except Exception:
@@ -293,15 +293,15 @@ class RequestResponseCycle:
             self._lose()
 
     async def _await_disconnect(self, *, over: bool) -> bool:
-        """Wait for `http.disconnect`. Returns False if waiting is not possible. `over`: everything else has been
-        received.
+        """Wait for `http.disconnect`. Returns False if waiting is not possible. `over` says that everything else has
+        been received.
         """
         began = monotonic()
         try:
             while (event := await self._receive())["type"] != "http.disconnect":
                 if over:
-                    # ASGI HTTP, "Disconnect": nothing else may come now. A server that sends something else may do so
-                    # without end.
+                    # ASGI HTTP, "Disconnect": nothing else may come now. A server that sends something else may never
+                    # stop.
                     warn_once(
                         "request event after the request",
                         "the server sent a request event after the request; no longer watching its client",
@@ -332,9 +332,8 @@ class RequestResponseCycle:
     def _lose(self, *, at_once: bool = False) -> None:
         """Note that the client has left. After the end of the response, this does not concern the application.
 
-        If the server says it `at_once`, and has never waited before, it may say it of every request (tigrcorn 0.3
-        does). Then a response that is soon complete is sent anyway. After some of these, requests are not given up any
-        more, unless they are streams.
+        If the server reports this `at_once`, and has never waited before, it may do so for every request (tigrcorn 0.3
+        does). Then a response that is soon complete is sent anyway. After some of these, only streams are given up.
         """
         if self._ended:
             return
@@ -349,8 +348,8 @@ class RequestResponseCycle:
 
 
 async def take_next(counter: BodyCounter, receive: Receive) -> bytes:
-    """The next bytes. The last bytes are returned only after the end has come: Hypercorn 0.18 ends the connection if
-    the response is ahead of the end.
+    """Return the next bytes. The last bytes are returned only after the end of the body has come: Hypercorn 0.18 ends
+    the connection if the response comes first.
     """
     data = counter.take(await receive())
     while counter.whole and not counter.ended:

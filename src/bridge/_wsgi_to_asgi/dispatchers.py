@@ -68,7 +68,7 @@ class Dispatchers:
         self._shutdown_timeout = shutdown_timeout
         self._slow_warning = slow_warning
         self._pools = PerProcess(_Pools)
-        # A guess for `here`, written by whichever loop comes last; each takes only what is its own.
+        # The last dispatcher that `here` found, on any loop. A loop uses it only if it is its own.
         self._last: Dispatcher | None = None
 
     def here(self) -> Dispatcher:
@@ -123,7 +123,7 @@ class Dispatchers:
         )
 
     def exit(self, timeout: float | None = None) -> None:
-        """As `close`, when the process ends, within `timeout` seconds."""
+        """Like `close`, when the process ends, within `timeout` seconds."""
         self.close(timeout)
 
     def close(self, timeout: float | None = None) -> None:
@@ -137,7 +137,7 @@ class Dispatchers:
         for pool in detached:
             pool.close(None)
         if runs_loop():
-            return  # the threads are done, and end
+            return  # the threads have nothing to do, and end
         deadline = monotonic() + min(self._shutdown_timeout, self._shutdown_timeout if timeout is None else timeout)
         for pool in detached:
             self._report(pool.join(max(deadline - monotonic(), 0.0)))

@@ -62,7 +62,7 @@ async def answer_lifespan(
 
 
 async def run_hook(hook: Hook, arguments: tuple[Any, ...], in_thread: RunInThread) -> None:
-    """Run a hook: an async one on the loop, another by `in_thread`. Its result may be awaitable.
+    """Run a hook: an async one on the loop, any other with `in_thread`. Its result may be awaitable.
 
     Raises what the hook raises.
     """

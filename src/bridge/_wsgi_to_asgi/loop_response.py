@@ -67,7 +67,7 @@ class StreamOwner(OuterCall, Protocol):
     thread_sensitive: bool
 
     def fail(self, error: BaseException) -> None:
-        """The application raised `error`."""
+        """Note that the application raised `error`."""
 
     def wake(self) -> None:
         """Wake the task that sends."""
@@ -127,7 +127,7 @@ class LoopResponse:
             self._room.set_result(None)
 
     def run_on_loop(self) -> None:
-        """All is over."""
+        """Note that the response is closed."""
         self.closed = True
         self.owner.wake()
 
@@ -142,8 +142,8 @@ class LoopResponse:
         """Write the whole body."""
         if not self.response.bodyless:
             iterator = aiter(chunks)
-            # Clients wait for the head of a feed that has nothing to send yet. But a response that fails at once is an
-            # error.
+            # Clients wait for the head of a feed that has nothing to send yet. It is not sent at once, so that a
+            # response that fails at once can still become an error.
             flush = asyncio.get_running_loop().call_later(_HEAD_DELAY_SECONDS, self._flush_head)
             try:
                 async for chunk in iterator:

@@ -1,4 +1,4 @@
-"""Refusals: of requests at a bad time, of requests that are not complete, and of WebSockets."""
+"""Refuses requests that cannot be served now, requests that are not complete, and WebSockets."""
 
 import logging
 
@@ -11,7 +11,7 @@ _log = logging.getLogger("bridge")
 
 
 def unavailable(when: str) -> ClientProtocolError:
-    """The error for a request at a bad time."""
+    """The error (503) for a request that cannot be served now."""
     return ClientProtocolError(
         f"came {when}", expected="another attempt after a second", clause="RFC 9110 15.6.4", status=503
     )
@@ -36,7 +36,7 @@ async def refuse(dispatcher: Dispatcher, refusal: ClientProtocolError, send: Sen
 
 
 async def deny_websocket(scope: Scope, receive: Receive, send: Send) -> None:
-    """ASGI WebSocket: closing before accepting is a 403. With the denial response extension, the answer has a text."""
+    """ASGI WebSocket: a close before the accept is a 403. With the denial response extension, it has a message."""
     if (await receive())["type"] != "websocket.connect":
         return
     if "websocket.http.response" in (scope.get("extensions") or {}):

@@ -60,7 +60,7 @@ class SpoolFile:
 
 
 class RequestBody:
-    """The body of one request, from the loop that receives it to the thread that reads it.
+    """The body of one request, on its way from the loop that receives it to the thread that reads it.
 
     Until a thread is submitted, only the loop uses it: `keep` and `file`. After that the loop only feeds, and the
     thread does the rest. The loop sets `refusal` before it feeds the end, so that a thread that has read the end sees
@@ -77,7 +77,7 @@ class RequestBody:
         self.file: SpoolFile | None = None
         self._call = call
         self._kept: list[bytes] = []
-        # Nothing more will be fed, and what `complete` has read of it.
+        # Nothing more will be fed. `_rest` is what `complete` has read.
         self._ended = False
         self._rest: IO[bytes] | None = None
         self._failure: Exception | None = None
@@ -161,9 +161,9 @@ class RequestBody:
             raise ClientDisconnected("the client left before the end of the request body") from None
 
     def complete(self) -> None:
-        """Receive the rest before anybody reads it on a loop, in a file above `MEMORY_BYTES`.
+        """Receive the rest before anything reads it on a loop. Above `MEMORY_BYTES`, it goes to a file.
 
-        Reading raises any error of this.
+        If this fails, reading raises the error.
         """
         call = self._call
         if call is None or self._ended or self._failure is not None:

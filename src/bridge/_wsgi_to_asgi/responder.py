@@ -29,7 +29,7 @@ class Responder(Protocol):
 
     dispatcher: Dispatcher
     environ: Environ
-    # A body that was not there at once.
+    # A body that did not arrive at once.
     body: RequestBody | None
     # The whole request body has to be there before `start`.
     needs_whole_body: bool
@@ -73,7 +73,7 @@ class Responder(Protocol):
         """Wake the task that waits for a change."""
 
     def acknowledge(self, written: int) -> None:
-        """All that was written until `output.written` had this value has been sent."""
+        """Note that all that was written until `output.written` had this value has been sent."""
 
     async def yield_to_middleware(self) -> None:
         """Let middleware pass on what it was sent, if it needs its own thread or task for that."""
@@ -111,7 +111,7 @@ class WsgiResponder(Call):
 
     @property
     def kind(self) -> Hashable:
-        """Stands for the path: requests for one path take about as long, as a rule."""
+        """Stands for the path: requests for the same path usually take about as long."""
         return hash(self._scope["path"])  # so that a pool remembers no paths, which may be long
 
     @property
@@ -120,7 +120,7 @@ class WsgiResponder(Call):
         return self.finished and (self.stream is None or self.stream.done)
 
     def run_on_loop(self) -> None:
-        """Something came from the thread."""
+        """Handle what came from the thread."""
         if self.abandoned and self.finished and self.stream is not None:
             self.stream.abandon()  # the client left before the thread did
         super().run_on_loop()
@@ -134,7 +134,7 @@ class WsgiResponder(Call):
             self.stream.abandon()
 
     def acknowledge(self, written: int) -> None:
-        """All that was written until `output.written` had this value has been sent."""
+        """Note that all that was written until `output.written` had this value has been sent."""
         super().acknowledge(written)
         if self.stream is not None:
             self.stream.acknowledged()
@@ -155,14 +155,14 @@ class WsgiResponder(Call):
         self.begun = True
         body = self.body
         if body is not None and body.counter.disconnected and body.counter.truncated:
-            self.abandoned = True  # the application may still see that, but nobody waits for what it says
+            self.abandoned = True  # the application may see this, but nobody waits for its response
         iterable: Any = None
         try:
             if body is not None:
                 self.environ["wsgi.input"] = body.open()
             iterable = self._app(self.environ, self._response.start_response)
             if body is not None and body.refusal is not None and self._response.state is HELD:
-                # A framework has made an error page from it. The refusal says more.
+                # A framework has made an error page from the refusal, which itself says more.
                 _close(iterable)
                 raise body.refusal
             kind = type(iterable)
@@ -202,7 +202,7 @@ class WsgiResponder(Call):
     def _iterate(self, iterable: Iterable[bytes]) -> Generator[None]:
         try:
             try:
-                yield  # from here on the iterable is closed, also if it is never asked for anything
+                yield  # from here on the iterable is closed, even if nothing is ever taken from it
                 yield from self._chunks_of(iterable)
             finally:
                 # PEP 3333, Specification Details: close() must be called, however the request ended.
@@ -232,7 +232,7 @@ class WsgiResponder(Call):
             items = response.chunk(chunk)
             if items:
                 self.write(items, len(chunk))
-            yield  # after an empty chunk too: who polls, and has nothing to say, hears there that nobody listens
+            yield  # after an empty chunk too, so that an application that polls with them learns that the client left
             if response.full:
                 return
         items = response.end()
@@ -247,7 +247,7 @@ class WsgiResponder(Call):
                 self.write(items, len(data))
                 self.drain()
             elif self.abandoned:
-                raise PeerGone  # who polls, and writes nothing, hears here that nobody listens
+                raise PeerGone  # an application that polls with empty writes learns here that the client left
             if self._response.overrun:
                 raise ApplicationProtocolError(
                     "called write()",
@@ -265,7 +265,7 @@ class WsgiResponder(Call):
             self.wait_while(lambda: output.in_flight)
 
     def prepare_async(self) -> None:
-        """Receive the rest of the request body: async code may read it on the loop from which it comes."""
+        """Receive the rest of the request body: async code may read it on the loop that it comes from."""
         if self.body is not None:
             self.body.complete()
 

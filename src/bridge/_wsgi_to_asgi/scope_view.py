@@ -8,7 +8,7 @@ class ScopeView(MutableMapping[str, Any]):
     """The scope of the request, with a `repr` that hides its values.
 
     Debug pages and logs that print an environ know which of its keys are secret, but print nested values unchanged. The
-    scope contains cookies and tokens again. This is not a `dict`, because such pages walk through dicts.
+    scope also contains cookies and tokens. This is not a `dict`, because such pages walk through dicts.
     """
 
     __slots__ = ("_scope",)

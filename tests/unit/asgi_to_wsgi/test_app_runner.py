@@ -369,7 +369,7 @@ class TestClose:
             assert [] == loop_threads()
 
         assert 1 == len(refused)
-        assert "on an event loop, which would stand still" in refused[0]
+        assert "on an event loop, which this would block" in refused[0]
 
     def test_what_ends_meanwhile_is_counted(self) -> None:
         at_work, go_on = Flag(), Flag()

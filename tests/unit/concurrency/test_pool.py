@@ -241,7 +241,7 @@ def test_what_belongs_to_a_thread_is_closed_there_at_its_end(
     ended.wait()
 
     assert ["bridge-test-1"] * 2 == closed
-    assert "the end of bridge-test-1 raised" in caplog.text
+    assert "the cleanup at the end of bridge-test-1 raised" in caplog.text
 
 
 @pytest.mark.parametrize("eager", [True, False])
@@ -316,7 +316,7 @@ def test_a_job_that_breaks_off_does_not_end_its_thread(pools: Pools, caplog: pyt
     following.done.wait()
 
     assert following.thread == broken.thread
-    assert "bridge-test-1 goes on after a job that has broken off" in caplog.text
+    assert "bridge-test-1 continues after a job that failed" in caplog.text
 
 
 def test_an_idle_thread_keeps_nothing_of_its_last_job(pools: Pools) -> None:
