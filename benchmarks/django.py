@@ -11,6 +11,7 @@ from benchmarks.peers import BRIDGE
 from benchmarks.settings import Settings
 
 DJANGO = "django"
+DJANGO_SYNC_VIEW = "django-sync-view"
 DJANGO_GUNICORN_SYNC = "django-gunicorn-sync"
 DJANGO_GUNICORN_GTHREAD = "django-gunicorn-gthread"
 SITE = "django:"
@@ -32,7 +33,9 @@ def async_view(subject: str, settings: Settings) -> dict[str, float]:
 
 
 def async_view_on_wsgi(subject: str, settings: Settings) -> dict[str, float]:
-    """Requests a second of an async view on Gunicorn's sync worker."""
+    """Requests a second of an async view on Gunicorn's sync worker; or of the sync view, by Django's own handler."""
+    if subject == DJANGO_SYNC_VIEW:
+        return servers.rate("gunicorn-sync", SITE + DJANGO, "/", settings)
     return servers.rate("gunicorn-sync", SITE + subject, "/async", settings)
 
 

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import uvloop
 
-from benchmarks import apps, peers
+from benchmarks import apps, hops, peers
 from benchmarks.harness import call_asgi, call_wsgi, make_environ, make_scope
 from benchmarks.settings import Settings
 
@@ -151,7 +151,10 @@ def computing(subject: str, settings: Settings) -> dict[str, float]:
 
 
 def _post(subject: str, settings: Settings, *, at_once: int) -> float:
-    app = apps.asgi_echo if subject == peers.NATIVE else peers.wsgi_to_asgi(subject, apps.wsgi_echo)
+    if subject in (peers.NATIVE, peers.HOP):
+        app = apps.asgi_echo if subject == peers.NATIVE else hops.to_thread(apps.asgi_echo)
+    else:
+        app = peers.wsgi_to_asgi(subject, apps.wsgi_echo)
 
     async def requests(until: float) -> int:
         count = 0
@@ -173,9 +176,11 @@ def _post(subject: str, settings: Settings, *, at_once: int) -> float:
 
 
 def _calls(subject: str, settings: Settings, *, threads: int) -> dict[str, float]:
-    native = subject == peers.NATIVE
-    hello = apps.wsgi_hello if native else peers.asgi_to_wsgi(subject, apps.asgi_hello)
-    echo = apps.wsgi_echo if native else peers.asgi_to_wsgi(subject, apps.asgi_echo)
+    hello, echo = apps.wsgi_hello, apps.wsgi_echo
+    if subject == peers.HOP:
+        hello, echo = hops.to_loop(hello), hops.to_loop(echo)
+    elif subject != peers.NATIVE:
+        hello, echo = (peers.asgi_to_wsgi(subject, app) for app in (apps.asgi_hello, apps.asgi_echo))
     return {
         "get": _from_threads(threads, settings, lambda: call_wsgi(hello, make_environ(), apps.HELLO)),
         "post": _from_threads(

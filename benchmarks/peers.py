@@ -16,6 +16,8 @@ BRIDGE = "bridge"
 AGAINST = "against"
 AGAINST_SOURCES = "BRIDGE_BENCHMARKS_AGAINST"
 NATIVE = "native"
+# The same behind a bare hop: see `hops`.
+HOP = "hop"
 # For the requests that block: as many threads as ours has by default, beside the ten that a2wsgi has by default.
 A2WSGI_40 = "a2wsgi-40-workers"
 PACKAGES = (
