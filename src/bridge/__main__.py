@@ -1,6 +1,6 @@
 """`python -m bridge`: the command line."""
 
-from bridge.cli._main import run
+from bridge.cli import run
 
 if __name__ == "__main__":
     run()

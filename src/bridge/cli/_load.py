@@ -40,6 +40,10 @@ def load(spec: str) -> tuple[Any, Interface]:
     except Exception:
         sys.stderr.write(users_traceback())
         raise SystemExit(1) from None
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args:
+            raise  # it says already what was interrupted
+        raise KeyboardInterrupt(f"while {spec} was loaded") from None
     except SystemExit as error:
         # Whatever status it wanted: a command that has done nothing must not say that all is well.
         raise SystemExit(f"bridge: {spec} has ended the process while it was loaded: {error!r}") from None

@@ -59,9 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, further = _split(words)
     parser = _parser()
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        before = words[: words.index(options.command)]
+        at_fault = parser if unknown[0] in before else options.parser
+        at_fault.error(f"unrecognized arguments: {' '.join(unknown)}")
     if further and options.command != "serve":
-        parser.error('only "serve" takes options of a server, behind "--"')
+        options.parser.error('only "serve" takes options of a server, behind "--"')
     # Like `python -m`, and like each server.
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as it stands there
     if options.command == "check":
@@ -73,14 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return serve(options, further)
 
 
-def run() -> NoReturn:
-    """The script `bridge`."""
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
     """What is before "--", and what is after it."""
     if "--" not in words:
@@ -89,9 +85,17 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says where to read more if the command line is wrong. Commands have parsers of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="bridge", description=_DESCRIPTION, epilog=_EXIT, formatter_class=raw)
+    parser = _Parser(prog="bridge", description=_DESCRIPTION, epilog=_EXIT, formatter_class=raw)
     version = f"bridge {bridge.__version__}, Python {platform.python_version()}"
     parser.add_argument("--version", action="version", version=version, help="print the version, and Python's")
     commands = parser.add_subparsers(dest="command", required=True, metavar="serve|check|mounts")
@@ -131,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
         "mounts", help="show what is mounted where", description=_MOUNTS, epilog=_EXIT, formatter_class=raw
     )
     mounting.add_argument("app", help=_APP_HELP)
+    for command in (serving, checking, mounting):
+        command.set_defaults(parser=command)
     return parser
 
 
