@@ -250,6 +250,6 @@ class Connection:
             return body
         if "waitress.client_disconnected" in self._environ:
             return waitress_socket(self._environ)
-        # wsgiref and Django's runserver: the input is the buffered reader of a socket. Cheroot wraps that one (`rfile`).
+        # wsgiref and Django's runserver: the input is the buffered reader of a socket. Cheroot wraps that (`rfile`).
         reader = getattr(getattr(body, "_read", None), "__self__", None) or getattr(body, "rfile", None) or body
         return getattr(getattr(reader, "raw", None), "_sock", None)

@@ -230,7 +230,7 @@ class TestInterruptedChecks:
             ("stubborn", "GET /"),
             ("blocks", "GET /"),
             ("leaves_a_thread", "GET /"),
-            ("slow_to_load()", "stuck:slow_to_load(), to be loaded"),
+            ("slow_to_load()", "loading stuck:slow_to_load()"),
         ],
     )
     def test_timeout(self, shop: Path, app: str, asked: str) -> None:
@@ -317,14 +317,14 @@ class TestInterruptedImports:
     def test_of_the_application(self, tmp_path: Path, command: str) -> None:
         seen = self.interrupted(tmp_path, ("-m", "bridge"), command)
 
-        assert (130, "", "bridge: interrupted by Ctrl-C while waits:app was loaded\n") == seen
+        assert (130, "", "bridge: interrupted by Ctrl-C while waits:app was being loaded\n") == seen
 
     def test_of_the_application_that_is_checked(self, tmp_path: Path) -> None:
         status, out, told = self.interrupted(tmp_path, ("-m", "bridge"), "check")
 
         assert (130, 1) == (status, told.count("\n"))
         assert told.startswith("bridge: interrupted by Ctrl-C; ")
-        assert "ENDED waits:app, to be loaded interrupted after " in " ".join(out.split())
+        assert "ENDED loading waits:app interrupted after " in " ".join(out.split())
 
     @pytest.mark.parametrize("command", ["serve", "check", "mounts"])
     @pytest.mark.parametrize(
