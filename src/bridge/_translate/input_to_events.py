@@ -35,7 +35,7 @@ def body_length(environ: Environ) -> int | None:
         return int(length)
     if coded:
         raise ClientProtocolError(
-            "sent a body without Content-Length, which this server does not decode",
+            "sent a body without Content-Length, with a Transfer-Encoding that this server does not decode",
             "a Content-Length",
             "RFC 9110 15.5.12",
             411,
