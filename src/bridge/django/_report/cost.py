@@ -94,8 +94,8 @@ def hops(project: Project, *, is_async: bool, on_loop: bool) -> Hops:
     sync = sum(chain(project.middleware, is_async=False)) + (TRIP_HOPS if is_async else 0)
     through = sum(chain(project.middleware, is_async=True)) + (0 if is_async else TRIP_HOPS)
     started, finished = project.started, project.finished
-    # Signals are sent by sync code, for which an async receiver is a trip; but request_started is sent by async code on
-    # the loop, for which the sync receivers are one, and some of Django's own are always there.
+    # Sync code sends the signals, so async receivers cost a trip. But on the loop, async code sends request_started.
+    # Then sync receivers cost a trip, and some of Django's own are always there.
     finish = TRIP_HOPS if finished.is_async else 0
     in_thread = sync + (TRIP_HOPS if started.is_async else 0) + finish
     if is_async and (on_loop or project.native):
