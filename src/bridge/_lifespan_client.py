@@ -98,7 +98,7 @@ class LifespanClient:
             else:
                 self.unsupported = True
         elif from_outside or (self._cut_off and state is RUNNING):
-            pass  # whoever has cancelled it knows why; and a loop that ends is nobody's fault
+            pass  # whoever cancelled it knows why, and the end of a loop is nobody's fault
         elif state is RUNNING:
             _log.error("%s ended its lifespan before it was asked to shut down", self._name, exc_info=error)
         elif state is STOPPING and error is not None:

@@ -107,8 +107,8 @@ class WsgiResponse:
         self._write = _too_late
 
     def start_response(self, status: str, headers: WSGIHeaders, exc_info: ExcInfo | None = None) -> Write:
-        """The callable that the application is given. It returns `write`. PEP 3333 says that it is called with
-        positional arguments, but servers also accept keywords with these names.
+        """The callable that the application gets. It returns `write`. PEP 3333 wants positional arguments, but servers
+        also accept keywords with these names.
 
         Raises `ApplicationProtocolError` for what PEP 3333 forbids. Raises what `exc_info` holds if the headers have
         been sent.

@@ -12,7 +12,7 @@ from bridge.errors import ApplicationProtocolError
 # RFC 6455 7.4.1 and 7.4.2, and the registry at IANA: the codes that a close frame may have.
 _CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
 _OWN_CLOSE_CODES: Final = range(3000, 5000)
-# RFC 6455 4.2.2: these say what was agreed on. The adapter sets them, from `subprotocol` where there is one.
+# RFC 6455 4.2.2: these say what was agreed on. The adapter sets them, one of them from `subprotocol`.
 _HANDSHAKE_HEADERS: Final = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"))
 _WEBSOCKET_CLAUSE: Final = "ASGI HTTP & WebSocket, "
 

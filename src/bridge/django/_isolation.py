@@ -118,7 +118,7 @@ class Body:
 
 
 class Nothing:
-    """The body of a response that has none, for WSGI, with what is to be closed.
+    """The body of a response without a body, for WSGI. `close` releases what the response holds.
 
     It is one empty chunk, because some servers fail if there is no chunk.
     """

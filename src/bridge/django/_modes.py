@@ -188,7 +188,7 @@ def class_of(view: Any) -> type | None:
 
 
 def actions_of(view: Any) -> list[str]:
-    """The methods of a viewset that a URL pattern leads to; none if it is not a viewset."""
+    """The methods of a viewset that a URL pattern leads to. Empty if it is not a viewset."""
     actions = getattr(view, "actions", None)
     return list(dict.fromkeys(map(str, actions.values()))) if isinstance(actions, dict) else []
 

@@ -67,8 +67,9 @@ def report(project: Project) -> Report:
 def chain(middleware: Sequence[Middleware], *, is_async: bool) -> tuple[int, ...]:
     """The hops of each middleware when Django builds its chain for sync or for async requests.
 
-    Django goes from the view outwards. A middleware without the mode of what it is to call gets an adapter, and from
-    there on the mode stays as long as it can: both adapters of such a run are charged to the one that began it.
+    Django goes from the view outwards. A middleware that does not have the mode of the code that it calls gets an
+    adapter. The new mode then stays as long as possible. Both adapters of such a run are charged to the middleware that
+    began it.
     """
     charged = [0] * len(middleware)
     mode, first = is_async, 0

@@ -166,7 +166,7 @@ async def _async_response(_request: object) -> Any:
 
 
 def routes(on_loop: frozenset[str]) -> Iterator[Route]:
-    """Each URL pattern of `ROOT_URLCONF`, in Django's order; `on_loop` is that of `BRIDGE`."""
+    """Each URL pattern of `ROOT_URLCONF`, in Django's order. `on_loop`: the paths in `BRIDGE["ON_LOOP"]`."""
     if not getattr(settings, "ROOT_URLCONF", None):
         said = "ROOT_URLCONF is not set: write the module of the URL patterns, such as 'mysite.urls'"
         raise ImproperlyConfigured(said)
