@@ -1,6 +1,6 @@
 """The script `bridge`.
 
-It is not in the package `bridge`, because importing that is most of what a start takes, and Ctrl-C must end it quietly.
+It is not in the package `bridge`, because most of a start is the import of that package, and Ctrl-C ends that quietly.
 """
 
 import sys
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 def run() -> NoReturn:
-    """Run the command line. Exits with 130 if Ctrl-C comes before that can say so itself."""
+    """Run the command line, and exit. The status is 130 if Ctrl-C comes while the package is being imported."""
     try:
         from bridge.cli import run as run_command  # noqa: PLC0415 - as above
 

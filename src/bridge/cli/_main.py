@@ -77,6 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return serve(options, further)
 
 
+def run() -> NoReturn:
+    """Run the command line, and exit."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt as interrupt:
+        sys.stderr.write(" ".join(["bridge: interrupted by Ctrl-C", *map(str, interrupt.args)]) + "\n")
+        sys.exit(130)
+
+
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
     """What is before "--", and what is after it."""
     if "--" not in words:
