@@ -92,7 +92,7 @@ def stop_of(environ: Environ) -> Callable[[], bool] | None:
     if (stops := _stops.here().get("all")) is not None:
         return stops
     if (worker := _gunicorn_worker()) is not None:
-        return lambda: not worker.alive  # also false after `max_requests`, without a signal
+        return lambda: not worker.alive  # `alive` is also false after `max_requests`, without a signal
     server = _gevent_server()
     return (lambda: bool(server.closed)) if hasattr(server, "closed") else None
 
