@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
-PACKAGE = "src/bridge/"
+SOURCE = "src/"
 # What the build adds to what is in git.
 WHEEL_METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 SDIST_METADATA = {"PKG-INFO"}
@@ -126,6 +126,7 @@ def _try(package: Path, home: Path) -> None:
         ["-m", "pip", "check"],
         ["-I", "-c", SMOKE],
         ["-I", "-m", "bridge", "--help"],
+        ["-I", home / "venv" / "bin" / "bridge", "--version"],
     ):
         ran = subprocess.run([python, *command], cwd=home, env=clean, text=True, stdout=subprocess.PIPE, check=True)
         if "--help" not in command:
@@ -144,7 +145,7 @@ def names_in_sdist(sdist: Path) -> set[str]:
 def expected_in_wheel(tracked: Iterable[str], wheel: Path) -> set[str]:
     """The package as it is in git, and what describes it."""
     name, version = wheel.name.split("-")[:2]
-    package = {path.removeprefix("src/") for path in tracked if path.startswith(PACKAGE)}
+    package = {path.removeprefix(SOURCE) for path in tracked if path.startswith(SOURCE)}
     return package | {f"{name}-{version}.dist-info/{each}" for each in WHEEL_METADATA}
 
 
@@ -168,7 +169,7 @@ def release_faults(pyproject: str, changelog: str, version: str) -> Iterator[str
 
 
 def _version() -> str:
-    found = re.search(r'^__version__ = "(.+)"$', (ROOT / PACKAGE / "__init__.py").read_text(), re.MULTILINE)
+    found = re.search(r'^__version__ = "(.+)"$', (ROOT / SOURCE / "bridge" / "__init__.py").read_text(), re.MULTILINE)
     assert found is not None
     return found[1]
 

@@ -1,6 +1,6 @@
 """Serves this project with Uvicorn, Gunicorn or Apache: migrates, seeds, says what to look at, and serves.
 
-What `make run-async`, `make run-gunicorn`, `make run-mod-wsgi` and `make run-chat` do.
+This is what `make run-async`, `make run-gunicorn`, `make run-mod-wsgi` and `make run-chat` run.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def main() -> NoReturn:
         _run(manage)
     print(look_at(options.server, address, chat=options.chat))
     if options.server == "gunicorn":
-        # With what gunicorn.conf.py says. The control socket would have one path for all Gunicorns of a user.
+        # gunicorn.conf.py has the rest. All Gunicorns of one user would have the same path for their control socket.
         serve = ["-m", "gunicorn", "--bind", address, "--no-control-socket"]
     else:
         serve = ["-m", "bridge", "serve", "lookout.asgi:application", "--host", options.host, "--port", options.port]
@@ -80,22 +80,22 @@ def main() -> NoReturn:
 
 
 def look_at(server: str, address: str, *, chat: bool) -> str:
-    """What to look at."""
+    """The text that says what to look at."""
     on, how = HOW[server]
     processes = MANY_PROCESSES if os.environ.get("REDIS_URL") else ONE_PROCESS
     return (LOOK_AT_CHAT if chat else LOOK_AT).format(on=on, how=how, address=address, processes=processes)
 
 
 def seeds(address: str) -> list[list[str]]:
-    """What fills an empty database."""
+    """The commands that fill an empty database."""
     return [["seed", "--url", f"http://{address}"], ["seed_chat"]]
 
 
 def serve_with_apache(address: str, *, chat: bool) -> int:
-    """Serves a copy of the project, which Apache's user can read, until Ctrl-C; Apache's exit status.
+    """Serve a copy of the project, which Apache's user can read, until Ctrl-C. Returns Apache's exit status.
 
     The copy, the database and Apache's own files are in `lookout` in Apache's virtual environment, or in the directory
-    that LOOKOUT_SITE names, which that user has to be able to reach.
+    that LOOKOUT_SITE names. Apache's user must have access to it.
     """
     preparing = [ROOT / "scripts" / "apache.sh", "-r", "examples/django_async/requirements.txt"]
     venv = Path(_run(preparing, stdout=subprocess.PIPE).strip())
@@ -121,7 +121,7 @@ def serve_with_apache(address: str, *, chat: bool) -> int:
 
 
 def _lay_out(site: Path, user: str, group: str) -> tuple[Path, Path, Path]:
-    """A fresh copy of the project, and directories for its database and for Apache, which belong to Apache's user."""
+    """Make a new copy of the project, and directories for its database and for Apache, owned by Apache's user."""
     copy, var, run = site / "project", site / "var", site / "run"
     if copy.exists():
         shutil.rmtree(copy)
@@ -138,7 +138,7 @@ def _show(command: Sequence[str | Path]) -> None:
 
 
 def _run(command: Sequence[str | Path], **options: Any) -> str:
-    """What a command prints, where that is asked for; ends where it fails, which it has said why."""
+    """Run a command. Returns its output, if `stdout` is a pipe. Exits if it fails: the command has said why."""
     done = subprocess.run(command, text=True, check=False, **options)
     if done.returncode:
         sys.exit(done.returncode)
@@ -146,7 +146,7 @@ def _run(command: Sequence[str | Path], **options: Any) -> str:
 
 
 def _apaches_user() -> tuple[str, str]:
-    """Whom Apache serves as and that user's group, where root starts it; else nobody else than who starts it."""
+    """The user and group that Apache runs as if root starts it. Otherwise empty: the user who starts it."""
     if os.geteuid():
         return "", ""
     user = os.environ.get("BRIDGE_APACHE_USER", "www-data")
@@ -154,10 +154,10 @@ def _apaches_user() -> tuple[str, str]:
 
 
 def _supervise(command: Sequence[str | Path], environment: Mapping[str, str]) -> int:
-    """Run Apache, and hand SIGINT and SIGTERM on to it as SIGTERM; its exit status."""
-    # In a group of its own, for Apache takes it for a wish to stop when the terminal is resized (SIGWINCH). And its log
-    # through a pipe, which it can open again as /dev/stderr whoever owns what is behind ours; that ends when all its
-    # processes have.
+    """Run Apache, and pass SIGINT and SIGTERM on to it as SIGTERM. Returns its exit status."""
+    # In its own process group, because Apache stops at SIGWINCH, which a resized terminal sends. Its log goes through a
+    # pipe: Apache can open that again as /dev/stderr, whoever owns our stderr. The pipe ends with Apache's last
+    # process.
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
     ) as server:

@@ -1,6 +1,6 @@
 """Serves this project with Uvicorn: migrates, seeds, says what to look at, and becomes `bridge serve`.
 
-What `make run` does once its virtual environment is there.
+This is what `make run` runs in its virtual environment.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Log in as keeper, password bolts-and-nuts. Ctrl-C stops the server.
 
 
 def main() -> NoReturn:
-    """Runs the example on the address that the command line names."""
+    """Run the example on the address that the command line names."""
     parser = argparse.ArgumentParser(description="Serve examples/django_sync with Uvicorn.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", default="8000", help="TCP port (default: %(default)s)")
@@ -48,7 +48,7 @@ def main() -> NoReturn:
 
 
 def _show(*arguments: str) -> None:
-    """Print a command as one would type it."""
+    """Print a command as a user would type it."""
     print("$ " + shlex.join(["python", *arguments]), flush=True)
 
 

@@ -17,7 +17,7 @@ Name = Annotated[str, Depends(sessions.who)]
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """What the whole application has once, on its one event loop."""
+    """What the application has only once, on its one event loop."""
     yield {"watchers": set()}
 
 
@@ -55,7 +55,7 @@ def bring_back(tool: int, name: Name) -> None:
 
 @app.get("/watch")
 async def watch(request: Request) -> StreamingResponse:
-    """The tools, once and after each change: server-sent events, which would have held a thread each."""
+    """The tools, now and after each change, as server-sent events. In the old application, each would hold a thread."""
     watchers: set[object] = request.state.watchers
     mine = object()
 

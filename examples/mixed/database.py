@@ -1,4 +1,4 @@
-"""The one database of both applications: SQLite, with a connection for each piece of work."""
+"""The one database of both applications: SQLite, with a connection for each operation."""
 
 import os
 import sqlite3
@@ -23,7 +23,7 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 def prepare() -> None:
-    """Make the tables, and fill them, where nobody has."""
+    """Make the table and fill it, unless that was done before."""
     VAR.mkdir(exist_ok=True)
     with connection() as db:
         db.execute("CREATE TABLE IF NOT EXISTS tool (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, borrower TEXT)")
@@ -31,20 +31,20 @@ def prepare() -> None:
 
 
 def tools() -> list[dict[str, object]]:
-    """All tools, with who has each."""
+    """All tools, and who has each of them."""
     with connection() as db:
         return [dict(row) for row in db.execute("SELECT id, name, borrower FROM tool ORDER BY name")]
 
 
 def lend(tool: int, borrower: str) -> bool:
-    """Lend a tool; False where it is not there."""
+    """Lend a tool. Returns False if it is not there."""
     with connection() as db:
         done = db.execute("UPDATE tool SET borrower = ? WHERE id = ? AND borrower IS NULL", (borrower, tool))
         return done.rowcount == 1
 
 
 def take_back(tool: int, borrower: str) -> bool:
-    """Take a tool back; False where `borrower` does not have it."""
+    """Take a tool back. Returns False if `borrower` does not have it."""
     with connection() as db:
         done = db.execute("UPDATE tool SET borrower = NULL WHERE id = ? AND borrower = ?", (tool, borrower))
         return done.rowcount == 1

@@ -1,6 +1,6 @@
 """Serves this application with Uvicorn or another server: says what to look at, and becomes `bridge serve`.
 
-What `make run-mixed` does once its virtual environment is there.
+This is what `make run-mixed` runs in its virtual environment.
 """
 
 import argparse
@@ -24,7 +24,7 @@ The same again on a WSGI server: make run-mixed UNDER=gunicorn. Ctrl-C stops the
 
 
 def main() -> NoReturn:
-    """Becomes the server, on the address that the command line names."""
+    """Become the server, on the address that the command line names."""
     parser = argparse.ArgumentParser(description="Serve examples/mixed.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", default="8000", help="TCP port (default: %(default)s)")

@@ -16,7 +16,7 @@ def _serializer() -> URLSafeTimedSerializer:
 
 
 def read(request: Request) -> dict[str, Any]:
-    """The session of a request; empty where there is none, or its signature is wrong or too old."""
+    """The session of a request. Empty if there is none, or if its signature is wrong or too old."""
     cookie = request.cookies.get(legacy.app.config["SESSION_COOKIE_NAME"])
     if cookie is None:
         return {}
@@ -34,7 +34,7 @@ def write(response: Response, session: dict[str, Any]) -> None:
 
 
 def who(request: Request) -> str:
-    """The name in the session; 401 where there is none."""
+    """The name in the session. The response is 401 if there is none."""
     name = read(request).get("name")
     if not name:
         raise HTTPException(401, "log in at /")

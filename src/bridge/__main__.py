@@ -1,6 +1,12 @@
 """`python -m bridge`: the command line."""
 
-from bridge.cli._main import run
+import sys
 
 if __name__ == "__main__":
-    run()
+    try:
+        from bridge.cli._main import run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("bridge: interrupted by Ctrl-C while it was starting\n")
+        sys.exit(130)

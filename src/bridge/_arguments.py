@@ -92,7 +92,7 @@ def _fitting(app: Any) -> set[int]:
 def _binding(app: Any, *, follow_wrapped: bool) -> set[int]:
     signature = _signature(app, follow_wrapped=follow_wrapped)
     if signature is None:
-        return set(_COUNTS)  # a callable of C that does not tell its signature
+        return set(_COUNTS)  # a C function without a signature
     found = set()
     for count in _COUNTS:
         with suppress(TypeError):
@@ -105,7 +105,7 @@ def _signature(app: Any, *, follow_wrapped: bool = True) -> inspect.Signature | 
     """The arguments of `app`, if they can be found out."""
     with suppress(TypeError, ValueError):
         return inspect.signature(app, follow_wrapped=follow_wrapped)
-    # An object whose class makes `__call__` for each instance: a slot, or another descriptor.
+    # An object whose `__call__` is a descriptor, such as a slot, and may differ between instances.
     with suppress(TypeError, ValueError, AttributeError):
         return inspect.signature(app.__call__, follow_wrapped=follow_wrapped)
     return None

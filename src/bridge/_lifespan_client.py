@@ -88,17 +88,17 @@ class LifespanClient:
         self._asked.set()
 
     def _judge(self, error: BaseException | None, *, from_outside: bool) -> None:
-        """Find out what it means that the application has returned or raised."""
+        """Decide what it means that the application has returned or raised."""
         state = self._order.state
         if self.unsupported:
-            pass  # it has said so before
+            pass  # already known
         elif state is STARTING:
             if from_outside or isinstance(error, asyncio.CancelledError) or _is_outcome(error):
                 self._fail(f"the application ended its lifespan before its startup was complete: {error!r}", error)
             else:
                 self.unsupported = True
         elif from_outside or (self._cut_off and state is RUNNING):
-            pass  # whoever has cancelled it knows why; and a loop that ends is nobody's fault
+            pass  # whoever cancelled it knows why, and the end of a loop is nobody's fault
         elif state is RUNNING:
             _log.error("%s ended its lifespan before it was asked to shut down", self._name, exc_info=error)
         elif state is STOPPING and error is not None:
@@ -154,7 +154,7 @@ def _is_of_lifespan(event: object) -> bool:
 
 
 def _is_outcome(error: BaseException | None) -> bool:
-    """Whether it is meant for the caller of the application, for example the outcome of a test."""
+    """Whether the error is meant for the caller of the application, for example the outcome of a test."""
     return error is not None and not isinstance(error, Exception) and may_pass(error)
 
 
@@ -167,6 +167,6 @@ def _is_from_outside(error: BaseException) -> bool:
     if not isinstance(error, anyio.get_cancelled_exc_class()):
         return False
     if not isinstance(error, asyncio.CancelledError):
-        return True  # nobody can raise trio's but trio
+        return True  # only trio itself can raise trio's
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

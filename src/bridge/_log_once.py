@@ -1,4 +1,4 @@
-"""Warnings that are logged once: they would be the same for each request, and fill the log."""
+"""Warnings that are logged only once, because repeating them for each request would fill the log."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from typing import Final
 _log = logging.getLogger("bridge")
 
 # What has been logged, with the process that logged it. A fork logs it again, because it may have its own log. If two
-# threads come at the same moment, both may log it, which is not worth a lock.
+# threads get here at the same moment, both may log it. Preventing that is not worth a lock.
 _said: Final[set[tuple[int, str]]] = set()
 
 

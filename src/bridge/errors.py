@@ -1,4 +1,4 @@
-"""Errors that say who broke the contract: the application, the server, the client, or nobody but the network.
+"""Errors that say who broke the contract: the application, the server, the client, or only the network.
 
     ProtocolError
     +-- ApplicationProtocolError    the app called its side wrongly (PEP 3333, ASGI)

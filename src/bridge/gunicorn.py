@@ -33,7 +33,7 @@ def post_worker_init(worker: Any) -> None:
     grace = worker.cfg.graceful_timeout
     reserve = grace / 3
     worker.bridge_reserve = reserve
-    # Only in this process: the arbiter, which kills, uses the configured value.
+    # Only in this process: the arbiter, which kills workers, uses the configured value.
     worker.cfg.set("graceful_timeout", int(grace - reserve))
     if getattr(worker.cfg, "worker_class_str", "") == "gthread":
         process.tell_threads(worker.cfg.threads)
@@ -44,7 +44,7 @@ def post_worker_init(worker: Any) -> None:
 def _close_websockets_on_sigterm() -> None:
     before = signal.getsignal(signal.SIGTERM)
     if not callable(before):
-        return  # the ASGI worker has its own way to take signals
+        return  # the ASGI worker handles signals in its own way
 
     def handler(number: int, frame: FrameType | None) -> None:
         process.begin_stop()
@@ -59,6 +59,6 @@ def worker_exit(server: Any, worker: Any) -> None:
     """The Gunicorn hook of this name: end open requests, and run the shutdown of the apps, within the last third."""
     del server
     reserve = getattr(worker, "bridge_reserve", None)
-    # Without a value the worker has not been started: there is nothing to end.
+    # Without a value, the worker has not been started, and there is nothing to end.
     if reserve is not None:
         process.close_all(reserve * (1 - _EXIT_SHARE))

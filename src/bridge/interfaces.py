@@ -103,6 +103,5 @@ def _by_words(app: Any) -> Interface:
         return "wsgi"
     raise TypeError(
         f"this may be a WSGI or an ASGI application: {_arguments.seen(app)} takes both two and three arguments. Say"
-        f" which"
-        " it is with WsgiToAsgi or AsgiToWsgi; or, if a decorator made it, use functools.wraps there"
+        " which it is with WsgiToAsgi or AsgiToWsgi. Or, if a decorator made it, use functools.wraps there"
     )

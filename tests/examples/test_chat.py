@@ -227,7 +227,7 @@ class TestProcesses:
         """What one says comes late to the other, but comes; the log says what to do."""
         settings = SETTINGS | {"LOOKOUT_PRESENCE": "3"}
         with two_workers(settings) as (place, site), pages(tmp_path, "Kim", "Sam") as (kim, sam):
-            site.line("Several workers, and REDIS_URL names no Redis server")
+            site.line("Several workers, but REDIS_URL is not set")
             at_different_workers(place, kim, sam, site.url)
             kim.type("Hello over there")
             sam.wait_for_message("Hello over there")

@@ -176,7 +176,7 @@ def test_what_cannot_run_there_is_said(log: LogWatch, name: str, target: str) ->
     with project(name) as face:
         assert not runs_on_loop(face, target)
 
-    log.wait_for(f"{HERE}.{name} is to run on the event loop (on_loop), and does not: ", "is sync")
+    log.wait_for(f"{HERE}.{name} should run on the event loop (on_loop), but does not: ", "is sync")
 
 
 def test_the_report_shows_the_own_functions() -> None:

@@ -11,13 +11,13 @@ class NameForm(forms.Form):
 
 
 class ArrivalForm(forms.Form):
-    """A page that connects: the number of the message that it has seen last."""
+    """From a page that connects: the number of the last message that it has seen."""
 
     after = forms.IntegerField(min_value=0)
 
 
 class BeforeForm(forms.Form):
-    """A page that shows earlier messages: the number of the first that it has."""
+    """From a page that asks for earlier messages: the number of the first message that it has."""
 
     before = forms.IntegerField(min_value=1)
 
@@ -28,6 +28,6 @@ class MessageForm(forms.Form):
 
 
 class HereForm(forms.Form):
-    """A page that is still there."""
+    """From a page that is still open: its id."""
 
     page = forms.UUIDField()

@@ -10,16 +10,16 @@ from .forms import HereForm, MessageForm
 
 logger = logging.getLogger("lookout")
 
-# How many events may wait for a page. One that takes them more slowly is sent away; it comes back, and says what it has
-# seen last.
+# How many events may wait for a page. A page that is too slow is sent away. It connects again, and says which message
+# it has seen last.
 WAITING = 200
 
 
 class Hub:
     """The open pages of this process. Belongs to one event loop.
 
-    A message comes over the bus, at once. All else is looked up in the database: at a hint of the bus, and every
-    `FEED_HEARTBEAT` seconds, for a bus may lose something, and one without Redis hears nothing of other processes.
+    Messages come over the bus, at once. Everything else is looked up in the database whenever the bus gives a hint, and
+    every `FEED_HEARTBEAT` seconds: a bus may lose events, and without Redis it hears nothing from other processes.
     """
 
     def __init__(self, bus):
@@ -42,24 +42,24 @@ class Hub:
         self._end()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        # A server may not wait until each page has left.
+        # The server may not wait until every page has left.
         await services.leave_all(self._id)
         await self._bus.publish({"type": "hint"})
 
     def end(self):
-        """Send all pages away, from any thread: a server that stops waits for them, and they have no end."""
+        """Send all pages away: a server that stops waits for them, and they have no end. From any thread."""
         self._loop.call_soon_threadsafe(self._end)
 
     def _end(self):
         for visit in list(self.visits):
             visit.end()
 
-    # -- what pages do
+    # -- what pages ask for
 
     async def visit(self, session, room, after, *, limited):
-        """The visit of a page that connects, which may be a refusal. Raises `Room.DoesNotExist`.
+        """The visit of a page that connects, or a refusal. Raises `Room.DoesNotExist`.
 
-        `limited`: it holds one of the server's threads, of which some have to stay free.
+        `limited`: the visit holds one of the server's threads, and some threads have to stay free.
         """
         visitor = await services.arrive(session, room)
         if visitor is None:
@@ -79,7 +79,7 @@ class Hub:
         await self._bus.publish({"type": "hint"})
 
     async def say(self, room, visitor, fields):
-        """Take a message of a page; the event that says why not, or None."""
+        """Take a message from a page. Returns None, or an event that says why it was refused."""
         form = MessageForm(fields)
         if not form.is_valid():
             why = " ".join(error for errors in form.errors.values() for error in errors)
@@ -88,12 +88,12 @@ class Hub:
         return None
 
     async def here(self, room, visitor, fields):
-        """Note that a page is still open. It may be one of another process, where pages ask by POST."""
+        """Note that a page is still open. If pages ask by POST, another process may be serving the page."""
         form = HereForm(fields)
         if form.is_valid():
             self._heard.add(form.cleaned_data["page"])
 
-    # -- what they are told
+    # -- what pages are told
 
     def _receive(self, event):
         if event["type"] == "hint":
@@ -122,8 +122,8 @@ class Hub:
                 self._tell({"type": "tick"})
 
     async def _look(self):
-        """Tell the pages what is different from what they know."""
-        # Those that come in the meantime may not be there yet.
+        """Tell the pages what has changed."""
+        # Before the query, because pages that enter during it may not be in its result.
         entered = [visit for visit in self.visits if visit.entered]
         heard, self._heard = self._heard, set()
         seen = await services.look(heard)
@@ -140,21 +140,21 @@ class Hub:
         self._warn_of(seen.processes)
 
     def _warn_of(self, processes):
-        """Several processes and no Redis."""
+        """Warn once if several processes serve the chat without Redis."""
         if self._bus.reaches_other_processes or self._warned or processes <= {self._id}:
             return
-        # By then nobody is there any more whom a process has left behind that was killed before this one began.
+        # After this time, no presence is left over from a process that was killed before this one started.
         if self._loop.time() > self._began + settings.PRESENCE_SECONDS:
             self._warned = True
             logger.warning(
-                "several processes serve the chat, and nothing tells one what is said in the other: messages between "
+                "several processes serve the chat, and nothing connects them: messages between "
                 "them take up to %g seconds. Set REDIS_URL to the URL of a Redis server, or run one process.",
                 settings.FEED_HEARTBEAT,
             )
 
 
 class Refusal:
-    """What a page gets in place of a visit: one event, which says why."""
+    """What a page gets instead of a visit: one event, which says why."""
 
     visitor = None
 
@@ -162,14 +162,14 @@ class Refusal:
         self._why = why
 
     def close(self):
-        """There is no place to give back."""
+        """Do nothing: there is no place to give back."""
 
     async def events(self):
         yield {"type": self._why}
 
 
 class Visit:
-    """One open page, from its WebSocket's or stream's beginning to its end."""
+    """One open page, from the beginning of its WebSocket or stream to the end."""
 
     def __init__(self, hub, room, visitor, after):
         self.id = uuid4()
@@ -180,7 +180,7 @@ class Visit:
         self._after = after
         self._ended = False
         self._events = asyncio.Queue()
-        # Takes its place at once: pages that come together must not all find the last one free.
+        # Take the place at once: pages that come together must not all find the last place free.
         hub.visits.add(self)
 
     def tell(self, event):
@@ -195,11 +195,11 @@ class Visit:
             self._events.put_nowait({"type": "end"})
 
     def close(self):
-        """Give the place back. Called by the response, also where nobody has read from it."""
+        """Give the place back. The response calls this, even if nobody has read from it."""
         self._hub.visits.discard(self)
 
     async def events(self):
-        """What happens, as dicts: a greeting, the messages after the number that the page has seen, and so on."""
+        """What happens, as dicts: a greeting, the messages that the page has not seen yet, and so on."""
         try:
             seen = await self._hub.enter(self)
             logger.info("chat: %s is in %s, %d here", self.visitor.name, self.room, len(self._hub.visits))

@@ -8,7 +8,7 @@ class Room(models.Model):
     slug = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=40)
     about = models.CharField(max_length=120, blank=True)
-    # The number of its latest message.
+    # The number of the latest message.
     last = models.PositiveIntegerField(default=0)
 
     class Meta:
@@ -19,11 +19,11 @@ class Room(models.Model):
 
 
 class Message(models.Model):
-    """The messages of a room are numbered without a gap: whoever has seen one number knows what is missing."""
+    """The messages of a room are numbered without gaps, so a page knows which ones it has missed."""
 
     room = models.ForeignKey(Room, models.CASCADE, related_name="messages")
     number = models.PositiveIntegerField()
-    # Made by the page that sends it. A page that does not know whether it has been heard sends the same again.
+    # Made by the page that sends the message. A page that got no answer sends the same message with the same key again.
     key = models.UUIDField()
     visitor = models.CharField(max_length=32)
     author = models.CharField(max_length=NAME_LENGTH)
@@ -54,14 +54,14 @@ class Message(models.Model):
 
 
 class Presence(models.Model):
-    """A page that is open in a room. Pages say now and then that they still are; the others are taken out."""
+    """A page that is open in a room. Pages say regularly that they are still open. The others are removed."""
 
     id = models.UUIDField(primary_key=True)
     room = models.ForeignKey(Room, models.CASCADE)
     visitor = models.CharField(max_length=32)
     name = models.CharField(max_length=NAME_LENGTH)
     seen_at = models.DateTimeField(db_index=True)
-    # Whoever serves it.
+    # The process that serves the page.
     process = models.UUIDField()
 
     def __str__(self):

@@ -1,4 +1,4 @@
-"""What the chat does with the database; each of these is one async call."""
+"""What the chat does with the database. Each function is one async call."""
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ SHOWN = 50
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody who has said a name; kept in the session."""
+    """Somebody who has given a name. Kept in the session."""
 
     id: str
     name: str
@@ -25,9 +25,9 @@ class Visitor:
 
 @dataclass(frozen=True)
 class Seen:
-    """How things stand."""
+    """The state of all rooms."""
 
-    # By room: who is there, and the number of its latest message.
+    # For each room: who is there, and the number of its latest message.
     here: dict
     last: dict
     pages: set
@@ -36,20 +36,20 @@ class Seen:
 
 @in_database
 def visitor_in(session):
-    """Whom a session belongs to, None where nobody has said a name."""
+    """The visitor of a session. None if they have not given a name."""
     return _visitor_in(session)
 
 
 @in_database
 def arrive(session, slug):
-    """Whom a session belongs to, as above. Raises `Room.DoesNotExist`."""
+    """The visitor of a session, who goes to a room. Raises `Room.DoesNotExist`."""
     Room.objects.get(slug=slug)
     return _visitor_in(session)
 
 
 @in_database
 def introduce(session, name):
-    """Note a name in a session; whether it is free."""
+    """Put a name into a session. Returns False if somebody else has it."""
     before = session.get("visitor")
     visitor = Visitor(before["id"] if before else uuid4().hex, name)
     if _present().filter(name__iexact=name).exclude(visitor=visitor.id).exists():
@@ -66,8 +66,8 @@ def rooms():
 @in_database
 @transaction.atomic
 def say(slug, visitor, key, text):
-    """Keep a message, once however often it comes; the event that tells of it. Raises `Room.DoesNotExist`."""
-    # Locked, so that messages can be seen in the order of their numbers. (On SQLite all of the database is.)
+    """Save a message, only once if it comes several times. Returns its event. Raises `Room.DoesNotExist`."""
+    # The lock makes messages visible in the order of their numbers. (SQLite locks the whole database.)
     room = Room.objects.select_for_update().get(slug=slug)
     said = room.messages.filter(key=key).first()
     if said is None:
@@ -79,7 +79,7 @@ def say(slug, visitor, key, text):
 
 @in_database
 def history(slug, *, before=None):
-    """The latest messages, or those before a number; oldest first."""
+    """The latest messages, or the latest before a number. Oldest first."""
     found = Message.objects.filter(room__slug=slug).select_related("room")
     if before is not None:
         found = found.filter(number__lt=before)
@@ -88,14 +88,14 @@ def history(slug, *, before=None):
 
 @in_database
 def missed(slug, after):
-    """The first messages after a number; none where there are no more."""
+    """The first messages after a number, or none if there are no more."""
     found = Message.objects.filter(room__slug=slug, number__gt=after).select_related("room")
     return [message.as_event() for message in found[:SHOWN]]
 
 
 @in_database
 def enter(page, slug, visitor, process):
-    """Somebody has opened a page; how things stand then."""
+    """Note that a visitor has opened a page. Returns the state after that."""
     Presence.objects.create(
         id=page,
         room=Room.objects.get(slug=slug),
@@ -120,7 +120,7 @@ def leave_all(process):
 @in_database
 @transaction.atomic
 def look(pages):
-    """Note that these pages are still open, take those out of which nothing has been heard; how things stand."""
+    """Note that these pages are still open, and remove the silent ones. Returns the state after that."""
     Presence.objects.filter(pk__in=pages).update(seen_at=timezone.now())
     Presence.objects.filter(seen_at__lte=_long_ago()).delete()
     return _seen()

@@ -1,4 +1,4 @@
-"""The chat's WebSockets: a plain ASGI application, which the entry points hand to `bridge.django`."""
+"""The chat's WebSockets: a plain ASGI application, which the entry points pass to `bridge.django`."""
 
 import asyncio
 import io
@@ -16,15 +16,15 @@ from .forms import ArrivalForm
 from .models import Room
 from .views import live
 
-# RFC 6455, section 7.4.1, and the registry of IANA.
+# RFC 6455, section 7.4.1, and IANA's registry.
 POLICY_VIOLATION, MESSAGE_TOO_BIG, SERVICE_RESTART = 1008, 1009, 1012
 
-# In characters: the longest text as JSON, where each of its characters is escaped, and what is around it.
+# In characters: the longest text as JSON, if every character is escaped, and the rest of the JSON.
 LONGEST = 13_000
 
 
 class Refused(Exception):
-    """With the code to close with."""
+    """The argument is the code to close with."""
 
 
 async def application(scope, receive, send):
@@ -34,7 +34,7 @@ async def application(scope, receive, send):
     try:
         visit = await arrive(hub, scope)
     except (Refused, DisallowedHost, Resolver404, Room.DoesNotExist):
-        await send({"type": "websocket.close"})  # which the client gets as 403
+        await send({"type": "websocket.close"})  # the client gets 403
         return
     await send({"type": "websocket.accept"})
     try:
@@ -60,19 +60,19 @@ async def arrive(hub, scope):
 
 
 def is_from_this_site(request):
-    """Whether a page of this site asks. Browsers let pages of any site do so, and send this site's cookies along."""
+    """Whether a page of this site asks. Browsers let pages of any site connect, and send this site's cookies along."""
     return urlsplit(request.headers.get("Origin", "")).netloc == request.get_host()
 
 
 async def tell(visit, send):
-    """Send what happens, until we end it."""
+    """Send the events of the visit, and close the WebSocket when the visit is ended here."""
     try:
         async with aclosing(visit.events()) as events:
             async for event in events:
                 await send({"type": "websocket.send", "text": json.dumps(event)})
         await send({"type": "websocket.close", "code": SERVICE_RESTART})
     except OSError:
-        return  # the client has left, which the other task is told
+        return  # the client has left, and the other task is told so
 
 
 async def listen(hub, visit, receive):
@@ -93,7 +93,7 @@ def parsed(text):
     """A JSON object of strings."""
     try:
         asked = json.loads(text)
-        "".join(asked.values()).encode()  # what is no Unicode cannot be kept
+        "".join(asked.values()).encode()  # text that cannot be encoded cannot be saved
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise Refused(POLICY_VIOLATION) from None
     return asked

@@ -14,7 +14,7 @@ from .models import TEXT_LENGTH, Room
 
 
 async def entrance(request):
-    """Where one says one's name, and then goes on to a room."""
+    """The page where visitors give their name, and then go on to a room."""
     rooms = await services.rooms()
     wanted = next((room for room in rooms if room.slug == request.GET.get("room")), rooms[0] if rooms else None)
     form = NameForm(request.POST or None)
@@ -33,7 +33,7 @@ async def leave(request):
 
 @require_safe
 async def room(request, slug):
-    """The page, with the latest messages; the rest comes to it live."""
+    """The page of a room, with the latest messages. New messages arrive live."""
     rooms = await services.rooms()
     found = next((room for room in rooms if room.slug == slug), None)
     if found is None:
@@ -93,19 +93,19 @@ class EventStream:
                 yield f"data: {json.dumps(event)}\n\n"
 
     def close(self):
-        """Called by the response, also where nobody has read from it."""
+        """The response calls this, even if nobody has read from it."""
         self._visit.close()
 
 
 @require_POST
 async def say(request, slug):
-    """A message, from a page without a WebSocket, or without JavaScript."""
+    """Take a message from a page without a WebSocket, or without JavaScript."""
     return await ask(request, hub_of(request).say, slug)
 
 
 @require_POST
 async def here(request, slug):
-    """A page without a WebSocket is still open."""
+    """Note that a page without a WebSocket is still open."""
     return await ask(request, hub_of(request).here, slug)
 
 

@@ -1,4 +1,4 @@
-"""What one process tells the others: through Redis, where `REDIS_URL` names one. Without it, itself only."""
+"""Events from one process to all others, through the Redis server of `REDIS_URL`. Without it, only to itself."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ def make_bus():
 
 
 class Bus:
-    """Hands each event, a dict, to all listeners of this process. Belongs to one event loop."""
+    """Passes each event, a dict, to all listeners of this process. Belongs to one event loop."""
 
     reaches_other_processes = False
 
@@ -36,16 +36,17 @@ class Bus:
             listener(event)
 
     async def start(self):
-        """Begin to hear others."""
+        """Begin to receive events of other processes."""
 
     async def stop(self):
-        """Hear no more."""
+        """Stop receiving them."""
 
 
 class RedisBus(Bus):
-    """Hands it to the listeners of all processes that have the same Redis.
+    """Passes each event to the listeners of all processes with the same Redis server.
 
-    What is said while Redis is away reaches this process alone. No listener may rely on a bus: the database has it all.
+    While Redis cannot be reached, events reach only this process. So listeners must not rely on the bus alone:
+    everything is in the database as well.
     """
 
     reaches_other_processes = True

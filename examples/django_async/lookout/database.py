@@ -5,9 +5,9 @@ from django.db import close_old_connections
 
 
 def in_database(function):
-    """An async function of one that uses the ORM, for code that no request surrounds.
+    """Turn a function that uses the ORM into an async one, for code outside of requests.
 
-    Such code has to close connections that are too old by itself, which Django does where requests begin and end.
+    Django closes old connections when a request begins and ends. Code outside of requests has to do this itself.
     """
 
     @wraps(function)

@@ -1,14 +1,14 @@
-"""What lives as long as the server's process, on the event loop that all its requests share."""
+"""What lives as long as the server's process, on the event loop that all requests share."""
 
 import signal
 import threading
 
-# What has streams that have no end of their own.
+# The objects with streams that do not end by themselves.
 _streaming = []
 
 
 async def startup(state):
-    # Models can be imported only once Django is set up, and the entry points import this module before.
+    # Models can be imported only after Django is set up, and the entry points import this module before that.
     from chat.hub import Hub
     from watch.watcher import Watcher
 
@@ -21,7 +21,7 @@ async def startup(state):
     await hub.start()
     await watcher.start()
     _streaming.extend((hub, watcher.feed))
-    # An ASGI server runs this where its signals arrive. The others have hooks for it: gunicorn.conf.py, apache.wsgi.
+    # ASGI servers run this in the thread that gets signals. Other servers need hooks: gunicorn.conf.py, apache.wsgi.
     if threading.current_thread() is threading.main_thread():
         end_streams_at(signal.SIGINT, signal.SIGTERM)
 
@@ -35,13 +35,13 @@ async def shutdown(state):
 
 
 def end_streams(*_, **__):
-    """End the streams, from any thread: a server that stops waits for all responses, and theirs have no end."""
+    """End the streams: a server that stops waits for all responses, and these have no end. From any thread."""
     for one in _streaming:
         one.end()
 
 
 def end_streams_at(*signals):
-    """Do so first when a signal arrives that the server handles; in the main thread."""
+    """End the streams before the server handles one of these signals. Called in the main thread."""
 
     def chain(handler):
         def handle(number, frame):

@@ -86,7 +86,7 @@ DATABASES = {
             # A transaction that reads and then writes would otherwise fail at once, instead of waiting, when another
             # one writes in between.
             "transaction_mode": "IMMEDIATE",
-            # Those who read do not hold up those who write.
+            # Readers do not hold up writers.
             "init_command": "PRAGMA journal_mode=WAL;",
             "timeout": 20,
         },
@@ -136,7 +136,7 @@ STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 
-# What the project itself has to say goes where the server's own log goes.
+# The project's own log goes where the server's log goes.
 # https://docs.djangoproject.com/en/5.2/topics/logging/
 
 LOGGING = {
@@ -151,25 +151,25 @@ LOGGING = {
 
 WATCH_INTERVAL = float(os.environ.get("LOOKOUT_INTERVAL", 3))
 
-# How long a feed is silent at most, in seconds. A WSGI server learns that the reader has left when it next writes.
+# The longest time that a feed is silent, in seconds. A WSGI server notices at its next write that a reader has left.
 
 FEED_HEARTBEAT = float(os.environ.get("LOOKOUT_HEARTBEAT", 5))
 
-# How many feeds may be open on a WSGI server, where each holds one of its threads: a quarter of those that
-# `apache.conf` and `gunicorn.conf.py` give it. A page that finds no place asks for news now and then instead.
+# How many feeds may be open on a WSGI server, where each holds a thread: a quarter of the threads in `apache.conf` and
+# `gunicorn.conf.py`. A page that finds no place polls instead.
 
 FEED_LIMIT = int(os.environ.get("LOOKOUT_FEEDS", 8))
 
-# The same for the pages of the chat, which have half of them.
+# The same for the pages of the chat: half of the threads.
 
 CHAT_LIMIT = int(os.environ.get("LOOKOUT_CHATS", 16))
 
-# A page of the chat that has not said for so long, in seconds, that it is still open is open no more. It says so at
-# each heartbeat.
+# A page of the chat counts as closed if it has been silent for this long, in seconds. It says at each heartbeat that
+# it is still open.
 
 PRESENCE_SECONDS = float(os.environ.get("LOOKOUT_PRESENCE", 20))
 
-# The Redis server through which several processes, on any number of machines, tell each other what happens; as in
-# redis://localhost:6379/0. Without one it is one process that serves.
+# The Redis server through which several processes, on any number of machines, tell each other what happens, for example
+# redis://localhost:6379/0. Without it, use one process.
 
 REDIS_URL = os.environ.get("REDIS_URL", "")

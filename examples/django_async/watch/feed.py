@@ -7,12 +7,12 @@ from django.conf import settings
 
 logger = logging.getLogger("lookout")
 
-# How many notifications are kept for readers that were away for a moment.
+# How many notifications are kept for readers who were away for a moment.
 KEPT = 200
 
 
 class Feed:
-    """The latest notifications, and those who follow them in this process. Belongs to one event loop."""
+    """The latest notifications, and their readers in this process. Belongs to one event loop."""
 
     def __init__(self, latest):
         self._loop = asyncio.get_running_loop()
@@ -26,7 +26,7 @@ class Feed:
         self._wake()
 
     def end(self):
-        """End all streams; from any thread. A server that stops waits for them, and they have no end of their own."""
+        """End all streams: a server that stops waits for them, and they do not end by themselves. From any thread."""
         self._ended = True
         self._loop.call_soon_threadsafe(self._wake)
 
@@ -35,7 +35,7 @@ class Feed:
         news.set()
 
     async def follow(self, after):
-        """Each notification with a higher number than `after`, and None whenever there was nothing for a while."""
+        """Each notification with a number above `after`, and None whenever nothing has happened for a while."""
         while not self._ended:
             news = self._news
             for notification in [one for one in self.latest if one["id"] > after]:
@@ -53,7 +53,7 @@ class EventStream:
     def __init__(self, feed, after):
         self._feed = feed
         self._after = after
-        # Takes its place at once: requests that come together must not all find the last one free.
+        # Take the place at once: requests that come together must not all find the last place free.
         feed.readers.add(self)
 
     async def __aiter__(self):
@@ -71,5 +71,5 @@ class EventStream:
             logger.info("feed closed, %d open", len(self._feed.readers))
 
     def close(self):
-        """Give the place back. Called by the response, also where nobody has read from it."""
+        """Give the place back. The response calls this, even if nobody has read from it."""
         self._feed.readers.discard(self)

@@ -10,7 +10,7 @@ class Site(models.Model):
     name = models.CharField(max_length=60)
     url = models.URLField("URL")
     state = models.CharField(max_length=4, choices=State, default=State.NEW)
-    # What it last answered, or why it did not.
+    # The last answer, or why there was none.
     answer = models.CharField(max_length=200, blank=True)
 
     class Meta:

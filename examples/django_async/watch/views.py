@@ -18,7 +18,7 @@ SHOWN = 12
 
 
 class Board(View):
-    """The page: all sites, the latest notifications, and a form to watch one more."""
+    """The page: all sites, the latest notifications, and a form to add a site."""
 
     async def get(self, request):
         return await self._show(request, SiteForm())
@@ -46,7 +46,7 @@ class Board(View):
 
 @require_POST
 async def ask(request):
-    """Ask all sites now. The answer does not wait for that; what has changed comes through the feed."""
+    """Ask all sites now. The response does not wait for that. Changes come through the feed."""
     watcher = watcher_of(request)
     watcher.in_background(watcher.ask())
     return HttpResponse(status=202)
@@ -61,7 +61,7 @@ async def remove(request, pk):
 @require_safe
 async def feed(request):
     """The notifications as they come, for as long as the reader stays."""
-    # A browser that comes back says what it has seen last.
+    # A browser that connects again says which notification it has seen last.
     after = number(request.headers.get("Last-Event-ID") or request.GET.get("after"))
     following = watcher_of(request).feed
     if request.bridge.interface == "wsgi" and len(following.readers) >= settings.FEED_LIMIT:
@@ -75,7 +75,7 @@ async def feed(request):
 
 @require_safe
 async def notifications(request):
-    """The same, for a reader who asks now and then."""
+    """The same for a reader who polls."""
     after = number(request.GET.get("after"))
     found = Notification.objects.filter(pk__gt=after).select_related("site").order_by("pk")
     return JsonResponse({"notifications": [one.as_dict() async for one in found[:100]]})
@@ -92,7 +92,7 @@ async def _history():
 
 @require_safe
 async def history_csv(request):
-    """Every notification there ever was, one line after the other, however many there are."""
+    """All notifications ever, streamed line by line, however many there are."""
     return StreamingHttpResponse(
         _history(),
         content_type="text/csv; charset=utf-8",

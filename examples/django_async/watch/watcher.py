@@ -14,7 +14,7 @@ logger = logging.getLogger("lookout")
 
 
 class Watcher:
-    """Asks the sites how they are. Belongs to one event loop, as its client, its lock and its tasks do."""
+    """Asks the sites how they are. Belongs to one event loop, like its client, its lock and its tasks."""
 
     def __init__(self, bus):
         self._bus = bus
@@ -41,7 +41,7 @@ class Watcher:
             self.feed.publish(event["notification"])
 
     def in_background(self, work):
-        """Start what goes on after the response. The loop itself holds tasks weakly."""
+        """Start work that goes on after the response. Keeps the task: the loop has only a weak reference to it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -60,14 +60,14 @@ class Watcher:
             await asyncio.sleep(settings.WATCH_INTERVAL)
 
     async def ask(self):
-        """Ask all sites at once, and publish what has changed. One round at a time."""
+        """Ask all sites at once, and publish the changes. One round at a time."""
         async with self._asking:
             sites = [site async for site in Site.objects.all()]
             answers = await asyncio.gather(*(self._answer(site.url) for site in sites))
             for site, (state, answer) in zip(sites, answers, strict=True):
                 if notification := await record(site, state, answer):
                     await self._bus.publish({"type": "site", "notification": notification.as_dict()})
-            # No request ends here, which is when Django does this otherwise.
+            # Django does this when a request ends, but there is no request here.
             await sync_to_async(close_old_connections)()
 
     async def _answer(self, url):
@@ -83,10 +83,10 @@ class Watcher:
 @sync_to_async
 @transaction.atomic
 def record(site, state, answer):
-    """Note the answer; the notification if the state has changed and the site is still watched."""
+    """Save the answer. Returns a notification if the state has changed and the site is still watched."""
     answer = answer[:200]
     watched = Site.objects.filter(pk=site.pk)
-    # Of several processes that ask at the same time, one finds that it was otherwise.
+    # If several processes ask at the same time, only one of them finds that the state has changed.
     if not watched.exclude(state=state).update(state=state, answer=answer):
         watched.update(answer=answer)
         return None

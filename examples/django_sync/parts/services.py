@@ -5,12 +5,12 @@ from .models import Movement, Stock
 
 
 class MoveError(Exception):
-    """The stock cannot be moved; the message is for the person who asked."""
+    """The stock cannot be moved. The message is for the user."""
 
 
 @transaction.atomic
 def move_stock(part, source, target, quantity, moved_by):
-    """Moves pieces of a part from one warehouse to another: all of it happens, or nothing."""
+    """Move pieces of a part from one warehouse to another, completely or not at all."""
     if not _stock(part, source).filter(quantity__gte=quantity).update(quantity=F("quantity") - quantity):
         raise MoveError(f"{source} has fewer than {quantity} of {part.number}.")
 

@@ -110,7 +110,7 @@ class MovementList(ListView):
 
 
 class _Line:
-    """What `csv.writer` writes to: it hands each line back instead of keeping it."""
+    """What `csv.writer` writes to. It returns each line instead of keeping it."""
 
     def write(self, line):
         return line
@@ -135,7 +135,7 @@ def _movement_lines():
 
 @require_safe
 def movements_csv(request):
-    """Every movement there ever was, one line after the other, however many there are."""
+    """All movements ever, streamed line by line, however many there are."""
     return StreamingHttpResponse(
         _movement_lines(),
         content_type="text/csv; charset=utf-8",
@@ -145,6 +145,6 @@ def movements_csv(request):
 
 @require_safe
 def turnover(request):
-    """Movements for each scrapped part: nothing was ever scrapped, and so nobody has seen this report yet."""
+    """Movements for each scrapped part. Nothing was ever scrapped, so nobody has seen this report yet."""
     scrapped = Part.objects.filter(notes__istartswith="scrapped").count()
     return HttpResponse(f"{Movement.objects.count() / scrapped:.1f} movements for each scrapped part")

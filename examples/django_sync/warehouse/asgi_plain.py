@@ -1,5 +1,5 @@
 """
-ASGI config for warehouse project, as for any WSGI application that is not Django's.
+ASGI config for warehouse project, written as for any WSGI application that is not Django's.
 """
 
 from bridge import WsgiToAsgi

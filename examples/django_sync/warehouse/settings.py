@@ -86,7 +86,7 @@ DATABASES = {
             # A transaction that reads and then writes would otherwise fail at once, instead of waiting, when another
             # one writes in between.
             "transaction_mode": "IMMEDIATE",
-            # A long export does not hold up those who write.
+            # A long export does not hold up writers.
             "init_command": "PRAGMA journal_mode=WAL;",
             "timeout": 20,
         },

@@ -48,7 +48,7 @@ class AsgiWatch:
         if self._asked_in_vain > _CALLS_AFTER_DISCONNECT:
             did = f"called receive() {_CALLS_AFTER_DISCONNECT} times after http.disconnect"
             self._note(Finding(did, "that the request ends", _DISCONNECT_CLAUSE))
-            raise ConnectionResetError("the client has left, as http.disconnect has said")
+            raise ConnectionResetError("the client has left, as http.disconnect said")
         event: Event = await self._receive()
         if event["type"] == "http.disconnect":
             self._gone = True

@@ -19,7 +19,7 @@ GRACE_SECONDS: Final = 5.0
 
 
 def was_cancelled(error: BaseException) -> bool:
-    """Whether `error` comes from somebody who has cancelled the task, not from the task's own code."""
+    """Whether `error` is there because somebody cancelled the task, and not because its own code raised it."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
@@ -43,7 +43,7 @@ class CheckClient:
     async def run(self, app: ASGIApp) -> None:
         """Run the request from beginning to end, within a limited time unless the application blocks the loop."""
         task = asyncio.ensure_future(self._call(app))
-        # An interruption has left the loop already: nobody else asks the task for it, and asyncio would print it.
+        # An interruption ends the loop, so nobody else retrieves it from the task, and asyncio would print it.
         task.add_done_callback(_retrieve)
         started = monotonic()
         while not task.done() and (left := self._limit(started) - monotonic()) > 0:
@@ -108,7 +108,7 @@ class CheckClient:
             elif self.size >= _ENOUGH_BYTES:
                 self._leave()
         self._news.set()
-        await asyncio.sleep(0)  # like a server that writes; an app that sends without end must not block the loop
+        await asyncio.sleep(0)  # as a server would while it writes: an app that sends for ever must not block the loop
 
     def _leave(self) -> None:
         self.left = True

@@ -79,7 +79,7 @@ def probe_asgi(app: ASGIApp, requests: Sequence[CheckRequest], progress: Progres
             found = list(outcomes[0].findings)
             await lifespan.stop()
             if told.interrupted:
-                # The loop that is ending has cancelled the lifespan, which is no fault of the application.
+                # The loop is ending, and has cancelled the lifespan. That is not the application's fault.
                 outcomes[0].findings[:] = found
             if found or not told.interrupted:
                 told.end(outcomes[0])
@@ -146,7 +146,7 @@ def _ended(client: CheckClient) -> str:
 
 @contextlib.contextmanager
 def _interrupted_when_blocked() -> Iterator[None]:
-    """Interrupt code that blocks the loop: it would block the check for ever."""
+    """Interrupt code that blocks the loop, because it would block the check for ever."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"the event loop was blocked for {_BLOCKED_SECONDS:.0f} seconds")

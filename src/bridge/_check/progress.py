@@ -1,4 +1,4 @@
-"""How far a check has come, and what ends it before it is complete: Ctrl-C, or the end of its time."""
+"""How far a check has come, and what can end it early: Ctrl-C, or the end of its time."""
 
 import os
 import signal
@@ -15,16 +15,14 @@ END_SECONDS: Final = 5.0
 
 
 class Interrupted(KeyboardInterrupt):
-    """The check is to end now, whatever the application does. Raised in the main thread, wherever that is.
+    """The check has to end now, whatever the application does. Raised in the main thread, wherever its code is.
 
     It is a `KeyboardInterrupt`, because event loops let that out of a task.
     """
 
 
 class Progress:
-    """What has been asked so far, and what is being asked now. `on_end` is called with each outcome, as soon as it is
-    there.
-    """
+    """What has been asked so far, and what is being asked now. `on_end` is called with each outcome as it comes."""
 
     def __init__(self, on_end: Callable[[Outcome], object] = lambda _outcome: None) -> None:
         self.outcomes: list[Outcome] = []
@@ -39,13 +37,13 @@ class Progress:
         return monotonic() - self._since
 
     def begin(self, asked: str) -> None:
-        """From now on `asked` is being asked. Raises `Interrupted` if the application has caught that before."""
+        """Note that `asked` is being asked from now on. Raises `Interrupted` again if the application has caught it."""
         if self.interrupted:
             raise Interrupted(self.interrupted)
         self.asking, self._since = asked, monotonic()
 
     def end(self, outcome: Outcome) -> None:
-        """It has ended with this outcome."""
+        """Note that it has ended with this outcome."""
         self.asking = None
         self.outcomes.append(outcome)
         self._on_end(outcome)

@@ -10,8 +10,8 @@ _PIECES: Final = (b"a=1&", b"b=%C3%BC&", b"c=" + b"x" * 70_000)
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """One request: its body in pieces, with or without Content-Length, where its client leaves, and how many at
-    once.
+    """One kind of request. The body comes in pieces, with or without Content-Length. `leaves`: when the client leaves.
+    `at_once`: how many such requests are made at the same time.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""What WSGI servers offer beyond PEP 3333 for one request: with `process.py` the one place that knows them by name.
+"""What WSGI servers offer beyond PEP 3333 for one request. Only the modules of this package know servers by name.
 
-If nothing is known about a server, a request body is read in the server's thread as PEP 3333 says, which may block the
-thread. A client that leaves is noticed when the server fails to write to it.
+With an unknown server, a request body is read in the server's thread as PEP 3333 says, which may block the thread. A
+client that leaves is noticed when the server fails to write to it.
 """
 
 import array
@@ -28,31 +28,29 @@ from bridge._types import Environ
 from bridge.errors import ClientDisconnected
 
 # A peer that has closed its sending side counts as gone: HTTP/1.1 clients do not do that, and ASGI servers decide the
-# same.
-# Only on Linux. Elsewhere a half-closed connection is noticed when it is closed.
+# same way. Only on Linux. Elsewhere, a half-closed connection is noticed when it is closed completely.
 _RDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
 _GONE: Final = _RDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _REGULAR_CLOSE: Final = struct.pack("ii", 0, 0)
-# Where the classes of the inputs come from that end by themselves.
+# The packages whose classes of `wsgi.input` end with the body.
 _INPUTS_THAT_END: Final = ("_pyvoy",)
-# How much of a body is read at once.
 _PIECE_BYTES: Final = 64 * 1024
 
 
 def complete(environ: Environ) -> Environ:
-    """Add to `environ` what its server does without saying it. Returns `environ`."""
+    """Add to `environ` what its server does but does not say. Returns `environ`."""
     if not environ.get("CONTENT_LENGTH") and (_is_chunked_uwsgi(environ) or _ends_by_itself(environ.get("wsgi.input"))):
-        # uWSGI 2.0: `wsgi.input` is empty then, and its API gives the chunks, to the last (`_read_uwsgi`).
+        # In uWSGI 2.0, `wsgi.input` is then empty, and the API gives all chunks (`_read_uwsgi`).
         environ["wsgi.input_terminated"] = True
     return environ
 
 
 def _ends_by_itself(body: object) -> bool:
-    """Whether a `wsgi.input` ends with the body, although nobody says it.
+    """Whether a `wsgi.input` ends with the body, although the environ does not say so.
 
-    If test clients and servers have received the whole body, the input is in memory or in a file, and is decoded if it
-    was chunked. The input of pyvoy 1.3 is of its own class, and is decoded too.
+    Test clients and servers that have received the whole body keep it in memory or in a file, and have decoded it if it
+    was chunked. pyvoy 1.3 has its own class of input, and decodes too.
     """
     if isinstance(body, io.BytesIO | SpooledTemporaryFile):
         return True
@@ -61,14 +59,14 @@ def _ends_by_itself(body: object) -> bool:
         try:
             return stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
         except (OSError, ValueError):
-            return False  # closed: reading it will tell
+            return False  # closed: reading it will raise
     return type(body).__module__.partition(".")[0] in _INPUTS_THAT_END
 
 
 def whole_body(environ: Environ) -> Iterator[bytes]:
-    """The pieces of a body that ends by itself (`complete` has seen to that), read in this thread.
+    """The pieces of a body whose input ends with it (`complete` has checked that), read in this thread.
 
-    Raises what the server's input raises where it breaks off.
+    Raises what the server's input raises if the body breaks off.
     """
     if not _is_chunked_uwsgi(environ):
         read: Callable[[], bytes] = partial(environ["wsgi.input"].read, _PIECE_BYTES)
@@ -79,7 +77,7 @@ def whole_body(environ: Environ) -> Iterator[bytes]:
 
 
 def _is_chunked_uwsgi(environ: Environ) -> bool:
-    # With a length the body has been decoded by the proxy that speaks uWSGI's protocol: Nginx 1.22 says both.
+    # If there is a length, a proxy has decoded the body: Nginx 1.22 passes on both headers.
     return "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH")
 
 
@@ -90,14 +88,14 @@ def _waitress_error() -> type[Exception]:
 
 
 def waitress_socket(environ: Environ) -> Any:
-    """The connection of Waitress. None if it is not known, or if its main thread reads ahead and looks for its end."""
+    """The connection of Waitress. None if it is unknown, or if Waitress's main thread reads ahead on it."""
     channel: Any = getattr(environ["waitress.client_disconnected"], "__self__", None)
     looks_ahead = getattr(getattr(channel, "adj", None), "channel_request_lookahead", 1) > 0
     return None if looks_ahead else getattr(channel, "socket", None)
 
 
 class Connection:
-    """The client's connection, as far as the server of `environ` shows it."""
+    """The client's connection, if the server of `environ` shows it."""
 
     def __init__(self, environ: Environ) -> None:
         self._environ = environ
@@ -109,13 +107,13 @@ class Connection:
 
     @property
     def title(self) -> str:
-        """The request, for log lines; without the query string, which may hold secrets."""
+        """The request for log lines, without the query string, which may hold secrets."""
         environ = self._environ
         path = text_path(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
         return request_title(environ.get("REQUEST_METHOD", "a request for"), path)
 
     def has_left_lately(self, interval: float) -> bool:
-        """As `has_left`, but looks only once every `interval` seconds."""
+        """Like `has_left`, but looks only once every `interval` seconds."""
         now = monotonic()
         if now - self._looked <= interval:
             return False
@@ -131,12 +129,11 @@ class Connection:
         return number is not None and bool(events_now(number, _RDHUP) & _GONE)
 
     def departure(self, message: str) -> Exception:
-        """Return the exception to raise in the middle of a response whose client has left.
+        """The exception to raise in the middle of a response whose client has left.
 
-        It makes the server end the connection, without an error in its log.
-
-        Waitress 3 knows an exception of its own. uWSGI 2.0 prints the traceback of each; there the response ends, and
-        the connection with a reset, so that nobody takes the response for complete.
+        It makes the server end the connection, without an error in its log. Waitress 3 has its own exception for this.
+        uWSGI 2.0 prints the traceback of every exception. So there, the response ends normally, and the connection ends
+        with a reset, so that nobody takes the response for complete.
         """
         if "waitress.client_disconnected" in self._environ:
             return _waitress_error()(message)
@@ -146,11 +143,11 @@ class Connection:
         return ClientDisconnected(message)
 
     def end_with_reset(self, reset: bool) -> None:
-        """From here on, whoever closes the connection resets it; or closes it as ever again.
+        """Make closing the connection reset it (True), or end it normally again (False).
 
-        uWSGI 2.0 sends a response without Content-Length up to the end of the connection, and closes that as ever when
-        the application raises, as the kernel does when the process is killed. After a reset the client or the proxy can
-        tell that the response is not complete. Other servers end the connection without the last chunk.
+        In uWSGI 2.0, the end of the connection ends a response without Content-Length. uWSGI closes the connection
+        normally when the application raises, and so does the kernel when the process is killed. After a reset, the
+        client or the proxy can tell that the response is not complete. Other servers leave out the last chunk.
         """
         if "uwsgi.version" in self._environ and (number := self.descriptor) is not None:
             with socket.socket(fileno=os.dup(number)) as connection:
@@ -158,15 +155,15 @@ class Connection:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     def at_hand(self, size: int) -> bool:
-        """Whether `size` bytes of the request body are known to be there, so that reading them does not wait."""
+        """Whether `size` bytes of the request body are known to have arrived, so that reading them does not wait."""
         if isinstance(self._body, io.BytesIO) or "waitress.client_disconnected" in self._environ:
-            return True  # Waitress calls the application once it has all of the body
+            return True  # Waitress receives the whole body before it calls the application
         return self._is_gunicorn and hasattr(self._body.reader, "length") and self._gunicorn_holds() >= size
 
     def read(self, size: int) -> bytes | None:
         """At most `size` bytes of the request body, and `b""` at its end. None if reading would have to wait.
 
-        If a server does not show what has arrived, this waits, and on some servers for all of `size`.
+        If the server does not show what has arrived, this waits. On some servers it waits for all `size` bytes.
         """
         body = self._body
         if self._is_gunicorn and not body.buf.tell():
@@ -178,7 +175,7 @@ class Connection:
         return cast(bytes, body.read(size))
 
     def _read_buffered(self, body: io.BufferedReader, size: int) -> bytes | None:
-        """wsgiref, Django's runserver, Werkzeug: the buffered reader of the connection itself."""
+        """For wsgiref, Django's runserver and Werkzeug, whose input is the buffered reader of the connection."""
         connection = getattr(body.raw, "_sock", None)
         if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):
             timeout = connection.gettimeout()
@@ -189,11 +186,10 @@ class Connection:
                 connection.settimeout(timeout)
             if not held and not self._readable():
                 return None
-        # One read of the connection at the most.
-        return body.read1(size)
+        return body.read1(size)  # which reads the connection once at most
 
     def _read_uwsgi(self, size: int) -> bytes | None:
-        """A chunk of a chunked body, or of what is left of it. Raises `OSError` where the body breaks off."""
+        """A chunk of a chunked body, or a part of one. Raises `OSError` if the body breaks off."""
         chunk = self._chunk or cast(bytes | None, sys.modules["uwsgi"].chunked_read_nb())
         if chunk is None:
             return None
@@ -201,15 +197,15 @@ class Connection:
         return chunk[:size]
 
     def _read_gunicorn(self, body: Any, size: int) -> bytes | None:
-        """Its `Body.read` waits for 1 KiB at least; the reader behind that for what it is asked for and no more."""
+        """Gunicorn's `Body.read` waits for at least 1 KiB. The reader behind it waits only for what it is asked for."""
         read = body._read_reader
         if hasattr(body.reader, "parser"):
-            # Chunked: it takes a chunk from the connection at a time and keeps what is too much for one read.
+            # Chunked: the reader takes one chunk at a time from the connection, and keeps what one read does not need.
             first: bytes = read(1)
             kept = body.reader.buf.tell() if first else 0
             return first + read(min(kept, size - 1)) if kept and size > 1 else first
         if getattr(body.reader, "length", None) == 0:
-            return b""  # nothing will come, so that there is nothing to wait for
+            return b""  # nothing more will come
         held = self._gunicorn_holds()
         if not held and not self._readable():
             return None
@@ -221,7 +217,7 @@ class Connection:
         return plain and hasattr(self._body, "_read_reader")
 
     def _gunicorn_holds(self) -> int:
-        """What is in its two buffers and the kernel's."""
+        """The number of bytes in Gunicorn's two buffers and in the kernel's."""
         number = self.descriptor
         if number is None:
             return 0
@@ -235,13 +231,13 @@ class Connection:
 
     @property
     def descriptor(self) -> int | None:
-        """The file descriptor of the connection, to wait for. None if it is not known."""
+        """The file descriptor of the connection, to wait on. None if it is not known."""
         if not self._sought:
             self._sought = True
             self._socket = self._find_socket()
         try:
             number = -1 if self._socket is None else int(self._socket.fileno())
-            return number if number >= 0 else None  # of a closed one it is -1
+            return number if number >= 0 else None  # -1: the socket is closed
         except (AttributeError, OSError, ValueError):
             return None
 
@@ -254,6 +250,6 @@ class Connection:
             return body
         if "waitress.client_disconnected" in self._environ:
             return waitress_socket(self._environ)
-        # wsgiref and Django's runserver: the buffered reader of a socket. Cheroot wraps that once more, as `rfile`.
+        # wsgiref and Django's runserver: the input is the buffered reader of a socket. Cheroot wraps that (`rfile`).
         reader = getattr(getattr(body, "_read", None), "__self__", None) or getattr(body, "rfile", None) or body
         return getattr(getattr(reader, "raw", None), "_sock", None)

@@ -1,7 +1,7 @@
-"""The end of a process: what servers say about it, and closing what is still open."""
+"""The end of a process: what servers say about it, and how everything that is open gets closed."""
 
 import atexit
-import concurrent.futures.thread  # noqa: F401  # registers its own end first, so that ours comes before it
+import concurrent.futures.thread  # noqa: F401  # registers its exit function first, so that ours is called before it
 import functools
 import signal
 import sys
@@ -15,43 +15,44 @@ from bridge._types import Environ
 
 
 class Closing(Protocol):
-    """What is closed at exit."""
+    """Something to close at exit."""
 
     def exit(self, timeout: float | None = None) -> None:
-        """Close it, within a deadline of its own, and `timeout` seconds."""
+        """Close it, within its own deadline and within `timeout` seconds."""
 
 
-# Held strongly: what nobody else refers to any more has still something to end. Any thread puts and takes, a signal
-# handler looks: each is one step of a dict's own, also without the interpreter lock, and no lock is needed.
+# Strong references: something that nobody else refers to any more still has to be closed. Any thread adds and removes
+# entries, and a signal handler reads them. Each is a single operation of a dict, atomic even without the interpreter
+# lock, so no lock is needed.
 _open: Final[PerProcess[dict[Closing, Callable[[], None] | None]]] = PerProcess(dict)
-# What the hooks of a server tell.
+# What the server's hooks have told us.
 _threads: Final[PerProcess[dict[str, int]]] = PerProcess(dict)
 _stops: Final[PerProcess[dict[str, Callable[[], bool]]]] = PerProcess(dict)
 
 
 def register(closing: Closing, at_stop: Callable[[], None] | None = None) -> None:
-    """Close `closing` at the exit of this process; and call `at_stop` as soon as the server is told to stop.
+    """Close `closing` when this process exits, and call `at_stop` as soon as the server is told to stop.
 
-    That may be in a signal handler: it takes no lock, and waits for nothing.
+    `at_stop` may be called in a signal handler, so it must neither take a lock nor wait.
     """
     _hook()
     _open.here()[closing] = at_stop
 
 
 def begin_stop() -> None:
-    """The server has been told to stop, and waits for what is in progress; called by its hooks, from any thread."""
+    """Note that the server was told to stop and waits for open requests. Its hooks call this, from any thread."""
     for at_stop in list(_open.here().values()):
         if at_stop is not None:
             at_stop()
 
 
 def tell_threads(count: int) -> None:
-    """The server handles so many requests at once in this process; called by its hooks."""
+    """Note that the server handles `count` requests at once in this process. Its hooks call this."""
     _threads.here()["all"] = count
 
 
 def server_threads() -> int | None:
-    """How many requests the server of this thread or greenlet handles at once in this process; None if unknown."""
+    """How many requests the server of this thread or greenlet handles at once in this process. None if unknown."""
     if (told := _threads.here().get("all")) is not None:
         return told
     settings: Any = getattr(_gunicorn_worker(), "cfg", None)
@@ -64,7 +65,7 @@ def server_threads() -> int | None:
 
 
 def whole(value: Any) -> int | None:
-    """The whole number that a setting of a server is; None where it is none."""
+    """The setting of a server as a whole number. None if it is not one."""
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
@@ -72,14 +73,14 @@ def whole(value: Any) -> int | None:
 
 
 def tell_stop(stops: Callable[[], bool]) -> None:
-    """`stops` says whether the server of this process has been told to stop; called by its hooks."""
+    """Note that `stops()` says whether the server of this process was told to stop. Its hooks call this."""
     _stops.here()["all"] = stops
 
 
 def stop_of(environ: Environ) -> Callable[[], bool] | None:
-    """What says whether the server of this request has been told to stop, and waits for it; None where nothing does.
+    """A function that says whether the server was told to stop, and waits for this request. None if nothing says so.
 
-    It is made in the thread of the request, and may be called in any.
+    Called in the thread of the request. The result may be called in any thread.
     """
     channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if channel is not None:
@@ -91,19 +92,19 @@ def stop_of(environ: Environ) -> Callable[[], bool] | None:
     if (stops := _stops.here().get("all")) is not None:
         return stops
     if (worker := _gunicorn_worker()) is not None:
-        return lambda: not worker.alive  # which it is not after `max_requests` either, without a signal
+        return lambda: not worker.alive  # `alive` is also false after `max_requests`, without a signal
     server = _gevent_server()
     return (lambda: bool(server.closed)) if hasattr(server, "closed") else None
 
 
 def _gunicorn_worker() -> Any:
-    """The worker of this process: its own handler of SIGTERM is a method of it. None where there is no such."""
+    """Gunicorn's worker of this process, which is found through its handler of SIGTERM. None if there is none."""
     worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return worker if hasattr(worker, "alive") else None
 
 
 def _gevent_server() -> Any:
-    """The server of this greenlet, whose first argument is a method of it; None where there is no such."""
+    """Gevent's server of this greenlet, found through the greenlet's first argument. None if there is none."""
     current: Any = getattr(sys.modules.get("gevent"), "getcurrent", lambda: None)()
     handle = next(iter(getattr(current, "args", None) or ()), None)
     return getattr(handle, "__self__", None)
@@ -115,9 +116,9 @@ def unregister(closing: Closing) -> None:
 
 
 def close_all(timeout: float | None = None) -> None:
-    """Close all that this process has open, in `timeout` seconds altogether where that is less than they need.
+    """Close everything that is open in this process, within `timeout` seconds altogether, if a limit is given.
 
-    What one leaves of its share goes to the others.
+    Time that one of them does not need goes to the others.
     """
     deadline = None if timeout is None else monotonic() + timeout
     closings = list(_open.here())
@@ -128,12 +129,12 @@ def close_all(timeout: float | None = None) -> None:
 
 @functools.cache
 def _hook() -> None:
-    """Have `close_all` called at the exit; a fork inherits that.
+    """Have `close_all` called at exit, also in forked processes.
 
-    Two threads that come first at once may both do it: what is closed is closed once.
+    Two threads may do this at the same time. That is harmless: everything is closed only once.
     """
-    # While executors still work, if the interpreter can call so early: an application's cleanup may need a thread, and
-    # threads that are no daemons are joined before atexit.
+    # Before executors are shut down, if the interpreter can call so early: an application's cleanup may need a thread.
+    # Besides, threads that are not daemons are joined before atexit.
     call_at_shutdown(close_all)
     early = getattr(threading, "_register_atexit", None)
     if early is not None:
@@ -144,8 +145,8 @@ def _hook() -> None:
 def call_at_shutdown(function: Callable[[], None]) -> None:
     """Let a server call `function` at its shutdown, if it announces that to Python.
 
-    mod_wsgi 6.1 does, while threads still run. When atexit functions are called in a sub-interpreter, the state of its
-    other threads has been deleted: one of them that wakes up then ends the process with a segmentation fault.
+    mod_wsgi 6.1 does so while threads still run. When a sub-interpreter calls its atexit functions, the state of its
+    other threads has already been deleted: if one of them then wakes up, the process ends with a segmentation fault.
     """
     subscribe = getattr(sys.modules.get("mod_wsgi"), "subscribe_shutdown", None)
     if subscribe is not None:
@@ -155,8 +156,8 @@ def call_at_shutdown(function: Callable[[], None]) -> None:
 def why_threads_stand_still() -> str | None:
     """Why no Python thread runs between requests, or None.
 
-    uWSGI before 2.0.27 holds the interpreter lock then, unless it was given `--enable-threads`: of a ticker of 50 ms,
-    one tick was seen in a second between two requests, with 2.0.21.
+    uWSGI before 2.0.27 then holds the interpreter lock, unless it has `--enable-threads`. With 2.0.21, a thread that
+    ticks every 50 ms ticked once in a second between two requests.
     """
     if getattr(sys.modules.get("uwsgi"), "has_threads", True):
         return None

@@ -1,9 +1,9 @@
-"""The raw connection of a request, taken from the WSGI server that owns it. Only this module, `connection.py` and
-`process.py` know servers by name.
+"""The raw connection of a request, taken from the WSGI server that owns it. Only the modules of this package know
+servers by name.
 
 The server still believes that it serves a request. So its socket is never closed here, and its settings stay as they
-are. At the end the connection is shut down. What the server writes after that fails as if the client had left, and none
-of these servers treats that as an error.
+are. At the end, the connection is shut down. Later writes of the server fail as if the client had left, and none of
+these servers treats that as an error.
 """
 
 import io
@@ -12,7 +12,7 @@ import ssl
 import sys
 import threading
 
-# The one that gevent has not replaced: these calls never wait, and are made in the loop's thread too.
+# Not the socket that gevent may have replaced: these calls never wait, and the loop's thread makes them too.
 from _socket import socket as plain_socket
 from contextlib import suppress
 from os import dup, fstat
@@ -25,55 +25,55 @@ from bridge._types import Environ
 from bridge.errors import ClientProtocolError
 
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
-# Linux, tcp(7): its first byte is the state. Other systems do not have this option, and raise an OSError.
+# Linux, tcp(7): the first byte is the state. Other systems do not have this option, and raise an OSError.
 _TCP_INFO: Final[int] = getattr(socket, "TCP_INFO", -1)
 _ESTABLISHED: Final = b"\1"
 _AGAIN: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class NoTakeover(Exception):
-    """The connection cannot be used: `server` is the server that has it, and `remedy` says what to do."""
+    """The connection cannot be used: `server` names the server, `why` is the reason, and `remedy` says what to do."""
 
     def __init__(self, server: str, why: str, remedy: str) -> None:
         super().__init__(f"{server} {why}; {remedy}")
 
 
 class Wire(Protocol):
-    """A connection that is ours. None of its methods waits.
+    """A connection that was taken over. None of its methods waits.
 
-    `descriptor` is its file descriptor, to wait for.
+    `descriptor` is its file descriptor, to wait on.
     """
 
     descriptor: int
 
     def twin(self) -> plain_socket | None:
-        """The same connection under another descriptor, for somebody else to wait on and to close.
+        """The same connection under another descriptor. The caller waits on it and closes it.
 
         None if waiting on it would not show whether there is anything to read.
         """
         ...
 
     def receive(self, size: int) -> bytes | None:
-        """Return what has come, `size` bytes at most, `b""` at the end, None for nothing yet. Raises `OSError`."""
+        """Return at most `size` bytes that have arrived, `b""` at the end, None if there are none. Raises `OSError`."""
         ...
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send what there is room for; return how many bytes that was. Raises `OSError`."""
+        """Send as much as there is room for. Return how many bytes were sent. Raises `OSError`."""
         ...
 
     def cut_by_server(self) -> bool:
-        """Whether the server has made the end that was read, and the client is still there."""
+        """Whether the end that was read comes from the server, and the client is still there."""
         ...
 
     def finish_sending(self) -> None:
-        """The client sees the end, once it has read everything. What is received from here on means nothing."""
+        """Let the client see the end once it has read everything. What it sends after that is ignored."""
 
     def end(self) -> None:
-        """Shut the connection down, both ways; whatever the server writes after that is lost."""
+        """Shut the connection down in both directions. Whatever the server writes after that is lost."""
 
 
 class _PlainWire:
-    """Through its own descriptor, so that the settings of others do not matter and it stays open."""
+    """A connection without TLS, through its own descriptor: it stays open whatever the server does with its socket."""
 
     def __init__(self, number: int) -> None:
         self._socket = plain_socket(fileno=dup(number))
@@ -95,10 +95,10 @@ class _PlainWire:
             return 0
 
     def cut_by_server(self) -> bool:
-        # Cheroot shuts down for reading what is open when it stops; the state of TCP is what it was.
+        # When Cheroot stops, it shuts open connections down for reading. That does not change the state of TCP.
         try:
             return self._socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1) == _ESTABLISHED
-        except OSError:  # not on this system, or no TCP
+        except OSError:  # not Linux, or not TCP
             return False
 
     def finish_sending(self) -> None:
@@ -112,7 +112,7 @@ class _PlainWire:
 
 
 class _TlsWire:
-    """Through the server's own object, which has the keys."""
+    """A connection with TLS, through the server's own object, which has the keys."""
 
     _finished = False
 
@@ -123,7 +123,7 @@ class _TlsWire:
         self.descriptor: int = connection.fileno()
 
     def twin(self) -> plain_socket | None:
-        return None  # the object may hold what the descriptor has given already
+        return None  # the object may hold bytes that it has already read from the descriptor
 
     def receive(self, size: int) -> bytes | None:
         self._see_the_keys()
@@ -144,7 +144,7 @@ class _TlsWire:
             raise ConnectionResetError(f"TLS failed: {error}") from error
 
     def _see_the_keys(self) -> None:
-        """Cheroot shuts down what is open at the end of its stop: after that, the object would go on without TLS."""
+        """When Cheroot stops, it shuts open connections down at the end. The object would then go on without TLS."""
         if not self._finished and self._socket.version() is None:
             raise ConnectionResetError("the server has ended TLS")
 
@@ -155,8 +155,8 @@ class _TlsWire:
         if self._finished:
             return
         self._finished = True
-        # It says goodbye, and does not wait for the answer. What a client sends that has not read it yet is an error
-        # by the rules of TLS: without TLS, it is read and dropped.
+        # This sends the closing alert, and does not wait for the client's. If a client sends data before it has read
+        # the alert, TLS treats that as an error. Without TLS, the data is read and dropped.
         with suppress(OSError, ValueError):
             self._socket.unwrap()
         with suppress(OSError):
@@ -171,7 +171,7 @@ class _TlsWire:
 
 
 class Takeover:
-    """How to take the connection of one request. `find` makes it if the connection can be had."""
+    """How to take the connection of one request. `find` makes it, if the connection can be taken."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class Takeover:
         self._number = number
 
     def take(self) -> tuple[Wire, bytes]:
-        """Return the connection, and what the server has read of it beyond the request. In the server's thread.
+        """Return the connection, and what the server has read from it beyond the request. In the server's thread.
 
         Raises `OSError` if the connection is closed.
         """
@@ -207,7 +207,7 @@ class Takeover:
             self._unreader.buf = io.BytesIO()
             return early
         if self._channel is not None:
-            # What Waitress takes for the beginning of the next request.
+            # Waitress takes these bytes for the beginning of the next request.
             following, self._channel.request = getattr(self._channel, "request", None), None
             return bytes(getattr(following, "header_plus", b""))
         if self._reader is None:
@@ -217,7 +217,7 @@ class Takeover:
         try:
             held = len(self._reader.peek(1))
             return bytes(self._reader.read(held)) if held else b""
-        except _AGAIN:  # through TLS
+        except _AGAIN:  # with TLS
             return b""
         finally:
             self._connection.settimeout(timeout)
@@ -240,7 +240,7 @@ def find(environ: Environ) -> Takeover:
         unreader = getattr(getattr(body, "reader", None), "unreader", None)
         if unreader is not None:
             return Takeover(environ["gunicorn.socket"], unreader=unreader)
-    # Django's runserver limits the reader, Cheroot and gevent wrap it once more.
+    # Django's runserver puts a limit around the reader, Cheroot and gevent another wrapper.
     reader = getattr(getattr(body, "_read", None), "__self__", None) or getattr(body, "rfile", None) or body
     connection = getattr(getattr(reader, "raw", None), "_sock", None)
     if connection is None or not hasattr(reader, "peek"):
@@ -251,7 +251,7 @@ def find(environ: Environ) -> Takeover:
 
 
 def _is_tls(connection: Any) -> bool:
-    """Whether it is of the standard library's class, of gevent's (not a subclass of that), or of pyOpenSSL's."""
+    """Whether it is a TLS socket of the standard library, of gevent (not a subclass of that), or of pyOpenSSL."""
     return hasattr(connection, "pending")
 
 
@@ -275,18 +275,18 @@ def _name(environ: Environ) -> str:
 
 
 def _of_waitress(environ: Environ) -> Takeover:
-    """Its main thread leaves the connection alone while a request is in progress, unless it is told to look ahead."""
+    """Waitress's main thread leaves the connection alone during a request, unless it is configured to look ahead."""
     connection = waitress_socket(environ)
     if connection is None:
         raise NoTakeover("Waitress", "reads ahead", "leave channel_request_lookahead at 0, its default")
     channel: Any = environ["waitress.client_disconnected"].__self__
     if len(getattr(channel, "requests", ())) > 1:
-        raise _too_early()  # an empty line was among them, for Waitress the end of another request
+        raise _too_early()  # the frames contain an empty line, which Waitress takes for the end of another request
     return Takeover(connection, channel=channel)
 
 
 def _of_uwsgi(environ: Environ, server: str) -> Takeover:
-    """The input's descriptor is that of the client, or of uWSGI's own router before it."""
+    """The input's descriptor is the connection to the client, or to uWSGI's own router in front of it."""
     options = getattr(sys.modules.get("uwsgi"), "opt", {})
     if "https-socket" in options and environ.get("wsgi.url_scheme") == "https":
         raise NoTakeover(server, "keeps the TLS of --https-socket to itself", "use --https and --http-websockets")
@@ -303,16 +303,16 @@ def _of_uwsgi(environ: Environ, server: str) -> Takeover:
 
 
 def _uwsgi_holds_frames() -> bool:
-    """Whether uWSGI has read more than the head of the request. It gives that away as chunks only, which it is not.
+    """Whether uWSGI has read more than the head of the request. Its API shows such bytes only as chunks.
 
-    Its `chunked_read_nb` gives None where nothing has come, as `errno` says; that may be left over from another call,
-    if what has come is no chunk.
+    Frames are not chunks, so reading them fails. If nothing has arrived, `chunked_read_nb` returns None. But it decides
+    that by `errno`, which may be left over from another call.
     """
     read = getattr(sys.modules.get("uwsgi"), "chunked_read_nb", None)
     if read is None:
         return False
     with suppress(OSError):
-        fstat(-1)  # sets `errno`
+        fstat(-1)  # sets `errno` to EBADF
     try:
         return read() is not None
     except OSError:
@@ -338,7 +338,7 @@ def threads_of(environ: Environ) -> int | None:
         options = getattr(sys.modules.get("uwsgi"), "opt", {})
         return whole(options.get("gevent") or options.get("threads", 1))
     pool = getattr(getattr(threading.current_thread(), "server", None), "requests", None)
-    if pool is not None:  # a worker of Cheroot's, which makes more than its least number only when it is told to
+    if pool is not None:  # a worker of Cheroot, which starts more than its minimum only if it is told to
         return whole(getattr(pool, "min", None))
-    # Gevent's server says that it has no threads, which is true.
+    # Gevent's server says that it has no threads, which is true: it has greenlets.
     return server_threads() if environ.get("wsgi.multithread", True) or threads_are_greenlets() else 1

@@ -10,7 +10,7 @@ from bridge._translate.urls import PATH_SAFE, server_address, text_path
 from bridge._types import ASGIHeaders, Environ, Scope
 from bridge.errors import ClientProtocolError, ServerProtocolError
 
-# Read here as strings, besides the headers. Some servers leave some of them out.
+# The keys that are read here as strings, besides the headers. Some servers leave some of them out.
 _STRINGS = frozenset(
     [
         "REQUEST_METHOD",
@@ -46,9 +46,9 @@ def environ_to_scope(environ: Environ, *, outer: Scope | None = None, pathsend: 
     """The scope of the ASGI HTTP specification for one request of a WSGI server.
 
     If the request comes from an ASGI server through another adapter, `outer` is the scope of that server. Its state,
-    its extensions and its facts about the connection are used, but what WSGI middleware has changed in the environ
-    wins. `pathsend`: offer `http.response.pathsend` if the server has `wsgi.file_wrapper`. In `environ`, numbers and
-    bytes are replaced by native strings, and None is removed.
+    its extensions and its facts about the connection are used, unless WSGI middleware has changed them in the environ.
+    `pathsend`: offer `http.response.pathsend` if the server has `wsgi.file_wrapper`. In `environ`, numbers and bytes
+    are replaced by native strings, and None is removed.
 
     Raises `ClientProtocolError`, with the status of the answer, for a request that must be refused. Raises
     `ServerProtocolError` for an environ that lacks what PEP 3333 requires.
@@ -73,7 +73,7 @@ def _scope(environ: Environ, outer: Scope | None, pathsend: bool) -> Scope:
         # RFC 3875 4.1.5 requires a slash in front. Gunicorn and Granian cut the root off even if none follows it: with
         # the root /shop, they turn /shopping into "ping". This path is not below the root, and must not pass for
         # /shop/ping.
-        # A slash at the end of the root belongs to the path, if the server has cut it off together with the root.
+        # If the server has cut off a slash at the end of the root, it belongs to the path.
         cut = root.rstrip("/")
         native = f"{cut}/{native}" if native[:1] != "/" and cut != root else cut + native
         root = cut
@@ -107,9 +107,7 @@ def _scope(environ: Environ, outer: Scope | None, pathsend: bool) -> Scope:
 
 
 def _raw_path(environ: Environ, native: str) -> bytes:
-    """The path as the client sent it, if the server says it and nobody rewrote it. Otherwise the path is quoted
-    again.
-    """
+    """The path as the client sent it, if the server gives it and nobody rewrote it. Otherwise `native`, quoted."""
     path = native.encode("latin-1")
     for key in ("REQUEST_URI", "RAW_URI", "RAW_PATH_INFO"):
         uri = environ.get(key)
@@ -217,7 +215,7 @@ def _extensions(environ: Environ, scheme: str, pathsend: bool) -> dict[str, Any]
     extensions: dict[str, Any] = {}
     if scheme != "http":
         if not isinstance(scheme, str):
-            raise TypeError("wsgi.url_scheme is no str")
+            raise TypeError("wsgi.url_scheme is not a str")
         if scheme == "https" and any(map(get, TLS_KEYS)):
             extensions["tls"] = tls_extension(environ)
     if callable(get("wsgi.early_hints")):
@@ -253,7 +251,7 @@ def _come_home(scope: Scope, outer: Scope) -> None:
 
 
 def _mend(environ: Environ) -> bool:
-    """Replace values that stand for a native string by one. Returns whether there was anything to do."""
+    """Turn values that stand for a native string into one. Returns whether there was anything to do."""
     changed: dict[str, str | None] = {}
     for key, value in environ.items():
         if isinstance(value, str) or not (key in _STRINGS or SCOPE_NAMES[key] is not None):
@@ -276,14 +274,18 @@ def _blame(environ: Environ) -> ServerProtocolError | None:
     """What is wrong with an environ, or None."""
     if "REQUEST_METHOD" not in environ:
         did = "gave an environ without REQUEST_METHOD"
-    else:
-        for key, value in environ.items():
-            if (key in _STRINGS or SCOPE_NAMES[key] is not None) and not _is_native(value):
-                did = f"gave an environ whose {key:.80} is not a native string"
-                break
-        else:
-            return None
-    return ServerProtocolError(did, expected="native strings, as specified", clause=_ENVIRON_CLAUSE)
+        return ServerProtocolError(did, expected="the method of the request", clause=_ENVIRON_CLAUSE)
+    for key, value in environ.items():
+        if (key in _STRINGS or SCOPE_NAMES[key] is not None) and not _is_native(value):
+            # Only the type, or one character: values may be secret.
+            seen = f"has the character {max(value)!r}" if isinstance(value, str) else f"is of type {_kind(value):.80}"
+            did = f"gave an environ whose {key:.80} {seen}"
+            return ServerProtocolError(did, expected="a str of characters up to U+00FF", clause=_ENVIRON_CLAUSE)
+    return None
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def _is_native(value: object) -> bool:

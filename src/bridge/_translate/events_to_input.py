@@ -30,7 +30,7 @@ def expects_body(environ: Environ) -> bool:
 
 
 def is_framed(environ: Environ) -> bool:
-    """Whether a frame of its own ends the request, whatever its Content-Length (RFC 9113 8.1).
+    """Whether a separate frame ends the request, whatever its Content-Length (RFC 9113 8.1).
 
     The response must not overtake this frame. Clients send it after the body, and Hypercorn 0.18 ends the connection,
     with all its streams, if the frame arrives after the request has been answered.
@@ -88,7 +88,7 @@ class BodyCounter:
 
     @property
     def whole(self) -> bool:
-        """Whether all bytes have arrived. The end may still follow, if it is an event of its own."""
+        """Whether all bytes have arrived. The end may still follow as a separate event."""
         return self.received == self.length
 
     def _disconnect(self, kind: object) -> bytes:
@@ -123,8 +123,8 @@ def too_large(size: int, limit: int) -> ClientProtocolError:
 
 
 def stream_input(pull: Callable[[], bytes]) -> io.BufferedReader:
-    """A `wsgi.input` that calls `pull` for the next chunk. `b""` is the end. `read()` raises what `pull` raises. Each
-    further read calls `pull` again, which then has to return or raise the same.
+    """A `wsgi.input` that calls `pull` for the next chunk. `b""` is the end. `read()` raises what `pull` raises. Later
+    reads call `pull` again, which then has to return or raise the same.
 
     PEP 3333, "Input and Error Streams": read, readline, readlines and iteration work as for a file object.
     """
@@ -137,9 +137,7 @@ def file_input(raw: io.RawIOBase) -> io.BufferedReader:
 
 
 class _Input(io.BufferedReader):
-    """A collected body is an `io.BytesIO`. If the inherited class differs from it, this class behaves like
-    `io.BytesIO`.
-    """
+    """Behaves like `io.BytesIO` where `io.BufferedReader` does not, because a collected body is an `io.BytesIO`."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(-1 if size is None or size < 0 else size)

@@ -140,7 +140,7 @@ class AsgiResponse:
 
     @property
     def measured(self) -> bool:
-        """Whether the client knows where the response ends: it has a length, or no body."""
+        """Whether the client can tell where the response ends: it has a length, or no body."""
         return self.bodyless or self._length is not None
 
     @property

@@ -76,10 +76,10 @@ def _work_out_environ_key(name: bytes) -> str | None:
 
 def _work_out_scope_name(key: object) -> bytes | None:
     if not isinstance(key, str):
-        return None  # middleware may put anything into an environ
+        return None  # middleware may put any key into an environ
     if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         name = key
-    # The first two have their own keys. The third is the configuration of the process, if a server copies that.
+    # The first two have their own keys. The third is the process's own configuration, which some servers copy.
     elif key.startswith("HTTP_") and key not in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"):
         name = key[5:]
     else:
@@ -123,7 +123,8 @@ _NATIVE_NAMES: Memo[bytes, str | None] = Memo(_work_out_native_name)
 
 def _refuse_controls(name: str, value: str, clause: str) -> None:
     if not _CONTROLS.isdisjoint(value):
-        _fault(f"gave the header {name:.80} a value with control characters", "no control characters", clause)
+        found = next(character for character in value if character in _CONTROLS)
+        _fault(f"gave the header {name:.80} a value with {found!r}", "no control characters", clause)
 
 
 def _length(value: str, before: int | None, clause: str) -> int:
@@ -140,8 +141,8 @@ def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None
     """The headers of `start_response` in the form of ASGI, their Content-Length, and the names that were dropped.
 
     Servers differ in what they accept, and apps are written for one server. So any iterable of pairs is accepted, and
-    blanks around a value, which are not a part of it (RFC 9110 5.5), are removed. Hop-by-hop headers are dropped: views
-    pass on those of another server, and Gunicorn drops them too. `header_faults` reports all this. Raises
+    blanks around a value, which are not a part of it (RFC 9110 5.5), are removed. Hop-by-hop headers are dropped:
+    some views pass on those of another server, and Gunicorn drops them too. `header_faults` reports all this. Raises
     `ApplicationProtocolError` for anything else that PEP 3333 forbids.
     """
     headers: ASGIHeaders = []
@@ -149,7 +150,8 @@ def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None
     dropped: list[str] | None = None
     for item in _pairs(response_headers):
         if not isinstance(item, tuple | list) or len(item) != 2:
-            _fault(f"gave a header of type {type(item).__name__}", "a tuple (name, value)", _HEADERS_CLAUSE)
+            seen = f"{len(item)} items" if isinstance(item, tuple | list) else f"type {type(item).__name__}"
+            _fault(f"gave a header of {seen}", "a tuple (name, value)", _HEADERS_CLAUSE)
         name, value = item
         if not (isinstance(name, str) and isinstance(value, str)):
             kinds = f"({type(name).__name__}, {type(value).__name__})"
@@ -169,8 +171,9 @@ def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None
                 continue
         try:
             headers.append((lower, value.encode("latin-1")))
-        except UnicodeEncodeError:
-            _fault(f"gave the header {name:.80} a value outside latin-1", "latin-1", 'PEP 3333, "Unicode Issues"')
+        except UnicodeEncodeError as error:
+            did = f"gave the header {name:.80} a value with {value[error.start]!r}"
+            _fault(did, "characters of latin-1", 'PEP 3333, "Unicode Issues"')
     return headers, length, dropped or ()
 
 
@@ -182,7 +185,7 @@ def _pairs(given: Any) -> Iterable[Any]:
 
 
 def header_faults(response_headers: object) -> Iterator[ApplicationProtocolError]:
-    """What PEP 3333 and HTTP forbid in the headers of `start_response`, but `asgi_headers` accepts."""
+    """What PEP 3333 and HTTP forbid in the headers of `start_response`, although `asgi_headers` accepts it."""
     if not isinstance(response_headers, Iterable):
         return
     if not isinstance(response_headers, list):
@@ -190,7 +193,7 @@ def header_faults(response_headers: object) -> Iterator[ApplicationProtocolError
             f"gave headers of type {type(response_headers).__name__}", expected="a list", clause=_HEADERS_CLAUSE
         )
     if not isinstance(response_headers, list | tuple):
-        return  # it may give its pairs only once
+        return  # it may be possible to iterate over it only once
     for item in response_headers:
         if not isinstance(item, tuple):
             yield ApplicationProtocolError(
@@ -222,7 +225,8 @@ def wsgi_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[WSGIHeaders, i
     try:
         pairs = [(name, value) for name, value in headers]
     except (TypeError, ValueError):
-        _fault("sent headers that are not an iterable of pairs", "an iterable of [name, value]", _RESPONSE_START_CLAUSE)
+        did = f"sent headers of type {type(headers).__name__} that are not pairs"
+        _fault(did, "an iterable of [name, value]", _RESPONSE_START_CLAUSE)
     for name, value in pairs:
         if not (isinstance(name, bytes) and isinstance(value, bytes)):
             kinds = f"[{type(name).__name__}, {type(value).__name__}]"

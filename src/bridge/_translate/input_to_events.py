@@ -15,7 +15,7 @@ _BODILESS_METHODS: Final = ("GET", "HEAD")
 
 
 def body_length(environ: Environ) -> int | None:
-    """How many bytes of body to read: Content-Length, or 0 if there is no body, or None if the input ends by itself.
+    """How many bytes of body to read: Content-Length, 0 if there is no body, or None if the input ends with the body.
 
     With `wsgi.input_terminated`, a server promises that the input ends with the request. This is how a chunked body
     reaches an application. Transfer-Encoding then overrides Content-Length (RFC 9112 6.3). Some servers decode the body
@@ -35,7 +35,7 @@ def body_length(environ: Environ) -> int | None:
         return int(length)
     if coded:
         raise ClientProtocolError(
-            "sent a body without Content-Length, which this server does not decode",
+            "sent a body without Content-Length, with a Transfer-Encoding that this server does not decode",
             "a Content-Length",
             "RFC 9110 15.5.12",
             411,
@@ -50,9 +50,7 @@ def body_length(environ: Environ) -> int | None:
 
 
 class BodyEvents:
-    """The request body of one request as a sequence of events; `left` bytes are still to be read (None: until the
-    end).
-    """
+    """The body of one request as a sequence of events. `left` bytes are still unread. None: up to the end."""
 
     __slots__ = ("left",)
 

@@ -37,7 +37,7 @@ START, START_EXC = "start_response", "start_response with exc_info"
 INVALID = "start_response with an invalid status or header"
 CHUNK, LAST = "a non-empty chunk", "a chunk that reaches Content-Length"
 CLOSE = "the end of the iterable"
-FLUSH = "the head is let go"  # not the application's but the adapter's
+FLUSH = "the head is let go"  # a step of the adapter, not of the application
 # State x input -> state. Inputs that a state does not list are illegal in it. If START_EXC does not lead to HELD, it
 # raises what exc_info holds. Bytes beyond Content-Length are cut off.
 ORDER: Final = {
@@ -66,7 +66,7 @@ _EXPECTED: Final = {
     LAST: _ONE_FIRST,
     CLOSE: ("start_response before the iterable ends", _DETAILS_CLAUSE),
 }
-# After a whole body at once. It is looked up here, because most responses take this way.
+# The state after a whole body at once. Looked up here, because most responses get there.
 _COMPLETE: Final = ORDER[HELD][CLOSE]
 _NOTHING: Final = ("nothing more", "PEP 3333, The write() Callable")
 
@@ -107,8 +107,8 @@ class WsgiResponse:
         self._write = _too_late
 
     def start_response(self, status: str, headers: WSGIHeaders, exc_info: ExcInfo | None = None) -> Write:
-        """The callable that the application is given. It returns `write`. PEP 3333 says that it is called with
-        positional arguments, but servers also accept keywords with these names.
+        """The callable that the application gets. It returns `write`. PEP 3333 wants positional arguments, but servers
+        also accept keywords with these names.
 
         Raises `ApplicationProtocolError` for what PEP 3333 forbids. Raises what `exc_info` holds if the headers have
         been sent.
@@ -119,7 +119,7 @@ class WsgiResponse:
                 if following is not HELD:
                     # PEP 3333, The start_response() Callable: "start_response must raise an error, and should
                     # re-raise using the exc_info tuple".
-                    if exc_info[1] is None:
+                    if not _holds_exception(exc_info) or exc_info[1] is None:
                         raise self._illegal(START_EXC)
                     raise exc_info[1].with_traceback(exc_info[2])
             else:
@@ -189,7 +189,7 @@ class WsgiResponse:
                 raise _not_bytes(chunk)
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if self.state is not HELD:
-            self._after(CLOSE)  # raises where there are no headers
+            self._after(CLOSE)  # raises if there are no headers
             raise ValueError("the headers have been sent")
         self.state = _COMPLETE
         length = self._length
@@ -251,6 +251,10 @@ class WsgiResponse:
             expected="as many bytes as its Content-Length says",
             clause="PEP 3333, Handling the Content-Length Header",
         )
+
+
+def _holds_exception(exc_info: object) -> bool:
+    return isinstance(exc_info, tuple) and len(exc_info) == 3 and isinstance(exc_info[1], BaseException)
 
 
 def _not_bytes(data: object) -> ApplicationProtocolError:

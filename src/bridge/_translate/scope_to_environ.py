@@ -44,8 +44,8 @@ _NOT_CARRIED_PREFIXES = ("HTTP_", "wsgi.", "asgi.", "bridge.")
 def scope_to_environ(scope: Scope, *, max_repeats: int = 100) -> Environ:
     """The environ of PEP 3333 for one request of an ASGI server.
 
-    A header may occur `max_repeats` times. If an optional key has a wrong type, its value is converted if it has a
-    meaning, and otherwise counts as missing.
+    A header may occur `max_repeats` times. If the value of an optional key has a wrong type, it is converted if its
+    meaning is clear, and otherwise counts as missing.
 
     Raises `ClientProtocolError`, with the status of the answer, for a request that must be refused. Raises
     `ServerProtocolError` for a scope that lacks what the ASGI specification requires.
@@ -55,7 +55,7 @@ def scope_to_environ(scope: Scope, *, max_repeats: int = 100) -> Environ:
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         # A scope is checked only when using it has failed, so that a correct one costs nothing.
         if isinstance(scope.get("headers"), Iterator):
-            did = f"gave a scope that needs a second look ({error}), whose headers can be read only once"
+            did = f"gave a scope that cannot be used as it is ({error}), with headers that can be read only once"
             raise ServerProtocolError(did, expected="a list of headers", clause=_SCOPE_CLAUSE) from error
         mended = _mended(scope)
         if (blame := _blame(mended or scope)) is not None:
@@ -179,7 +179,7 @@ def _put_headers(environ: Environ, headers: Iterable[tuple[bytes, bytes]], max_r
         if len(values) >= max_repeats:
             raise ClientProtocolError(
                 f"sent the header {name!r:.80} more than {max_repeats} times",
-                expected="fewer",
+                expected=f"at most {max_repeats} times",
                 clause="RFC 6585 5",
                 status=431,
             )
@@ -200,10 +200,11 @@ def _join(environ: Environ, repeats: dict[str, list[str]]) -> None:
             # RFC 9113 8.2.3: HTTP/2 clients may send one field for each cookie.
             environ[key] = "; ".join([first, *values])
         elif key == "HTTP_HOST":
-            raise ClientProtocolError("sent more than one Host header", expected="one", clause="RFC 9112 3.2")
+            raise ClientProtocolError(f"sent {1 + len(values)} Host headers", expected="one", clause="RFC 9112 3.2")
         elif key == "CONTENT_TYPE":
-            if any(value != first for value in values):
-                raise ClientProtocolError("sent differing Content-Types", expected="one", clause="RFC 9110 5.3")
+            if (different := len({first, *values})) > 1:
+                did = f"sent {different} different Content-Types"
+                raise ClientProtocolError(did, expected="one", clause="RFC 9110 5.3")
         else:
             environ[key] = ",".join([first, *values])  # RFC 9110 5.3
 
@@ -212,7 +213,7 @@ def _settle_length(environ: Environ, length: str) -> None:
     if "HTTP_TRANSFER_ENCODING" in environ:
         del environ["CONTENT_LENGTH"]  # RFC 9112 6.3: Transfer-Encoding overrides it
     elif not length.strip(" \t"):
-        del environ["CONTENT_LENGTH"]  # CGI's way to say that there is none, which gateways hand on
+        del environ["CONTENT_LENGTH"]  # this is how CGI says that there is none, and gateways pass it on
     elif not is_length(length):
         # RFC 9112 6.3: a list that repeats the same number may count as this number. Anything else is an error.
         values = {value.strip(" \t") for value in length.split(",")}
@@ -290,11 +291,23 @@ def _blame(scope: Scope) -> ServerProtocolError | None:
     for key, (fits, expected) in _KEYS.items():
         value = scope.get(key)
         if not fits(value):
-            # The message shows an address as it is. Other values may be secret.
-            what = repr(value) if key in ("client", "server") else f"of type {type(value).__name__}"
-            did = f"gave a scope whose {key} is {what:.80}"
-            return ServerProtocolError(did, expected=expected, clause=_SCOPE_CLAUSE)
+            return ServerProtocolError(f"gave a scope {_seen(scope, key)}", expected=expected, clause=_SCOPE_CLAUSE)
     return None
+
+
+def _seen(scope: Scope, key: str) -> str:
+    """What is wrong with the value of `key`. A message shows an address as it is. Other values may be secret."""
+    if key not in scope:
+        return f"without {key}"
+    value: Any = scope[key]
+    if key in ("client", "server"):
+        return f"whose {key} is {value!r:.80}"
+    if key == "headers" and isinstance(value, Iterable):
+        item: Any = next(item for item in value if not _is_header(item))
+        if isinstance(item, Sequence) and not isinstance(item, str | bytes):
+            return f"with a header of types ({', '.join(type(part).__name__ for part in item):.80})"
+        return f"with a header of type {type(item).__name__}"
+    return f"whose {key} is of type {type(value).__name__}"
 
 
 def _is_text(value: object) -> bool:
@@ -306,12 +319,11 @@ def _is_bytes(value: object) -> bool:
 
 
 def _are_headers(value: Any) -> bool:
-    if not isinstance(value, Iterable):
-        return False
-    return all(
-        isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(part, bytes) for part in pair)
-        for pair in value
-    )
+    return isinstance(value, Iterable) and all(map(_is_header, value))
+
+
+def _is_header(item: Any) -> bool:
+    return isinstance(item, Sequence) and len(item) == 2 and all(isinstance(part, bytes) for part in item)
 
 
 def _is_address(value: Any) -> bool:

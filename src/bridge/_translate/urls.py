@@ -27,13 +27,12 @@ def native_path(text: str) -> str:
     try:
         return text.encode("utf-8", "surrogateescape").decode("latin-1")
     except UnicodeEncodeError as error:
-        raise ClientProtocolError(
-            "sent a path that does not stand for bytes", expected="a path in UTF-8", clause="RFC 3986 2.5"
-        ) from error
+        did = f"sent a URL with the character {text[error.start]!r}, which does not stand for a byte"
+        raise ClientProtocolError(did, expected="a URL in UTF-8", clause="RFC 3986 2.5") from error
 
 
 def request_title(method: str, path: str) -> str:
-    """A request as log lines name it: the path as text, quoted and not longer than a line takes."""
+    """A request as log lines name it: the method and the path, which is quoted and cut to 200 characters."""
     return f"{method} {path!r:.200}"
 
 
@@ -41,8 +40,8 @@ def split_path(root: str, path: str) -> tuple[str, str]:
     """The two parts of `path`: `root`, and what is below it (SCRIPT_NAME and PATH_INFO). It is cut only between
     segments.
 
-    Servers disagree whether `path` contains the root (ASGI says that it does). If it does not, it stays as it is. A
-    slash at the end of `root` belongs to the path.
+    Servers disagree whether `path` contains the root (ASGI says that it does). If it does not, all of it is below the
+    root. A slash at the end of `root` belongs to the path.
     """
     bare = script = root.rstrip("/")
     if script and script[0] != "/":

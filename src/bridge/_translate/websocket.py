@@ -12,7 +12,7 @@ from bridge.errors import ApplicationProtocolError
 # RFC 6455 7.4.1 and 7.4.2, and the registry at IANA: the codes that a close frame may have.
 _CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
 _OWN_CLOSE_CODES: Final = range(3000, 5000)
-# RFC 6455 4.2.2: these say what was agreed on. `subprotocol` and the adapter set them.
+# RFC 6455 4.2.2: these say what was agreed on. The adapter sets them, one of them from `subprotocol`.
 _HANDSHAKE_HEADERS: Final = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"))
 _WEBSOCKET_CLAUSE: Final = "ASGI HTTP & WebSocket, "
 
@@ -28,7 +28,7 @@ def is_handshake(environ: Environ) -> bool:
 
 
 def asks_for_upgrade(environ: Environ) -> bool:
-    """Whether a request names the protocol, be it as a handshake should or not."""
+    """Whether a request asks for an upgrade to WebSocket, as a valid handshake or not."""
     upgrade: str = environ.get("HTTP_UPGRADE", "")
     return upgrade.lower() == "websocket"
 
@@ -36,7 +36,7 @@ def asks_for_upgrade(environ: Environ) -> bool:
 def plain_scope(scope: Scope) -> Scope:
     """The `http` scope of a request whose upgrade is ignored (RFC 9110 7.8): the application is not told of it.
 
-    There are some that would accept, and in plain http there is nothing to accept.
+    Some applications would accept the upgrade, and in plain HTTP there is nothing to accept.
     """
     headers = [
         (name, value)
@@ -75,14 +75,14 @@ class Message(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Close the connection; before the handshake was accepted, answer it with 403."""
+    """Close the connection. If the handshake was not accepted yet, answer it with 403."""
 
     code: int
     reason: str
 
 
 class Respond(NamedTuple):
-    """Send an event of an HTTP response in place of the handshake."""
+    """Send an event of an HTTP response instead of accepting the handshake."""
 
     event: Event
 
@@ -158,7 +158,7 @@ class WebSocketOrder:
         if kind == SEND:
             return _message(event)
         if kind == CLOSE:
-            # Before the accept neither goes anywhere; FastAPI's reason is a list there.
+            # Before the accept, neither code nor reason is sent, and FastAPI's reason is a list.
             return _close(event) if self.state is OPEN else Close(1000, "")
         if kind == ACCEPT:
             return self._accept(event)
@@ -202,23 +202,27 @@ def _message(event: Event) -> Message:
             data = bytes(data)
         if isinstance(data, bytes):
             return Message(data)
-    elif isinstance(data, str) and _is_unicode(data):
+    elif isinstance(data, str):
+        if not data.isascii():
+            _refuse_surrogates(data)
         return Message(data)
     kinds = f"text of type {type(event.get('text')).__name__} and bytes of type {type(event.get('bytes')).__name__}"
-    raise ApplicationProtocolError(
-        f"sent {SEND} with {kinds}", expected="text that is valid Unicode, or bytes", clause=f"{_WEBSOCKET_CLAUSE}Send"
-    )
+    raise _unsendable(kinds)
 
 
-def _is_unicode(text: str) -> bool:
-    """Whether it can be encoded as UTF-8, which has no half of a surrogate pair."""
-    if text.isascii():
-        return True
+def _refuse_surrogates(text: str) -> None:
     try:
         text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError as error:
+        raise _unsendable(f"text that has the character {text[error.start]!r}") from None
+
+
+def _unsendable(what: str) -> ApplicationProtocolError:
+    return ApplicationProtocolError(
+        f"sent {SEND} with {what}",
+        expected="text that can be encoded as UTF-8, or bytes",
+        clause=f"{_WEBSOCKET_CLAUSE}Send",
+    )
 
 
 def _close(event: Event) -> Close:
@@ -228,7 +232,7 @@ def _close(event: Event) -> Close:
     if not known or not isinstance(reason, str | None):
         raise ApplicationProtocolError(
             f"sent {CLOSE} with the code {code!r:.60} and a reason of type {type(reason).__name__}",
-            expected="a code that may be sent, and a reason that is a str or None",
+            expected="one of 1000 to 1003, 1007 to 1014 and 3000 to 4999, and a reason that is a str or None",
             clause=f"{_WEBSOCKET_CLAUSE}Close; RFC 6455 7.4",
         )
     return Close(code, reason or "")

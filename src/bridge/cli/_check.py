@@ -15,15 +15,15 @@ from bridge._check.requests import requests_for
 from bridge.cli._load import describe, load
 from bridge.interfaces import Interface, as_asgi, as_wsgi
 
-# As a shell reports a command that Ctrl-C has ended.
+# The exit status that a shell gives to a command that Ctrl-C has ended.
 _CTRL_C_STATUS: Final = 130
 
 
 def check(spec: str, *, paths: Sequence[str], safe: bool, as_json: bool, timeout: float | None = None) -> int:
-    """Print each finding as soon as it is found. Returns the exit status. `timeout`: seconds for the whole check, or
-    None.
+    """Print each finding as soon as it is found. Returns the exit status.
 
-    Raises `SystemExit` like `load`. If the application does not end after an interruption, the process ends.
+    `timeout`: seconds for the whole check, or None. Raises `SystemExit` like `load`. If the application does not end
+    after an interruption, the process ends.
     """
     report = _Report(spec, sys.stdout, as_json=as_json)
     requests = [request for path in paths for request in requests_for(path, safe=safe)]
@@ -33,7 +33,7 @@ def check(spec: str, *, paths: Sequence[str], safe: bool, as_json: bool, timeout
         contextlib.suppress(Interrupted),
         Interruptible(timeout, report.progress, report.announce, report.finish),
     ):
-        report.progress.begin(f"{spec}, to be loaded")
+        report.progress.begin(f"loading {spec}")
         app, interface = load(spec)
         # The report says what the adapters would log.
         logging.getLogger("bridge").addHandler(logging.NullHandler())
@@ -59,13 +59,13 @@ class _Report:
         self._width = 0
         self._broken: dict[Finding, list[str]] = {}
         self._finished = False
-        # What was being asked when the check was interrupted, and for how many seconds.
+        # What was running when the check was interrupted, and for how many seconds.
         self._interrupted: tuple[str | None, float] = (None, 0.0)
-        # The check may be given up in another thread. One thread may come here twice: a signal can interrupt it.
+        # Another thread may give the check up. One thread may get here twice, because a signal can interrupt it.
         self._lock = threading.RLock()
 
     def start(self, app: str, interface: Interface, planned: Sequence[str]) -> None:
-        """The application is loaded, and `planned` is what it will be asked."""
+        """Begin the report: the application is loaded, and `planned` is what it will be asked."""
         self.progress.asking = None
         self._interface = interface
         self._planned = planned
@@ -93,7 +93,7 @@ class _Report:
     def announce(self, reason: str) -> None:
         """Say at once that the interruption was noticed. The application may take time to end."""
         self._interrupted = self.progress.asking, self.progress.seconds
-        told = f"the application has {END_SECONDS:.0f} seconds to end; Ctrl-C does not wait for it"
+        told = f"the application has {END_SECONDS:.0f} seconds to end; Ctrl-C ends it at once"
         sys.stderr.write(f"bridge: interrupted {reason}; {told}\n")
         sys.stderr.flush()
 
@@ -127,9 +127,9 @@ class _Report:
         self._print("")
         for finding, requests in self._broken.items():
             more = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
-            self._print(f"the application {finding}", f"    asked for: {requests[0]}{more}")
+            self._print(f"the application {finding}", f"    request: {requests[0]}{more}")
         found = f"{len(self._broken)} broken" if self._broken else "nothing is broken"
         if reason:
             asked_for = len(self.progress.outcomes)
-            found = f"interrupted {reason}, with {asked_for} of {len(self._planned)} asked: {found} so far"
+            found = f"interrupted {reason}, with {asked_for} of {len(self._planned)} done: {found} so far"
         self._print(found)

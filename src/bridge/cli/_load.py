@@ -16,19 +16,18 @@ _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
 
 class NoSuchApp(Exception):
-    """The name in a command line does not exist. The message says which part of it does not."""
+    """The name on the command line does not exist. The message says which part of it does not."""
 
 
 class NotAName(NoSuchApp):
-    """It is not written as MODULE:NAME: the command line is wrong."""
+    """It is not written as MODULE:NAME, so the command line is wrong."""
 
 
 def load(spec: str) -> tuple[Any, Interface]:
     """The application of `spec`, and its interface.
 
-    Raises `SystemExit` with one line that says what is wrong with the name. If the application's own code raised, its
-    traceback is printed first. The status is 2 for what is not a name, 1 for
-    everything else.
+    Raises `SystemExit`, after one line that says what is wrong with the name. If the application's own code raised, its
+    traceback is printed. The status is 2 if `spec` is not written as MODULE:NAME, and otherwise 1.
     """
     try:
         app = find(spec)
@@ -40,9 +39,13 @@ def load(spec: str) -> tuple[Any, Interface]:
     except Exception:
         sys.stderr.write(users_traceback())
         raise SystemExit(1) from None
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args:
+            raise  # it already says what was interrupted
+        raise KeyboardInterrupt(f"while {spec} was being loaded") from None
     except SystemExit as error:
-        # Whatever status it wanted: a command that has done nothing must not say that all is well.
-        raise SystemExit(f"bridge: {spec} has ended the process while it was loaded: {error!r}") from None
+        # Whatever status it wanted: a command that has done nothing must not report success.
+        raise SystemExit(f"bridge: {spec} ended the process while it was being loaded: {error!r}") from None
     try:
         return app, interface_of(app)
     except TypeError as error:
@@ -97,7 +100,7 @@ def _module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        hint = f"; {name.removesuffix('.py')!r} is its name" if name.endswith(".py") else ""
+        hint = f"; write {name.removesuffix('.py')!r}, without .py" if name.endswith(".py") else ""
         raise NoSuchApp(f"there is no module {error.name!r} in {sys.path[0]} or on Python's path{hint}") from None
 
 
@@ -106,13 +109,13 @@ def _missing(owner: Any, name: str) -> str:
     if isinstance(owner, ModuleType) and getattr(owner, "__file__", None):
         where += f" ({owner.__file__})"
     if isinstance(owner, ModuleType) and _is_hidden(owner):
-        return f"{where} has no {name!r}; it hides the file of that name in {sys.path[0]}, which needs another name"
+        return f"{where} has no {name!r}; it hides the file of that name in {sys.path[0]}: rename that file"
     similar = difflib.get_close_matches(name, dir(owner), n=1)
     return f"{where} has no {name!r}" + (f"; did you mean {similar[0]!r}?" if similar else "")
 
 
 def _is_hidden(module: ModuleType) -> bool:
-    """Whether the current directory has a file for it, but Python had imported another module of this name before."""
+    """Whether the current directory has a file for it, but Python had already imported another module of this name."""
     file = Path(sys.path[0], *module.__name__.split(".")).with_suffix(".py")
     return file.exists() and not (module.__file__ and file.samefile(module.__file__))
 

@@ -30,21 +30,21 @@ exit status: 0 success, 1 a problem with the application or its server, 2 a wron
 """
 
 _SERVE = """\
-Says which interface the application speaks, adapts it if the server speaks the other one, and becomes the server: what
-is printed from then on, Ctrl-C and the exit status are the server's own. Options of the server that are not listed here
-go behind "--", as in:
+Says which interface the application speaks, adapts it if the server speaks the other one, and becomes the server: from
+then on, the output, Ctrl-C and the exit status are the server's own. Options of the server that are not listed here go
+after "--", for example:
 
   bridge serve shop:app --port 8001 -- --proxy-headers
 """
 
 _CHECK = """\
-Loads the application and sends requests to it: GET, HEAD, POST with and without Content-Length, many at once, clients
-that leave in the middle; an ASGI application also through its lifespan, and once more behind an adapter, as a WSGI
-server would.
-Reports each clause of PEP 3333, ASGI or HTTP that it breaks, as soon as it does. Ctrl-C and --timeout end the check:
-they report what was found so far, and what was being asked.
+Loads the application and sends requests to it: GET, HEAD, POST with and without Content-Length, many at once, and
+clients that leave in the middle. For an ASGI application, it also runs the lifespan, and sends the requests once more
+through an adapter, as a WSGI server would.
+Reports each clause of PEP 3333, ASGI or HTTP that the application breaks, as soon as it does. Ctrl-C and --timeout end
+the check, which then reports what was found so far and what was running.
 
-The application does what it does: a POST may change data. --safe sends GET and HEAD only.
+The requests are real: a POST may change data. --safe sends only GET and HEAD.
 """
 
 _MOUNTS = """\
@@ -53,16 +53,20 @@ Shows a `bridge.Mounts` as a table: prefix, application, interface, and how each
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command, and returns the exit status, one of those in `--help`. Raises `SystemExit` if something ends
-    it.
+    """Run one command. Returns the exit status, one of those in `--help`. Raises `SystemExit` if the command ends
+    early.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, further = _split(words)
     parser = _parser()
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        before = words[: words.index(options.command)]
+        at_fault = parser if unknown[0] in before else options.parser
+        at_fault.error(f"unrecognized arguments: {' '.join(unknown)}")
     if further and options.command != "serve":
-        parser.error('only "serve" takes options of a server, behind "--"')
-    # Like `python -m`, and like each server.
+        options.parser.error('only "serve" takes options of a server, after "--"')
+    # Like `python -m`, and like every server.
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as it stands there
     if options.command == "check":
         return check(
@@ -74,10 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> NoReturn:
-    """The script `bridge`."""
+    """Run the command line, and exit."""
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        sys.stderr.write(" ".join(["bridge: interrupted by Ctrl-C", *map(str, interrupt.args)]) + "\n")
         sys.exit(130)
 
 
@@ -89,9 +94,17 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says where to read more if the command line is wrong. Commands have parsers of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="bridge", description=_DESCRIPTION, epilog=_EXIT, formatter_class=raw)
+    parser = _Parser(prog="bridge", description=_DESCRIPTION, epilog=_EXIT, formatter_class=raw)
     version = f"bridge {bridge.__version__}, Python {platform.python_version()}"
     parser.add_argument("--version", action="version", version=version, help="print the version, and Python's")
     commands = parser.add_subparsers(dest="command", required=True, metavar="serve|check|mounts")
@@ -119,18 +132,20 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     checking.add_argument("app", help=_APP_HELP)
     checking.add_argument(
-        "--path", type=_path, action="append", help='ask for this path, may be repeated (default: "/")'
+        "--path", type=_path, action="append", help='request this path; may be repeated (default: "/")'
     )
     checking.add_argument("--safe", action="store_true", help="only GET and HEAD")
     checking.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS",
-        help="end after so long with what was found so far, and status 1 (default: none; each request has 15 seconds)",
+        help="end after this time, report what was found so far, and exit with 1 (default: none; a request has 15 s)",
     )  # fmt: skip
     checking.add_argument("--json", action="store_true", help="print JSON, for machines")
     mounting = commands.add_parser(
         "mounts", help="show what is mounted where", description=_MOUNTS, epilog=_EXIT, formatter_class=raw
     )
     mounting.add_argument("app", help=_APP_HELP)
+    for command in (serving, checking, mounting):
+        command.set_defaults(parser=command)
     return parser
 
 

@@ -59,14 +59,12 @@ def _become(server: Server, options: argparse.Namespace, wanted: Wanted, threads
     told |= {"grace": _servers.grace(options), "reload": options.reload}
     os.environ[_servers.KEY] = json.dumps(told)
     command = [sys.executable, "-m", *server.command(options, wanted, threads), *further, _SERVED_APP]
-    # It replaces this process, so that signals and the exit status are those of the server.
+    # The server replaces this process, so that signals and the exit status are the server's.
     os.execv(sys.executable, command)  # noqa: S606 - no shell
 
 
 def _cannot_listen(host: str, port: int, uds: str | None) -> str | None:
-    """Why nobody can listen there, or None. This is checked first, because a server would find out only after
-    everything else.
-    """
+    """Why it is not possible to listen there, or None. Checked first, because a server would find out last."""
     if uds is not None:
         return None if Path(uds).parent.is_dir() else "there is no such directory"
     try:

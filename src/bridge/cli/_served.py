@@ -27,8 +27,8 @@ def adapted(app: Any, wanted: str, threads: int, grace: float) -> Any:
 class LastWord:
     """End this process `grace` seconds after Python has begun to exit, whatever threads it waits for.
 
-    When a file has changed, nobody ends the old worker of Gunicorn. It would stay until the last of its streams has
-    ended, and the new worker would not start before.
+    When a file has changed, nothing ends Gunicorn's old worker. It would stay until its last stream has ended, and the
+    new worker would not start before that.
     """
 
     def __init__(self, grace: int) -> None:
@@ -37,7 +37,7 @@ class LastWord:
     def exit(self, timeout: float | None = None) -> None:
         """Called when Python begins to exit, in its main thread."""
         del timeout
-        # A thread cannot do this: at that time none can be started.
+        # A thread cannot do this: none can be started at that time.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(self._grace)
 

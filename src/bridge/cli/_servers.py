@@ -10,7 +10,7 @@ from bridge.interfaces import Interface
 Wanted = Literal["asgi", "wsgi"]
 Command = Callable[[argparse.Namespace, Wanted, int], Iterator[str]]
 
-# Seconds that requests in progress get when the server stops, and when a developer waits for the new code.
+# Seconds that requests in progress get when the server stops. With --reload, a developer waits for the new code.
 GRACE_SECONDS: Final = 10
 RELOAD_GRACE_SECONDS: Final = 1
 

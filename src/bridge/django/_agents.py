@@ -1,4 +1,4 @@
-"""Functions that others have put on Django's handlers, to see each request: tracers, error reporters, profilers.
+"""What tracers, error reporters and profilers have put on Django's handlers, to see each request.
 
 They replace functions of Django's classes, before or after the application is made. `Hook` says whether a function was
 replaced. If none was, nothing in this module is called. If one was, Django's own `__call__` runs around the request,
@@ -59,14 +59,14 @@ class Hook:
         return f"{self._owner.__name__}.{self.name}"
 
     def replaced_by(self) -> str:
-        """The module of the current function, if the function says it."""
+        """The module of the current function, as far as it is known."""
         function = getattr(self._owner, self.name)
         where = getattr(function, "__globals__", None) or {}
         return str(where.get("__name__") or getattr(function, "__module__", None) or type(function).__module__)
 
 
 def _code_in_file(module: str, *path: str) -> CodeType | None:
-    """The code of a function as in the file of its module, whatever it is now. None if there is no file."""
+    """The code of a function in the file of its module, whatever has replaced it. None if there is no file."""
     code = _module_in_file(module)
     for name in path:
         inner = code.co_consts if code is not None else ()
@@ -119,7 +119,7 @@ def made_by_django(interface: str, application: Callable[..., Any]) -> Any:
         return application
     with _making:
         own = getattr(module, handler)
-        # Only this can be replaced, so that the function returns our application.
+        # Nothing else makes that function return our application.
         setattr(module, handler, lambda: application)
         try:
             made = getattr(module, name)()
@@ -148,8 +148,8 @@ class Sending:
 
 
 def make_request(request_class: Callable[[Environ], Any], environ: Environ) -> Any:
-    """A request of this class, made through the function with which Django's ASGI handler makes requests, and what is
-    around it.
+    """A request of this class. If others have replaced the function of Django's ASGI handler that makes requests, it is
+    made through that function.
     """
     if not CREATE_REQUEST.is_own():
         made, _refused = AsyncFace(lambda _scope, _body_file: request_class(environ)).create_request(
@@ -171,7 +171,7 @@ class AsyncFace(ASGIHandler):
         self.cancelled = False
 
     async def _middleware_chain(self, request: Any) -> Any:
-        # Where Django's `get_response_async` continues: in the thread of the request.
+        # Django's `get_response_async` continues here: in the thread of the request.
         return await sync_to_async(self._run, thread_sensitive=True)(request)
 
     def _run(self, request: Any) -> Any:
@@ -223,7 +223,7 @@ class WsgiCall:
             body = call(self._environ, self.start_response)
         except BaseException:
             if self._response is not None:
-                self._response.close()  # it does not reach the server, who would do it
+                self._response.close()  # it does not reach the server, which would close it
             raise
         if self._left:
             with closing(body) if hasattr(body, "close") else nullcontext():
@@ -293,7 +293,7 @@ class _Streamed:
         try:
             yield from self._body
         except ClientDisconnected:
-            self._call.end()  # what is around this sees an end; see `WsgiCall.check`
+            self._call.end()  # the code around this sees a normal end; see `WsgiCall.check`
 
     def close(self) -> None:
         self._body.close()

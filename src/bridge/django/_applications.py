@@ -61,7 +61,7 @@ def get_asgi_application(
     Raises `TypeError` or `ValueError` for a wrong option, `ImproperlyConfigured` for wrong settings.
     """
     django.setup(set_prefix=False)
-    sockets: ASGIApp | None = _imported(websocket)
+    sockets: ASGIApp | None = _imported("websocket", websocket)
     if sockets is not None:
         _arguments.asgi_app(sockets)
     return AsgiApplication(
@@ -69,8 +69,8 @@ def get_asgi_application(
         threads=threads,
         backlog=backlog,
         max_body=max_body,
-        startup=_imported(startup),
-        shutdown=_imported(shutdown),
+        startup=_imported("startup", startup),
+        shutdown=_imported("shutdown", shutdown),
         shutdown_timeout=shutdown_timeout,
         slow_warning=slow_warning,
         pathsend=pathsend,
@@ -102,10 +102,10 @@ def get_wsgi_application(
     Raises `TypeError` or `ValueError` for a wrong option, `ImproperlyConfigured` for wrong settings.
     """
     django.setup(set_prefix=False)
-    sockets: ASGIApp | None = _imported(websocket)
+    sockets: ASGIApp | None = _imported("websocket", websocket)
     if sockets is not None:
         _arguments.asgi_app(sockets)
-    at_start, at_end = _imported(startup), _imported(shutdown)
+    at_start, at_end = _imported("startup", startup), _imported("shutdown", shutdown)
     _arguments.hook("startup", at_start)
     _arguments.hook("shutdown", at_end)
     _arguments.seconds("startup_timeout", startup_timeout)
@@ -149,11 +149,11 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
             await self._http(scope, receive, send)
 
     async def _through_django(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Django's own `__call__`, with what is around it now; it ends in `handle`."""
+        """Run Django's own `__call__`, and whatever is around it now. It calls `handle`."""
         await super(WsgiToAsgi, self).__call__(scope, receive, send)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, where Django's own `__call__` has come to it."""
+        """Serve one request, when Django's own `__call__` comes to it."""
         # This is for threads of asgiref. The request has one of our threads.
         sensitive: ContextVar[Any] = SyncToAsync.thread_sensitive_context
         sensitive.set(None)
@@ -215,11 +215,11 @@ class WsgiApplication(WSGIHandler):
         return body if watched.sends_file else Body(context, body, watched.check)
 
     def _through_django(self, environ: Environ, start_response: StartResponse) -> Any:
-        """Django's own `__call__`, with what is around it now; it ends in `get_response`."""
+        """Run Django's own `__call__`, and whatever is around it now. It calls `get_response`."""
         return super().__call__(environ, start_response)
 
     def get_response(self, request: Any) -> Any:
-        """One request, where Django's own `__call__` has come to it."""
+        """The response to one request, when Django's own `__call__` comes to it."""
         return _agents.get_response(request, type(self))
 
     def close(self) -> None:
@@ -255,14 +255,14 @@ def _websockets(app: ASGIApp, loop_factory: LoopFactory | None, shutdown_timeout
     )
 
 
-def _imported(given: Any) -> Any:
+def _imported(option: str, given: Any) -> Any:
     """The object at a dotted path. Anything else is returned unchanged."""
     if not isinstance(given, str):
         return given
     try:
         return import_string(given)
     except ImportError as error:
-        raise ImproperlyConfigured(f"{given!r} cannot be imported: {error}") from error
+        raise ImproperlyConfigured(f"{option} names {given!r}, which cannot be imported: {error}") from error
 
 
 def _lifespan(startup: Hook | None, shutdown: Hook | None) -> ASGIApp:

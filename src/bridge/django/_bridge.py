@@ -26,16 +26,16 @@ class Bridge(Protocol):
         ...
 
     def call_async(self, function: Callable[..., Coroutine[Any, Any, _R]], /, *args: Any, **kwargs: Any) -> _R:
-        """Wait, in sync code, for the async `function(*args, **kwargs)`; returns and raises what it does.
+        """Run the async `function(*args, **kwargs)` from sync code, and wait for it. Returns and raises what it does.
 
-        It runs on the server's event loop, or on the private one of a WSGI server: one loop for all requests, so that
-        what belongs to a loop can be shared. When the client leaves it is cancelled (`asyncio.CancelledError`). Raises
-        `RuntimeError` in async code, which can await it.
+        It runs on the event loop of an ASGI server, or on the private loop under a WSGI server. All requests use the
+        same loop, so they can share what belongs to a loop. If the client leaves, the function is cancelled
+        (`asyncio.CancelledError`). Raises `RuntimeError` in async code, which can await the function instead.
         """
         ...
 
     def client_disconnected(self) -> bool:
-        """Whether the client is known to have left. Does not wait. For sync code that takes long."""
+        """Whether the client is known to have left. Does not wait. For sync code that takes a long time."""
         ...
 
 
@@ -54,13 +54,13 @@ class ServerBridge:
     def __init__(self, request: HttpRequest, portal: Portal) -> None:
         self.environ: dict[str, Any] = getattr(request, "environ", None) or {}
         self._portal = portal
-        # Set where Django cancels the request.
+        # Set when Django cancels the request.
         self.cancelled = False
         on_asgi = "asgi.scope" in self.environ or (hasattr(request, "scope") and not self.environ)
         self.interface: Literal["asgi", "wsgi"] = "asgi" if on_asgi else "wsgi"
 
     def call_async(self, function: Callable[..., Coroutine[Any, Any, _R]], /, *args: Any, **kwargs: Any) -> _R:
-        """As `Bridge` has it."""
+        """See `Bridge`."""
         refuse_on_loop("request.bridge.call_async() was called", "await the function instead")
         if self.interface == "asgi" and current.thread is None:
             return async_to_sync(function)(*args, **kwargs)  # a thread of asgiref's, which knows the server's loop
@@ -68,6 +68,6 @@ class ServerBridge:
         return result
 
     def client_disconnected(self) -> bool:
-        """As `Bridge` has it."""
+        """See `Bridge`."""
         asked = self.environ.get("bridge.client_disconnected")
         return self.cancelled or bool(asked() if asked is not None else Connection(self.environ).has_left())

@@ -62,8 +62,8 @@ class Handler(WSGIHandler):
             # There is no response whose close() would do this. Django's ASGI handler does the same.
             signals.request_finished.send(sender=self.__class__)
             if isinstance(error, asyncio.CancelledError):
-                # So that Django's middleware does not turn it into a response. But a worker of the server would end
-                # with it.
+                # A CancelledError, so that Django's middleware does not turn it into a response. But that would end a
+                # worker of the server.
                 raise ClientDisconnected("the client left before the request was over") from None
             raise
         finally:
@@ -77,7 +77,7 @@ class Handler(WSGIHandler):
             raise
 
     def call_watched(self, watched: WsgiCall, call: Callable[..., Any]) -> Any:
-        """Like `__call__`, through `call`, which is Django's own and what others have put around it."""
+        """Like `__call__`, through `call`: Django's own, and what others have put around it."""
         find_caches()
         installed = self.portal.install()
         try:
@@ -101,7 +101,7 @@ class Handler(WSGIHandler):
         return response
 
     def get_response(self, request: Any) -> Any:
-        """Django's, but the body is received before async code begins, because only this thread can wait for it."""
+        """Like Django's, but receives the body before async code begins, because only this thread can wait for it."""
         self.portal.prepare(request.prepare_body)
         response: Any = super().get_response(request)
         if response.streaming and response.is_async:
@@ -109,9 +109,9 @@ class Handler(WSGIHandler):
         return response
 
     def _get_response_as_asgi(self, request: Any) -> Any:
-        """With what others have put on the function that Django's ASGI handler asks, and its WSGI handler does not.
+        """Like `get_response`, through the function that only Django's ASGI handler calls, which others have replaced.
 
-        That runs on the event loop, and so the body has to be there before.
+        That function runs on the event loop, so the body has to be there before.
         """
         chain: Callable[[Any], Any] = cast(Any, self)._middleware_chain
         face = AsyncFace(chain=chain)
@@ -120,11 +120,11 @@ class Handler(WSGIHandler):
             return self.portal.call(request.environ, face.get_response_async, request)
         except BaseException as error:
             if face.cancelled:
-                # What it has become on its way through the loop says less.
+                # What came back through the loop says less.
                 raise asyncio.CancelledError("the client left before the request was over") from None
             if face.response is None or not isinstance(error, asyncio.CancelledError):
                 raise
-            # The client left when everything was done. The sender of this finds that out, and closes it.
+            # The client left after everything was done. Whoever sends the response finds that out, and closes it.
             face.response._resource_closers.append(request.close)
             return face.response
 
@@ -150,8 +150,8 @@ class Handler(WSGIHandler):
         """Django's hook around each view. Raises `RuntimeError` for an async view with ATOMIC_REQUESTS."""
         atomic: Callable[..., Any] = super().make_view_atomic(view)
         if atomic is not view:
-            # Wrapped, for ATOMIC_REQUESTS, which async views cannot be, or by something that watches views; anew for
-            # each request, so that there is nothing to look up.
+            # Wrapped for ATOMIC_REQUESTS, which async views cannot have, or by something that watches views. This
+            # happens anew for each request, so keeping the result would not help.
             return self._called(atomic)
         try:
             return self._views[view]
@@ -172,7 +172,7 @@ class Handler(WSGIHandler):
         debug: bool = False,
         name: str | None = None,
     ) -> Any:
-        """Django's hook at which it joins sync and async code: async middleware runs on the loop too."""
+        """Django's hook for joining sync and async code. Async middleware runs on the loop, too."""
         if not is_async and (iscoroutinefunction(method) if method_is_async is None else method_is_async):
             return self._waiting_for(method)
         return super().adapt_method_mode(is_async, method, method_is_async, debug, name)
@@ -184,11 +184,11 @@ class Handler(WSGIHandler):
             _hops.count(2)
             response = self.portal.call(request.environ, function, request, *args, **kwargs)
             if iscoroutinefunction(getattr(response, "render", None)):
-                # Django's sync chain is to render it, and would not wait for that.
+                # Django's sync chain renders the response, and would not wait for an async `render`.
                 response.render = partial(self.portal.call, request.environ, response.render)
             return response
 
-        # Django looks there for the class of a hook, even if all is well.
+        # Django reads the class of a hook from this, even if nothing is wrong.
         hook: Any = call
         hook.__self__ = getattr(function, "__self__", None)
         return call
@@ -204,14 +204,14 @@ def bring_body(request: Request) -> None:
 
 
 def _between() -> None:
-    """What a thread must not keep, and what a stream that leaves it must not take along."""
+    """Drop what a thread must not keep, and what a stream must not take to another thread."""
     close_old_connections()
     leave_caches()
 
 
 def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
-    """The headers of a response, cookies and all, for start_response."""
-    # What items() makes anew of it, name by name.
+    """The headers of a response, with its cookies, for start_response."""
+    # `items()` would build these pairs anew, name by name.
     kept: dict[str, tuple[str, str]] = response.headers._store
     cookies = (("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values())
     return [*kept.values(), *cookies]
@@ -220,8 +220,8 @@ def headers(response: HttpResponseBase) -> list[tuple[str, str]]:
 def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     """A response that is complete.
 
-    It is closed at once if that takes no time. Behind `WsgiToAsgi`, one hop then takes it to the loop. But what a
-    project does at its end may take time, and the client is not to wait for that.
+    It is closed at once if that takes no time. Behind `WsgiToAsgi`, one hop then takes it to the loop. But
+    what a project does at the end may take time, and the client must not wait for that.
     """
     if not _signals.closes_at_once(response) or ("asgi.scope" not in environ and _signals.much_to_close()):
         return cast(Iterable[bytes], response)
@@ -229,17 +229,17 @@ def _whole(response: Any, environ: Environ) -> Iterable[bytes]:
     try:
         _signals.close(response)
     except Exception:
-        _log.exception("closing a response raised")  # which is not a reason to send another one
+        _log.exception("closing a response raised")  # which is no reason to send a different response
     return [content]
 
 
 def _file(response: Any, environ: Environ) -> Iterable[bytes]:
-    """What the server sends by itself, if it can (PEP 3333, "Optional Platform-Specific File Handling")."""
+    """A file that the server sends itself, if it can (PEP 3333, "Optional Platform-Specific File Handling")."""
     opened = response.file_to_stream
     if opened is None or "wsgi.file_wrapper" not in environ:
         return cast(Iterable[bytes], response)
-    # The server closes the file and not the response, which knows what else there is to close; and it does so outside
-    # of the request's context.
+    # The server closes the file, and not the response, which knows what else has to be closed. It does so outside the
+    # context of the request.
     opened.close = partial(copy_context().run, response.close)
     wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](opened, response.block_size)
     return wrapped

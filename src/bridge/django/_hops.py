@@ -29,7 +29,7 @@ _current: ContextVar[Hops | None] = ContextVar("bridge_hops", default=None)
 
 
 def begin(crossed: int = 0) -> Hops:
-    """Count from here on, in this context and those copied from it; `crossed` is what it took to come here."""
+    """Count from here on, in this context and its copies. `crossed` is the number of hops to get here."""
     hops = Hops(crossed)
     _current.set(hops)
     return hops
@@ -47,7 +47,9 @@ _installing: Final = threading.Lock()
 
 
 def install() -> None:
-    """Count the calls of asgiref's two functions, for good. Requests that nobody counts pay one look-up each."""
+    """Count the calls of asgiref's two functions from now on. For requests that are not counted, a call costs one
+    look-up more.
+    """
     with _installing:
         _install_once()
 
@@ -61,7 +63,7 @@ def _install_once() -> None:
 
 
 class _Trip:
-    """Out and back: two hops, and the time that they take."""
+    """There and back: two hops, and the time that they take."""
 
     def __init__(self, hops: Hops) -> None:
         hops.count += 2

@@ -1,4 +1,4 @@
-"""A context for each request, for servers whose threads have one for all: the next request does not see anything of it.
+"""A context for each request. The threads of a server have one for all, in which a request would see those before it.
 
 Django's WSGI handler leaves the language, the time zone and everything else in the thread. Its ASGI handler does not.
 But the clients of the caches have to outlive a request, because they hold connections.
@@ -25,12 +25,12 @@ class _Thread(threading.local):
 
     # What the variable below holds between the requests of this thread.
     caches: Any = None
-    # What a request that has failed is shown with until the next one begins.
+    # The variables with which a failed request is shown, until the next request begins.
     shown: tuple[tuple[ContextVar[Any], Token[Any]], ...] = ()
 
 
 _all: Any = caches
-# Where Django keeps the caches that a thread, or a task, has made.
+# Where Django keeps the caches that a thread or a task has made.
 _CACHES: Final[ContextVar[Any]] = _all._connections._storage._data
 _thread: Final = _Thread()
 # How many requests at once can leave their caches to later ones on one loop: the number of threads by default.
@@ -55,7 +55,7 @@ def caches_made() -> bool:
 
 
 def leave_caches() -> None:
-    """The request continues elsewhere, and makes its own: these are for one thread."""
+    """Drop the caches, which are for one thread: the request continues elsewhere, and makes its own."""
     if caches_made():
         _CACHES.set(None)
 
@@ -87,15 +87,15 @@ def keep_caches_in(free: list[Any]) -> None:
 def isolated(
     handler: Callable[[Environ, StartResponse], Any], environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
-    """Call `handler` in a context that is the request's own, and have its body made and closed there."""
+    """Call `handler` in a context of its own, in which the body is also made and closed."""
     context = copy_context()
     body: Any = context.run(handler, environ, start_response)
-    # A server may know its own file wrapper by its type.
+    # A server may recognize its own file wrapper by the type.
     return Body(context, body) if isinstance(body, HttpResponseBase | AsyncBody | Nothing) else body
 
 
 class Body:
-    """The iterable `body`, in `context`; `at_end` is called when it has been iterated over."""
+    """The iterable `body`, in `context`. `at_end` is called after the last chunk."""
 
     def __init__(self, context: "Context | Shown", body: Any, at_end: Callable[[], object] | None = None) -> None:
         self._context = context
@@ -118,7 +118,7 @@ class Body:
 
 
 class Nothing:
-    """The body of a response that has none, for WSGI, with what is to be closed.
+    """The body of a response without a body, for WSGI. `close` releases what the response holds.
 
     It is one empty chunk, because some servers fail if there is no chunk.
     """
@@ -139,12 +139,12 @@ class Shown:
     def __init__(self) -> None:
         shown, _thread.shown = _thread.shown, ()
         for variable, token in reversed(shown):
-            with suppress(ValueError):  # of another context: the server has one for each request itself
+            with suppress(ValueError):  # set in another context: the server itself has one for each request
                 variable.reset(token)
         self._context = copy_context()
 
     def run(self, function: Callable[..., Any], /, *args: Any) -> Any:
-        """As `Context.run`."""
+        """Like `Context.run`."""
         try:
             return self._context.run(function, *args)
         except StopIteration:
@@ -156,5 +156,5 @@ class Shown:
 
 
 def _is_news(variable: ContextVar[Any], value: object) -> bool:
-    # What asgiref's Local has is known to belong to one thread and one request.
+    # The content of asgiref's Local belongs to one thread and one request.
     return not isinstance(value, _Storage) and variable.get(None) is not value

@@ -44,7 +44,7 @@ class LoopHandler(BaseHandler):
         self.portal = portal
         self._named = chosen.on_loop
         self.loaded = self._looked = False
-        # To look at a view closely takes longer than to look it up.
+        # Looking a view up is faster than inspecting it.
         self._marked: dict[Callable[..., Any], bool] = {}
         self._loading = threading.Lock()
         self.caches = LoopCaches()
@@ -74,10 +74,10 @@ class LoopHandler(BaseHandler):
             return _modes.is_on_loop(view, self._named)
 
     def _look(self) -> None:
-        """Say once what is to run on the loop and never will: nothing else would tell."""
+        """Log once which views should run on the loop and never will. Nothing else would show it."""
         self._looked = True
         for name, reason in _modes.unfit(self._named):
-            _log.warning("%s is to run on the event loop (on_loop), and does not: %s", name, reason)
+            _log.warning("%s should run on the event loop (on_loop), but does not: %s", name, reason)
 
     def make_request(self, environ: Environ) -> Request:
         """The request for the chain."""
@@ -164,7 +164,7 @@ class LoopResponder:
             self.stream.acknowledged()
 
     async def yield_to_middleware(self) -> None:
-        """Nothing here is halted until middleware has had its turn: the task runs beside it."""
+        """Do nothing: the task runs beside the middleware, and does not have to wait for it."""
 
     def fail(self, error: BaseException) -> None:
         """Note that the chain of middleware and view raised `error`."""
@@ -249,7 +249,7 @@ class _Chain(LoopResponse):
             self._responder.clean_up()
 
     def close(self) -> None:
-        """As in the base class, but a request that took no thread so far needs none for its end."""
+        """Like the base class, but a request that has not taken a thread needs none for its end."""
         self._responder.finish(None)
         made = self._made
         quick = only_django_listens(signals.request_finished) if made is None else closes_at_once(made)

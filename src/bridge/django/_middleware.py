@@ -87,7 +87,7 @@ class BridgeMiddleware:
         return response
 
     def _match(self, response: Any, bridge: ServerBridge, *, is_async_wanted: bool) -> None:
-        """Give the response an iterator of the kind that Django's handler does not read to its end first."""
+        """Give the response an iterator of the kind that Django's handler does not read to the end before it sends."""
         if is_async_wanted == _streams.is_async(response):
             return
         if is_async_wanted:
@@ -102,5 +102,5 @@ def _is_for_a_loop(request: HttpRequest) -> bool:
 
 
 def _crossed(request: HttpRequest) -> int:
-    """The hops to this thread and back. It is a thread of a pool, or of asgiref under Django's ASGI handler."""
+    """The hops to this thread and back, if it is a thread of a pool, or of asgiref under Django's ASGI handler."""
     return 2 if current.thread is not None or _is_for_a_loop(request) else 0

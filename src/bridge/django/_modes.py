@@ -1,6 +1,6 @@
 """Decides where a request runs: whether its view runs on the loop, and which middleware needs a thread there.
 
-A view is looked at through what decorators and frameworks have put around the project's own functions. Followed are
+Decorators and frameworks put layers around the project's own functions. To look through them, this module follows
 `__wrapped__` (functools.wraps), `functools.partial`, the class of a class-based view, the actions of a viewset of
 Django REST framework, the operations of a path of django-ninja, and the functions that a wrapper encloses or has as
 attributes.
@@ -25,17 +25,17 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 _MARK = "bridge_on_loop"
 # Whether any view was marked in this process. Until then there is no need to look for one.
 marked: set[str] = set()
-# If there are more, this is not a view but a program.
+# If there are more, this is not a view.
 _MOST_LAYERS: Final = 100
 
 
 def on_loop(view: _View) -> _View:
     """Decorator for an async view that waits for a long time: its requests do not hold a thread while they wait.
 
-    On an ASGI server they run through Django's own async chain, on the event loop; sync middleware then costs its
-    hops. On a WSGI server it changes nothing. `view` is a function, a method of a class-based view (all of the view is
-    then on the loop), or the class; decorators may be around it or within, and what django-ninja and Django REST
-    framework make of it is known. Raises `TypeError` for a sync view.
+    On an ASGI server, they run through Django's own async chain, on the event loop. Sync middleware then costs hops. On
+    a WSGI server, this changes nothing. `view` is a function, the class of a class-based view, or one of its methods
+    (then the whole view runs on the loop). Other decorators may be above or below this one, and the views that
+    django-ninja and Django REST framework make of it are recognized. Raises `TypeError` for a sync view.
     """
     if not is_async(view):
         raise TypeError(f"on_loop is for async views, but {path_of(view)} is sync; make it `async def`")
@@ -59,7 +59,7 @@ def is_on_loop(view: Callable[..., Any], named: Collection[str]) -> bool:
 
 
 def unfit(named: Collection[str]) -> Iterator[tuple[str, str]]:
-    """What is marked or named and does not run on the loop, with the reason. Imports the URLconf.
+    """What is marked or named, but does not run on the loop, with the reason. Imports the URLconf.
 
     A view that is marked and has no URL pattern is not a mistake: a project may have several URLconfs.
     """
@@ -102,7 +102,7 @@ def is_native(path: str) -> bool:
     if not getattr(middleware, "async_capable", False):
         return False
     if not isinstance(middleware, type):
-        return True  # a factory that says that it makes both kinds
+        return True  # a factory, which says that it makes both kinds
     return not thread_hooks(middleware)
 
 
@@ -136,12 +136,12 @@ def _within(layer: Any) -> Iterator[Any]:
     elif inspect.ismethod(layer):
         yield layer.__func__
     elif isinstance(layer, type):
-        # What the class of a class-based view is asked for.
+        # The methods that a class-based view handles.
         names = getattr(layer, "http_method_names", ())
         yield from (getattr(layer, name) for name in names if hasattr(layer, name))
     elif callable(layer):
         yield from _named_by(layer)
-        if not inspect.isroutine(layer):  # an object that stands for a view: what it calls is one of its attributes
+        if not inspect.isroutine(layer):  # an object that wraps a view has it as an attribute
             yield from filter(_is_code, vars(layer).values() if hasattr(layer, "__dict__") else ())
     if inspect.isfunction(layer):
         for content in enclosed(layer).values():
@@ -163,7 +163,7 @@ def _named_by(layer: Any) -> Iterator[Any]:
 
 
 def enclosed(function: Any) -> dict[str, Any]:
-    """The names of the functions around it. (`inspect.getclosurevars` raises if one has no value yet.)"""
+    """The variables of enclosing functions that `function` uses. (`inspect.getclosurevars` raises if one is unset.)"""
     found = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):
@@ -172,8 +172,8 @@ def enclosed(function: Any) -> dict[str, Any]:
 
 
 def operations(content: Any) -> list[Any]:
-    """The views of a path of django-ninja, one for each of its methods; no attribute of its wrapper leads to them."""
-    # Statically, because what is enclosed may be anything, and looking at it must not run its code.
+    """The views of a path of django-ninja, one for each of its methods. No attribute of the wrapper leads to them."""
+    # Statically, because the content may be anything, and inspecting it must not run its code.
     listed = inspect.getattr_static(content, "operations", None)
     if not isinstance(listed, list | tuple):
         return []
@@ -188,17 +188,17 @@ def class_of(view: Any) -> type | None:
 
 
 def actions_of(view: Any) -> list[str]:
-    """The methods of a viewset that a URL pattern leads to; none if it is not a viewset."""
+    """The methods of a viewset that a URL pattern leads to. Empty if it is not a viewset."""
     actions = getattr(view, "actions", None)
     return list(dict.fromkeys(map(str, actions.values()))) if isinstance(actions, dict) else []
 
 
 def dotted(named: Any) -> str:
-    """The dotted path of a function or a class, as it says itself."""
+    """The dotted path of a function or a class, by its own attributes."""
     name = getattr(named, "__qualname__", type(named).__qualname__)
     own = getattr(named, "__name__", name)
     if isinstance(named, type) and own != name.rpartition(".")[2]:
-        name = own  # a class that a decorator has made of a function, and named after it
+        name = own  # a decorator has made this class from a function, and named it after that
     return f"{getattr(named, '__module__', '')}.{name}"
 
 
@@ -214,7 +214,7 @@ def _action_paths(view: Any) -> Iterable[str]:
 
 
 def path_of(view: Any) -> str:
-    """The dotted path of the project's own function or class behind a view; of several, all with commas."""
+    """The dotted path of the project's own function or class behind a view, or several paths with commas."""
     if paths := list(_action_paths(view)):
         return ", ".join(paths)
     if (kind := class_of(view)) is not None:
@@ -233,7 +233,7 @@ def path_of(view: Any) -> str:
 
 
 def own_functions(view: Any) -> Iterator[Any]:
-    """The functions and methods of which a view is made, without what only wraps another one of them."""
+    """The functions and methods that make up a view, without those that only wrap another one."""
     for layer in layers(view):
         if inspect.isfunction(layer) and not hasattr(layer, "__wrapped__"):
             yield layer
@@ -242,7 +242,7 @@ def own_functions(view: Any) -> Iterator[Any]:
 def patterns(
     resolver: URLResolver, before: str = "", spaces: str = "", apps: tuple[str, ...] = ()
 ) -> Iterator[tuple[URLPattern, str, str, tuple[str, ...]]]:
-    """Each URL pattern below `resolver`, with its whole route, its name with namespaces, and the apps it is in."""
+    """Each URL pattern below `resolver`, with its whole route, its name with namespaces, and its apps."""
     for pattern in resolver.url_patterns:
         route = before + str(pattern.pattern)
         if isinstance(pattern, URLResolver):

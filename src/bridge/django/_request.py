@@ -1,4 +1,4 @@
-"""The request that views and middleware get: Django's own for WSGI, complete with the ASGI scope."""
+"""The request that views and middleware get: Django's own for WSGI, with the ASGI scope in addition."""
 
 import io
 from contextlib import suppress
@@ -59,7 +59,7 @@ class Request(WSGIRequest):
             self._input.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
 
     def prepare_body(self) -> None:
-        """As `bring_body`, before async code begins. If the body broke off, reading it raises the error."""
+        """Like `bring_body`, before async code begins. If the body broke off, reading it raises the error."""
         with suppress(ClientDisconnected):
             self.bring_body()
 
@@ -71,7 +71,7 @@ class Request(WSGIRequest):
 
 
 def bring_body_of(request: WSGIRequest) -> "Input | None":
-    """As `Request.prepare_body`, for a request of Django's own handler. Returns what has to be closed, if anything.
+    """Like `Request.prepare_body`, for a request of Django's own handler. Returns what has to be closed, if anything.
 
     What has already been read of the body stays read.
     """
@@ -103,7 +103,7 @@ def take_chunked(environ: Environ) -> None:
         spool.close()
         raise
     environ["CONTENT_LENGTH"] = str(length)
-    environ.pop("HTTP_TRANSFER_ENCODING", None)  # it is no longer in any (RFC 9112 7.1.3)
+    environ.pop("HTTP_TRANSFER_ENCODING", None)  # the body is no longer encoded (RFC 9112 7.1.3)
     if length:
         environ["wsgi.input"] = spool
     else:
@@ -120,7 +120,7 @@ class Input(io.IOBase):
     def __init__(self, stream: Any, limit: int) -> None:
         self._from = stream
         self._left = self.limit = limit
-        # Each further read raises it.
+        # Each later read raises it again.
         self._failure: ClientDisconnected | None = None
         # What take_chunked has made has to be closed here.
         self._file: IO[bytes] | None = stream if isinstance(stream, SpooledTemporaryFile) else None

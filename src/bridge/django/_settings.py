@@ -46,11 +46,13 @@ def read() -> Settings:
 
 
 def _dotted_paths(value: Any) -> frozenset[str]:
-    if isinstance(value, Collection) and not isinstance(value, str | bytes) and all(map(_is_dotted, value)):
-        return frozenset(value)
-    raise ImproperlyConfigured(
-        f"BRIDGE['ON_LOOP'] must be a list of dotted paths of views such as 'shop.views.feed', not {value!r:.80}"
-    )
+    expected = "BRIDGE['ON_LOOP'] must be a list of dotted paths of views such as 'shop.views.feed'"
+    if not isinstance(value, Collection) or isinstance(value, str | bytes):
+        raise ImproperlyConfigured(f"{expected}, not {value!r:.80}")
+    for path in value:
+        if not _is_dotted(path):
+            raise ImproperlyConfigured(f"{expected}, and must not contain {path!r:.80}")
+    return frozenset(value)
 
 
 def _is_dotted(value: Any) -> bool:
@@ -68,7 +70,8 @@ def _factory(value: Any) -> LoopFactory | None:
         try:
             value = import_string(value)
         except ImportError as error:
-            raise ImproperlyConfigured(f"BRIDGE['LOOP_FACTORY']: {error}") from error
+            said = f"BRIDGE['LOOP_FACTORY'] names {value!r}, which cannot be imported: {error}"
+            raise ImproperlyConfigured(said) from error
     if value is None or callable(value):
         return cast("LoopFactory | None", value)
     raise ImproperlyConfigured(

@@ -1,6 +1,6 @@
-"""The start and the end of a request: the two signals, or what Django does then if nobody else listens to them.
+"""The start and the end of a request: the two signals, or only what Django itself does then, if nobody else listens.
 
-Sending a signal takes longer than what Django has to do: nothing, if no database and no cache was used.
+Sending a signal takes longer than what Django has to do. If no database and no cache was used, that is nothing.
 """
 
 import weakref
@@ -18,7 +18,7 @@ from bridge._types import Environ
 from bridge.django._agents import SIGNALS
 from bridge.django._isolation import caches_made
 
-# None of it concerns a thread in which the request has done nothing.
+# None of these has anything to do in a thread in which the request has done nothing.
 _OWN: Final = {
     signals.request_started: frozenset((close_old_connections, reset_queries)),
     signals.request_finished: frozenset((close_old_connections, close_caches, reset_urlconf)),
@@ -27,7 +27,7 @@ _OWN: Final = {
 _close: Final = HttpResponseBase.close
 _SEND, _ASEND, _LIVE_RECEIVERS = (hook.own for hook in SIGNALS)
 _signal: Any = Signal
-# The receivers that were looked at last, and what they are; one pair in one step, so that threads need no lock.
+# The receivers that were seen last, and their functions. Each pair is replaced in one step, so no lock is needed.
 _seen: dict[Signal, tuple[list[Any], frozenset[object]]] = {}
 _connections: Any = connections
 # Where Django keeps the connections of a thread in which no event loop runs: a `threading.local`.
@@ -45,7 +45,7 @@ def _is_as_ever(signal: Signal) -> bool:
 
 
 def _are_own() -> bool:
-    """Whether signals are sent as Django sends them. Agents watch the receivers there, Django's too."""
+    """Whether signals are sent as Django sends them. Agents replace that to watch the receivers, also Django's own."""
     return _signal.send is _SEND and _signal.asend is _ASEND and _signal._live_receivers is _LIVE_RECEIVERS
 
 
@@ -62,7 +62,7 @@ def _function(receiver: Any) -> object:
 
 
 def start(sender: type, environ: Environ) -> None:
-    """`request_started`; in the thread of the request."""
+    """Send `request_started`, or do what Django does then. In the thread of the request."""
     if not _is_as_ever(signals.request_started):
         signals.request_started.send(sender=sender, environ=environ)
     elif _connected():
@@ -71,7 +71,7 @@ def start(sender: type, environ: Environ) -> None:
 
 
 async def start_on_loop(sender: type, environ: Environ) -> None:
-    """`request_started`; in the task of the request.
+    """Send `request_started`, if the project listens. In the task of the request.
 
     What a receiver sets in the context, for example a transaction, is there for the request. `asend` runs receivers in
     separate tasks, in which this would be lost. Async receivers cannot be run in another way without more hops.
@@ -86,7 +86,7 @@ async def start_on_loop(sender: type, environ: Environ) -> None:
 
 
 def closes_at_once(response: Any) -> bool:
-    """Whether only Django has something to do when `response` is closed; a project's own code may take its time."""
+    """Whether only Django has something to do when `response` is closed: a project's own code may take a while."""
     return (
         getattr(response.close, "__func__", None) is _close
         and len(response._resource_closers) <= 1  # that of the request
@@ -95,12 +95,12 @@ def closes_at_once(response: Any) -> bool:
 
 
 def much_to_close() -> bool:
-    """Whether the request has used a database or a cache; in its thread."""
+    """Whether the request has used a database or a cache. In its thread."""
     return _connected() or caches_made()
 
 
 def _connected() -> bool:
-    """Whether there is anything to forget or to close of the database connections of this thread."""
+    """Whether this thread has a database connection to close, or logged queries to forget."""
     for name, made in _made.__dict__.items():
         if name != "cvar" and (made.connection is not None or made.queries_log):  # "cvar": those of event loops
             return True

@@ -1,4 +1,4 @@
-"""The parts of a `StreamingHttpResponse`, one at a time, for a server of the other kind than the iterator's."""
+"""The parts of a `StreamingHttpResponse`, one at a time, for a server that needs the other kind of iterator."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextvars import copy_context
@@ -16,7 +16,7 @@ _END: Final = object()
 
 def async_parts(response: Any) -> AsyncIterator[bytes]:
     """The parts of an async iterator. It is closed at the end, because response.close() does not do that."""
-    # What the view gave, or middleware: `streaming_content` is a wrapper, whose end is not its end.
+    # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
     given, parts = response._iterator, response.streaming_content
 
     async def iterate() -> AsyncIterator[bytes]:
@@ -48,9 +48,9 @@ def in_thread(response: Any, portal: Portal, environ: Environ) -> Iterator[bytes
 
 def on_loop(response: Any) -> AsyncIterator[bytes]:
     """The parts of a sync iterator, for a loop. Each is made in the request's own thread."""
-    # What the view gave, or middleware: `streaming_content` is a wrapper, whose end is not its end.
+    # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
     given, iterator = response._iterator, iter(response.streaming_content)
-    # One for all steps, so that what a generator sets in one step is there in the next, and can be reset.
+    # One context for all steps, so that what a generator sets in one step is there in the next, and can be reset.
     context = copy_context()
     take: Any = sync_to_async(next, thread_sensitive=True, context=context)
 

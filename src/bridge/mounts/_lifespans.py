@@ -42,7 +42,7 @@ class MountedLifespans:
             except BaseException as error:
                 if not may_pass(error):
                     raise
-                failure = error  # raised outside, so that it does not become a group
+                failure = error  # raised outside the task group, which would wrap it in an exception group
                 group.cancel_scope.cancel()
         if failure is not None:
             raise failure

@@ -125,7 +125,7 @@ class AsgiMounts(TwoSided):
 
     async def _find_nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.adapter(scope, receive, send)  # it denies a websocket as it should be
+            await self.adapter(scope, receive, send)  # which denies a WebSocket correctly
             return
         for event in text_events(404, _NOT_FOUND):
             await send(event)

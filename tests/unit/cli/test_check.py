@@ -57,7 +57,7 @@ def test_a_bad_one_has_each_broken_clause_once(capsys: pytest.CaptureFixture[str
             "the application gave the status '200'; expected a code, a space and a reason phrase"
             " (PEP 3333, The start_response() Callable)"
         ),
-        "    asked for: GET / and 9 more",
+        "    request: GET / and 9 more",
         "1 broken",
     ] == lines[-3:]
     assert "noise" not in told.out, "what the application prints is not the report"

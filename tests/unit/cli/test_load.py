@@ -78,7 +78,7 @@ def test_it_finds_applications(spec: str, name: str, interface: str) -> None:
         ("nowhere:app", "there is no module 'nowhere' in "),
         ("loadpackage.nowhere:app", "there is no module 'loadpackage.nowhere' in "),
         ("loadshop.py:app", "there is no module 'loadshop.py' in"),
-        ("loadshop.py:app", "; 'loadshop' is its name"),
+        ("loadshop.py:app", "; write 'loadshop', without .py"),
         ("loadshop:ap", "loadshop.py) has no 'ap'; did you mean 'app'?"),
         ("loadshop:Holder.outer", "the type has no 'outer'"),
         ("string:app", "has no 'app'; it hides the file of that name in "),
@@ -113,7 +113,7 @@ def test_code_that_ends_the_process_does_not_do_so_in_silence() -> None:
     with pytest.raises(SystemExit) as raised:
         load("loadshop:leaves()")
 
-    assert "bridge: loadshop:leaves() has ended the process while it was loaded: SystemExit(3)" == raised.value.code
+    assert "bridge: loadshop:leaves() ended the process while it was being loaded: SystemExit(3)" == raised.value.code
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 import bridge
 from bridge.cli._main import main
 from bridge.cli._servers import SERVERS
+from support.paths import ROOT, SOURCE
 from support.patience import PROCESS_PATIENCE
 from support.processes import start_logging
 
@@ -228,7 +230,7 @@ class TestInterruptedChecks:
             ("stubborn", "GET /"),
             ("blocks", "GET /"),
             ("leaves_a_thread", "GET /"),
-            ("slow_to_load()", "stuck:slow_to_load(), to be loaded"),
+            ("slow_to_load()", "loading stuck:slow_to_load()"),
         ],
     )
     def test_timeout(self, shop: Path, app: str, asked: str) -> None:
@@ -274,6 +276,75 @@ class TestInterruptedChecks:
         # The second may find Python about to end, and without handlers. To a shell this is 130 as well.
         assert process.returncode in {1: (130,), 2: (130, -signal.SIGINT)}[times]
         assert out.splitlines()[-1].startswith("interrupted by Ctrl-C, with ")
+
+
+# A module that is still being imported when Ctrl-C comes: it says that its import has begun, and then waits.
+WAITS = """\
+import sys
+
+sys.stderr.write("begun\\n")
+sys.stderr.flush()
+sys.stdin.read()
+"""
+SCRIPT_CODE = ("-c", "from _bridge_command import run; run()")
+
+
+class TestInterruptedImports:
+    """Ctrl-C ends a command quietly before it has come to its work: 130, what was interrupted, and no traceback."""
+
+    @pytest.fixture(autouse=True)
+    def waits(self, tmp_path: Path) -> None:
+        (tmp_path / "waits.py").write_text(WAITS)
+
+    def interrupted(self, directory: Path, start: Sequence[str], command: str) -> tuple[int, str, str]:
+        """Exit status, output and errors of a command that is interrupted as soon as a module waits."""
+        process = subprocess.Popen(
+            [sys.executable, *start, command, "waits:app"], cwd=directory, text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**environment(), "PYTHONPATH": os.pathsep.join((str(directory / "first"), str(SOURCE)))},
+        )  # fmt: skip
+        with process:
+            try:
+                assert process.stderr is not None
+                assert "begun\n" == process.stderr.readline()
+                process.send_signal(signal.SIGINT)
+                out, told = process.communicate(timeout=PROCESS_PATIENCE)
+            finally:
+                process.kill()
+        return process.returncode, out, told
+
+    @pytest.mark.parametrize("command", ["serve", "mounts"])
+    def test_of_the_application(self, tmp_path: Path, command: str) -> None:
+        seen = self.interrupted(tmp_path, ("-m", "bridge"), command)
+
+        assert (130, "", "bridge: interrupted by Ctrl-C while waits:app was being loaded\n") == seen
+
+    def test_of_the_application_that_is_checked(self, tmp_path: Path) -> None:
+        status, out, told = self.interrupted(tmp_path, ("-m", "bridge"), "check")
+
+        assert (130, 1) == (status, told.count("\n"))
+        assert told.startswith("bridge: interrupted by Ctrl-C; ")
+        assert "ENDED loading waits:app interrupted after " in " ".join(out.split())
+
+    @pytest.mark.parametrize("command", ["serve", "check", "mounts"])
+    @pytest.mark.parametrize(
+        ("start", "module"),
+        [(SCRIPT_CODE, "anyio"), (SCRIPT_CODE, "argparse"), (("-m", "bridge"), "argparse")],
+        ids=["the package", "the command line", "the command line as a module"],
+    )
+    def test_of_our_own(self, tmp_path: Path, start: Sequence[str], module: str, command: str) -> None:
+        (tmp_path / "first").mkdir()
+        (tmp_path / "first" / f"{module}.py").write_text(WAITS)
+
+        seen = self.interrupted(tmp_path, start, command)
+
+        assert (130, "", "bridge: interrupted by Ctrl-C while it was starting\n") == seen
+
+    def test_the_script_runs_the_code_that_is_interrupted_here(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        module, name = project["scripts"]["bridge"].split(":")
+
+        assert SCRIPT_CODE[1] == f"from {module} import {name}; {name}()"
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "mounts"])
@@ -347,6 +418,9 @@ class TestCommands:
             (["check", "a:b", "--timeout", "nan"], "'nan' is not a number of seconds above 0"),
             (["check", "a:b", "--timeout", "soon"], "'soon' is not a number of seconds above 0"),
             (["check", "a:b", "--", "--x"], 'only "serve" takes options of a server'),
+            (["check", "--nope", "a:b"], "bridge check: error: unrecognized arguments: --nope"),
+            (["--nope", "check", "a:b"], "bridge: error: unrecognized arguments: --nope"),
+            (["mounts", "a:b", "c:d"], "bridge mounts: error: unrecognized arguments: c:d"),
         ],
     )
     def test_a_wrong_command_line(self, words: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -354,4 +428,8 @@ class TestCommands:
             main(words)
 
         assert 2 == raised.value.code
-        assert problem in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert problem in told
+        prog = f"bridge {words[0]}" if words and words[0] in ("serve", "check", "mounts") else "bridge"
+        assert told.startswith(f"usage: {prog} [-h]"), "the usage is that of the command"
+        assert told.endswith(f"; see {prog} --help\n")

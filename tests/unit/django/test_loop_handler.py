@@ -80,7 +80,7 @@ class TestWrappedViews:
             assert [200, 200] == [face.ask("/sync").status, face.ask("/sync").status]
 
         lost, hidden = log.complaints()
-        told = "is to run on the event loop (on_loop), and does not: "
+        told = "should run on the event loop (on_loop), but does not: "
         assert f"WARNING nowhere.view {told}no URL pattern of ROOT_URLCONF leads to it" == lost
         assert f"WARNING support.view_wrappers.plain {told}the view that its URL pattern leads to is sync" == hidden
 

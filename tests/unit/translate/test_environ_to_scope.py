@@ -370,10 +370,13 @@ class TestServerAtFault:
     @pytest.mark.parametrize(
         ("changes", "named"),
         [
-            ({"REQUEST_METHOD": ...}, "REQUEST_METHOD"),
+            ({"REQUEST_METHOD": ...}, "an environ without REQUEST_METHOD; expected the method of the request"),
             ({"REQUEST_METHOD": None}, "REQUEST_METHOD"),
-            ({"PATH_INFO": "/\u20ac"}, "PATH_INFO"),
-            ({"PATH_INFO": ["/"]}, "PATH_INFO"),
+            (
+                {"PATH_INFO": "/\u20ac"},
+                "whose PATH_INFO has the character '\u20ac'; expected a str of characters up to",
+            ),
+            ({"PATH_INFO": ["/"]}, "whose PATH_INFO is of type list; expected a str of characters up to U+00FF"),
             ({"QUERY_STRING": "\u20ac"}, "QUERY_STRING"),
             ({"HTTP_X_A": ["b"]}, "HTTP_X_A"),
             ({"HTTP_X_A": "\u20ac"}, "HTTP_X_A"),

@@ -251,7 +251,28 @@ class TestAsgiHeaders:
 
 
 class TestMessages:
-    """What is quoted in an error is for a log: it has a bound."""
+    """An error names what it saw. It is for a log, so there is a bound to what it quotes, and no value in it."""
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ([("a", "b", "c")], "gave a header of 3 items; expected a tuple (name, value)"),
+            (["ab"], "gave a header of type str; expected a tuple (name, value)"),
+            ([("x-a", "secret\n")], "gave the header x-a a value with '\\n'; expected no control characters"),
+            ([("x-a", "secret \u20ac")], "gave the header x-a a value with '\u20ac'; expected characters of latin-1"),
+        ],
+    )
+    def test_of_wsgi_headers_name_what_was_seen(self, given: Any, message: str) -> None:
+        with pytest.raises(ApplicationProtocolError) as caught:
+            asgi_headers(given)
+        assert str(caught.value).startswith(f"the application {message} (PEP 3333")
+
+    @pytest.mark.parametrize(("given", "kind"), [(None, "NoneType"), ([(b"a",)], "list"), ({b"a": b"b"}, "dict")])
+    def test_of_asgi_headers_name_what_was_seen(self, given: Any, kind: str) -> None:
+        with pytest.raises(ApplicationProtocolError) as caught:
+            wsgi_headers(given)
+        expected = f"sent headers of type {kind} that are not pairs; expected an iterable of [name, value] (ASGI HTTP"
+        assert str(caught.value).startswith(f"the application {expected}")
 
     LONG = "x" * 10**6
 

@@ -186,12 +186,13 @@ class TestOrder:
         assert {(state, call) for state in WAYS for call in calls} == legal | set(ILLEGAL) | IMPOSSIBLE
         assert len(WAYS) * len(calls) == len(legal) + len(ILLEGAL) + len(IMPOSSIBLE)
 
+    @pytest.mark.parametrize("exc_info", [(None, None, None), True, (ValueError(),), (1, "no", 2)])
     @pytest.mark.parametrize("state", [SENT, FULL, ENDED])
-    def test_an_exc_info_without_an_exception_is_no_leave(self, state: str) -> None:
+    def test_an_exc_info_without_an_exception_is_no_leave(self, state: str, exc_info: Any) -> None:
         """`sys.exc_info()` outside of a handler: once the headers have left there is nothing that could be raised."""
         response = in_state(state)
         with pytest.raises(ApplicationProtocolError) as caught:
-            response.start_response("500 Oops", [], (None, None, None))
+            response.start_response("500 Oops", [], exc_info)
         did = "called start_response with an exc_info that holds no exception"
         expected = "one call, and an exception in exc_info in every further one"
         assert f"the application {did} {state}; expected {expected} ({START_CLAUSE})" == str(caught.value)

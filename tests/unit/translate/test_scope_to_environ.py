@@ -301,6 +301,18 @@ class TestHeaders:
             scope_to_environ(a_scope(headers=headers))
         assert (caught.value.status, caught.value.clause) == (400, clause)
 
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            (b"host", "sent 3 Host headers; expected one (RFC 9112 3.2)"),
+            (b"content-type", "sent 2 different Content-Types; expected one (RFC 9110 5.3)"),
+        ],
+    )
+    def test_the_message_counts_what_must_not_be_repeated(self, name: bytes, message: str) -> None:
+        with pytest.raises(ClientProtocolError) as caught:
+            scope_to_environ(a_scope((name, b"a"), (name, b"b"), (name, b"a")))
+        assert f"the client {message}" == str(caught.value)
+
     def test_the_message_shows_no_value_but_a_length(self) -> None:
         """A cookie in a log is a leak."""
         with pytest.raises(ClientProtocolError) as caught:
@@ -314,6 +326,7 @@ class TestHeaders:
         with pytest.raises(ClientProtocolError) as caught:
             scope_to_environ(a_scope(*[(name, b"1")] * 4), max_repeats=3)
         assert caught.value.status == 431
+        assert "more than 3 times; expected at most 3 times (RFC 6585 5)" in str(caught.value)
 
     def test_a_flood_of_repeats_is_not_read_to_its_end(self) -> None:
         """By default the 101st is the last that is looked at."""
@@ -447,19 +460,21 @@ class TestServerAtFault:
     @pytest.mark.parametrize(
         ("changes", "named"),
         [
-            ({"method": ...}, "method"),
-            ({"method": b"GET"}, "method"),
+            ({"method": ...}, "gave a scope without method; expected str"),
+            ({"method": b"GET"}, "gave a scope whose method is of type bytes; expected str"),
             ({"method": None}, "method"),
             ({"path": ...}, "path"),
             ({"path": b"/"}, "path"),
             ({"path": None}, "path"),
             ({"headers": ...}, "headers"),
             ({"headers": None}, "headers"),
-            ({"headers": 5}, "headers"),
-            ({"headers": [("host", b"h")]}, "headers"),
-            ({"headers": [(b"host", "h")]}, "headers"),
-            ({"headers": [(bytearray(b"host"), b"h")]}, "headers"),
-            ({"headers": [(b"host",)]}, "headers"),
+            ({"headers": 5}, "gave a scope whose headers is of type int"),
+            ({"headers": [("host", b"h")]}, "gave a scope with a header of types (str, bytes)"),
+            ({"headers": [None]}, "gave a scope with a header of type NoneType"),
+            ({"headers": ["ab"]}, "gave a scope with a header of type str"),
+            ({"headers": [(b"host", "h")]}, "header"),
+            ({"headers": [(bytearray(b"host"), b"h")]}, "header"),
+            ({"headers": [(b"a", b""), (b"host",)]}, "gave a scope with a header of types (bytes)"),
             # A query that is lost is another request.
             ({"query_string": ["a"]}, "query_string"),
             ({"wsgi_environ": 5}, "wsgi_environ"),

@@ -38,6 +38,9 @@ def test_a_path_that_stands_for_no_bytes_is_refused(text: str) -> None:
     with pytest.raises(ClientProtocolError) as caught:
         native_path(text)
     assert (400, "RFC 3986 2.5") == (caught.value.status, caught.value.clause)
+    assert f"the client sent a URL with the character {text[-1]!r}, which does not stand for a byte" in str(
+        caught.value
+    )
 
 
 @few

@@ -83,6 +83,26 @@ def test_steps() -> None:
 
 
 @pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (
+            {"type": SEND, "text": "é\ud800"},
+            "with text that has the character '\\ud800'; expected text that can be encoded",
+        ),
+        ({"type": SEND, "bytes": "x"}, "with text of type NoneType and bytes of type str; expected text that can be"),
+        (
+            {"type": CLOSE, "code": 1005},
+            "with the code 1005 and a reason of type NoneType; expected one of 1000 to 1003,",
+        ),
+    ],
+)
+def test_an_error_names_what_was_sent(event: dict[str, Any], message: str) -> None:
+    with pytest.raises(ApplicationProtocolError) as caught:
+        in_state(OPEN).feed(event)
+    assert f"the application sent {event['type']} {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("state", "event"),
     [
         (CONNECTING, None),

@@ -21,7 +21,7 @@ _HERE: Final = "bridge.django.get_{0}_application in place of django.core.{0}.ge
 
 
 def settings_are_right(app_configs: object, **_options: object) -> list[CheckMessage]:  # noqa: ARG001
-    """E002, E005, E006: what the other checks need, too."""
+    """E002, E005, E006: what the other checks need."""
     found: list[CheckMessage] = []
     try:
         _settings.read()
@@ -29,7 +29,7 @@ def settings_are_right(app_configs: object, **_options: object) -> list[CheckMes
         found.append(Error(str(error), id="bridge.E002"))
     if not getattr(settings, "ROOT_URLCONF", None):
         hint = "Write the module of the URL patterns: ROOT_URLCONF = 'mysite.urls'."
-        found.append(Error("ROOT_URLCONF is not set, so that no request finds a view.", hint=hint, id="bridge.E005"))
+        found.append(Error("ROOT_URLCONF is not set, so no request finds a view.", hint=hint, id="bridge.E005"))
     for path in settings.MIDDLEWARE:
         try:
             middleware(path)
@@ -72,7 +72,7 @@ def _marked(path: str, route: Route) -> CheckMessage | None:
     if route.is_async:
         return None
     message = f"{path} is marked with on_loop, but the view that {route.route!r} leads to is sync."
-    hint = "Make what is around it async (`async def`), or take on_loop from it."
+    hint = "Make the wrapper async (`async def`), or remove on_loop."
     return checks.Warning(message, hint=hint, obj=path, id="bridge.W007")
 
 
@@ -159,7 +159,7 @@ def bridge_middleware_is_first(app_configs: object, **_options: object) -> list[
     found: list[CheckMessage] = []
     given = getattr(settings, "BRIDGE", None)
     if isinstance(given, dict) and given.get("SERVER_TIMING") is True:
-        message = "BRIDGE['SERVER_TIMING'] is True, and there is no middleware to add the header."
+        message = "BRIDGE['SERVER_TIMING'] is True, but no middleware adds the header."
         found.append(checks.Warning(message, hint=f"{_FIRST}.", id="bridge.W004"))
     views, path = list(_async_views()), _django_serves()[0]
     if views and path:

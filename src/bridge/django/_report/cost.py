@@ -67,8 +67,9 @@ def report(project: Project) -> Report:
 def chain(middleware: Sequence[Middleware], *, is_async: bool) -> tuple[int, ...]:
     """The hops of each middleware when Django builds its chain for sync or for async requests.
 
-    Django goes from the view outwards. A middleware without the mode of what it is to call gets an adapter, and from
-    there on the mode stays as long as it can: both adapters of such a run are charged to the one that began it.
+    Django goes from the view outwards. A middleware that does not have the mode of the code that it calls gets an
+    adapter. The new mode then stays as long as possible. Both adapters of such a run are charged to the middleware that
+    began it.
     """
     charged = [0] * len(middleware)
     mode, first = is_async, 0
@@ -94,8 +95,8 @@ def hops(project: Project, *, is_async: bool, on_loop: bool) -> Hops:
     sync = sum(chain(project.middleware, is_async=False)) + (TRIP_HOPS if is_async else 0)
     through = sum(chain(project.middleware, is_async=True)) + (0 if is_async else TRIP_HOPS)
     started, finished = project.started, project.finished
-    # Signals are sent by sync code, for which an async receiver is a trip; but request_started is sent by async code on
-    # the loop, for which the sync receivers are one, and some of Django's own are always there.
+    # Sync code sends the signals, so async receivers cost a trip. But on the loop, async code sends request_started.
+    # Then sync receivers cost a trip, and some of Django's own are always there.
     finish = TRIP_HOPS if finished.is_async else 0
     in_thread = sync + (TRIP_HOPS if started.is_async else 0) + finish
     if is_async and (on_loop or project.native):

@@ -17,9 +17,9 @@ def wsgi_path() -> str | None:
 
 
 def asgi_path() -> str | None:
-    """The dotted path of the ASGI application: the setting of Channels and Daphne, else the `asgi.py` beside the rest.
+    """The dotted path of the ASGI application: the setting of Channels and Daphne, or else `asgi.py`.
 
-    There may be nothing at that path.
+    That is the `asgi.py` beside `wsgi.py`, or beside the URLconf. There may be nothing at that path.
     """
     given: str | None = getattr(settings, "ASGI_APPLICATION", None)
     wsgi = wsgi_path()
@@ -36,7 +36,7 @@ def entry(path: str | None) -> Entry:
     try:
         tree = ast.parse(source)
     except SyntaxError:
-        return "other"  # whoever imports it is told
+        return "other"  # importing it will show the error
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):

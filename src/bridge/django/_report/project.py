@@ -1,4 +1,4 @@
-"""What a project is made of, as far as it decides what a request costs: middleware, views, signals, entry points."""
+"""The parts of a project that decide what a request costs: middleware, views, signals and entry points."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,8 +24,7 @@ class Middleware:
     `can_sync`, `can_async`: the modes that it says it has; `mixin_hooks`: the hooks that `MiddlewareMixin` runs in a
     thread in the async mode; `view_hook`, `template_hook`: whether `process_view` and `process_template_response` are
     async, or None if it has no such hook; `native`: whether it can do without a thread in an async chain; `used`: False
-    after
-    `MiddlewareNotUsed`.
+    after `MiddlewareNotUsed`.
     """
 
     path: str
@@ -48,8 +47,8 @@ class Middleware:
 class Route:
     """One URL pattern: its text, its name with namespaces, and the view.
 
-    `path`: the dotted path of the project's own function or class behind the view; `names`: all by which
-    `BRIDGE["ON_LOOP"]` can name it; `is_admin`: whether it is of Django's admin.
+    `path`: the dotted path of the project's own function or class behind the view; `names`: all paths by
+    which `BRIDGE["ON_LOOP"]` can name it; `is_admin`: whether it belongs to Django's admin.
     """
 
     route: str
@@ -64,7 +63,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
-    """Receivers of `request_started` or `request_finished`: any of the project's, and async ones among them."""
+    """The receivers of `request_started` or `request_finished`: whether some are the project's, and some are async."""
 
     project: bool = False
     is_async: bool = False
@@ -116,7 +115,7 @@ def middleware(path: str, made: Any = None) -> Middleware:
     can_sync = getattr(factory, "sync_capable", True)
     if not (can_sync or can_async):
         raise ImproperlyConfigured(
-            f"MIDDLEWARE names {path!r}, of which neither sync_capable nor async_capable is True"
+            f"MIDDLEWARE names {path!r}, which sets neither sync_capable nor async_capable to True"
         )
     return Middleware(
         path=path,
@@ -167,9 +166,10 @@ async def _async_response(_request: object) -> Any:
 
 
 def routes(on_loop: frozenset[str]) -> Iterator[Route]:
-    """Each URL pattern of `ROOT_URLCONF`, in Django's order; `on_loop` is that of `BRIDGE`."""
+    """Each URL pattern of `ROOT_URLCONF`, in Django's order. `on_loop`: the paths in `BRIDGE["ON_LOOP"]`."""
     if not getattr(settings, "ROOT_URLCONF", None):
-        raise ImproperlyConfigured("ROOT_URLCONF is not set: write the module of the URL patterns, as 'mysite.urls'")
+        said = "ROOT_URLCONF is not set: write the module of the URL patterns, such as 'mysite.urls'"
+        raise ImproperlyConfigured(said)
     for pattern, route, name, apps in _modes.patterns(get_resolver()):
         view = pattern.callback
         is_async = iscoroutinefunction(view)
@@ -186,7 +186,7 @@ def routes(on_loop: frozenset[str]) -> Iterator[Route]:
 
 
 def _listeners(signal: Signal) -> Listeners:
-    # The last of each entry says so in all versions of Django.
+    # In all versions of Django, the last item of an entry says whether the receiver is async.
     return Listeners(
         project=not only_django_listens(signal), is_async=any(receiver[-1] for receiver in signal.receivers)
     )

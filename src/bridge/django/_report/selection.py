@@ -56,5 +56,5 @@ def _named(routes: Sequence[Route], path: str) -> set[int]:
 
 
 def _text(route: Route) -> str:
-    """The route as a path, as far as it is one: regular expressions begin with a `^`."""
+    """The route as a path. A regular expression begins with `^`, which is removed."""
     return "/" + route.route.replace("^", "")

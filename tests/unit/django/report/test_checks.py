@@ -86,7 +86,7 @@ class TestE002:
             ({"ONLOOP": []}, "BRIDGE has no key 'ONLOOP'; did you mean 'ON_LOOP'? Its keys are ON_LOOP, "),
             ({"SERVER_TIMING": "yes"}, "BRIDGE['SERVER_TIMING'] must be True or False, not 'yes'"),
             (["ON_LOOP"], "BRIDGE must be a dict such as"),
-            ({"LOOP_FACTORY": "no.such.factory"}, "BRIDGE['LOOP_FACTORY']: No module named 'no'"),
+            ({"LOOP_FACTORY": "no.such.factory"}, "which cannot be imported: No module named 'no'"),
         ],
     )
     def test_wrong_settings(self, check: Check, bridge: object, said: str) -> None:

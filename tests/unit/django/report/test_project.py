@@ -39,7 +39,7 @@ class TestMiddleware:
         [
             ("report_project.middleware.Gone", "'report_project.middleware.Gone', which cannot be imported"),
             ("report_project.middleware.nothing", "a factory that returned None"),
-            ("report_project.middleware.Neither", "neither sync_capable nor async_capable is True"),
+            ("report_project.middleware.Neither", "neither sync_capable nor async_capable to True"),
         ],
     )
     def test_what_no_server_could_start_with(self, path: str, said: str) -> None:

@@ -72,7 +72,7 @@ class Command(BaseCommand):
             for part in parts
             for warehouse in warehouses
         )
-        # The part that every tour of the site moves about.
+        # The part that is moved in every tour of the site.
         Stock.objects.filter(part=parts[0], warehouse=warehouses[0]).update(quantity=1200)
 
     def _movements(self, parts, warehouses, random, user):
@@ -84,7 +84,7 @@ class Command(BaseCommand):
                 Movement(part=random.choice(parts), source=source, target=target, quantity=quantity, moved_by=user)
             )
         Movement.objects.bulk_create(movements)
-        # `moved_at` is the time of saving, so the past is written afterwards.
+        # Saving sets `moved_at` to the current time, so past times are written afterwards.
         moved_at = timezone.now()
         for movement in reversed(movements):
             moved_at -= timedelta(minutes=random.randint(20, 600))

@@ -32,8 +32,8 @@ class Command(BaseCommand):
             type=_path,
             action="append",
             default=[],
-            help="Only URL patterns that begin so, or that a request to this path is led to; may be repeated. Default: "
-            "all but those of Django's admin.",
+            help="Show only URL patterns that begin with this path, or that handle a request to it; may be repeated. "
+            "Default: all except those of Django's admin.",
         )
         parser.add_argument(
             "--exclude",
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="PATH",
-            help="Not those; may be repeated.",
+            help="Leave out such URL patterns; may be repeated.",
         )
         parser.add_argument(
             "--max-hops",
@@ -53,13 +53,13 @@ class Command(BaseCommand):
             "--handler",
             action="append",
             choices=HANDLERS,
-            help=f"The handler under which --max-hops counts; may be repeated. Default: {' and '.join(_SERVED)}.",
+            help=f"The handler for which --max-hops counts; may be repeated. Default: {' and '.join(_SERVED)}.",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Print the report. Raises `CommandError` above `--max-hops`, and if no server could start."""
         if options["handler"] and options["max_hops"] is None:
-            raise CommandError("--handler says under which handler --max-hops counts: use --max-hops N as well")
+            raise CommandError("--handler says for which handler --max-hops counts: use --max-hops N as well")
         try:
             project = survey()
             routes, hidden = select(project.routes, options["path"], options["exclude"])
@@ -81,7 +81,7 @@ def _path(value: str) -> str:
 def _count(value: str) -> int:
     if value.isdecimal():
         return int(value)
-    raise ArgumentTypeError(f"a number of hops, 0 or more, not {value!r}")
+    raise ArgumentTypeError(f"expected a number of hops, 0 or more, got {value!r}")
 
 
 def _judge(made: Report, most: int, handlers: Any) -> None:
@@ -89,4 +89,4 @@ def _judge(made: Report, most: int, handlers: Any) -> None:
     if found:
         lines = [f"  {hops} under {handler}: {route.path}, {route.route!r}" for route, handler, hops in found]
         more = [f"  and {len(lines) - _SHOWN_LINES} more"] if len(lines) > _SHOWN_LINES else []
-        raise CommandError("\n".join([f"more hops a request than {most}:", *lines[:_SHOWN_LINES], *more]))
+        raise CommandError("\n".join([f"more than {most} hops a request:", *lines[:_SHOWN_LINES], *more]))

@@ -24,7 +24,7 @@ class TestOutput:
         ran = django_report.manage("bridge_report", "--json", "--max-hops", "0")
         assert ran.returncode == 1
         assert json.loads(ran.stdout)["entry_points"] == {"asgi": "django", "wsgi": "django"}
-        assert ran.stderr.startswith("CommandError: more hops a request than 0:")
+        assert ran.stderr.startswith("CommandError: more than 0 hops a request:")
 
     def test_an_entry_point_of_ours(self) -> None:
         """Is seen, and no longer advised."""
@@ -99,8 +99,8 @@ class TestMaxHops:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (("--max-hops", "-1"), "a number of hops, 0 or more, not '-1'"),
-            (("--max-hops", "few"), "a number of hops, 0 or more, not 'few'"),
+            (("--max-hops", "-1"), "expected a number of hops, 0 or more, got '-1'"),
+            (("--max-hops", "few"), "expected a number of hops, 0 or more, got 'few'"),
             (("--handler", "bridge-asgi"), "use --max-hops N as well"),
             (("--max-hops", "1", "--handler", "asgi"), "invalid choice: 'asgi'"),
         ],
