@@ -6,6 +6,8 @@ Each library keeps this in its own thread-locals, which do not have a public set
 
 import asyncio
 import dataclasses
+import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -178,6 +180,8 @@ _LOCALS: Final = (
 )
 _MISSING: Final = object()
 
+_log = logging.getLogger("bridge")
+
 
 def save() -> list[object]:
     """Return the thread-locals of asgiref and anyio in this thread, for `restore`."""
@@ -193,30 +197,44 @@ def restore(saved: Sequence[object]) -> None:
             delattr(local, name)
 
 
+class SensitiveWork:
+    """A piece of thread-sensitive work, to be called in the thread that does it. `future` gets its result."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.future: Future[Any] = Future()
+        self._function = function
+
+    def __call__(self) -> None:
+        """Do the work. Raises what a signal has raised meanwhile, which is for the server."""
+        future = self.future
+        if future.set_running_or_notify_cancel():
+            try:
+                result = self._function()
+            except BaseException as error:
+                if is_interrupt(error):
+                    # For the server, not for the application, whose request is given up.
+                    future.set_exception(CancelledError("a signal has interrupted the server's thread"))
+                    raise
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+    def refuse(self, error: BaseException) -> None:
+        """Note that no thread can do it."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
 class RequestThreadExecutor(Executor):
     """Runs thread-sensitive work in the thread that waits for the request, as long as there is one."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Called by asgiref in the task that needs the work done."""
-        future: Future[Any] = Future()
-
-        def job() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = fn(*args, **kwargs)
-                except BaseException as error:
-                    if is_interrupt(error):
-                        # For the server, not for the application, whose request is given up.
-                        future.set_exception(CancelledError("a signal has interrupted the server's thread"))
-                        raise
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
-
+        work = SensitiveWork(functools.partial(fn, *args, **kwargs))
         executor = request_executor.get()
-        if executor is None or not executor.submit(job):
-            run_in_fallback_thread(job)
-        return future
+        if executor is None or not executor.submit(work):
+            run_in_fallback_thread(work)
+        return work.future
 
 
 class _FallbackJob:
@@ -231,7 +249,16 @@ class _FallbackJob:
         self._function()
 
     def dropped(self) -> None:
-        """Do nothing. This is not expected, because this pool is not closed while the process lives."""
+        """Tell whoever waits for it. The pool is not closed while the process lives, but may be unable to start its
+        thread.
+        """
+        self.refuse(RuntimeError("no thread could be started for it"))
+
+    def refuse(self, error: RuntimeError) -> None:
+        if isinstance(self._function, SensitiveWork):
+            self._function.refuse(error)
+        else:
+            _log.error("the end of a response could not be run: %s", error)
 
 
 # The variable behind `AsyncToSync.executors`, whose own lookup takes a lock.
@@ -305,8 +332,15 @@ def _run_borrowed(job: Job) -> None:
 
 
 def run_in_fallback_thread(job: Callable[[], None]) -> None:
-    """Run `job` in one of our own threads, because no request's thread waits for it any more."""
-    _fallback.here().submit(_FallbackJob(job), eager=True)
+    """Run `job` in one of our own threads, because no request's thread waits for it any more.
+
+    If no thread can be started, sensitive work fails with that error, and anything else is logged.
+    """
+    fallback = _FallbackJob(job)
+    try:
+        _fallback.here().submit(fallback, eager=True)
+    except RuntimeError as error:
+        fallback.refuse(error)
 
 
 def restore_context(context: Context) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from support.event_loops import on_asyncio
 from support.patience import PATIENCE
 from support.plain_servers import call_asgi
 from support.scripted_asgi_server import Adapt, Environ, Scope, get, opened, serve
-from support.waiting import Flag, until
+from support.waiting import Flag, LogWatch, until
 from support.wsgi_apps import reply
 
 
@@ -433,3 +434,41 @@ def test_thread_sensitive_work_goes_to_the_thread_that_waits(waits: bool) -> Non
 
     assert name == (threading.current_thread().name if waits else "bridge-sensitive-1")
     assert ran == (["here", "here"] if waits else [])
+
+
+def no_thread(monkeypatch: pytest.MonkeyPatch, *, meanwhile: Callable[[], object] = int) -> None:
+    """The operating system starts no thread for such work; `meanwhile` happens just before it says so, once."""
+    start, refused = threading.Thread.start, [meanwhile]
+
+    def refuse(thread: threading.Thread) -> None:
+        if not thread.name.startswith("bridge-sensitive"):
+            start(thread)
+            return
+        if refused:
+            refused.pop()()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@pytest.mark.usefixtures("own_fallback")
+def test_thread_sensitive_work_without_any_thread_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both the piece that the thread was to be started for and one that came to the queue meanwhile; nobody waits."""
+    second = interop.SensitiveWork(int)
+    no_thread(monkeypatch, meanwhile=lambda: interop.run_in_fallback_thread(second))
+
+    first = interop.RequestThreadExecutor().submit(int)
+
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        first.result(PATIENCE)
+    with pytest.raises(RuntimeError, match="no thread could be started for it"):
+        second.future.result(PATIENCE)
+
+
+@pytest.mark.usefixtures("own_fallback")
+def test_the_end_of_a_response_without_any_thread_is_logged(monkeypatch: pytest.MonkeyPatch, log: LogWatch) -> None:
+    no_thread(monkeypatch)
+
+    interop.run_in_fallback_thread(lambda: None)
+
+    assert ["ERROR the end of a response could not be run: can't start new thread"] == log.at(logging.ERROR)
