@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import against, chart, memory, peers, report, rounds, servers
+from benchmarks import against, chart, memory, peers, publish, report, rounds, servers
 from benchmarks.catalogue import ROWS, Row
 from benchmarks.child import SampleError
 from benchmarks.settings import FULL, QUICK
@@ -39,12 +39,13 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--only", nargs="+", metavar="ROW", help="measure only these rows")
     parser.add_argument("--subject", nargs="+", metavar="NAME", help="measure only these subjects")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes and 2 rounds: two minutes at most")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes and 2 rounds: a few minutes")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds, 1 to 100 (default 5; some rows take fewer)")
     parser.add_argument("--against", metavar="REF", help="measure bridge of this commit as well")
     parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the charts into DIR (default: results/)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the JSON to PATH too")
     parser.add_argument("--save", metavar="NAME", help="write results/NAME.json, to be kept")
+    parser.add_argument("--publish", type=Path, metavar="JSON", help="measure nothing; put a saved run into the docs")
     return parser
 
 
@@ -67,6 +68,8 @@ def _check(parser: _Parser, arguments: argparse.Namespace) -> None:
         parser.error(f"--save takes a file name of letters, digits, dots and dashes, not {arguments.save!r}")
     if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
         parser.error(f"--json: there is no directory {arguments.json.resolve().parent}")
+    if arguments.publish is not None and not arguments.publish.is_file():
+        parser.error(f"--publish: there is no file {arguments.publish}")
     if arguments.charts is not None and not arguments.charts.is_dir():
         parser.error(f"--charts: there is no directory {arguments.charts}")
     unknown = set(arguments.subject or ()) - set(_SUBJECTS)
@@ -82,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         _check(parser, arguments)
+        if arguments.publish is not None:
+            publish.publish(arguments.publish)
+            return 0
         rows = _chosen(parser, arguments.only)
         _run(rows, arguments)
     except SampleError as error:

@@ -38,6 +38,13 @@ THEMES = {
 }
 # A bar beyond this is cut, and its figure says so: one peer that is hundreds of times slower would flatten all others.
 _LONGEST = 20.0
+# The rows of the overview, whose first case is drawn, and what it is.
+_OVERVIEW = {
+    "server": "Hello, 32 connections",
+    "django": "Django, a sync view",
+    "beside-blocked": "Hello beside requests that block",
+    "beside-computing": "Hello beside requests that compute",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +56,28 @@ class _Bar:
     met: bool
 
 
-def draw(results: Sequence[RowOutcome], caption: Sequence[str], folder: Path) -> None:
+def draw(
+    results: Sequence[RowOutcome],
+    caption: Sequence[str],
+    folder: Path,
+    *,
+    prefix: str = "",
+    kinds: Sequence[str] = ("bars", "curves", "overview"),
+) -> None:
     """Write the charts of a run into `folder`; the lines of `caption` say when and where it was made."""
     bars = [bar for each in results for outcome in each.outcomes for bar in _bars(each, outcome)]
     curves = [each for each in results if each.row.axis is not None and _points(each)]
+    overview = [(title, outcome) for title, outcome in _overview(results) if outcome.figures]
     for name, theme in THEMES.items():
         with _drawn_in(theme):
-            if bars:
-                _save(_draw_bars(bars, theme), caption, folder / f"bars-{name}.svg")
-            if curves:
-                _save(_draw_curves(curves, theme), caption, folder / f"curves-{name}.svg")
+            drawn = {
+                "bars": bars and _draw_bars(bars, theme),
+                "curves": curves and _draw_curves(curves, theme),
+                "overview": overview and _draw_overview(overview, theme),
+            }
+            for kind, figure in drawn.items():
+                if figure and kind in kinds:
+                    _save(figure, caption, folder / f"{prefix}{kind}-{name}.svg")
 
 
 @contextmanager
@@ -107,6 +126,37 @@ def _draw_bars(bars: Sequence[_Bar], theme: _Theme) -> Any:
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     figure.tight_layout(rect=(0, 0.6 / height, 1, 1))
+    return figure
+
+
+def _overview(results: Sequence[RowOutcome]) -> Iterator[tuple[str, Outcome]]:
+    """What a reader asks first: requests a second on a server, alone and beside others, and of Django."""
+    for each in results:
+        if title := _OVERVIEW.get(each.row.name):
+            yield title, each.outcomes[0]
+
+
+def _draw_overview(panels: Sequence[tuple[str, Outcome]], theme: _Theme) -> Any:
+    lines = (len(panels) + 1) // 2
+    figure, grid = plt.subplots(lines, 2, figsize=(11, 0.6 + 2.2 * lines), squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    for axes, (title, outcome) in zip(grid.flat, panels, strict=False):
+        figures = [each for each in outcome.figures if each.subject not in (peers.NATIVE, peers.AGAINST)]
+        places = range(len(figures))
+        colours = [theme.met if each.subject == peers.BRIDGE else theme.lines[2] for each in figures]
+        axes.barh(places, [each.median for each in figures], color=colours, height=0.62)
+        for place, each in zip(places, figures, strict=True):
+            axes.annotate(
+                number(each.median), (each.median, place), (4, 0), textcoords="offset points", va="center", fontsize=9
+            )
+        axes.set_yticks(places, [label(each.subject) for each in figures], fontsize=9)
+        axes.set_ylim(len(figures) - 0.4, -0.6)
+        axes.set_xlim(0, max(each.median for each in figures) * 1.15)
+        axes.set_title(f"{title}, {outcome.case.unit}", fontsize=10)
+        axes.set_xticks([])
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    figure.tight_layout(rect=(0, 0.35 / figure.get_figheight(), 1, 1))
     return figure
 
 

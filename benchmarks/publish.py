@@ -1,0 +1,73 @@
+"""Writes a saved run into the documentation: its charts into docs/images, its figures as tables into a page."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import chart, peers, report
+from benchmarks.catalogue import ROWS, Row, label
+from benchmarks.report import Outcome, RowOutcome, number
+from benchmarks.rounds import Samples
+
+_DOCS = Path(__file__).parent.parent / "docs"
+PAGE = _DOCS / "performance.md"
+IMAGES = _DOCS / "images"
+_BEGIN, _END = "<!-- figures: written by `make bench ARGS=--publish` -->\n", "<!-- end of the figures -->\n"
+
+
+def publish(path: Path) -> None:
+    """Write the run that `path` holds into the page and its charts. Raises `ValueError` if the page has no place."""
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    results = read(facts)
+    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise ValueError(f"{PAGE} has no place for the figures, between {_BEGIN.strip()} and {_END.strip()}")
+    PAGE.write_text("".join([before, begin, "\n", *_page(facts, results), end, after]), encoding="utf-8")
+    chart.draw(results, report.summary(facts), IMAGES, prefix="bench-", kinds=("overview", "curves"))
+
+
+def read(facts: dict[str, Any]) -> list[RowOutcome]:
+    """The outcomes of a saved run, of the rows that there still are."""
+    rows: list[Row] = []
+    samples: Samples = {}
+    saved = {row["name"]: row for row in facts["rows"]}
+    for row in ROWS:
+        if row.name not in saved:
+            continue
+        rows.append(row)
+        figures = {(case["title"], case["unit"]): case["subjects"] for case in saved[row.name]["cases"]}
+        for case in row.cases:
+            for subject, figure in figures.get((case.title, case.unit), {}).items():
+                taken = samples.setdefault((case.measure, subject), [{} for _ in figure["samples"]])
+                for sample, value in zip(taken, figure["samples"], strict=True):
+                    sample[case.metric] = value
+    return report.judge(rows, samples)
+
+
+def _page(facts: dict[str, Any], results: Sequence[RowOutcome]) -> Iterator[str]:
+    yield f"{report.summary(facts)[0]}. Versions: {report.summary(facts)[1]}.\n\n"
+    for each in results:
+        if each.row.axis is None and each.outcomes:
+            yield from _table(each)
+
+
+def _table(each: RowOutcome) -> Iterator[str]:
+    subjects = list(dict.fromkeys(figure.subject for outcome in each.outcomes for figure in outcome.figures))
+    yield f"**{each.row.title}** (`{each.row.name}`)\n\n"
+    yield f"| | {' | '.join(label(subject) for subject in subjects)} |\n"
+    yield f"|---|{'---|' * len(subjects)}\n"
+    for outcome in each.outcomes:
+        if outcome.figures:
+            cells = " | ".join(_cell(outcome, subject) for subject in subjects)
+            yield f"| {outcome.case.title}, {outcome.case.unit} | {cells} |\n"
+    yield "\n"
+
+
+def _cell(outcome: Outcome, subject: str) -> str:
+    figure = outcome.figure(subject)
+    if figure is None:
+        return ""
+    ratio = None if subject == peers.BRIDGE else outcome.ratio(subject)
+    return number(figure.median) + ("" if ratio is None else f" ({number(ratio)}x)")
