@@ -60,9 +60,8 @@ CLAUSES_INTRODUCTION = """\
 
 <!-- Printed by `python scripts/generate_docs.py`; a test fails when this page is stale. -->
 
-This page lists each clause that concerns an adapter, in our own words, and the tests that check it. Use it to look up
-one clause. A star means that [Conformance](conformance.md) says more about it: how and why `bridge` deviates, or what it
-chose.
+This page lists each clause that concerns an adapter, in our own words, and the tests that check it. A star means that
+[Conformance](conformance.md) says more about it: how and why `bridge` deviates, or what it chose.
 
 An adapter has two sides: to the application it is a server, and to the server it is an application. Test classes called
 `...Server` check the first, classes called `...Application` the second. In PEP 3333 the server is `WsgiToAsgi` and the
