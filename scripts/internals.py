@@ -23,8 +23,8 @@ This page is for people who want to change `src/bridge`. It has a section for ea
 for each class. [How it works](how_it_works.md) says what happens to a request and why, [Glossary](glossary.md) explains
 the words, and [CONTRIBUTING.md](../CONTRIBUTING.md#where-do-i-change-x) says where a change begins.
 
-Each line is the first sentence of a docstring, which says more. If a class has both ends of a hand-over, *in the thread*
-and *on the loop* list what may be called there. *Used by* lists the other modules that name the class.
+Each line is the first sentence of a docstring, which says more. If a class has both ends of a hand-over, *in the
+thread* and *on the loop* list what may be called there. *Used by* lists the other modules that name the class.
 """
 
 
