@@ -18,9 +18,9 @@ PEP_3333 = (
                 """TestOverviewServer any_kind_of_callable_is_an_application
                 what_is_no_application_is_refused_at_construction
                 TestOverviewApplication what_is_no_asgi_application_is_refused_at_construction""",
-                note="The signature is looked at once, when the adapter is made, so that a callable that cannot be"
-                " an application of its side is a `TypeError` there and not an error in each request. A callable"
-                " whose signature cannot be read is accepted.",
+                note="The signature is read once, when the adapter is made. So a callable with the wrong arguments is"
+                " a `TypeError` there, and not an error in each request. A callable whose signature cannot be read is"
+                " accepted.",
                 deviates=True,
             ),
             c(
@@ -171,9 +171,9 @@ PEP_3333 = (
                 "Each header is an HTTP_ variable.",
                 """TestEnvironServer headers_become_http_variables repeated_headers_are_joined
                 headers_that_could_pass_for_others_are_dropped""",
-                note="Headers with a `_` in their name are dropped: they would take the place of the header with"
-                " `-`, which proxies vouch for. `Proxy` is dropped too, because libraries take HTTP_PROXY for a"
-                " setting.",
+                note="Headers with a `_` in their name are dropped: they would look like the header with `-`, which"
+                " the application may trust because its proxy sets it. `Proxy` is dropped too, because libraries take"
+                " HTTP_PROXY for a setting.",
                 deviates=True,
             ),
             c(
