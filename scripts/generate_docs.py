@@ -26,10 +26,13 @@ INTRODUCTION = """\
 
 <!-- Printed by `python scripts/generate_docs.py`; a test fails when this page is stale. -->
 
-Which steps may follow which. The drawings and tables on this page are made from the tables in which the code looks up
-each step. In each table, a row is a state, a column is a step, and a cell is the state to which the step leads. A dash
-means that the step is illegal in this state, or cannot happen. An illegal step raises an error. The error says who did
-what in which state, what was expected, and which clause of the specification says so.
+Read this page if an error of `bridge` says that your app did something at the wrong time, or if you change the code. It
+shows which steps may follow which, in a response, in a WebSocket and in a lifespan.
+
+The drawings and tables are made from the tables in which the code looks up each step. The states have numbers. In each
+table, a row is a step and a column is the state before it. A cell has the number of the state after it. A dash means
+that the step is illegal in this state, or cannot happen. An illegal step raises an error, which says who did what in
+which state, what was expected, and which clause of the specification says so.
 """
 
 
@@ -129,29 +132,40 @@ def _machine(machine: Machine) -> Iterator[str]:
     else:
         raise AssertionError(f"the example of {machine.title!r} is legal")
     yield from (f"## {machine.title}", "", machine.text, "", "```mermaid", *_diagram(machine.order), "```", "")
-    yield from (*_rows(machine.order), "", "An illegal step, for example:", "", f"> {sentence}", "")
+    yield from (*_states(machine.order), "", *_rows(machine.order), "")
+    yield from ("An illegal step, for example:", "", f"> {sentence}", "")
+
+
+def _numbers(order: Table) -> dict[str, int]:
+    return {state: number for number, state in enumerate(order, 1)}
 
 
 def _diagram(order: Table) -> Iterator[str]:
-    names = {state: f"s{number}" for number, state in enumerate(order)}
+    numbers = _numbers(order)
     yield "stateDiagram-v2"
-    for state, name in names.items():
-        yield f'    state "{state}" as {name}'
-    yield f"    [*] --> {next(iter(names.values()))}"
+    for state, number in numbers.items():
+        yield f'    state "{state} ({number})" as s{number}'
+    yield "    [*] --> s1"
     for state, steps in order.items():
         for following in dict.fromkeys(steps.values()):
             labels = (step for step, target in steps.items() if target == following)
-            yield f"    {names[state]} --> {names[following]} : {', '.join(labels)}"
+            yield f"    s{numbers[state]} --> s{numbers[following]} : {', '.join(labels)}"
         if set(steps.values()) <= {state}:
-            yield f"    {names[state]} --> [*]"
+            yield f"    s{numbers[state]} --> [*]"
+
+
+def _states(order: Table) -> Iterator[str]:
+    for state, number in _numbers(order).items():
+        yield f"{number}. {state}"
 
 
 def _rows(order: Table) -> Iterator[str]:
-    steps = list(dict.fromkeys(step for row in order.values() for step in row))
-    yield f"| | {' | '.join(steps)} |"
-    yield f"|---|{'---|' * len(steps)}"
-    for state, row in order.items():
-        yield f"| **{state}** | {' | '.join(row.get(step, '-') for step in steps)} |"
+    numbers = _numbers(order)
+    yield f"| step | {' | '.join(str(number) for number in numbers.values())} |"
+    yield f"|---|{'---|' * len(order)}"
+    for step in dict.fromkeys(step for row in order.values() for step in row):
+        following = (row.get(step) for row in order.values())
+        yield f"| {step} | {' | '.join('-' if state is None else str(numbers[state]) for state in following)} |"
 
 
 def conformance_page() -> str:

@@ -19,12 +19,12 @@ INTRODUCTION = """\
 
 <!-- Printed by `python scripts/generate_docs.py`; a test fails when this page is stale. -->
 
-What is where in `src/bridge`, for who wants to change it: a section for each package, from low to high, and a line for
-each class. [how_it_works.md](how_it_works.md) tells what happens to a request and why, [glossary.md](glossary.md) what
-the words mean, and [CONTRIBUTING.md](../CONTRIBUTING.md#where-do-i-change-x) where a change begins.
+This page is for people who want to change `src/bridge`. It has a section for each package, from low to high, and a line
+for each class. [How it works](how_it_works.md) says what happens to a request and why, [Glossary](glossary.md) explains
+the words, and [CONTRIBUTING.md](../CONTRIBUTING.md#where-do-i-change-x) says where a change begins.
 
-A line is the first sentence of the docstring, which says more. *In the thread* and *on the loop* are what may be called
-there, where a class has both ends of a hand-over; *used by* are the other modules that name the class.
+Each line is the first sentence of a docstring, which says more. If a class has both ends of a hand-over, *in the
+thread* and *on the loop* list what may be called there. *Used by* lists the other modules that name the class.
 """
 
 
@@ -111,42 +111,46 @@ NAMES = {
 def packages() -> tuple[Package, ...]:
     """The sections, from low to high."""
     return (
-        Package("", "The ground", "Modules that are in no package. They import nothing of ours that is above them."),
+        Package(
+            "", "The ground", "These modules are not in a package. They import nothing of ours that is above them."
+        ),
         Package(
             "_translate",
             "Translation",
-            "Values in, values out: no thread, loop, socket, clock, file or log. A module's name says from what to"
-            " what; the order tables are drawn in [order.md](order.md).",
+            "Functions from values to values, without threads, loops, sockets, clocks, files or logs. The name of a"
+            " module says what it turns into what. [Order](order.md) draws the order tables.",
         ),
         Package(
             "_concurrency",
             "Threads and loops",
-            "Threads, loops and the way between them; no word of HTTP, WSGI or ASGI. A `Call` is asked for on a loop"
-            " and worked on in a thread. Each class that two threads touch says in its docstring who sets which flag,"
-            " who looks at it, and why no wake-up is lost.",
+            "Threads, loops and the way between them, without knowledge of HTTP, WSGI or ASGI. A `Call` is made on a"
+            " loop and run in a thread. If two threads touch a class, its docstring says who sets which flag, who looks"
+            " at it, and why no wake-up is lost.",
         ),
         Package(
             "_servers",
             "Servers",
-            "The one place that knows WSGI servers by name: what they show of the client's connection, and what they"
-            " tell about the end of the process. It is used in the server's thread.",
+            "The only place that knows WSGI servers by name: what they show of the client's connection, and how they"
+            " announce the end of the process. It is used in the server's thread.",
         ),
         Package(
             "_wsgi_to_asgi",
             "A WSGI app on an ASGI server",
-            "The server's loop is the server's side, and a worker thread the app's. `adapter.py` and `cycle.py` are the"
-            " only ones that await `receive` and `send`.",
+            "The server's side is the server's loop, and the app's side is a worker thread. Only `adapter.py` and"
+            " `cycle.py` await `receive` and `send`.",
             tuple(_drawing(NAMES["wsgi"], WSGI_APP)),
         ),
         Package(
             "_asgi_to_wsgi",
             "An ASGI app on a WSGI server",
-            "The server's thread is the server's side, and a task on a loop the app's. Only the thread reads"
-            " `wsgi.input` and calls `start_response`. A portal is the same machine without ASGI.",
+            "The server's side is the server's thread, and the app's side is a task on a loop. Only the thread reads"
+            " `wsgi.input` and calls `start_response`. A portal does the same without ASGI.",
             tuple(_drawing(NAMES["asgi"], ASGI_APP)),
         ),
         Package(
-            "mounts", "Mounts", "Apps of either kind under path prefixes. It enters both directions by their face."
+            "mounts",
+            "Mounts",
+            "Apps of either kind under path prefixes. It imports only the `__init__` of each direction.",
         ),
         Package(
             "django",
@@ -157,10 +161,14 @@ def packages() -> tuple[Package, ...]:
         Package(
             "django/_report",
             "Django's report",
-            "`manage.py bridge_report` and the system checks. No request comes here.",
+            "`manage.py bridge_report` and the system checks. Requests do not use it.",
         ),
-        Package("django/management", "Django's commands", "Django finds them by their place."),
-        Package("_check", "bridge check", "The requests of `bridge check`, and what watches how an app answers them."),
+        Package("django/management", "Django's commands", "Django finds them by their path."),
+        Package(
+            "_check",
+            "bridge check",
+            "The requests of `bridge check`, and the code that watches how an app answers them.",
+        ),
         Package("cli", "The command line", "`bridge serve`, `bridge check`, `bridge mounts`."),
     )
 

@@ -59,7 +59,7 @@ DEVIATIONS = (
     ),
     Deviation(
         "Files are read in blocks of 64 KiB",
-        "Under WSGI, Django's blocks have 4 KiB, so a large file has very many. Its ASGI handler uses 64 KiB.",
+        "Under WSGI, Django reads blocks of 4 KiB, so a large file has very many. Its ASGI handler reads 64 KiB.",
         r"65536 != 4096|\d+ != 4096",
         (
             "wsgi.tests.WSGITest.test_file_wrapper",
@@ -69,23 +69,23 @@ DEVIATIONS = (
     ),
     Deviation(
         "A query string that is not UTF-8 is not a bad request",
-        "Django's ASGI handler answers 400. Its WSGI handler lets the view see U+FFFD. With bridge, a project sees the"
-        " same on both kinds of server: what Django does on WSGI servers.",
+        "Django's ASGI handler answers 400. Its WSGI handler puts U+FFFD into the query string. bridge does the latter"
+        " on both kinds of server.",
         r"200 != 400",
         (_ASGI + "test_non_unicode_query_string",),
     ),
     Deviation(
         "A client that leaves at once may still be answered",
         "For a request without a body, the adapter begins to watch the client only when the request has taken a tenth"
-        " of a second. So it makes a short answer to a client that has already left, and passes it to the server, which"
-        " knows that the client has left.",
+        " of a second. So a short response to a client that has already left is still made, and passed to the server,"
+        " which knows that the client has left.",
         r"TimeoutError not raised",
         (_ASGI + "test_disconnect", _ASGI + "test_disconnect_with_body"),
         unwatched=True,
     ),
     Deviation(
         "An event that the ASGI specification does not know is not an error",
-        "If the response is quick, nobody asks for the event. Later it would be ignored.",
+        "If the response is quick, the adapter does not ask for the event. Later it would ignore the event.",
         r"AssertionError not raised",
         (_ASGI + "test_assert_in_listen_for_disconnect",),
         unwatched=True,
@@ -141,7 +141,8 @@ DEVIATIONS = (
     ),
     Deviation(
         "The chain for threads is made first",
-        "So its log lines come before those of Django's asynchronous chain, which is made when a request needs it.",
+        "bridge makes Django's asynchronous chain only when a request needs it. So the log lines of the chain for"
+        " threads come first.",
         r"MiddlewareNotUsed: .* != 'Asynchronous handler adapted for middl",
         ("middleware_exceptions.tests.MiddlewareNotUsedTests.test_async_and_sync_middleware_chain_async_call",),
     ),
@@ -171,9 +172,13 @@ _HEAD = """\
 
 <!-- Printed by `make docs`; a test fails when this page is stale. -->
 
-`make test-django` runs Django's own tests of its request handling through `bridge.django`. It takes them from the
-source distribution of the installed version. `make test-django-6` does this with the newest Django 6, and runs the
-project's own tests too. `make test-django-6 DJANGO="==6.0.*"` uses another version.
+This page is for people who want to know what is different for a Django project with `bridge.django` instead of Django's
+own handlers. `make test-django` runs Django's own tests of its request handling through `bridge.django`. Each heading
+below is a difference, and the tests under it are those that fail because of it.
+
+`make test-django` takes the tests from the source distribution of the installed Django. `make test-django-6` does this
+with the newest Django 6, and also runs the tests of `bridge.django`. `make test-django-6 DJANGO="==6.0.*"` uses another
+version.
 
 {packages}
 
@@ -181,11 +186,11 @@ The tests run in three ways:
 
 {modes}
 
-bridge sends header names in lower case (ASGI HTTP, "Response Start"), but the tests see them as Django writes them.
+`bridge` sends header names in lower case (ASGI HTTP, "Response Start"), but the tests see them as Django writes them.
 Query strings that a test writes as text are passed to the application as bytes.
 
-The tests below fail, each with the expected failure. Any other failure fails the run. If one of these tests succeeds,
-the run fails too.
+If a test fails that is not on this page, or fails in another way, the run fails. If a test on this page succeeds, the
+run fails too.
 """
 
 

@@ -41,6 +41,7 @@ import pytest
 import bridge
 from servers.pages import read_pages
 from support import processes
+from support.markdown import section
 from support.paths import ROOT
 from support.patience import PROCESS_PATIENCE
 
@@ -395,12 +396,16 @@ class TestGenerated:
         """In the diagram and in the table."""
         page = generate_docs.order_page()
         for machine in generate_docs.MACHINES:
-            for number, (state, steps) in enumerate(machine.order.items()):
-                assert f'state "{state}" as s{number}\n' in page
-                assert f"| **{state}** |" in page
+            numbers = {state: number for number, state in enumerate(machine.order, 1)}
+            part = section(page, f"## {machine.title}")
+            for state, steps in machine.order.items():
+                assert f'state "{state} ({numbers[state]})" as s{numbers[state]}\n' in part
+                assert f"\n{numbers[state]}. {state}\n" in part
                 for step, following in steps.items():
-                    arrow = rf"s{number} --> s{list(machine.order).index(following)} : .*{re.escape(step)}(,|$)"
-                    assert re.search(arrow, page, re.MULTILINE)
+                    arrow = rf"s{numbers[state]} --> s{numbers[following]} : .*{re.escape(step)}(,|$)"
+                    assert re.search(arrow, part, re.MULTILINE)
+                    [cells] = re.findall(rf"^\| {re.escape(step)} \| (.+) \|$", part, re.MULTILINE)
+                    assert cells.split(" | ")[numbers[state] - 1] == str(numbers[following])
 
 
 # --- and that all of this can fail --------------------------------------------------------------------------------

@@ -29,20 +29,21 @@ PACKAGES = {
 }
 INTRODUCTION = """# Servers and cases
 
-Written by `make test-servers`. It sets up each server as its page says, and runs each of these tests on it: the
-[cases](../../tests/real_servers/cases.py), the [hard cases](../../tests/real_servers/hard_cases.py), the
-[stops](../../tests/real_servers/stop_cases.py) and [HTTP/2](../../tests/real_servers/test_http2.py).
+This page shows what works on which server, and why the rest does not. `make test-servers` writes it: it sets up each
+server as its page says, and runs each of these tests on it: the [cases](../../tests/real_servers/cases.py), the
+[hard cases](../../tests/real_servers/hard_cases.py), the [stops](../../tests/real_servers/stop_cases.py) and
+[HTTP/2](../../tests/real_servers/test_http2.py).
 
-A table has a row for each server where something does not work. "Others" are all servers that have no row. The numbers
-are the reasons, below each table.
+A table has a row for each server on which something does not work. "Others" are all servers without a row. The numbers
+are those of the reasons below the table.
 
 - **yes**: all tests of the case pass.
 - **no**: the tests are run, and fail as expected.
 - **partly**: some tests of the case pass, and others fail as expected or are not run.
 - **not run**: the tests mean nothing on this server, or would hang it.
 
-The cases with slow and stalled clients have 50 of them, and servers with 60 threads where each client holds one. Where
-a server has two processes without threads (`uwsgi prefork` and `uwsgi lazy apps`), they have one.
+The cases with slow and stalled clients use 50 such clients, and servers with 60 threads if each client holds one. If a
+server has two processes without threads (`uwsgi prefork` and `uwsgi lazy apps`), these cases use one such client.
 """
 TABLES: dict[str, Sequence[Kind]] = {
     "A WSGI app on ASGI servers": ASGI,

@@ -50,6 +50,7 @@ MAIN_SPECIFICATION = (
                 "Applications run in an event loop, on the main thread.",
                 "TestApplicationsServer all_requests_share_one_loop",
                 note="The WSGI server has the main thread. The loop has a thread of its own, one in each process.",
+                deviates=True,
             ),
             c(
                 "applications-8",
@@ -57,6 +58,7 @@ MAIN_SPECIFICATION = (
                 "TestApplicationsServer a_legacy_application_is_refused",
                 note="They are not supported: `asgiref.compatibility.guarantee_single_callable` turns them into ASGI"
                 " 3.",
+                deviates=True,
             ),
             c(
                 "applications-9",
@@ -189,6 +191,7 @@ HTTP_FORMAT = (
                 """TestScopeServer the_raw_path_is_what_the_client_sent
                 TestScopeApplication the_target_as_it_was_sent_is_kept""",
                 note="If the WSGI server does not keep it, the decoded path is quoted again.",
+                deviates=True,
             ),
             c("scope-7", "`query_string` is bytes.", "TestScopeServer the_query_string_is_bytes"),
             c(
@@ -199,6 +202,7 @@ HTTP_FORMAT = (
                 TestScopeApplication header_names_have_no_case headers_are_any_iterable_of_pairs""",
                 note="CGI variables have no order and no repeats. So behind a WSGI server, headers have the order"
                 " and the joined values that this server gave them, and their names are lower-case.",
+                deviates=True,
             ),
             c(
                 "scope-9",
@@ -210,6 +214,7 @@ HTTP_FORMAT = (
                 "`client` is host and port. `server` is host and port, or the path of a socket.",
                 "TestScopeServer the_client_is_host_and_port the_server_is_host_and_port_or_a_socket",
                 note="The port is 0 if the WSGI server knows only the address of the client.",
+                deviates=True,
             ),
             c(
                 "scope-11",
@@ -241,6 +246,7 @@ HTTP_FORMAT = (
                 "TestRequestServer a_chunked_body_is_decoded",
                 note="The WSGI server does this, and sets `wsgi.input_terminated` to say so. Without that flag, a"
                 " body without Content-Length gets 411.",
+                deviates=True,
             ),
             c(
                 "request-4",
@@ -251,6 +257,7 @@ HTTP_FORMAT = (
                 a_length_of_zero_is_no_body a_body_is_asked_for_and_no_more""",
                 note="Reading blocks the thread of the WSGI server. So what the application sends while it waits in"
                 " `receive` may leave only when the read has returned.",
+                deviates=True,
             ),
             c(
                 "request-5",
@@ -326,6 +333,7 @@ HTTP_FORMAT = (
                 closing_early_reaches_a_waiting_receive""",
                 note="WSGI servers do not say that a client has left. If their connection can be seen, it is"
                 " watched. Otherwise it is noticed when they fail to write and close the iterable.",
+                deviates=True,
             ),
             c(
                 "disconnect-2",
@@ -347,6 +355,7 @@ HTTP_FORMAT = (
                 a_cancelled_request_stops_the_application a_client_that_leaves_is_no_error_in_the_log""",
                 note="A WSGI application that blocks cannot be interrupted. It is stopped at its next chunk,"
                 " `read()` or `write()`.",
+                deviates=True,
             ),
         ),
     ),
@@ -370,6 +379,7 @@ HTTP_FORMAT = (
                 note="It is one if the [connection of the server](websockets.md) can be used. Otherwise it is an"
                 " `http` request, and one warning names the server. The tests are in"
                 " `tests/adapters/asgi_to_wsgi/test_websocket.py`.",
+                deviates=True,
             ),
         ),
     ),
@@ -407,6 +417,7 @@ ASGI_EXTENSIONS = (
                 a_hint_within_the_body_is_no_error a_link_that_breaks_the_head_does_not_get_out""",
                 note="They are accepted before the start too, as in other servers. After the first body they are"
                 " ignored, because HTTP/1.1 has no place for them there.",
+                deviates=True,
             ),
         ),
     ),
@@ -453,6 +464,7 @@ ASGI_EXTENSIONS = (
                 a_client_certificate_is_the_first_of_the_chain
                 TestTlsApplication what_the_extension_knows_is_in_the_environ the_smallest_form_is_enough""",
                 note="What the WSGI server does not say is None.",
+                deviates=True,
             ),
         ),
     ),
@@ -474,6 +486,7 @@ LIFESPAN_PROTOCOL = (
                 "TestScopeServer it_is_one_for_the_loop_that_runs_the_requests",
                 note="It begins with the first request of a process, because a WSGI application is not told that the"
                 " server starts.",
+                deviates=True,
             ),
             c(
                 "lifespan-3",
@@ -513,6 +526,7 @@ LIFESPAN_PROTOCOL = (
                 "After a failed startup, the server logs the message and exits.",
                 "TestStartupServer a_failed_startup_is_an_error_that_names_it the_message_is_optional",
                 note="A WSGI application cannot end its server. The message is logged, and each request fails with it.",
+                deviates=True,
             ),
             c(
                 "startup-3",
@@ -541,6 +555,7 @@ LIFESPAN_PROTOCOL = (
                 it_comes_after_background_work""",
                 note="WSGI does not tell an application that the server stops. The shutdown begins with `close()`,"
                 " with a hook of the server, or at the exit of the interpreter.",
+                deviates=True,
             ),
             c(
                 "shutdown-2",

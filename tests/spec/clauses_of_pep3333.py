@@ -18,9 +18,10 @@ PEP_3333 = (
                 """TestOverviewServer any_kind_of_callable_is_an_application
                 what_is_no_application_is_refused_at_construction
                 TestOverviewApplication what_is_no_asgi_application_is_refused_at_construction""",
-                note="The signature is looked at once, when the adapter is made, so that a callable that cannot be"
-                " an application of its side is a `TypeError` there and not an error in each request. A callable"
-                " whose signature cannot be read is accepted.",
+                note="The signature is read once, when the adapter is made. So a callable with the wrong arguments is"
+                " a `TypeError` there, and not an error in each request. A callable whose signature cannot be read is"
+                " accepted.",
+                deviates=True,
             ),
             c(
                 "overview-2",
@@ -170,9 +171,10 @@ PEP_3333 = (
                 "Each header is an HTTP_ variable.",
                 """TestEnvironServer headers_become_http_variables repeated_headers_are_joined
                 headers_that_could_pass_for_others_are_dropped""",
-                note="Headers with a `_` in their name are dropped: they would take the place of the header with"
-                " `-`, which proxies vouch for. `Proxy` is dropped too, because libraries take HTTP_PROXY for a"
-                " setting.",
+                note="Headers with a `_` in their name are dropped: they would look like the header with `-`, which"
+                " the application may trust because its proxy sets it. `Proxy` is dropped too, because libraries take"
+                " HTTP_PROXY for a setting.",
+                deviates=True,
             ),
             c(
                 "environ-8",
@@ -189,6 +191,7 @@ PEP_3333 = (
                 "Variables without a value are left out.",
                 "TestEnvironServer what_the_client_did_not_send_is_left_out",
                 note="REMOTE_ADDR is empty if the client is not known, because RFC 3875 4.1.8 wants it to be set.",
+                deviates=True,
             ),
             c("environ-11", "The `wsgi.` variables are present.", "TestEnvironServer the_wsgi_variables_are_there"),
             c(
@@ -246,6 +249,7 @@ PEP_3333 = (
                 "TestInputApplication the_streams_are_not_closed",
                 note="If the server is known to show the buffers and the file descriptor of its connection, these"
                 " are used to read without waiting, and to notice that a client has left.",
+                deviates=True,
             ),
         ),
     ),
@@ -261,6 +265,7 @@ PEP_3333 = (
                 a_bad_status_is_refused_in_the_call a_status_without_a_reason_is_taken
                 TestStartResponseApplication the_status_has_code_and_reason""",
                 note="A code without a reason is accepted. HTTP allows it, and the ASGI server gets only the code.",
+                deviates=True,
             ),
             c(
                 "start-3",
@@ -277,6 +282,7 @@ PEP_3333 = (
                 TestStartResponseApplication no_hop_by_hop_header_gets_out""",
                 note="They are dropped instead, with one warning: views that pass on the headers of another server"
                 " send them, and Gunicorn drops them too. `bridge check` reports them.",
+                deviates=True,
             ),
             c(
                 "start-5",
@@ -419,6 +425,7 @@ PEP_3333 = (
                 an_error_of_start_response_reaches_the_server middleware_sees_the_exception""",
                 note="`AsgiToWsgi` has no page to show. It logs what the ASGI application raised, and raises it to"
                 " the WSGI server and its middleware, which handle errors.",
+                deviates=True,
             ),
         ),
     ),
@@ -477,6 +484,7 @@ PEP_3333 = (
                 "TestNotesServer the_scope_can_be_reached_but_shows_no_secret",
                 note='`environ["asgi.scope"]` shows the request as it was received, not as middleware changed it. It'
                 " replaces nothing. Its `repr` hides the values of headers, because debug pages print an environ.",
+                deviates=True,
             ),
             c("notes-2", "The URL can be reconstructed.", "TestNotesServer the_url_can_be_put_together_again"),
             c(

@@ -5,7 +5,7 @@ names a test that does not exist.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -43,25 +43,29 @@ INTRODUCTION = """\
 
 <!-- Printed by `python scripts/generate_docs.py`; a test fails when this page is stale. -->
 
-{clauses} clauses of [PEP 3333](https://peps.python.org/pep-3333/) and of the
-[ASGI specifications](https://asgi.readthedocs.io/en/latest/specs/) concern an adapter.
-[All clauses](conformance_clauses.md) has each of them in our own words, with the tests that check it: {tests} tests in
-all.
+This page is for people who want to know how closely `bridge` follows
+[PEP 3333](https://peps.python.org/pep-3333/) and the
+[ASGI specifications](https://asgi.readthedocs.io/en/latest/specs/). {clauses} of their clauses concern an adapter, and
+{tests} tests check them. [All clauses](conformance_clauses.md) lists each clause with its tests.
 
-This page lists the clauses where `bridge` deviates, and those where the specification leaves a choice or says nothing.
+The tables show the {deviations} clauses where `bridge` deviates. Remarks on other clauses are folded away: what
+`bridge` does where the specification leaves a choice or says nothing, and what it leaves to the server.
 """
+
+HEAD = ["| clause | what it says | what `bridge` does |", "|---|---|---|"]
+
 
 CLAUSES_INTRODUCTION = """\
 # All clauses
 
 <!-- Printed by `python scripts/generate_docs.py`; a test fails when this page is stale. -->
 
-Each clause that concerns an adapter, in our own words, and the tests that check it. A star marks the clauses where
-`bridge` deviates or makes a choice: [conformance.md](conformance.md) says how and why.
+This page lists each clause that concerns an adapter, in our own words, and the tests that check it. A star means that
+[Conformance](conformance.md) says more about it: how and why `bridge` deviates, or what it chose.
 
 An adapter has two sides: to the application it is a server, and to the server it is an application. Test classes called
 `...Server` check the first, classes called `...Application` the second. In PEP 3333 the server is `WsgiToAsgi` and the
-application is `AsgiToWsgi`; in ASGI it is the other way round.
+application is `AsgiToWsgi`. In ASGI it is the other way round.
 """
 
 
@@ -118,15 +122,23 @@ def tests_in_files() -> set[str]:
 
 
 def page() -> str:
-    """The text of docs/conformance.md: the clauses with a note."""
-    lines = [INTRODUCTION.format(clauses=len(clauses()), tests=len(tests_in_table()))]
+    """The text of docs/conformance.md: the clauses with a note. The deviations come first, other notes are folded."""
+    deviations = sum(clause.deviates for clause in clauses())
+    lines = [INTRODUCTION.format(clauses=len(clauses()), tests=len(tests_in_table()), deviations=deviations)]
     for name, parts in TABLE.items():
         noted = [clause for section in parts for clause in section.clauses if clause.note]
-        if noted:
-            lines += [f"## {name}\n", "| clause | what it says | what `bridge` does |", "|---|---|---|"]
-            lines += [f"| {clause.id} | {clause.text} | {clause.note} |" for clause in noted]
-            lines.append("")
+        if not noted:
+            continue
+        lines += [f"## {name}\n", *_notes(clause for clause in noted if clause.deviates), ""]
+        lines += ['<details markdown="1">', f"<summary>Remarks on other clauses of {name}</summary>\n"]
+        lines += [*_notes(clause for clause in noted if not clause.deviates), "", "</details>", ""]
     return "\n".join(lines)
+
+
+def _notes(noted: Iterable[Clause]) -> Iterator[str]:
+    yield from HEAD
+    for clause in noted:
+        yield f"| {clause.id} | {clause.text} | {clause.note} |"
 
 
 def clauses_page() -> str:
