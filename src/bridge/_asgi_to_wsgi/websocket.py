@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import anyio.lowlevel
 
@@ -22,7 +22,7 @@ from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
 from bridge._asgi_to_wsgi.task import POLL_SECONDS
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
 from bridge._asgi_to_wsgi.websocket_wire import LoopReader, Output, loop_reader
-from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
+from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.loops import LoopClosed, Posted, Spawn
@@ -44,6 +44,8 @@ _SENDS_IN_A_ROW: Final = 16
 # RFC 6455 7.4.1, and the registry at IANA.
 _NORMAL, _ABNORMAL, _FAULT, _SILENT, _RESTART = 1000, 1006, 1011, 1011, 1012
 _RESTARTING: Final = "the server is being restarted"
+_INTERNAL: Final = "internal error"
+_LATER: Final = ("another try, later", "RFC 9110 15.6.4", 503)
 
 _log = logging.getLogger("bridge")
 
@@ -88,9 +90,7 @@ def _counted(limit: float) -> Iterator[None]:
     count = _count.here()
     with count.lock:
         if count.sessions >= limit:
-            raise ClientProtocolError(
-                "asked for a WebSocket while the maximum number was open", "another try, later", "RFC 9110 15.6.4", 503
-            )
+            raise ClientProtocolError("asked for a WebSocket while the maximum number was open", *_LATER)
         count.sessions += 1
     try:
         yield
@@ -165,7 +165,8 @@ class WebSocketSession:
     | `_inbox` | who reads puts, with the lock, and wakes the task; the loop takes, and has the reading go on | both |
     | `_fed_all`, `_closed` | the loop, before it closes `_reader`: how the client has closed | the thread |
     | in `_output`, and `_protocol` | either, with the lock; the loop then notifies, the thread wakes the task | both |
-    | `_departure` | the thread, before it ends the connection with the lock: nothing more will come | the loop |
+    | `_departure` | the thread, with the lock if it has sent a close frame; the loop, if no thread came | the loop |
+    | `_pinged` | the thread, with the lock, and the ping; who reads clears it, with the lock | the thread |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
     | `responder.disconnected` | the loop, at a shutdown | the thread |
     """
@@ -187,12 +188,7 @@ class WebSocketSession:
     _fed_all = False
 
     def __init__(
-        self,
-        app: ASGIApp,
-        takeover: Takeover,
-        protocol: WebSocketProtocol,
-        options: WebSocketOptions,
-        limit: float,
+        self, app: ASGIApp, takeover: Takeover, protocol: WebSocketProtocol, options: WebSocketOptions, limit: float
     ) -> None:
         self._app = app
         self._takeover = takeover
@@ -225,12 +221,15 @@ class WebSocketSession:
             return self.responder.respond(environ, start_response)
 
     def _serve(self) -> None:
-        """Keep the connection until it has ended. Raises what the server raises in its thread to stop that."""
+        """Keep the connection until it has ended. Raises what the server raises in its thread to stop that, and
+        `ClientProtocolError` if it cannot be had.
+        """
         try:
             wire, early = self._takeover.take()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             self._depart(_ABNORMAL, "")
-            return
+            _log.warning("%s cannot have its connection: %s", self.responder.request(), error)
+            raise ClientProtocolError("asked for a WebSocket when its connection could not be had", *_LATER) from error
         output = self._output
         assert output is not None
         try:
@@ -240,7 +239,7 @@ class WebSocketSession:
         except BaseException:
             with output.lock:
                 output.push(self._protocol.close(_RESTART, ""))
-            self._depart(_RESTART, "")
+                self._depart(_RESTART, "")
             raise
         finally:
             self._depart(_ABNORMAL, "")
@@ -263,13 +262,16 @@ class WebSocketSession:
         if thread.serve_one():
             return
         self._flush(output)
-        has_read = self._reads and self._read(output)
+        reads = self._reads
+        has_read = reads and self._read(output)
         self._keep_time(output)
         if has_read or self._phase is Phase.DONE:
             return
         thread.expect_notice()
         ends = self._phase is Phase.OPEN and (self._close_sent or self.responder.disconnected)
-        if not (thread.has_jobs or output.broken or ends or self._closed is not None):
+        # What TLS has read ahead no descriptor shows, so that it is read before the thread rests.
+        reads_again = self._reads and not reads
+        if not (thread.has_jobs or output.broken or ends or reads_again or self._closed is not None):
             self._rest(output)
 
     @property
@@ -294,7 +296,6 @@ class WebSocketSession:
                 self.responder.wake_task()
         elif self._phase is Phase.OPEN and self._wire.cut_by_server():
             self._close(output, _RESTART, _RESTARTING)
-            self._depart(_RESTART, _RESTARTING)
             self._phase = Phase.FLUSHING  # an answer could not be read
         else:
             self._depart(_ABNORMAL, "")
@@ -304,17 +305,23 @@ class WebSocketSession:
     def _feed(self, output: Output, data: bytes) -> bool:
         """Read `data`, with the lock held; whether there are messages. How the client closes, the thread deals with."""
         self._pinged = None  # whatever it was, the client is there
-        arrived = False
-        for item in () if self._fed_all else self._protocol.feed(data):
-            if isinstance(item, Closed):
-                output.push(item.answer)
-                self._fed_all = True
-                self._closed = item
-            elif isinstance(item, Answer):
-                output.answer(item.data)
-            elif isinstance(item, str | bytes) and not self._close_sent:
-                self._inbox.put((item,), len(item))
-                arrived = True
+        arrived, closed = False, None
+        try:
+            for item in () if self._fed_all else self._protocol.feed(data):
+                if isinstance(item, Closed):
+                    closed = item
+                elif isinstance(item, Answer):
+                    output.answer(item.data)
+                elif isinstance(item, str | bytes) and not self._close_sent:
+                    self._inbox.put((item,), len(item))
+                    arrived = True
+        except Exception:  # no memory, say; without this, the loop would call again and again
+            _log.exception("%s has a client whose message cannot be read", self.responder.request())
+            closed = Closed(_FAULT, _INTERNAL, self._protocol.close(_FAULT, _INTERNAL), failed=True)
+        if closed is not None:
+            output.push(closed.answer)
+            self._fed_all = True
+            self._closed = closed
         return arrived
 
     def _flush(self, output: Output) -> None:
@@ -348,16 +355,14 @@ class WebSocketSession:
             self._deadline = now + _CLOSE_SECONDS
         elif self.responder.disconnected:
             self._close(output, _RESTART, _RESTARTING)
-            self._depart(_RESTART, _RESTARTING)
         elif now >= self._patience(output):
-            self._close(output, _SILENT, "keepalive ping timeout")
-            self._depart(_ABNORMAL, "keepalive ping timeout")
+            self._close(output, _SILENT, "keepalive ping timeout", told=_ABNORMAL)
         elif now >= self._next_ping:
             self._next_ping = now + (self._options.ping_interval or math.inf)
             if not output.unsent:  # else it would wait behind that
-                with output.lock:
+                with output.lock:  # the answer may come before the next line
                     output.push(self._protocol.ping())
-                self._pinged = self._pinged or now
+                    self._pinged = self._pinged or now
 
     def _patience(self, output: Output) -> float:
         """Until when the client has time to send something after a ping, or to take something of what there is."""
@@ -366,11 +371,15 @@ class WebSocketSession:
             return math.inf
         if output.unsent:
             return output.progress + interval + timeout
-        return math.inf if self._pinged is None or self._inbox.full else self._pinged + timeout
+        with output.lock:  # so that nobody is reading the answer now
+            waits = self._pinged is None or self._inbox.full or self._wire.has_input()
+            return math.inf if waits else cast(float, self._pinged) + timeout
 
-    def _close(self, output: Output, code: int, reason: str) -> None:
-        with output.lock:
+    def _close(self, output: Output, code: int, reason: str, told: int | None = None) -> None:
+        """Send a close frame; the application is told that, or `told`."""
+        with output.lock:  # behind the frame, nothing can be sent
             output.push(self._protocol.close(code, reason))
+            self._depart(code if told is None else told, reason)
         self._phase = Phase.CLOSING
         self._deadline = monotonic() + self.responder.runner.disconnect_grace
         if self._reader is not None:
@@ -388,7 +397,7 @@ class WebSocketSession:
             timely = responder.thread.await_readable(self._wire.descriptor, timeout, readable=reads, writable=writes)
         else:
             timely = responder.thread.await_wake(timeout)
-        if not timely:
+        if not timely and self._phase is Phase.OPEN:  # after that, the loop is not needed
             responder.runner.log_if_blocked()
             if responder.runner.loop.closed:
                 raise LoopClosed("the event loop was closed in the middle of a WebSocket")
@@ -421,7 +430,7 @@ class WebSocketSession:
             if not (self._fed_all or self._departure is not None or self.responder.disconnected):
                 counters.aborted += 1
                 _log.error("%s raised%s", self.responder.request(), " while its WebSocket was open", exc_info=error)
-                await self._finish(Close(_FAULT, "internal error"))
+                await self._finish(Close(_FAULT, _INTERNAL))
                 return
             expected = isinstance(error, ClientDisconnected) or type(error).__name__ == "CancelledError"
             _log.info(
@@ -457,9 +466,7 @@ class WebSocketSession:
                 return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
             await responder.changed()
         data: str | bytes = inbox.items.popleft()
-        was_full = inbox.full
-        inbox.acknowledged += len(data) + ITEM_OVERHEAD_BYTES
-        if was_full and not inbox.full:
+        if inbox.acknowledge_item(len(data)):
             if self._reader is None:
                 responder.thread.notify()
             else:
@@ -486,16 +493,20 @@ class WebSocketSession:
         try:
             responder.write([Upgrade(self._serve)])
         except PeerGone:
+            self._depart(_ABNORMAL, "")
             raise ClientDisconnected("the client left before the WebSocket was accepted") from None
         responder.response.upgrade()
         responder.upgraded = True
         responder.runner.watch_sessions()
         # If thread-sensitive code accepts, as in Channels, the thread waits for this. What is sent waits for the
         # thread.
-        while not (self._opened or self._departure is not None or thread.left or thread.works):
+        responder.room_wanted = True
+        while not (self._opened or thread.works):
+            if self._departure is not None or thread.left:
+                self._depart(_ABNORMAL, "")  # the thread has not, if it has left for another reason
+                raise ClientDisconnected("the client left before the WebSocket was accepted")
             await responder.changed()
-        if not (self._opened or thread.works):
-            raise ClientDisconnected("the client left before the WebSocket was accepted")
+        responder.room_wanted = False
         with output.lock:
             if self._opened and self._departure is None and not self._inbox.full:
                 self._reader = loop_reader(responder.runner.loop, self._wire, self._read_on_loop)

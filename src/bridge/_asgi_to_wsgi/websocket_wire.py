@@ -122,13 +122,18 @@ class LoopReader:
 
 def loop_reader(loop: LoopHandle, wire: Wire, read: Callable[[], None]) -> LoopReader | None:
     """A reader that has begun, or None if the loop or the connection does not support it. On the loop."""
-    twin = wire.twin() if isinstance(loop, AsyncioLoop) else None
-    if twin is None or not isinstance(loop, AsyncioLoop):
+    if not isinstance(loop, AsyncioLoop):
+        return None
+    try:
+        twin = wire.twin()
+    except OSError:  # there are no more descriptors
+        twin = None
+    if twin is None:
         return None
     reader = LoopReader(loop, twin, read)
     try:
         reader.resume()
-    except NotImplementedError:  # asyncio, "Platform Support"
+    except (NotImplementedError, OSError):  # asyncio, "Platform Support"; epoll_ctl(2), ENOSPC
         twin.close()
         return None
     return reader

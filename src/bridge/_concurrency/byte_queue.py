@@ -39,6 +39,15 @@ class ByteQueue:
         self.written += size + ITEM_OVERHEAD_BYTES
         self.items.extend(items)
 
+    def acknowledge_item(self, size: int) -> bool:
+        """Note that one item has been dealt with. Returns whether there was no room before that, and is now.
+
+        What the writer puts meanwhile counts as put before: it may have seen that there is no room.
+        """
+        before = self.acknowledged
+        self.acknowledged = before + size + ITEM_OVERHEAD_BYTES
+        return self.written - before > HIGH_WATER_BYTES and not self.full
+
     def acknowledge(self, written: int) -> None:
         """Note that everything put until `written` had this value has been dealt with. The reader's side."""
         self.acknowledged = written

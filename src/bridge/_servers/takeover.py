@@ -7,6 +7,7 @@ of these servers treats that as an error.
 """
 
 import io
+import select
 import socket
 import ssl
 import sys
@@ -18,7 +19,7 @@ from contextlib import suppress
 from os import dup, fstat
 from typing import Any, Final, Protocol
 
-from bridge._concurrency.greenlets import threads_are_greenlets
+from bridge._concurrency.greenlets import events_now, threads_are_greenlets
 from bridge._servers.connection import waitress_socket
 from bridge._servers.process import server_threads, whole
 from bridge._types import Environ
@@ -53,6 +54,10 @@ class Wire(Protocol):
         """
         ...
 
+    def has_input(self) -> bool:
+        """Whether something has come, if only the end."""
+        ...
+
     def receive(self, size: int) -> bytes | None:
         """Return what has come, `size` bytes at most, `b""` at the end, None for nothing yet. Raises `OSError`."""
         ...
@@ -81,6 +86,9 @@ class _PlainWire:
 
     def twin(self) -> plain_socket | None:
         return plain_socket(fileno=dup(self.descriptor))
+
+    def has_input(self) -> bool:
+        return bool(events_now(self.descriptor, select.POLLIN))
 
     def receive(self, size: int) -> bytes | None:
         try:
@@ -124,6 +132,9 @@ class _TlsWire:
 
     def twin(self) -> plain_socket | None:
         return None  # the object may hold what the descriptor has given already
+
+    def has_input(self) -> bool:
+        return bool(self._socket.pending() or events_now(self.descriptor, select.POLLIN))
 
     def receive(self, size: int) -> bytes | None:
         self._see_the_keys()

@@ -8,7 +8,6 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,18 +22,7 @@ from support.patience import PATIENCE
 from support.scripted_wsgi_server import adapted
 from support.waiting import Flag, LogWatch, bounded, until
 from support.websocket_clients import Accepted, Client, Closed, Rejected, Site, site
-
-
-@contextlib.contextmanager
-def opened(app: Any, **options: Any) -> Iterator[tuple[Site, Client]]:
-    """A site, and a client of it that has not opened yet."""
-    with adapted(app, **options) as adapter, site(adapter) as running, running.connect() as client:
-        yield running, client
-
-
-async def accept(receive: Any, send: Any, **more: Any) -> None:
-    assert {"type": "websocket.connect"} == await receive()
-    await send({"type": "websocket.accept", **more})
+from support.websocket_sessions import Recording, accept, opened
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -45,29 +33,6 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     while (event := await receive())["type"] == "websocket.receive":
         kept = {key: event[key] for key in ("text", "bytes") if event.get(key) is not None}
         await send({"type": "websocket.send", **kept})
-
-
-class Recording:
-    """An app that accepts, and notes what it receives until the client leaves."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.scope: Any = None
-        self.ended = Flag()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.scope = scope
-        await accept(receive, send)
-        while True:
-            self.events.append(await receive())
-            if self.events[-1]["type"] == "websocket.disconnect":
-                break
-        self.ended.set()
-
-    @property
-    def departure(self) -> tuple[int, str]:
-        self.ended.wait()
-        return self.events[-1]["code"], self.events[-1]["reason"]
 
 
 def plain(running: Site) -> bytes:
