@@ -101,6 +101,23 @@ def test_socket_io_where_there_are_no_websockets(how: str, tmp_path: Path) -> No
         assert (how == "auto") == ("a WebSocket cannot be served" in server.log())
 
 
+@pytest.mark.servers
+def test_socket_io_where_websockets_are_refused(tmp_path: Path) -> None:
+    """The upgrade gets 426, and the client goes on with polling; an upgrade that is all it wants fails."""
+    app = f"bridge.AsgiToWsgi({MODULE}.site, websocket='reject')"
+    with servers.waitress(tmp_path, app) as server:
+        assert ("polling", "polling", ["HELLO"]) == asyncio.run(shout(server))
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            asyncio.run(shout(server, transports=["websocket"]))
+        with connect(server) as client:
+            refused = client.open("/socket.io/?EIO=4&transport=websocket")
+            assert isinstance(refused, Rejected)
+            assert (426, "13") == (refused.status, refused.headers["sec-websocket-version"])
+        assert (200, b"Hello, world!\n") == server.get("/hello")
+        assert "Traceback" not in server.log()
+        assert "refused with 426" in server.log()
+
+
 ORIGIN = [(b"Origin", b"http://localhost")]
 
 
