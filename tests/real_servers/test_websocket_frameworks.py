@@ -164,10 +164,16 @@ class TestChannels:
             assert 403 == rejected.status
 
 
-def test_channels_behind_djangos_own_function(tmp_path: Path) -> None:
-    """`bridge.django.get_wsgi_application(websocket=...)`."""
-    app = f"__import__('bridge.django').django.get_wsgi_application(websocket={MODULE}.consumers)"
-    with servers.gunicorn_gthread(tmp_path, app) as server:
+@pytest.mark.parametrize(
+    ("run", "function"),
+    [
+        (servers.gunicorn_gthread, "get_wsgi_application"),
+        pytest.param(servers.uvicorn_h11_asyncio, "get_asgi_application", marks=pytest.mark.servers),
+    ],
+)
+def test_channels_behind_djangos_own_function(run: Run, function: str, tmp_path: Path) -> None:
+    """`bridge.django` has both: each takes `websocket=...`."""
+    with run(tmp_path, f"__import__('bridge.django').django.{function}(websocket={MODULE}.consumers)") as server:
         for path in ("/channels/room", "/channels/sync"):
             with connect(server) as client:
                 client.open(path, headers=ORIGIN)

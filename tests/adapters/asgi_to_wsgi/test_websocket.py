@@ -503,6 +503,16 @@ class TestEnd:
             client.close()
             until(lambda: _opens(running))
 
+    def test_all_adapters_of_a_process_count_together(self) -> None:
+        """They have the same threads of the server."""
+        with opened(echo, max_websockets=2) as (_, one), opened(echo, max_websockets=2) as (running, other):
+            one.open()
+            other.open()
+            with running.connect() as third:
+                assert 503 == third.open().status  # type: ignore[union-attr]
+            one.close()
+            until(lambda: _opens(running))
+
     def test_what_is_thread_sensitive_runs_in_the_servers_thread(self) -> None:
         """Also behind the end of the connection, while the app still cleans up."""
         from asgiref.sync import sync_to_async
