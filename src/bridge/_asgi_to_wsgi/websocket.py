@@ -9,17 +9,17 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from time import monotonic
-from typing import Final, Literal, cast
+from typing import Final, cast
 
 import anyio.lowlevel
 
-from bridge import _arguments
 from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
-from bridge._asgi_to_wsgi.task import POLL_SECONDS
+from bridge._asgi_to_wsgi.task import POLL_SECONDS, end_of
+from bridge._asgi_to_wsgi.websocket_options import WebSocketOptions
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
 from bridge._asgi_to_wsgi.websocket_wire import LoopReader, Output, loop_reader
 from bridge._concurrency.byte_queue import ByteQueue
@@ -48,29 +48,6 @@ _INTERNAL: Final = "internal error"
 _LATER: Final = ("another try, later", "RFC 9110 15.6.4", 503)
 
 _log = logging.getLogger("bridge")
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketOptions:
-    """The options of `AsgiToWsgi` for WebSockets, as its constructor describes them.
-
-    Raises `TypeError` or `ValueError` for a wrong one.
-    """
-
-    websocket: Literal["auto", "reject", "off"] = "auto"
-    max_websockets: int | None = None
-    max_message: int = 16 * 2**20
-    ping_interval: float | None = 20.0
-    ping_timeout: float | None = 20.0
-
-    def __post_init__(self) -> None:
-        _arguments.choice("websocket", self.websocket, ("auto", "reject", "off"))
-        if self.max_websockets is not None:
-            _arguments.count("max_websockets", self.max_websockets, least=1)
-        _arguments.count("max_message", self.max_message, least=1)
-        for name in ("ping_interval", "ping_timeout"):
-            if getattr(self, name) is not None:
-                _arguments.seconds(name, getattr(self, name))
 
 
 class _Count:
@@ -124,11 +101,7 @@ def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "
         raise ClientProtocolError(
             "asked for a WebSocket, which cannot be served here", "a plain request", "RFC 9110 7.8", 426
         ) from reason
-    limit = options.max_websockets
-    if limit is None and (threads := threads_of(environ)) is not None:
-        # One stays free for requests, if there is more than one.
-        limit = max(threads - 1, 1)
-    return WebSocketSession(app, takeover, protocol, options, math.inf if limit is None else limit)
+    return WebSocketSession(app, takeover, protocol, options, options.limit(threads_of(environ)))
 
 
 class Phase(enum.Enum):
@@ -224,16 +197,9 @@ class WebSocketSession:
         """Keep the connection until it has ended. Raises what the server raises in its thread to stop that, and
         `ClientProtocolError` if it cannot be had.
         """
-        try:
-            wire, early = self._takeover.take()
-        except (OSError, ValueError) as error:
-            self._depart(_ABNORMAL, "")
-            _log.warning("%s cannot have its connection: %s", self.responder.request(), error)
-            raise ClientProtocolError("asked for a WebSocket when its connection could not be had", *_LATER) from error
         output = self._output
         assert output is not None
         try:
-            self._open(wire, output, early)
             while self._phase is not Phase.DONE:
                 self._turn(output)
         except BaseException:
@@ -244,13 +210,19 @@ class WebSocketSession:
         finally:
             self._depart(_ABNORMAL, "")
             with output.lock:  # the loop may be about to make itself another descriptor of it
-                wire.end()
+                if (wire := getattr(self, "_wire", None)) is not None:
+                    wire.end()
 
-    def _open(self, wire: Wire, output: Output, early: bytes) -> None:
-        self._wire = wire
+    def _open(self, output: Output) -> None:
+        try:
+            self._wire, early = self._takeover.take()
+        except (OSError, ValueError) as error:
+            self._depart(_ABNORMAL, "")
+            _log.warning("%s cannot have its connection: %s", self.responder.request(), error)
+            raise ClientProtocolError("asked for a WebSocket whose connection cannot be had", *_LATER) from error
         self._next_ping = monotonic() + (self._options.ping_interval or math.inf)
         with output.lock:
-            output.attach(wire)
+            output.attach(self._wire)
             if early:
                 self._feed(output, early)
         self._opened = True
@@ -259,6 +231,8 @@ class WebSocketSession:
     def _turn(self, output: Output) -> None:
         """Do what can be done now, or wait until there is something."""
         thread = self.responder.thread
+        if not self._opened:
+            self._open(output)
         if thread.serve_one():
             return
         self._flush(output)
@@ -391,7 +365,7 @@ class WebSocketSession:
         responder = self.responder
         reads, writes = self._reads, bool(output.unsent)
         until = min(self._patience(output), self._next_ping) if self._phase is Phase.OPEN else self._deadline
-        look = POLL_SECONDS if self._inbox.in_flight else _LOOK_SECONDS
+        look = POLL_SECONDS if self._inbox.in_flight or responder.thread.works else _LOOK_SECONDS
         timeout = min(max(until - monotonic(), 0.0), look)
         if reads or writes:
             timely = responder.thread.await_readable(self._wire.descriptor, timeout, readable=reads, writable=writes)
@@ -464,7 +438,14 @@ class WebSocketSession:
                 return dict(self._departure)
             if responder.over and not responder.upgraded:
                 return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
-            await responder.changed()
+            served = None
+            if responder.thread.works and self._output is not None:
+                served = responder.thread.submit_meanwhile(partial(self._turn, self._output))
+            if served is None:
+                await responder.changed()
+            else:
+                self._leave_reading()  # the thread does, as it waits for this anyway
+                await end_of(served, responder.thread)
         data: str | bytes = inbox.items.popleft()
         if inbox.acknowledge_item(len(data)):
             if self._reader is None:
