@@ -16,6 +16,7 @@ import threading
 # The one that gevent has not replaced: these calls never wait, and are made in the loop's thread too.
 from _socket import socket as plain_socket
 from contextlib import suppress
+from errno import EBADF
 from os import dup, fstat
 from typing import Any, Final, Protocol
 
@@ -116,6 +117,10 @@ class _PlainWire:
     def end(self) -> None:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave the connection as it is."""
         self._socket.close()
 
 
@@ -208,7 +213,12 @@ class Takeover:
             return _PlainWire(self._number), early
         if _is_tls(self._connection):
             return _TlsWire(self._connection), early
-        return _PlainWire(self._connection.fileno()), early
+        number = self._connection.fileno()
+        wire = _PlainWire(number)
+        if self._connection.fileno() != number:  # so that it may have been another connection's by then
+            wire.forget()
+            raise OSError(EBADF, "the server has closed the connection")
+        return wire, early
 
     def _early(self) -> bytes:
         if self._unreader is not None:

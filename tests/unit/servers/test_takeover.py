@@ -95,6 +95,17 @@ def test_a_full_connection_takes_a_part(pair: Pair) -> None:
     wire.end()
 
 
+def test_the_server_closes_it_at_that_moment(pair: Pair) -> None:
+    """Its number may be another connection's before it has a descriptor of ours, and that one is left alone."""
+    other, client = pair
+    connection = mock.Mock(spec=["fileno"])
+    connection.fileno.side_effect = [other.fileno(), -1]
+    with pytest.raises(OSError, match="closed"):
+        find(of_gunicorn(other) | {"gunicorn.socket": connection}).take()
+    other.sendall(b"x")
+    assert b"x" == client.recv(1)
+
+
 def test_whether_something_has_come(pair: Pair) -> None:
     """The end counts."""
     server, client = pair
