@@ -204,7 +204,7 @@ class WebSocketSession:
                 self._turn(output)
         except BaseException:
             with output.lock:
-                output.push(self._protocol.close(_RESTART, ""))
+                output.push(self._protocol.close(_RESTART, ""), last=True)
                 self._depart(_RESTART, "")
             raise
         finally:
@@ -293,7 +293,7 @@ class WebSocketSession:
             _log.exception("%s has a client whose message cannot be read", self.responder.request())
             closed = Closed(_FAULT, _INTERNAL, self._protocol.close(_FAULT, _INTERNAL), failed=True)
         if closed is not None:
-            output.push(closed.answer)
+            output.push(closed.answer, last=True)
             self._fed_all = True
             self._closed = closed
         return arrived
@@ -352,7 +352,7 @@ class WebSocketSession:
     def _close(self, output: Output, code: int, reason: str, told: int | None = None) -> None:
         """Send a close frame; the application is told that, or `told`."""
         with output.lock:  # behind the frame, nothing can be sent
-            output.push(self._protocol.close(code, reason))
+            output.push(self._protocol.close(code, reason), last=True)
             self._depart(code if told is None else told, reason)
         self._phase = Phase.CLOSING
         self._deadline = monotonic() + self.responder.runner.disconnect_grace
@@ -539,7 +539,7 @@ class WebSocketSession:
         with output.lock:
             self._refuse_if_over(output)
             for piece in encode():
-                output.push(piece)
+                output.push(piece, last=closes)
             self._close_sent = self._close_sent or closes
         if output.broken or output.unsent:
             self.responder.thread.notify()

@@ -34,8 +34,10 @@ class Output:
         self._wire = wire
         self.flush()
 
-    def push(self, data: bytes) -> None:
-        """Send `data`, or keep what there is no room for."""
+    def push(self, data: bytes, *, last: bool = False) -> None:
+        """Send `data`, or keep what there is no room for. With `last`, nothing follows."""
+        if last:
+            self._answer = b""
         if not data or self.broken:
             return
         sent = 0

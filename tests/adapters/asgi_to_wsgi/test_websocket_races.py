@@ -19,8 +19,9 @@ from bridge._asgi_to_wsgi.websocket_protocol import WebSocketProtocol
 from bridge._concurrency import server_thread
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ByteQueue
 from bridge._concurrency.server_thread import ServerThread
-from bridge._servers import takeover
+from bridge._servers import process, takeover
 from bridge.errors import ClientDisconnected
+from support.patience import PATIENCE
 from support.scripted_wsgi_server import adapted
 from support.waiting import FOREVER, Flag, LogWatch, bounded, until
 from support.websocket_clients import Accepted, Closed, Rejected, site
@@ -127,6 +128,31 @@ class TestClose:
             tried.wait()
         assert [ClientDisconnected] == raised
         assert [] == log.having("ERROR")
+
+    def test_a_ping_waits_for_its_answer_when_the_thread_closes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Behind much that the client has not read yet. Nothing follows the close frame."""
+        sending, pinged, closing = Flag(), Flag(), Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await accept(receive, send)
+            asyncio.get_running_loop().call_soon(sending.set)
+            await send({"type": "websocket.send", "bytes": b"z" * 16 * 2**20})
+
+        session, output = websocket.WebSocketSession, websocket_wire.Output
+        monkeypatch.setattr(output, "answer", called(output.answer, int, pinged.set))
+        monkeypatch.setattr(session, "_close", called(session._close, int, closing.set))
+        with adapted(app, disconnect_grace=PATIENCE) as adapter, site(adapter) as running, running.connect() as client:
+            client.open()
+            sending.wait()
+            client.ping(b"!")
+            pinged.wait()
+            process.begin_stop()
+            closing.wait()
+            assert b"z" * 16 * 2**20 == client.receive()
+            closed = client.receive()
+            assert isinstance(closed, Closed)
+            assert 1012 == closed.code
+            client.answer_close(closed)
 
     def test_the_loop_ends_before_a_client_has_answered(self) -> None:
         """Nobody needs the loop for that, and the server is not told of an error."""
