@@ -19,7 +19,8 @@ from bridge._servers import takeover
 from bridge.errors import ClientDisconnected
 from support.asgi_apps import reply
 from support.patience import PATIENCE
-from support.scripted_wsgi_server import adapted
+from support.plain_servers import environ_for
+from support.scripted_wsgi_server import adapted, ask
 from support.waiting import Flag, LogWatch, bounded, until
 from support.websocket_clients import Accepted, Client, Closed, Rejected, Site, site
 from support.websocket_sessions import Recording, accept, opened
@@ -675,6 +676,25 @@ class TestWithout:
         assert "http" == scopes[0]["type"]
         assert b"host" in names
         assert not {name for name in names if b"websocket" in name or name in (b"upgrade", b"connection")}
+
+    @pytest.mark.parametrize(("how", "status"), [("auto", 200), ("reject", 426)])
+    def test_on_a_host_without_a_connection(self, how: Any, status: int, log: LogWatch) -> None:
+        """As serverless ones are: whatever their events say, there is one warning, which says what to do."""
+        _log_once.forget()
+        handshake = {
+            "HTTP_UPGRADE": "websocket",
+            "HTTP_CONNECTION": "Upgrade",
+            "HTTP_SEC_WEBSOCKET_KEY": "a" * 24,
+            "HTTP_SEC_WEBSOCKET_VERSION": "13",
+        }
+        with adapted(echo, websocket=how) as adapter:
+            for _ in range(2):
+                answer = ask(adapter, environ_for("GET", "/", **handshake))
+                assert status == answer.code
+                assert (b"plain" == answer.body) is (status == 200)
+        (warning,) = log.having("WARNING", "a WebSocket cannot be served")
+        assert "does not show its connection" in warning
+        assert "docs/websockets.md" in warning
 
     @pytest.mark.parametrize(("how", "status"), [("auto", 200), ("reject", 426)])
     def test_without_wsproto(self, how: Any, status: int, monkeypatch: pytest.MonkeyPatch, log: LogWatch) -> None:
