@@ -370,6 +370,7 @@ class WebSocketSession:
         if reads or writes:
             timely = responder.thread.await_readable(self._wire.descriptor, timeout, readable=reads, writable=writes)
         else:
+            responder.thread.close_pipe()
             timely = responder.thread.await_wake(timeout)
         if not timely and self._phase is Phase.OPEN:  # after that, the loop is not needed
             responder.runner.log_if_blocked()

@@ -129,6 +129,12 @@ class ServerThread:
             os.read(self._pipe[0], _PIPE_READ_BYTES)
         return bool(ready)
 
+    def close_pipe(self) -> None:
+        """Hold no descriptors for `await_readable`, which may not be called for long. In the thread."""
+        pipe, self._pipe = self._pipe, None
+        for end in pipe or ():
+            os.close(end)
+
     def expect_notice(self) -> None:
         """Let the next `notify` put a token. To be called before a look at what there is to do."""
         self._notified = False
@@ -229,9 +235,7 @@ class ServerThread:
 
     def _close_inbox(self) -> None:
         self.owner = None  # it refers to this; freed now, it needs no garbage collection
-        pipe, self._pipe = self._pipe, None
-        for end in pipe or ():
-            os.close(end)
+        self.close_pipe()
         if self.outer is None and (close := getattr(self._inbox, "close", None)) is not None:
             close()
 

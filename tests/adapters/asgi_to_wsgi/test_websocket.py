@@ -621,6 +621,22 @@ class TestReading:
         assert ["hi", "a", "b" * 200_000, b"c"] == [event.get("text", event.get("bytes")) for event in app.events[:-1]]
         assert [b"!"] == client.pongs
 
+    def test_a_quiet_one_holds_three_descriptors(self) -> None:
+        """And the client one, which is here too. What the thread needed until the loop reads, it has given back."""
+        with adapted(Recording(), ping_interval=None) as adapter, site(adapter) as running:
+            with running.connect() as first:
+                first.open()
+                first.close()
+            before = len(os.listdir("/proc/self/fd"))
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(running.connect()) for _ in range(20)]
+                for client in clients:
+                    client.open()
+                    client.send("x")
+                until(lambda: len(os.listdir("/proc/self/fd")) <= before + 4 * len(clients))
+                for client in clients:
+                    client.close()
+
     @pytest.mark.parametrize("how", list(END))
     def test_no_descriptor_is_left(self, how: str) -> None:
         """However the connection has ended."""
