@@ -621,8 +621,9 @@ class TestReading:
         assert ["hi", "a", "b" * 200_000, b"c"] == [event.get("text", event.get("bytes")) for event in app.events[:-1]]
         assert [b"!"] == client.pongs
 
-    def test_a_quiet_one_holds_three_descriptors(self) -> None:
+    def test_a_quiet_one_holds_three_descriptors(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """And the client one, which is here too. What the thread needed until the loop reads, it has given back."""
+        monkeypatch.setattr("bridge._asgi_to_wsgi.websocket._LOOK_SECONDS", 0.1)
         with adapted(Recording(), ping_interval=None) as adapter, site(adapter) as running:
             with running.connect() as first:
                 first.open()
