@@ -86,6 +86,24 @@ class TestInBrowsers:
         assert said[-50:] == at_first
         assert said == with_earlier[min(before, 30) :]
 
+    @pytest.mark.parametrize("server", ["gunicorn"], indirect=True, scope="module")
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_a_phone(self, scheme: str, empty: Site, tmp_path: Path) -> None:
+        """All of it fits, can be read, and has a name; what is said last, and where one writes, is on the screen."""
+        with pages(tmp_path, "Kim") as (kim,):
+            kim.prefer(scheme)
+            kim.open(f"{empty.url}/chat/", 390, 844, phone=True)
+            at_the_door = kim.too_wide(), kim.faint(), kim.unnamed()
+            kim.enter(empty.url, width=390, height=844, phone=True)
+            for number in range(30):
+                kim.type(f"Line {number} " + "anditgoeson" * 10)
+            kim.wait_for_message("Line 29 " + "anditgoeson" * 10)
+            kim.wait_for(ON_SCREEN % "#log li:last-child")
+            inside = (kim.too_wide(), kim.faint(), kim.unnamed()), kim.run(ON_SCREEN % "#text")
+
+        assert ([], [], []) == at_the_door
+        assert (([], [], []), True) == inside
+
     @pytest.mark.parametrize("server", WSGI, indirect=True, scope="module")
     def test_no_place_is_free(self, empty: Site, tmp_path: Path) -> None:
         """Pages never take all threads. One that finds no place says so, and gets one when there is one."""
@@ -99,6 +117,9 @@ class TestInBrowsers:
             kim.wait_until_live()
 
 
+# All of an element is.
+ON_SCREEN = """(({left, top, right, bottom}) => left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight)
+    (document.querySelector('%s').getBoundingClientRect())"""
 COME_IN = "document.querySelector('#id_name').value = '%s', document.querySelector('.door').requestSubmit()"
 # A site that is down, by the form of the other page.
 WATCH = """(async () => {

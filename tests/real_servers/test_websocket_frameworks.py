@@ -101,6 +101,23 @@ def test_socket_io_where_there_are_no_websockets(how: str, tmp_path: Path) -> No
         assert (how == "auto") == ("a WebSocket cannot be served" in server.log())
 
 
+@pytest.mark.servers
+def test_socket_io_where_websockets_are_refused(tmp_path: Path) -> None:
+    """The upgrade gets 426, and the client goes on with polling; an upgrade that is all it wants fails."""
+    app = f"bridge.AsgiToWsgi({MODULE}.site, websocket='reject')"
+    with servers.waitress(tmp_path, app) as server:
+        assert ("polling", "polling", ["HELLO"]) == asyncio.run(shout(server))
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            asyncio.run(shout(server, transports=["websocket"]))
+        with connect(server) as client:
+            refused = client.open("/socket.io/?EIO=4&transport=websocket")
+            assert isinstance(refused, Rejected)
+            assert (426, "13") == (refused.status, refused.headers["sec-websocket-version"])
+        assert (200, b"Hello, world!\n") == server.get("/hello")
+        assert "Traceback" not in server.log()
+        assert "refused with 426" in server.log()
+
+
 ORIGIN = [(b"Origin", b"http://localhost")]
 
 
@@ -147,10 +164,16 @@ class TestChannels:
             assert 403 == rejected.status
 
 
-def test_channels_behind_djangos_own_function(tmp_path: Path) -> None:
-    """`bridge.django.get_wsgi_application(websocket=...)`."""
-    app = f"__import__('bridge.django').django.get_wsgi_application(websocket={MODULE}.consumers)"
-    with servers.gunicorn_gthread(tmp_path, app) as server:
+@pytest.mark.parametrize(
+    ("run", "function"),
+    [
+        (servers.gunicorn_gthread, "get_wsgi_application"),
+        pytest.param(servers.uvicorn_h11_asyncio, "get_asgi_application", marks=pytest.mark.servers),
+    ],
+)
+def test_channels_behind_djangos_own_function(run: Run, function: str, tmp_path: Path) -> None:
+    """`bridge.django` has both: each takes `websocket=...`."""
+    with run(tmp_path, f"__import__('bridge.django').django.{function}(websocket={MODULE}.consumers)") as server:
         for path in ("/channels/room", "/channels/sync"):
             with connect(server) as client:
                 client.open(path, headers=ORIGIN)

@@ -234,7 +234,7 @@ def test_a_stop_closes_sessions(
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("run", [servers.gunicorn_gthread, servers.waitress_websockets, servers.uwsgi_threads])
+@pytest.mark.parametrize("run", [kind.run for kind in KINDS if kind.at_once > 1], ids=lambda run: str(run.__name__))
 def test_a_fork_in_the_middle(run: Any, tmp_path: Path) -> None:
     """A child that has inherited the connection keeps it from neither side: its end is the end."""
     with run(tmp_path, QUIET_APP) as server, connect(server) as one, connect(server) as other:

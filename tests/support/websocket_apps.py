@@ -1,8 +1,9 @@
 """The app behind the real servers of the WebSocket cases; what is no WebSocket is the site's of `apps`."""
 
 import contextlib
+import importlib
 import os
-import threading
+import sys
 from typing import Any
 
 from support import apps
@@ -65,6 +66,12 @@ async def cookie(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.send", "text": dict(scope["headers"]).get(b"cookie", b"").decode()})
 
 
+def native(module: str, name: str) -> Any:
+    """A function that may wait, as it was before gevent: the loop runs in a thread of the operating system."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return getattr(importlib.import_module(module), name) if monkey is None else monkey.get_original(module, name)
+
+
 async def fork(scope: Any, receive: Any, send: Any) -> None:
     """A child of this process stays until it may end, with all that is open here."""
     await send({"type": "websocket.accept"})
@@ -72,11 +79,12 @@ async def fork(scope: Any, receive: Any, send: Any) -> None:
         if event["text"] != "fork":
             await send({"type": "websocket.send", "text": event["text"]})
             continue
-        if (child := os.fork()) == 0:
-            apps.signals.wait("children may end")
+        if (child := native("os", "fork")()) == 0:
+            while not apps.signals.told("children may end"):
+                native("time", "sleep")(0.005)
             apps.signals.tell("child ended")
             os._exit(0)
-        threading.Thread(target=os.waitpid, args=(child, 0), daemon=True).start()
+        native("_thread", "start_new_thread")(native("os", "waitpid"), (child, 0))
         await send({"type": "websocket.send", "text": "forked"})
 
 

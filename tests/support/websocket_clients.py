@@ -58,6 +58,7 @@ class Client:
         self._arrived: list[Any] = []
         self._text = ""
         self._bytes = b""
+        self._tail = b""  # the last bytes that have come
 
     def __enter__(self) -> "Client":
         return self
@@ -133,7 +134,11 @@ class Client:
                     return data
             else:
                 assert isinstance(event, ws.CloseConnection), event
-                return Closed(event.code, event.reason or "")
+                closed = Closed(event.code, event.reason or "")
+                payload = b"" if closed.code == 1005 else closed.code.to_bytes(2) + closed.reason.encode()
+                # What comes behind it, wsproto drops.
+                assert self._tail.endswith(bytes((0x88, len(payload))) + payload), self._tail
+                return closed
 
     def receive_pings(self, count: int) -> None:
         """Wait for so many pings, and answer them."""
@@ -147,11 +152,7 @@ class Client:
         """As `receive`, in small pieces, with a pause behind each quarter of a MiB."""
         taken = 0
         while not any(getattr(event, "message_finished", True) for event in self._arrived):
-            data = self.socket.recv(4096)
-            assert data, "the connection ended without a word"
-            self._protocol.receive_data(data)
-            self._arrived.extend(self._protocol.events())
-            taken += len(data)
+            taken += self._take(4096)
             if taken >= 2**18:
                 taken = 0
                 time.sleep(0.02)  # the pause is what the test is about
@@ -187,11 +188,16 @@ class Client:
 
     def _next(self) -> Any:
         while not self._arrived:
-            data = self.socket.recv(65536)
-            assert data, "the connection ended without a word"
-            self._protocol.receive_data(data)
-            self._arrived.extend(self._protocol.events())
+            self._take(65536)
         return self._arrived.pop(0)
+
+    def _take(self, size: int) -> int:
+        data = self.socket.recv(size)
+        assert data, "the connection ended without a word"
+        self._tail = (self._tail + data)[-256:]
+        self._protocol.receive_data(data)
+        self._arrived.extend(self._protocol.events())
+        return len(data)
 
 
 class _Handler(wsgiref.simple_server.WSGIRequestHandler):

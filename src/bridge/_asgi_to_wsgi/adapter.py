@@ -8,7 +8,8 @@ from bridge import _arguments
 from bridge._asgi_to_wsgi.app_runner import AppRunners, Options, RunnerEnded
 from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, refuse
-from bridge._asgi_to_wsgi.websocket import WebSocketOptions, open_session
+from bridge._asgi_to_wsgi.websocket import open_session
+from bridge._asgi_to_wsgi.websocket_options import WebSocketOptions
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import current
 from bridge._concurrency.private_loop import LoopFactory

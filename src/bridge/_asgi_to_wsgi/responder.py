@@ -46,7 +46,7 @@ def refuse(refusal: ClientProtocolError, start_response: StartResponse) -> Itera
 
 class Upgrade(NamedTuple):
     """An item in place of a head: the server's thread calls `serve`, which takes the connection over. `serve` returns
-    when the connection has ended.
+    when the connection has ended, and raises `ClientProtocolError` if it cannot be had.
     """
 
     serve: Callable[[], None]
@@ -123,13 +123,21 @@ class AsgiResponder(Task):
         It has no headers, because PEP 3333 forbids those that belong to a 101. It is an iterator, because some servers
         turn a known length into a header.
         """
-        upgrade.serve()
+        refusal = None
+        try:
+            upgrade.serve()
+        except ClientProtocolError as error:
+            refusal = error
         if self.thread.sensitive and not self.finished:
             self.linger(self.runner.disconnect_grace)
         self.await_background()
-        start_response("101 Switching Protocols", [])
+        body: Iterable[bytes] = iter(())
+        if refusal is None:
+            start_response("101 Switching Protocols", [])
+        else:
+            body = refuse(refusal, start_response)
         self.release()
-        return iter(())
+        return body
 
     def await_background(self) -> None:
         """Stay until the work after the response is done, because the process may be frozen once the thread has

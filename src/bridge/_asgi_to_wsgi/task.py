@@ -7,6 +7,7 @@ of the request body the task asks `body`, and the thread reads it.
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Final
@@ -391,11 +392,13 @@ async def _serve_meanwhile(task: Task) -> None:
             task.rest(POLL_SECONDS)
 
     served = task.thread.submit_meanwhile(serve_or_rest)
-    if served is None:
-        await task.changed()
-        return
+    await (task.changed() if served is None else end_of(served, task.thread))
+
+
+async def end_of(served: Future[object], thread: ServerThread) -> None:
+    """Wait for what `thread` does while it waits for the running task."""
     try:
         await asyncio.wrap_future(served)
     except asyncio.CancelledError:
-        task.thread.notify()  # it need not wait for a task that is gone
+        thread.notify()  # it need not wait for a task that is gone
         raise

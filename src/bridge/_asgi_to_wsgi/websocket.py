@@ -9,20 +9,20 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from time import monotonic
-from typing import Final, Literal
+from typing import Final, cast
 
 import anyio.lowlevel
 
-from bridge import _arguments
 from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
-from bridge._asgi_to_wsgi.task import POLL_SECONDS
+from bridge._asgi_to_wsgi.task import POLL_SECONDS, end_of
+from bridge._asgi_to_wsgi.websocket_options import WebSocketOptions
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
 from bridge._asgi_to_wsgi.websocket_wire import LoopReader, Output, loop_reader
-from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
+from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.loops import LoopClosed, Posted, Spawn
@@ -44,31 +44,10 @@ _SENDS_IN_A_ROW: Final = 16
 # RFC 6455 7.4.1, and IANA's registry of close codes.
 _NORMAL, _ABNORMAL, _FAULT, _SILENT, _RESTART = 1000, 1006, 1011, 1011, 1012
 _RESTARTING: Final = "the server is being restarted"
+_INTERNAL: Final = "internal error"
+_LATER: Final = ("another try, later", "RFC 9110 15.6.4", 503)
 
 _log = logging.getLogger("bridge")
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketOptions:
-    """The options of `AsgiToWsgi` for WebSockets, as its constructor describes them.
-
-    Raises `TypeError` or `ValueError` for a wrong one.
-    """
-
-    websocket: Literal["auto", "reject", "off"] = "auto"
-    max_websockets: int | None = None
-    max_message: int = 16 * 2**20
-    ping_interval: float | None = 20.0
-    ping_timeout: float | None = 20.0
-
-    def __post_init__(self) -> None:
-        _arguments.choice("websocket", self.websocket, ("auto", "reject", "off"))
-        if self.max_websockets is not None:
-            _arguments.count("max_websockets", self.max_websockets, least=1)
-        _arguments.count("max_message", self.max_message, least=1)
-        for name in ("ping_interval", "ping_timeout"):
-            if getattr(self, name) is not None:
-                _arguments.seconds(name, getattr(self, name))
 
 
 class _Count:
@@ -88,9 +67,7 @@ def _counted(limit: float) -> Iterator[None]:
     count = _count.here()
     with count.lock:
         if count.sessions >= limit:
-            raise ClientProtocolError(
-                "asked for a WebSocket while the maximum number was open", "another try, later", "RFC 9110 15.6.4", 503
-            )
+            raise ClientProtocolError("asked for a WebSocket while the maximum number was open", *_LATER)
         count.sessions += 1
     try:
         yield
@@ -124,11 +101,7 @@ def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "
         raise ClientProtocolError(
             "asked for a WebSocket, which cannot be served here", "a plain request", "RFC 9110 7.8", 426
         ) from reason
-    limit = options.max_websockets
-    if limit is None and (threads := threads_of(environ)) is not None:
-        # One thread stays free for requests, if there is more than one.
-        limit = max(threads - 1, 1)
-    return WebSocketSession(app, takeover, protocol, options, math.inf if limit is None else limit)
+    return WebSocketSession(app, takeover, protocol, options, options.limit(threads_of(environ)))
 
 
 class Phase(enum.Enum):
@@ -165,7 +138,8 @@ class WebSocketSession:
     | `_inbox` | the side that reads puts, with the lock, and wakes the task; the loop takes, and resumes it | both |
     | `_fed_all`, `_closed` | the side that reads, with the lock; the loop does so before it closes `_reader` | both |
     | in `_output` and `_protocol` | either side, with the lock; it then notifies the thread or wakes the task | both |
-    | `_departure` | the thread, before it ends the connection with the lock: nothing more will come | the loop |
+    | `_departure` | the thread, with the lock if it has sent a close frame; the loop, if no thread came | the loop |
+    | `_pinged` | the thread, with the lock, along with the ping; the side that reads clears it, with the lock | the thread |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
     | `responder.disconnected` | the loop, at a shutdown | the thread |
     """
@@ -187,12 +161,7 @@ class WebSocketSession:
     _fed_all = False
 
     def __init__(
-        self,
-        app: ASGIApp,
-        takeover: Takeover,
-        protocol: WebSocketProtocol,
-        options: WebSocketOptions,
-        limit: float,
+        self, app: ASGIApp, takeover: Takeover, protocol: WebSocketProtocol, options: WebSocketOptions, limit: float
     ) -> None:
         self._app = app
         self._takeover = takeover
@@ -225,33 +194,35 @@ class WebSocketSession:
             return self.responder.respond(environ, start_response)
 
     def _serve(self) -> None:
-        """Serve the connection until it has ended. Raises what the server raises in its thread to stop it."""
-        try:
-            wire, early = self._takeover.take()
-        except (OSError, ValueError):
-            self._depart(_ABNORMAL, "")
-            return
+        """Serve the connection until it has ended. Raises what the server raises in its thread to stop it, and
+        `ClientProtocolError` if the connection cannot be had.
+        """
         output = self._output
         assert output is not None
         try:
-            self._open(wire, output, early)
             while self._phase is not Phase.DONE:
                 self._turn(output)
         except BaseException:
             with output.lock:
-                output.push(self._protocol.close(_RESTART, ""))
-            self._depart(_RESTART, "")
+                output.push(self._protocol.close(_RESTART, ""), last=True)
+                self._depart(_RESTART, "")
             raise
         finally:
             self._depart(_ABNORMAL, "")
             with output.lock:  # the loop may be about to duplicate its descriptor
-                wire.end()
+                if (wire := getattr(self, "_wire", None)) is not None:
+                    wire.end()
 
-    def _open(self, wire: Wire, output: Output, early: bytes) -> None:
-        self._wire = wire
+    def _open(self, output: Output) -> None:
+        try:
+            self._wire, early = self._takeover.take()
+        except (OSError, ValueError) as error:
+            self._depart(_ABNORMAL, "")
+            _log.warning("%s cannot have its connection: %s", self.responder.request(), error)
+            raise ClientProtocolError("asked for a WebSocket whose connection cannot be had", *_LATER) from error
         self._next_ping = monotonic() + (self._options.ping_interval or math.inf)
         with output.lock:
-            output.attach(wire)
+            output.attach(self._wire)
             if early:
                 self._feed(output, early)
         self._opened = True
@@ -260,16 +231,21 @@ class WebSocketSession:
     def _turn(self, output: Output) -> None:
         """Do what can be done now, or wait until there is something to do."""
         thread = self.responder.thread
+        if not self._opened:
+            self._open(output)
         if thread.serve_one():
             return
         self._flush(output)
-        has_read = self._reads and self._read(output)
+        reads = self._reads
+        has_read = reads and self._read(output)
         self._keep_time(output)
         if has_read or self._phase is Phase.DONE:
             return
         thread.expect_notice()
         ends = self._phase is Phase.OPEN and (self._close_sent or self.responder.disconnected)
-        if not (thread.has_jobs or output.broken or ends or self._closed is not None):
+        # What TLS has read ahead no descriptor shows, so that it is read before the thread rests.
+        reads_again = self._reads and not reads
+        if not (thread.has_jobs or output.broken or ends or reads_again or self._closed is not None):
             self._rest(output)
 
     @property
@@ -294,7 +270,6 @@ class WebSocketSession:
                 self.responder.wake_task()
         elif self._phase is Phase.OPEN and self._wire.cut_by_server():
             self._close(output, _RESTART, _RESTARTING)
-            self._depart(_RESTART, _RESTARTING)
             self._phase = Phase.FLUSHING  # the answer to the close frame could not be read
         else:
             self._depart(_ABNORMAL, "")
@@ -304,17 +279,23 @@ class WebSocketSession:
     def _feed(self, output: Output, data: bytes) -> bool:
         """Decode `data`, with the lock held. Returns whether messages have come. A close is handled by the thread."""
         self._pinged = None  # whatever has come, the client is alive
-        arrived = False
-        for item in () if self._fed_all else self._protocol.feed(data):
-            if isinstance(item, Closed):
-                output.push(item.answer)
-                self._fed_all = True
-                self._closed = item
-            elif isinstance(item, Answer):
-                output.answer(item.data)
-            elif isinstance(item, str | bytes) and not self._close_sent:
-                self._inbox.put((item,), len(item))
-                arrived = True
+        arrived, closed = False, None
+        try:
+            for item in () if self._fed_all else self._protocol.feed(data):
+                if isinstance(item, Closed):
+                    closed = item
+                elif isinstance(item, Answer):
+                    output.answer(item.data)
+                elif isinstance(item, str | bytes) and not self._close_sent:
+                    self._inbox.put((item,), len(item))
+                    arrived = True
+        except Exception:  # for example, no memory; without this, the loop would call again and again
+            _log.exception("%s has a client whose message cannot be read", self.responder.request())
+            closed = Closed(_FAULT, _INTERNAL, self._protocol.close(_FAULT, _INTERNAL), failed=True)
+        if closed is not None:
+            output.push(closed.answer, last=True)
+            self._fed_all = True
+            self._closed = closed
         return arrived
 
     def _flush(self, output: Output) -> None:
@@ -348,16 +329,14 @@ class WebSocketSession:
             self._deadline = now + _CLOSE_SECONDS
         elif self.responder.disconnected:
             self._close(output, _RESTART, _RESTARTING)
-            self._depart(_RESTART, _RESTARTING)
         elif now >= self._patience(output):
-            self._close(output, _SILENT, "keepalive ping timeout")
-            self._depart(_ABNORMAL, "keepalive ping timeout")
+            self._close(output, _SILENT, "keepalive ping timeout", told=_ABNORMAL)
         elif now >= self._next_ping:
             self._next_ping = now + (self._options.ping_interval or math.inf)
             if not output.unsent:  # otherwise the ping would wait behind it
-                with output.lock:
+                with output.lock:  # the answer may come before the next line
                     output.push(self._protocol.ping())
-                self._pinged = self._pinged or now
+                    self._pinged = self._pinged or now
 
     def _patience(self, output: Output) -> float:
         """Return the time by which the client has to send something after a ping, or to take some of the output."""
@@ -366,11 +345,15 @@ class WebSocketSession:
             return math.inf
         if output.unsent:
             return output.progress + interval + timeout
-        return math.inf if self._pinged is None or self._inbox.full else self._pinged + timeout
+        with output.lock:  # so that nobody is reading the answer now
+            waits = self._pinged is None or self._inbox.full or self._wire.has_input()
+            return math.inf if waits else cast(float, self._pinged) + timeout
 
-    def _close(self, output: Output, code: int, reason: str) -> None:
-        with output.lock:
-            output.push(self._protocol.close(code, reason))
+    def _close(self, output: Output, code: int, reason: str, told: int | None = None) -> None:
+        """Send a close frame; the application is told that, or `told`."""
+        with output.lock:  # behind the frame, nothing can be sent
+            output.push(self._protocol.close(code, reason), last=True)
+            self._depart(code if told is None else told, reason)
         self._phase = Phase.CLOSING
         self._deadline = monotonic() + self.responder.runner.disconnect_grace
         if self._reader is not None:
@@ -382,13 +365,14 @@ class WebSocketSession:
         responder = self.responder
         reads, writes = self._reads, bool(output.unsent)
         until = min(self._patience(output), self._next_ping) if self._phase is Phase.OPEN else self._deadline
-        look = POLL_SECONDS if self._inbox.in_flight else _LOOK_SECONDS
+        look = POLL_SECONDS if self._inbox.in_flight or responder.thread.works else _LOOK_SECONDS
         timeout = min(max(until - monotonic(), 0.0), look)
         if reads or writes:
             timely = responder.thread.await_readable(self._wire.descriptor, timeout, readable=reads, writable=writes)
         else:
+            responder.thread.close_pipe()
             timely = responder.thread.await_wake(timeout)
-        if not timely:
+        if not timely and self._phase is Phase.OPEN:  # after that, the loop is not needed
             responder.runner.log_if_blocked()
             if responder.runner.loop.closed:
                 raise LoopClosed("the event loop was closed in the middle of a WebSocket")
@@ -421,7 +405,7 @@ class WebSocketSession:
             if not (self._fed_all or self._departure is not None or self.responder.disconnected):
                 counters.aborted += 1
                 _log.error("%s raised%s", self.responder.request(), " while its WebSocket was open", exc_info=error)
-                await self._finish(Close(_FAULT, "internal error"))
+                await self._finish(Close(_FAULT, _INTERNAL))
                 return
             expected = isinstance(error, ClientDisconnected) or type(error).__name__ == "CancelledError"
             _log.info(
@@ -455,11 +439,16 @@ class WebSocketSession:
                 return dict(self._departure)
             if responder.over and not responder.upgraded:
                 return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
-            await responder.changed()
+            served = None
+            if responder.thread.works and self._output is not None:
+                served = responder.thread.submit_meanwhile(partial(self._turn, self._output))
+            if served is None:
+                await responder.changed()
+            else:
+                self._leave_reading()  # the thread does, as it waits for this anyway
+                await end_of(served, responder.thread)
         data: str | bytes = inbox.items.popleft()
-        was_full = inbox.full
-        inbox.acknowledged += len(data) + ITEM_OVERHEAD_BYTES
-        if was_full and not inbox.full:
+        if inbox.acknowledge_item(len(data)):
             if self._reader is None:
                 responder.thread.notify()
             else:
@@ -486,16 +475,20 @@ class WebSocketSession:
         try:
             responder.write([Upgrade(self._serve)])
         except PeerGone:
+            self._depart(_ABNORMAL, "")
             raise ClientDisconnected("the client left before the WebSocket was accepted") from None
         responder.response.upgrade()
         responder.upgraded = True
         responder.runner.watch_sessions()
         # If thread-sensitive code accepts, as in Channels, the thread waits for this code, so do not wait for the
         # thread. Until the thread opens the connection, what is sent stays in `output`.
-        while not (self._opened or self._departure is not None or thread.left or thread.works):
+        responder.room_wanted = True
+        while not (self._opened or thread.works):
+            if self._departure is not None or thread.left:
+                self._depart(_ABNORMAL, "")  # the thread has not, if it has left for another reason
+                raise ClientDisconnected("the client left before the WebSocket was accepted")
             await responder.changed()
-        if not (self._opened or thread.works):
-            raise ClientDisconnected("the client left before the WebSocket was accepted")
+        responder.room_wanted = False
         with output.lock:
             if self._opened and self._departure is None and not self._inbox.full:
                 self._reader = loop_reader(responder.runner.loop, self._wire, self._read_on_loop)
@@ -547,7 +540,7 @@ class WebSocketSession:
         with output.lock:
             self._refuse_if_over(output)
             for piece in encode():
-                output.push(piece)
+                output.push(piece, last=closes)
             self._close_sent = self._close_sent or closes
         if output.broken or output.unsent:
             self.responder.thread.notify()

@@ -34,8 +34,10 @@ class Output:
         self._wire = wire
         self.flush()
 
-    def push(self, data: bytes) -> None:
-        """Send `data`, or keep what there is no room for."""
+    def push(self, data: bytes, *, last: bool = False) -> None:
+        """Send `data`, or keep what there is no room for. With `last`, nothing follows."""
+        if last:
+            self._answer = b""
         if not data or self.broken:
             return
         sent = 0
@@ -122,13 +124,18 @@ class LoopReader:
 
 def loop_reader(loop: LoopHandle, wire: Wire, read: Callable[[], None]) -> LoopReader | None:
     """Return a reader that has begun, or None if the loop or the connection does not support it. On the loop."""
-    twin = wire.twin() if isinstance(loop, AsyncioLoop) else None
-    if twin is None or not isinstance(loop, AsyncioLoop):
+    if not isinstance(loop, AsyncioLoop):
+        return None
+    try:
+        twin = wire.twin()
+    except OSError:  # there are no more descriptors
+        twin = None
+    if twin is None:
         return None
     reader = LoopReader(loop, twin, read)
     try:
         reader.resume()
-    except NotImplementedError:  # asyncio, "Platform Support"
+    except (NotImplementedError, OSError):  # asyncio, "Platform Support"; epoll_ctl(2), ENOSPC
         twin.close()
         return None
     return reader

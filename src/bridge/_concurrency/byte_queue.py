@@ -40,13 +40,22 @@ class ByteQueue:
         self.items.extend(items)
 
     def put_marked(self, items: Sequence[object], size: int) -> None:
-        """As `put`, followed by what `written` is then, as the last item.
+        """Like `put`, and then adds the new value of `written` as the last item.
 
         The reader that has taken this number may acknowledge it. To look at `written` instead would acknowledge what
         the writer has counted and not handed over yet.
         """
         self.written = written = self.written + size + ITEM_OVERHEAD_BYTES
         self.items.extend((*items, written))
+
+    def acknowledge_item(self, size: int) -> bool:
+        """Note that one item has been dealt with. Returns whether there was no room before that, and is now.
+
+        What the writer puts meanwhile counts as put before: it may have seen that there is no room.
+        """
+        before = self.acknowledged
+        self.acknowledged = before + size + ITEM_OVERHEAD_BYTES
+        return self.written - before > HIGH_WATER_BYTES and not self.full
 
     def acknowledge(self, written: int) -> None:
         """Note that everything put until `written` had this value has been dealt with. The reader's side."""

@@ -57,23 +57,27 @@ class _GeventInbox:
         from gevent.event import Event  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
 
         self._event = Event()
+        # As `_event`, which the hub sets, and that only when this greenlet does not run.
+        self._put = False
         self._lock = new_lock()
         self._watcher = get_hub().loop.async_()
         self._watcher.start(self._event.set)
 
     def put(self, item: None) -> None:
         del item
+        self._put = True
         with self._lock:
             if self._watcher is not None:
                 self._watcher.send()
 
     def get(self, *, timeout: float) -> None:
-        if not self._event.wait(timeout):
+        if not (self._put or self._event.wait(timeout)):
             raise queue.Empty
+        self._put = False
         self._event.clear()
 
     def empty(self) -> bool:
-        return not self._event.is_set()
+        return not (self._put or self._event.is_set())
 
     def close(self) -> None:
         """Stop the watcher. The greenlet does not wait any more."""

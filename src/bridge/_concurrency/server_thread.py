@@ -130,6 +130,12 @@ class ServerThread:
             os.read(self._pipe[0], _PIPE_READ_BYTES)
         return bool(ready)
 
+    def close_pipe(self) -> None:
+        """Hold no descriptors for `await_readable`, which may not be called for long. In the thread."""
+        pipe, self._pipe = self._pipe, None
+        for end in pipe or ():
+            os.close(end)
+
     def expect_notice(self) -> None:
         """Let the next `notify` put a token. Call this before looking for something to do."""
         self._notified = False
@@ -232,9 +238,7 @@ class ServerThread:
 
     def _close_inbox(self) -> None:
         self.owner = None  # it refers to this object; freed now, it needs no garbage collection
-        pipe, self._pipe = self._pipe, None
-        for end in pipe or ():
-            os.close(end)
+        self.close_pipe()
         if self.outer is None and (close := getattr(self._inbox, "close", None)) is not None:
             close()
 

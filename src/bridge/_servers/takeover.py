@@ -7,6 +7,7 @@ these servers treats that as an error.
 """
 
 import io
+import select
 import socket
 import ssl
 import sys
@@ -15,10 +16,11 @@ import threading
 # Not the socket that gevent may have replaced: these calls never wait, and the loop's thread makes them too.
 from _socket import socket as plain_socket
 from contextlib import suppress
+from errno import EBADF
 from os import dup, fstat
 from typing import Any, Final, Protocol
 
-from bridge._concurrency.greenlets import threads_are_greenlets
+from bridge._concurrency.greenlets import events_now, threads_are_greenlets
 from bridge._servers.connection import waitress_socket
 from bridge._servers.process import server_threads, whole
 from bridge._types import Environ
@@ -53,6 +55,10 @@ class Wire(Protocol):
         """
         ...
 
+    def has_input(self) -> bool:
+        """Whether something has come, if only the end."""
+        ...
+
     def receive(self, size: int) -> bytes | None:
         """Return at most `size` bytes that have arrived, `b""` at the end, None if there are none. Raises `OSError`."""
         ...
@@ -82,6 +88,9 @@ class _PlainWire:
     def twin(self) -> plain_socket | None:
         return plain_socket(fileno=dup(self.descriptor))
 
+    def has_input(self) -> bool:
+        return bool(events_now(self.descriptor, select.POLLIN))
+
     def receive(self, size: int) -> bytes | None:
         try:
             return self._socket.recv(size, _NEVER_WAIT)
@@ -108,6 +117,10 @@ class _PlainWire:
     def end(self) -> None:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave the connection as it is."""
         self._socket.close()
 
 
@@ -124,6 +137,9 @@ class _TlsWire:
 
     def twin(self) -> plain_socket | None:
         return None  # the object may hold bytes that it has already read from the descriptor
+
+    def has_input(self) -> bool:
+        return bool(self._socket.pending() or events_now(self.descriptor, select.POLLIN))
 
     def receive(self, size: int) -> bytes | None:
         self._see_the_keys()
@@ -197,7 +213,12 @@ class Takeover:
             return _PlainWire(self._number), early
         if _is_tls(self._connection):
             return _TlsWire(self._connection), early
-        return _PlainWire(self._connection.fileno()), early
+        number = self._connection.fileno()
+        wire = _PlainWire(number)
+        if self._connection.fileno() != number:  # so that it may have been another connection's by then
+            wire.forget()
+            raise OSError(EBADF, "the server has closed the connection")
+        return wire, early
 
     def _early(self) -> bytes:
         if self._unreader is not None:

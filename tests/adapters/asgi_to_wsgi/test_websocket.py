@@ -6,16 +6,13 @@ import http.client
 import os
 import socket
 import struct
-import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import uvloop
 import wsproto.events as ws
 
-from bridge import _log_once
 from bridge._servers import takeover
 from bridge.errors import ClientDisconnected
 from support.asgi_apps import reply
@@ -23,18 +20,7 @@ from support.patience import PATIENCE
 from support.scripted_wsgi_server import adapted
 from support.waiting import Flag, LogWatch, bounded, until
 from support.websocket_clients import Accepted, Client, Closed, Rejected, Site, site
-
-
-@contextlib.contextmanager
-def opened(app: Any, **options: Any) -> Iterator[tuple[Site, Client]]:
-    """A site, and a client of it that has not opened yet."""
-    with adapted(app, **options) as adapter, site(adapter) as running, running.connect() as client:
-        yield running, client
-
-
-async def accept(receive: Any, send: Any, **more: Any) -> None:
-    assert {"type": "websocket.connect"} == await receive()
-    await send({"type": "websocket.accept", **more})
+from support.websocket_sessions import Recording, accept, opened
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -45,29 +31,6 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     while (event := await receive())["type"] == "websocket.receive":
         kept = {key: event[key] for key in ("text", "bytes") if event.get(key) is not None}
         await send({"type": "websocket.send", **kept})
-
-
-class Recording:
-    """An app that accepts, and notes what it receives until the client leaves."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.scope: Any = None
-        self.ended = Flag()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.scope = scope
-        await accept(receive, send)
-        while True:
-            self.events.append(await receive())
-            if self.events[-1]["type"] == "websocket.disconnect":
-                break
-        self.ended.set()
-
-    @property
-    def departure(self) -> tuple[int, str]:
-        self.ended.wait()
-        return self.events[-1]["code"], self.events[-1]["reason"]
 
 
 def plain(running: Site) -> bytes:
@@ -538,6 +501,16 @@ class TestEnd:
             client.close()
             until(lambda: _opens(running))
 
+    def test_all_adapters_of_a_process_count_together(self) -> None:
+        """They have the same threads of the server."""
+        with opened(echo, max_websockets=2) as (_, one), opened(echo, max_websockets=2) as (running, other):
+            one.open()
+            other.open()
+            with running.connect() as third:
+                assert 503 == third.open().status  # type: ignore[union-attr]
+            one.close()
+            until(lambda: _opens(running))
+
     def test_what_is_thread_sensitive_runs_in_the_servers_thread(self) -> None:
         """Also behind the end of the connection, while the app still cleans up."""
         from asgiref.sync import sync_to_async
@@ -645,6 +618,23 @@ class TestReading:
         assert ["hi", "a", "b" * 200_000, b"c"] == [event.get("text", event.get("bytes")) for event in app.events[:-1]]
         assert [b"!"] == client.pongs
 
+    def test_a_quiet_one_holds_three_descriptors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And the client one, which is here too. What the thread needed until the loop reads, it has given back."""
+        monkeypatch.setattr("bridge._asgi_to_wsgi.websocket._LOOK_SECONDS", 0.1)
+        with adapted(Recording(), ping_interval=None) as adapter, site(adapter) as running:
+            with running.connect() as first:
+                first.open()
+                first.close()
+            before = len(os.listdir("/proc/self/fd"))
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(running.connect()) for _ in range(20)]
+                for client in clients:
+                    client.open()
+                    client.send("x")
+                until(lambda: len(os.listdir("/proc/self/fd")) <= before + 4 * len(clients))
+                for client in clients:
+                    client.close()
+
     @pytest.mark.parametrize("how", list(END))
     def test_no_descriptor_is_left(self, how: str) -> None:
         """However the connection has ended."""
@@ -672,46 +662,6 @@ class TestReading:
                 run(running)
             # No more than one session may have had when they were counted.
             until(lambda: len(os.listdir("/proc/self/fd")) <= before)
-
-
-class TestWithout:
-    """Where there are none."""
-
-    def test_off_is_plain_http(self, log: LogWatch) -> None:
-        with opened(echo, websocket="off") as (_, client):
-            assert b"plain" == client.open().body  # type: ignore[union-attr]
-        assert [] == log.having("WARNING", "")
-
-    @pytest.mark.parametrize("version", ["1.1", "1.0"])
-    def test_the_app_is_not_told_of_an_upgrade_that_is_none(self, version: str) -> None:
-        """Some accept what they see, whatever the scope's type: engineio for one. HTTP/1.0 has no upgrade at all."""
-        scopes: list[Any] = []
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            scopes.append(scope)
-            await reply(send, b"plain")
-
-        with opened(app, websocket="off" if version == "1.1" else "auto") as (_, client):
-            request = client.frame(ws.Request("localhost", "/")).replace(b"HTTP/1.1", b"HTTP/" + version.encode())
-            client.raw(request)
-            while not (answer := client.socket.recv(4096)).endswith(b"plain"):
-                assert answer
-        names = {name for name, _ in scopes[0]["headers"]}
-        assert "http" == scopes[0]["type"]
-        assert b"host" in names
-        assert not {name for name in names if b"websocket" in name or name in (b"upgrade", b"connection")}
-
-    @pytest.mark.parametrize(("how", "status"), [("auto", 200), ("reject", 426)])
-    def test_without_wsproto(self, how: Any, status: int, monkeypatch: pytest.MonkeyPatch, log: LogWatch) -> None:
-        """The warning says what to install."""
-        _log_once.forget()
-        with opened(echo, websocket=how) as (_, client):
-            with monkeypatch.context() as patch:
-                for name in [name for name in sys.modules if name.partition(".")[0] == "wsproto"]:
-                    patch.setitem(sys.modules, name, None)
-                rejected = client.open()
-            assert status == rejected.status  # type: ignore[union-attr]
-        assert 1 == len(log.having("WARNING", "install wsproto"))
 
 
 def _opens(running: Site) -> bool:

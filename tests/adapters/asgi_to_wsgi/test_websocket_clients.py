@@ -61,6 +61,43 @@ def test_a_chat_with_aiohttp(compress: int) -> None:
         assert [(4001, "off")] == chat.left
 
 
+async def shop(websocket: WebSocket) -> None:
+    """Sets a cookie, says which one it got, sends bytes back, and closes at the word."""
+    await websocket.accept(headers=[(b"set-cookie", b"visit=1")])
+    await websocket.send_text(websocket.cookies.get("name", "nobody"))
+    while (data := await websocket.receive_bytes()) != b"enough":
+        await websocket.send_bytes(data)
+    await websocket.close(4002, "as you say")
+
+
+async def _shopping(address: str, compress: int) -> tuple[Any, ...]:
+    async with (
+        asyncio.timeout(PATIENCE),
+        aiohttp.ClientSession(
+            cookies={"name": "ann"},
+            cookie_jar=aiohttp.CookieJar(unsafe=True),  # which keeps those of an address too
+        ) as session,
+        session.ws_connect(address, compress=compress) as shopping,
+    ):
+        name = await shopping.receive_str()
+        for data in (b"\0\xff", b"", bytes(range(256)) * 2000):
+            await shopping.send_bytes(data)
+            assert data == await shopping.receive_bytes()
+        await shopping.send_bytes(b"enough")
+        closed = await shopping.receive()
+        kept = {cookie.key: cookie.value for cookie in session.cookie_jar}
+        return name, kept["visit"], closed.type, closed.data, closed.extra, shopping.close_code
+
+
+@pytest.mark.parametrize("compress", [0, 15])
+def test_bytes_cookies_and_a_close_of_the_app_with_aiohttp(compress: int) -> None:
+    app = Starlette(routes=[WebSocketRoute("/", shop)])
+    with adapted(app) as adapter, site(adapter) as running:
+        seen = asyncio.run(_shopping("http://{}:{}/".format(*running.address), compress))
+        assert [] == running.errors
+    assert ("ann", "1", aiohttp.WSMsgType.CLOSE, 4002, "as you say", 4002) == seen
+
+
 @pytest.mark.parametrize("compression", ["deflate", None])
 def test_a_chat(compression: Any) -> None:
     """Messages of any size, a subprotocol, and how the client left."""

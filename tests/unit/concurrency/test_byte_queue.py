@@ -74,6 +74,16 @@ def test_what_is_acknowledged_makes_room_and_the_rest_stays_in_flight() -> None:
     assert not queue.in_flight
 
 
+def test_who_takes_an_item_is_told_when_there_is_room_again() -> None:
+    """Once; what is put at the same moment counts as there before."""
+    queue = ByteQueue()
+    queue.put([b"x"], HIGH_WATER_BYTES)
+    queue.put([b"y"], HIGH_WATER_BYTES)
+    queue.put([b"z"], 1)
+    assert [False, True, False] == [queue.acknowledge_item(size) for size in (HIGH_WATER_BYTES, HIGH_WATER_BYTES, 1)]
+    assert not queue.in_flight
+
+
 def test_items_that_nobody_has_acknowledged_are_in_flight_though_they_were_taken() -> None:
     """Taken out of the queue is not dealt with: they are being sent."""
     queue = ByteQueue()

@@ -191,3 +191,20 @@ print(sum(job.value == b"tick" for job in jobs), all_ended.wait(60))
 adapter.close()
 """
         assert ["12 True"] == run_script(GEVENT + script)
+
+    def test_a_wake_up_that_the_hub_has_not_seen(self) -> None:
+        """It has been sent before the wait for a connection begins, and ends that."""
+        script = """
+import socket
+from bridge._concurrency.server_thread import ServerThread
+
+waiter = ServerThread(monkey.get_original("_thread", "allocate_lock")())
+client, server = socket.socketpair()
+for _ in range(3):
+    waiter.wake()
+    print(waiter.await_readable(server.fileno(), 60))
+client.sendall(b"x")
+print(waiter.await_readable(server.fileno(), 60), waiter.await_wake(0.01))
+client.close(), server.close()
+"""
+        assert ["True", "True", "True", "True False"] == run_script(GEVENT + script)

@@ -95,6 +95,31 @@ def test_a_full_connection_takes_a_part(pair: Pair) -> None:
     wire.end()
 
 
+def test_the_server_closes_it_at_that_moment(pair: Pair) -> None:
+    """Its number may be another connection's before it has a descriptor of ours, and that one is left alone."""
+    other, client = pair
+    connection = mock.Mock(spec=["fileno"])
+    connection.fileno.side_effect = [other.fileno(), -1]
+    with pytest.raises(OSError, match="closed"):
+        find(of_gunicorn(other) | {"gunicorn.socket": connection}).take()
+    other.sendall(b"x")
+    assert b"x" == client.recv(1)
+
+
+def test_whether_something_has_come(pair: Pair) -> None:
+    """The end counts."""
+    server, client = pair
+    wire, _ = find(of_gunicorn(server)).take()
+    assert not wire.has_input()
+    client.sendall(b"x")
+    assert wire.has_input()
+    assert b"x" == wire.receive(1)
+    assert not wire.has_input()
+    client.close()
+    assert wire.has_input()
+    wire.end()
+
+
 def test_whose_end_it_is() -> None:
     """A server that shuts down for reading is not a client that has left."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -262,7 +287,10 @@ def test_tls_waits_for_nothing(pair: Pair) -> None:
     connection.recv.side_effect = [b"x", ssl.SSLWantReadError(), b"", ssl.SSLError("bad record")]
     connection.send.side_effect = [3, ssl.SSLWantWriteError()]
     connection.unwrap.side_effect = ssl.SSLWantReadError()
+    connection.fileno.return_value = pair[0].fileno()
+    connection.pending.side_effect = [3, 0]
     wire, _ = find(of_gunicorn(pair[0]) | {"gunicorn.socket": connection}).take()
+    assert (True, False) == (wire.has_input(), wire.has_input())  # what it has read ahead counts
     assert (b"x", None, b"") == tuple(wire.receive(10) for _ in range(3))
     with pytest.raises(ConnectionResetError):
         wire.receive(10)
