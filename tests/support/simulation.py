@@ -148,7 +148,10 @@ class Machine:
         monkeypatch.setattr(wake_policy, "threads_take_turns", lambda: True)  # on this machine they do
         monkeypatch.setattr(pool, "monotonic", lambda: self.now)
         monkeypatch.setattr(current, "thread", None)  # to which each worker sets it: all are of one thread
-        monkeypatch.setattr(pool, "thread_time", lambda: self._computed[greenlet.getcurrent()])
+        monkeypatch.setattr(wake_policy, "monotonic", lambda: self.now)
+        monkeypatch.setattr(wake_policy, "process_time", lambda: sum(self._computed.values()))
+        for module in (pool, wake_policy):
+            monkeypatch.setattr(module, "thread_time", lambda: self._computed[greenlet.getcurrent()])
         monkeypatch.setattr(pool, "SimpleQueue", lambda: _Inbox(self))
         threads = SimpleNamespace(
             Thread=lambda target, name, **_: _Thread(self, target, name), Lock=threading.Lock, Event=threading.Event

@@ -139,7 +139,7 @@ class WebSocketSession:
     | `_fed_all`, `_closed` | the side that reads, with the lock; the loop does so before it closes `_reader` | both |
     | in `_output` and `_protocol` | either side, with the lock; it then notifies the thread or wakes the task | both |
     | `_departure` | the thread, with the lock if it has sent a close frame; the loop, if no thread came | the loop |
-    | `_pinged` | the thread, with the lock, along with the ping; the side that reads clears it, with the lock | the thread |
+    | `_pinged` | the thread, with the ping and the lock; the side that reads clears it, with the lock | the thread |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
     | `responder.disconnected` | the loop, at a shutdown | the thread |
     """

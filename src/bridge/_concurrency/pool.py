@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from bridge._concurrency.greenlets import in_empty_context
 from bridge._concurrency.jobs import Job, PoolClosed, current, describe
-from bridge._concurrency.wake_policy import LONG_JOB_SECONDS, JobLengths, WakePolicy
+from bridge._concurrency.wake_policy import BLOCKED_SECONDS, JobLengths, LockUsage, WakePolicy
 
 IDLE_SECONDS: Final = 60.0
 
@@ -42,6 +42,10 @@ class Worker:
         # The job that it runs, or is woken for.
         self.job: Job | None = None
         self.since = 0.0
+        # How many jobs ran when it began, itself included.
+        self.at_once = 0
+        # When `LockUsage` looked at it last, and its processor time then.
+        self.looked = self.looked_computed = 0.0
         # The kind of the last job, and its processor time in seconds, if they are asked for.
         self.kind: Hashable = None
         self.computed = 0.0
@@ -123,6 +127,7 @@ class ThreadPool:
         # How many workers have a thread that has not begun yet, and whether the last one could not be started.
         self._starting, self._failing = 0, False
         self.lengths = JobLengths()
+        self._usage = LockUsage()
         self._policy = WakePolicy()
         self.closing = False
         self._drained = threading.Event()
@@ -163,10 +168,15 @@ class ThreadPool:
                 self._queue.append(job)
                 if len(self._queue) == 1:
                     self._policy.begin(self._completed)
-                worker = self._pick_thread() if eager or not self._active or lengths.long else None
+                worker = self._pick_thread() if eager or not self._active or self._long_ones_wait else None
                 if worker is not None:
                     self._active[worker] = None
         return worker is None or not self.start([worker], job)
+
+    @property
+    def _long_ones_wait(self) -> bool:
+        """Whether a job would wait for long ones that leave the interpreter lock to others."""
+        return self.lengths.long and not self._usage.used_up
 
     def grow(self) -> bool:
         """Wake further threads if the queue stands still. Returns whether to call this again in a millisecond."""
@@ -174,7 +184,10 @@ class ThreadPool:
             if not self._queue:
                 self._policy.end()
                 return False
-            further = self._policy.helpful(self._completed, len(self._queue))
+            usage = self._usage
+            usage.look(monotonic())
+            tries = self.lengths.long and len(self._active) <= 1
+            further = self._policy.helpful(self._completed, len(self._queue), used_up=usage.used_up, tries=tries)
             if further:
                 self._find_blocked()
             woken = [worker for _ in range(further) if (worker := self._pick_thread())]
@@ -186,7 +199,7 @@ class ThreadPool:
 
     def _find_blocked(self) -> None:
         """Count workers that have run one job for long as blocked: others will take the queue."""
-        before = monotonic() - LONG_JOB_SECONDS
+        before = monotonic() - BLOCKED_SECONDS
         for worker in [each for each in self._active if each.job is not None and each.since < before]:
             del self._active[worker]
 
@@ -238,12 +251,14 @@ class ThreadPool:
         """Wait for the next job for `worker`. Returns None when the worker has to end. Only workers call this."""
         with self._lock:
             if done:
+                self._active[worker] = None
+                self._usage.ended(worker, now, len(self._active))
+                self.lengths.add(now - worker.since, worker.kind, worker.computed, max(worker.at_once, self.busy))
                 self.busy -= 1
                 self._completed += 1
-                self._active[worker] = None
-                self.lengths.add(now - worker.since, worker.kind, worker.computed)
             else:
                 self._starting -= 1
+                self._usage.began(worker, now)
             if (job := self._take(worker, now)) is not None:
                 return job
             if self.closing:
@@ -252,6 +267,7 @@ class ThreadPool:
                 self._rest(worker)
         while worker in self._workers:
             timely = worker.wait(self.idle)
+            self._usage.began(worker, monotonic())
             with self._lock:
                 if worker in self._idle:
                     if timely and not self.closing:
@@ -279,6 +295,7 @@ class ThreadPool:
         worker.job = job
         worker.since = now
         self.busy += 1
+        worker.at_once = self.busy
 
     def _rest(self, worker: Worker) -> None:
         self._active.pop(worker, None)

@@ -525,9 +525,9 @@ def long_job(**options: Any) -> Job:
 def make_known(threads: ThreadPool) -> None:
     """Let the pool know that jobs of the kind of `long_job` are long."""
     for _ in range(3):
-        threads.lengths.add(1.0, "/slow", 0.0)
+        threads.lengths.add(1.0, "/slow", 0.0, 1)
     for _ in range(9):
-        threads.lengths.add(0.0, "/quick", 0.0)
+        threads.lengths.add(0.0, "/quick", 0.0, 1)
     assert not threads.lengths.long
 
 
@@ -589,7 +589,7 @@ def test_a_thread_that_blocks_no_longer_counts(pools: Pools, monkeypatch: pytest
     pools.held(threads, 1)
     second = Job(go=True)
     assert threads.submit(second, eager=False) is True
-    clock.now += 0.0015
+    clock.now += 0.011
     threads.grow()
     second.done.wait()
     until(lambda: threads.busy == 1)
