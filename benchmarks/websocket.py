@@ -67,7 +67,8 @@ def quiet(subject: str, settings: Settings) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _running(subject: str) -> Iterator[servers.Server]:
-    server, app = ("gunicorn-websockets", subject) if subject == peers.BRIDGE else (UVICORN_WEBSOCKETS, peers.NATIVE)
+    on_uvicorn = subject == UVICORN_WEBSOCKETS
+    server, app = (UVICORN_WEBSOCKETS, peers.NATIVE) if on_uvicorn else ("gunicorn-websockets", subject)
     with servers.running(server, app) as site:
         yield site
 

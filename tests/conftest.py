@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -22,6 +23,10 @@ from bridge import WsgiToAsgi
 from support import debian
 from support.patience import PATIENCE
 from support.waiting import FOREVER, LogWatch
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has what it starts in the background ignore Ctrl-C, and the servers of the tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("real_servers.cases", "real_servers.hard_cases")
 

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from bridge._asgi_to_wsgi.app_runner import AppRunner, AppRunners, Options, RunnerEnded
 from bridge._asgi_to_wsgi.task import ENDED, POLL_SECONDS, Task
 from bridge._concurrency import interop
+from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.jobs import current
 from bridge._concurrency.loops import Spawn, aclose
@@ -257,8 +258,10 @@ class PortalIterator:
                 raise ClientDisconnected("the client left in the middle of the response")
             _raise_error(iteration)
             raise StopIteration
+        output = iteration.output
+        limit = output.acknowledged + HIGH_WATER_BYTES  # as in the responder
         chunks = [cast(bytes, item)]
-        while iteration.output.items:
+        while output.items and output.acknowledged <= limit:
             chunks.append(iteration.next())
         return b"".join(chunks)
 

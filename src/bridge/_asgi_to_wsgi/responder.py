@@ -17,6 +17,7 @@ import anyio.lowlevel
 from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
 from bridge._asgi_to_wsgi.request_events import STEP_BYTES, RequestEvents
 from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task
+from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.interrupts import may_pass
 from bridge._concurrency.loops import Spawn
@@ -372,10 +373,15 @@ class ResponseIterator:
             self._responder.drop()
 
     def _next_data(self) -> bytes:
-        """Return all chunks that have arrived, or wait for the next one. Empty if something else comes."""
+        """Return the chunks that have arrived, or wait for the next one. Empty if something else comes.
+
+        Each chunk that is taken makes room for another, so that an application that is fast would never let this end.
+        """
         responder = self._responder
+        output = responder.output
+        limit = output.acknowledged + HIGH_WATER_BYTES
         chunks: list[bytes] = []
-        while responder.output.items or not chunks:
+        while not chunks or (output.items and output.acknowledged <= limit):
             item = responder.next()
             if isinstance(item, bytes):
                 chunks.append(item)

@@ -5,14 +5,17 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 
 from bridge import ClientDisconnected, WsgiToAsgi
-from bridge._asgi_to_wsgi.portal import Portal
+from bridge._asgi_to_wsgi.portal import Portal, PortalIterator
+from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.jobs import current
+from support.endless import EndlessItems
 from support.scripted_asgi_server import get, opened, serve
 from support.waiting import Flag, OneThread, until
 from support.wsgi_apps import reply
@@ -163,6 +166,22 @@ class TestIterate:
                 yield b"%d." % number
 
         assert b"".join(b"%d." % number for number in range(500)) == b"".join(portal.iterate({}, chunks))
+
+    def test_an_iterable_that_is_faster_than_the_server_does_not_hold_it_up(self) -> None:
+        """What is taken makes room for more, so that there may always be something."""
+        output = ByteQueue()
+        output.items = EndlessItems()
+
+        def next_item() -> bytes:
+            item: bytes = output.items.popleft()
+            output.acknowledge_item(len(item))
+            return item
+
+        iteration: Any = SimpleNamespace(
+            start=lambda: None, next=next_item, output=output, finished=True, release=lambda: None
+        )
+        with contextlib.closing(PortalIterator(lambda: iteration)) as chunks:
+            assert 60_000 < len(next(chunks)) < 70_000
 
     def test_backpressure(self, portal: Portal) -> None:
         """It runs ahead by a bounded number of bytes."""

@@ -17,6 +17,7 @@ from bridge._servers.connection import Connection
 from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.input_to_events import BodyEvents
 from support.asgi_apps import chunk, end, start
+from support.endless import EndlessItems
 from support.plain_servers import environ_for
 from support.scripted_wsgi_server import Served, adapted
 from support.waiting import Flag
@@ -113,6 +114,13 @@ class TestResponseIterator:
             assert b"bc" == served.next()
             assert served.next() is None
             served.close()
+
+    def test_an_app_that_is_faster_than_the_server_does_not_hold_it_up(self) -> None:
+        """What is taken makes room for more, so that there may always be something."""
+        responder = responder_for()
+        responder.output.items = EndlessItems()
+
+        assert 60_000 < len(next(ResponseIterator(responder))) < 70_000
 
     def test_a_second_close_does_nothing(self) -> None:
         """Middleware and server may both close it; the first of them gives the request up."""
