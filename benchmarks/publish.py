@@ -13,7 +13,8 @@ from benchmarks.rounds import Samples
 _DOCS = Path(__file__).parent.parent / "docs"
 PAGE = _DOCS / "performance.md"
 IMAGES = _DOCS / "images"
-_BEGIN, _END = "<!-- figures: written by `make bench ARGS=--publish` -->\n", "<!-- end of the figures -->\n"
+_BEGIN = '<!-- figures: written by `make bench ARGS="--publish JSON"` -->\n'
+_END = "<!-- end of the figures -->\n"
 
 
 def publish(path: Path) -> None:
