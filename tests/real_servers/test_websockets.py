@@ -8,7 +8,6 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -292,7 +291,7 @@ def test_one_thread_stays_free(run: Any, tmp_path: Path, monkeypatch: pytest.Mon
                 assert (503, "1") == (answer.status, answer.headers["retry-after"])
             assert (200, b"Hello, world!\n") == server.get("/hello")
         one.close()
-        with ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             opened: list[Any] = []
 
             def there_is_room() -> bool:
