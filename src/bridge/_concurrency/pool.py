@@ -10,8 +10,11 @@ down. It helps
   then two, then four ... as long as it stands still;
 * when the queue moves, but has not been empty for fifty milliseconds: the active workers block for a moment each.
 
-A worker that is then found to block does not count as active until its job ends. A job of a kind that is known to block
-does not go through the queue if there is a thread for it.
+If the active workers use up the interpreter lock (`LockUsage`), another thread would only wait for it. Then the second
+and the last of these do not count, and the queue has to stand still for eight milliseconds.
+
+A worker whose job lasts for ten milliseconds when the queue stands still does not count as active until that job ends.
+A job of a kind that is known to block does not go through the queue if there is a thread for it.
 """
 
 import logging
