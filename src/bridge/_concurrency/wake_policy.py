@@ -145,8 +145,8 @@ class WakePolicy:
     looks every millisecond while there is a queue.
 
     A job does not wait forever if there could be a thread for it. Either jobs end, and each job that ends lets the
-    first of the queue begin. Or no job ends, and then further threads are woken at the next look, or after eight looks if
-    the lock is used up.
+    first of the queue begin. Or no job ends, and then further threads are woken at the next look, or after eight
+    looks if the lock is used up.
     """
 
     def __init__(self) -> None:
