@@ -19,7 +19,10 @@ class TestCounting:
     """One request each, in its own context."""
 
     def test_what_nobody_counts_is_nothing(self) -> None:
-        contextvars.Context().run(_hops.count, 2)
+        context = contextvars.Context()
+        context.run(_hops.count, 2)
+
+        assert [] == list(context)
 
     def test_it_begins_with_what_it_took_to_come_here(self) -> None:
         def count() -> int:

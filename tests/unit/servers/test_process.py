@@ -347,7 +347,10 @@ class TestCallAtShutdown:
     def test_elsewhere_nothing_is_done(self, module: object, monkeypatch: pytest.MonkeyPatch) -> None:
         """An older mod_wsgi, or none: atexit has to do."""
         monkeypatch.setitem(sys.modules, "mod_wsgi", module)  # type: ignore[arg-type]
-        process.call_at_shutdown(lambda: None)
+        called: list[bool] = []
+        process.call_at_shutdown(lambda: called.append(True))
+
+        assert [] == called
 
 
 class TestStopOf:
