@@ -242,7 +242,9 @@ class Task:
             assert self.context is not None
             self.runner.live.add(self)
             try:
-                self.cancel = self._spawn(self._run, self.context)
+                cancel = self._spawn(self._run, self.context)
+                # On newer Pythons the task may have ended by now.
+                self.cancel = None if self.finished else cancel
             except (RuntimeError, MemoryError) as error:
                 # RuntimeError: the task group that it would belong to is closed, so the request is over.
                 self.disconnected = isinstance(error, RuntimeError)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -263,12 +264,70 @@ def test_a_task_in_a_context(new_loop: Any) -> None:
     async def main() -> None:
         handle = AsyncioLoop(asyncio.get_running_loop())
         await handle.spawn(note(), context)
-        await handle.spawn(note())
+        await handle.spawn(note(), contextvars.Context())
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
 
     assert seen == ["set", "unset"]
+
+
+@loop_factories
+def test_the_first_step_of_a_task(new_loop: Any) -> None:
+    """It is over at once if Python can do that, and the loop has no task factory of its own."""
+    steps: list[str] = []
+
+    async def step(name: str) -> None:
+        steps.append(name)
+
+    def factory(loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[None]:
+        steps.append("factory")
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async def main() -> None:
+        handle = AsyncioLoop(asyncio.get_running_loop())
+        first = handle.spawn(step("first"), contextvars.Context())
+        steps.append("after the first")
+        handle.loop.set_task_factory(factory)
+        second = handle.spawn(step("second"), contextvars.Context())
+        steps.append("after the second")
+        handle.loop.set_task_factory(None)
+        await asyncio.gather(first, second)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+    if sys.version_info >= (3, 12):
+        assert steps == ["first", "after the first", "factory", "after the second", "second"]
+    else:
+        assert steps == ["after the first", "factory", "after the second", "first", "second"]
+
+
+@loop_factories
+def test_what_posts_again_and_again_lets_others_run(new_loop: Any) -> None:
+    """What is posted during a delivery waits for the next turn of the loop."""
+    turns: list[str] = []
+
+    class Again:
+        def __init__(self, handle: AsyncioLoop) -> None:
+            self.handle = handle
+
+        def run_on_loop(self) -> None:
+            turns.append("posted")
+            if turns.count("posted") < 100:
+                self.handle.post(self)
+
+    async def main() -> None:
+        handle = AsyncioLoop(asyncio.get_running_loop())
+        handle.post(Again(handle))
+        while turns.count("posted") < 100:
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+    assert turns.count("other") >= 100
 
 
 @loop_factories
