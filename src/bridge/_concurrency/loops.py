@@ -135,8 +135,8 @@ class AsyncioLoop:
         if sys.version_info >= (3, 12) and self.loop.get_task_factory() is None:
             return asyncio.Task(coroutine, loop=self.loop, context=context, eager_start=True)
         # Also make the task inside the context: tracers pass on what is active where a task is made. Outside, that
-        # would belong to the first of a batch of requests.
-        return context.run(functools.partial(self.loop.create_task, coroutine, context=context))
+        # would belong to the first of a batch of requests. A copy, because an eager task enters its context at once.
+        return context.copy().run(functools.partial(self.loop.create_task, coroutine, context=context))
 
     @property
     def closed(self) -> bool:

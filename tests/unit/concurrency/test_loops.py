@@ -304,6 +304,28 @@ def test_the_first_step_of_a_task(new_loop: Any) -> None:
 
 
 @loop_factories
+def test_a_task_factory_that_makes_eager_tasks(new_loop: Any) -> None:
+    """The task enters its context while it is being made."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    context = contextvars.Context()
+    context.run(variable.set, "set")
+    seen: list[str] = []
+
+    async def note() -> None:
+        seen.append(variable.get())
+
+    async def main() -> None:
+        handle = AsyncioLoop(asyncio.get_running_loop())
+        handle.loop.set_task_factory(getattr(asyncio, "eager_task_factory", None))
+        await handle.spawn(note(), context)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+    assert seen == ["set"]
+
+
+@loop_factories
 def test_what_posts_again_and_again_lets_others_run(new_loop: Any) -> None:
     """What is posted during a delivery waits for the next turn of the loop."""
     turns: list[str] = []
