@@ -25,7 +25,7 @@ from support.lenient_asgi_server import LenientRequest, fetch, living, opened_le
 from support.plain_servers import Environ, scope_for
 from support.scripted_wsgi_server import ask
 from support.sizes import BOUND
-from support.waiting import PATIENCE, Flag, LogWatch, adapters_own_threads, bounded
+from support.waiting import PATIENCE, Flag, LogWatch, adapters_own_threads, bounded, eventually
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 
@@ -167,6 +167,7 @@ class TestAsgiAppOnAnAsgiServer:
             async with opened_leniently(outer) as exchange:
                 exchange.hold = anyio.Event()
                 before = -1
+                await eventually(lambda: sent)
                 while sent != before:
                     # Nothing but the adapters is at work here; when they have had their turns, all is full.
                     before = sent
@@ -245,12 +246,13 @@ class TestAsgiAppOnAnAsgiServer:
     @pytest.mark.parametrize("collect", [0, 2**20])
     async def test_a_client_that_leaves_in_its_upload_reaches_the_app(self, collect: int) -> None:
         kinds: list[str] = []
-        over = Flag()
+        begun, over = Flag(), Flag()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             if scope["method"] == "GET":
                 await hello(scope, receive, send)
                 return
+            begun.set()
             kinds.extend([(await receive())["type"] for _ in range(3)])
             over.set()
 
@@ -258,11 +260,13 @@ class TestAsgiAppOnAnAsgiServer:
         outer = WsgiToAsgi(inner, collect=collect, shutdown_timeout=3.0)
         with outer, inner:
             half = {"type": "http.request", "body": b"half", "more_body": True}
-            with contextlib.suppress(OSError):
-                await fetch(
-                    outer, scope_for("POST", "/", [(b"content-length", b"8")]), half, {"type": "http.disconnect"}
-                )
-            await over.waited()
+            async with opened_leniently(outer, scope_for("POST", "/", [(b"content-length", b"8")]), half) as exchange:
+                if not collect:
+                    await begun.waited()  # an app whose client has left before is not called
+                exchange.disconnect()
+                await over.waited()
+                with contextlib.suppress(OSError):
+                    await exchange.ended()
             assert b"hello" == (await fetch(outer)).body
 
         assert ["http.disconnect"] * 2 == kinds[-2:]

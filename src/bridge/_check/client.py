@@ -37,6 +37,7 @@ class CheckClient:
         self._request = request
         self._scope = request.scope(state)
         self._events = list(self._body())
+        self._began: float | None = None  # when its response began
         self._over = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -72,7 +73,7 @@ class CheckClient:
     def _limit(self, started: float) -> float:
         if self.left:
             return 0.0
-        return started + (RESPONSE_SECONDS if self.status is None else _WATCH_SECONDS)
+        return started + RESPONSE_SECONDS if self._began is None else self._began + _WATCH_SECONDS
 
     def _body(self) -> list[Event]:
         pieces = self._request.pieces
@@ -98,6 +99,7 @@ class CheckClient:
             raise ClientDisconnected
         if event["type"] == "http.response.start":
             self.status = event["status"]
+            self._began = monotonic()
             if self._request.leaves == "in the response":
                 self._leave()
         elif event["type"] == "http.response.body":

@@ -193,7 +193,7 @@ class RequestResponseCycle:
                     self._doubtful = False
                 await self._send_items()
             elif responder.done or (self._ended and responder.stream is not None):
-                if self._ended or responder.whole is None or (responder.abandoned and not self._doubtful):
+                if self._ended or responder.whole is None or (self._given_up and not self._doubtful):
                     break
                 await self._send_whole(*responder.whole)
             elif responder.abandoned:
@@ -207,12 +207,21 @@ class RequestResponseCycle:
                 await responder.changed()
         self._conclude()
 
+    @property
+    def _given_up(self) -> bool:
+        """Whether nobody waits for the response.
+
+        The thread may see that the body broke off, and end, before the responder is abandoned.
+        """
+        counter = self._counter
+        return self._responder.abandoned or (counter is not None and counter.truncated and counter.disconnected)
+
     def _conclude(self) -> None:
         """Count the request. If it failed, raise the exception for the server."""
         responder = self._responder
         if self._ended:
             responder.dispatcher.counters.served += 1
-        elif responder.abandoned:
+        elif self._given_up:
             responder.dispatcher.counters.client_disconnects += 1
         else:
             self._fail(responder.error)

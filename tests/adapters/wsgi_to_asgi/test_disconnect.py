@@ -287,6 +287,7 @@ async def test_a_truncated_upload_is_an_error_where_it_breaks_off(adapt: Adapt) 
     """What has come can be read; then `read` raises, and again, an `OSError` (ClientDisconnected)."""
     read: list[bytes] = []
     raised: list[BaseException] = []
+    over = Flag()
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:
         body = environ["wsgi.input"]
@@ -297,10 +298,12 @@ async def test_a_truncated_upload_is_an_error_where_it_breaks_off(adapt: Adapt) 
                 body.readline()
             except OSError as error:
                 raised.append(error)
+        over.set()
         return reply(start_response, status="400 Bad Request")
 
     scope, events = post(b"one\ntwo\nth", length=20, ends=False)
     await serve(adapt(app), scope, [*events, {"type": "http.disconnect"}])
+    await over.waited()
 
     assert read == [b"one\n", b"two\n"]
     assert [type(error) for error in raised] == [ClientDisconnected] * 2

@@ -96,10 +96,10 @@ def test_a_loop_that_is_closed_under_a_request(
         scope, events = stage.request()
         request.append(Request(adapter, scope, events, lambda event: stage.slow(request[0], event)))
         task = asyncio.get_running_loop().create_task(request[0].run())
-        await request[0].until(lambda: request[0].sending or stage.entered.is_set())
         if streams:
             await stage.reached(request[0])
         else:
+            await stage.entered.waited()
             await request[0].asked()
         return task
 

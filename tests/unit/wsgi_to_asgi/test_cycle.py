@@ -352,6 +352,41 @@ async def test_a_client_that_leaves_ends_the_wait_for_the_app(dispatchers: Dispa
     assert 1 == dispatchers.stats().client_disconnects
 
 
+class _Overtaken(WsgiResponder):
+    """Its thread is done with a body that broke off before the loop gets on."""
+
+    def feed(self, data: bytes) -> None:
+        super().feed(data)
+        if not data:
+            until(lambda: self.finished)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_an_app_that_ends_before_the_loop_gives_the_request_up(dispatchers: Dispatchers, raises: bool) -> None:
+    """It has seen that the body broke off: the request is counted as one whose client has left, and not answered."""
+    entered = Flag()
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        entered.set()
+        try:
+            environ["wsgi.input"].read()
+        except ClientDisconnected:
+            if raises:
+                raise
+        return reply(start_response)
+
+    async with opened(
+        Cycle(dispatchers, app, responder=_Overtaken), *post(b"x" * BOUND, length=40, ends=False)
+    ) as request:
+        await entered.waited()
+        request.leave()
+        await request.ended()
+    stats = dispatchers.stats()
+
+    assert (1, 0, 0) == (stats.client_disconnects, stats.served, stats.aborted)
+    assert [] == request.sent
+
+
 async def test_a_server_that_repeats_the_end_of_the_request_is_asked_no_more(dispatchers: Dispatchers) -> None:
     """It might do so without end, and keep the loop from all else."""
 

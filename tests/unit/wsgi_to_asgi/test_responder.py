@@ -324,9 +324,10 @@ async def test_reads_after_the_client_has_left(adapt: Adapt) -> None:
 @pytest.mark.anyio
 async def test_what_an_app_raises_because_its_client_left_is_no_fault(adapt: Adapt, log: LogWatch) -> None:
     """It is logged, but not as an error."""
-    stopped = Flag()
+    entered, stopped = Flag(), Flag()
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:
+        entered.set()
         try:
             environ["wsgi.input"].read()
         finally:
@@ -334,7 +335,7 @@ async def test_what_an_app_raises_because_its_client_left_is_no_fault(adapt: Ada
         return reply(start_response)
 
     async with opened(adapt(app, collect=1), *post(b"1234", length=8, ends=False)) as request:
-        await request.asked()
+        await entered.waited()
         request.leave()
         await stopped.waited()
     log.wait_for("ClientDisconnected", level=logging.INFO)
