@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import against, chart, memory, peers, publish, report, rounds, servers
+from benchmarks import against, chart, embedding, memory, peers, publish, report, rounds, servers
 from benchmarks.catalogue import ROWS, Row
 from benchmarks.child import SampleError
 from benchmarks.settings import FULL, QUICK
@@ -56,6 +56,8 @@ def _chosen(parser: _Parser, only: Sequence[str] | None) -> list[Row]:
     rows = [row for row in ROWS if only is None or row.name in only]
     if any(row.name in _WITH_WRK for row in rows):
         servers.wrk_path()
+    if any(row.name == "wsgi-servers" for row in rows):
+        embedding.environment()
     if any(row.name in ("memory", "django-streams") for row in rows) and not memory.supported():
         raise SampleError("the memory row reads /proc, which only Linux has; leave it out with --only")
     return rows
@@ -105,6 +107,8 @@ def _run(rows: Sequence[Row], arguments: argparse.Namespace) -> None:
     facts = report.circumstances(settings, count, quick=arguments.quick)
     if arguments.against is not None:
         facts["versions"]["the other commit"] = against.check_out(arguments.against)
+    if any(row.name == "wsgi-servers" for row in rows):
+        facts["versions"] |= embedding.versions()
     started = time.monotonic()
 
     def progress(line: str) -> None:

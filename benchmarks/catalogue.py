@@ -256,6 +256,8 @@ ROWS = (
                 (servers.GUNICORN_SYNC, "Gunicorn sync"),
                 (servers.GUNICORN_GTHREAD, "Gunicorn gthread, 32 threads"),
                 (servers.WAITRESS, "Waitress, 32 threads"),
+                (servers.UWSGI, "uWSGI, 32 threads"),
+                (servers.MOD_WSGI, "Apache with mod_wsgi, 32 threads"),
             )
         ),
     ),

@@ -9,6 +9,7 @@ import os
 import warnings
 from typing import Any
 
+from benchmarks import apps
 from benchmarks.apps import ASGIApp, WSGIApp
 
 BRIDGE = "bridge"
@@ -27,6 +28,7 @@ PACKAGES = (
     "httptools",
     "uvicorn",
     "uvloop",
+    "waitress",
     "websockets",
     "wsgi-asgi-bridge",
     "wsproto",
@@ -66,6 +68,11 @@ def asgi_to_wsgi(subject: str, app: ASGIApp) -> WSGIApp:
     """`app` behind the adapter of `subject`, as a WSGI app."""
     adapted: WSGIApp = _build(_ASGI_TO_WSGI[subject], app)
     return adapted
+
+
+def wsgi_site(subject: str) -> WSGIApp:
+    """What a WSGI server runs: the WSGI site itself, or the ASGI site behind the adapter of `subject`."""
+    return apps.wsgi_site if subject == NATIVE else asgi_to_wsgi(subject, apps.asgi_site)
 
 
 def _build(adapter: tuple[str, str, dict[str, Any]], app: Any) -> Any:

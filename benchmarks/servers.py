@@ -24,7 +24,9 @@ CONNECTIONS = 32
 GUNICORN_SYNC = "gunicorn-sync"
 GUNICORN_GTHREAD = "gunicorn-gthread"
 WAITRESS = "waitress"
-WSGI_SERVERS = (GUNICORN_SYNC, GUNICORN_GTHREAD, WAITRESS)
+UWSGI = "uwsgi"
+MOD_WSGI = "mod_wsgi"
+WSGI_SERVERS = (GUNICORN_SYNC, GUNICORN_GTHREAD, WAITRESS, UWSGI, MOD_WSGI)
 CONNECTION_NUMBERS = (1, 8, 32, 128, 512, 1000)
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
@@ -199,7 +201,7 @@ def _stop(process: subprocess.Popen[bytes], name: str) -> None:
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired as error:
-        for each in [*psutil.Process(process.pid).children(), process]:
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
             each.kill()
         process.wait()
         raise SampleError(f"{name}: did not end within {_STOP_SECONDS:g} seconds of SIGTERM") from error
