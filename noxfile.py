@@ -87,6 +87,12 @@ def django(session: nox.Session, version: str) -> None:
     run(session, "tests/unit/django", "tests/adapters/django")
 
 
+@nox.session(python=["3.14", "3.14t"], requires=["interpreter({python})"])
+def bench(session: nox.Session) -> None:
+    """Nothing but what `make bench-no-lock` measures with."""
+    install(session, "matplotlib>=3.10")
+
+
 @nox.session(python=["3.11", "3.14"], requires=["interpreter({python})"])
 def oldest(session: nox.Session) -> None:
     """The default suite with the oldest dependencies that are allowed."""

@@ -140,6 +140,9 @@ _BESIDE_COMPUTING = Measure(
     lambda subject, settings: servers.beside(subject, "/compute", 4, settings),
     most_rounds=3,
 )
+_ALL_CORES = Measure("all-cores", _BESIDE, servers.all_cores, most_rounds=2)
+# With a lock, in the run without one.
+_WITH_A_LOCK = (peers.on("3.11"), peers.on("3.14"))
 _ON_WSGI = {
     server: Measure(f"on-{server}", _ASGI_ADAPTERS_AND_NATIVE, _on(server), most_rounds=3)
     for server in servers.WSGI_SERVERS
@@ -246,6 +249,21 @@ ROWS = (
         "beside-computing",
         "The same beside 4 whose requests compute 3 ms",
         _beside("beside requests that compute", _BESIDE_COMPUTING, "those that compute", high=15.0),
+    ),
+    Row(
+        "all-cores",
+        "The same servers with 32 connections whose requests compute 20 ms in Python",
+        (
+            Case(
+                "those that compute",
+                _ALL_CORES,
+                "rate",
+                "requests a second",
+                _at_least(1.8, *_WITH_A_LOCK),
+                more_is_better=True,
+            ),
+            Case("those that compute", _ALL_CORES, "cores", "processors in use", more_is_better=True),
+        ),
     ),
     Row(
         "wsgi-servers",
@@ -467,4 +485,5 @@ ROWS = (
 
 def label(subject: str) -> str:
     """What the table and the chart call a subject."""
-    return LABELS.get(subject, subject)
+    python = peers.python_of(subject)
+    return LABELS.get(subject, subject) if python is None else f"bridge, Python {python}"

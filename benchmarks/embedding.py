@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.child import SampleError
 
 THREADS = 32
-_SCRIPT = Path(__file__).parent.parent / "scripts" / "apache.sh"
+SCRIPT = Path(__file__).parent.parent / "scripts" / "apache.sh"
 _PACKAGES = ("benchmarks", "bridge")
 _APACHE = "/usr/sbin/apache2"
 _SITE = "from benchmarks import peers\n\napplication = peers.wsgi_site({subject!r})\n"
@@ -58,7 +58,7 @@ def environment() -> Path:
     """
     # pip's cache may have a uWSGI that embeds another Python of the same version.
     packages = [f"a2wsgi=={importlib.metadata.version('a2wsgi')}", "uwsgi>=2.0.31"]
-    command = [str(_SCRIPT), "--no-cache-dir", *packages]
+    command = [str(SCRIPT), "--no-cache-dir", *packages]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise SampleError(

@@ -5,7 +5,6 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -45,8 +44,8 @@ class Server:
 def running(server: str, subject: str) -> Iterator[Server]:
     """The server with the app of `subject`, from its first verified answer to its end by SIGTERM."""
     port = _free_port()
-    name, environment = peers.in_process_of_its_own(subject)
-    command = [sys.executable, "-m", "benchmarks.serve", server, name, str(port)]
+    python, name, environment = peers.in_process_of_its_own(subject)
+    command = [python, "-m", "benchmarks.serve", server, name, str(port)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
@@ -100,6 +99,18 @@ def beside(subject: str, path: str, connections: int, settings: Settings) -> dic
             "high": hello.high,
             "others": others.result().rate,
         }
+
+
+def all_cores(subject: str, settings: Settings) -> dict[str, float]:
+    """Requests a second of 32 connections whose requests compute 20 ms, and how many processors the server used."""
+    server, app = (subject, peers.NATIVE) if subject in WSGI_SERVERS else ("uvicorn", subject)
+    with running(server, app) as site:
+        Wrk(site.port, "/compute-long", 1.0).result()
+        process = psutil.Process(site.pid)
+        before, started = process.cpu_times(), time.monotonic()
+        load = Wrk(site.port, "/compute-long", settings.load_seconds).result()
+        after, seconds = process.cpu_times(), time.monotonic() - started
+        return {"rate": load.rate, "cores": (after.user + after.system - before.user - before.system) / seconds}
 
 
 def connections(subject: str, settings: Settings) -> dict[str, float]:
