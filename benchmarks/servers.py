@@ -28,6 +28,7 @@ MOD_WSGI = "mod_wsgi"
 WSGI_SERVERS = (GUNICORN_SYNC, GUNICORN_GTHREAD, WAITRESS, UWSGI, MOD_WSGI)
 CONNECTION_NUMBERS = (1, 8, 32, 128, 512, 1000)
 _START_SECONDS = 20.0
+_ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 15.0
 _WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
 
@@ -102,15 +103,28 @@ def beside(subject: str, path: str, connections: int, settings: Settings) -> dic
 
 
 def all_cores(subject: str, settings: Settings) -> dict[str, float]:
-    """Requests a second of 32 connections whose requests compute 20 ms, and how many processors the server used."""
+    """Milliseconds for 32 requests at once that each compute 20 ms, and how many processors the server used."""
     server, app = (subject, peers.NATIVE) if subject in WSGI_SERVERS else ("uvicorn", subject)
     with running(server, app) as site:
-        Wrk(site.port, "/compute-long", 1.0).result()
+        _wave(site.port, "/compute-long")
         process = psutil.Process(site.pid)
-        before, started = process.cpu_times(), time.monotonic()
-        load = Wrk(site.port, "/compute-long", settings.load_seconds).result()
-        after, seconds = process.cpu_times(), time.monotonic() - started
-        return {"rate": load.rate, "cores": (after.user + after.system - before.user - before.system) / seconds}
+        before, started, waves, seconds = process.cpu_times(), time.monotonic(), 0, 0.0
+        while seconds < settings.load_seconds:
+            _wave(site.port, "/compute-long")
+            waves, seconds = waves + 1, time.monotonic() - started
+        after = process.cpu_times()
+        used = after.user + after.system - before.user - before.system
+        return {"all": seconds / waves * 1000, "cores": used / seconds}
+
+
+def _wave(port: int, path: str) -> None:
+    """32 requests at once, from the first of them to the last answer."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(_connection(port)) for _ in range(CONNECTIONS)]
+        for client in clients:
+            _ask(client, port, path)
+        for client in clients:
+            _answer(client)
 
 
 def connections(subject: str, settings: Settings) -> dict[str, float]:
@@ -164,15 +178,29 @@ class Wrk:
 
 
 def _response_size(port: int, path: str) -> int:
-    """The size in bytes, head and body, of the hello response, sent as wrk asks for it, and verified."""
+    """The size in bytes of the hello response to what wrk sends."""
+    with _connection(port) as client:
+        _ask(client, port, path)
+        return _answer(client)
+
+
+def _connection(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_SECONDS)
+
+
+def _ask(client: socket.socket, port: int, path: str) -> None:
+    """Send what wrk sends."""
+    client.sendall(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (path.encode(), port))
+
+
+def _answer(client: socket.socket) -> int:
+    """Receive the hello response, and verify it; its size in bytes, head and body."""
     received = bytearray()
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        client.sendall(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (path.encode(), port))
-        while not received.endswith(b"\r\n\r\n" + apps.HELLO):
-            piece = client.recv(65536)
-            if not piece:
-                raise SampleError(f"the server closed the connection after {bytes(received)!r}")
-            received += piece
+    while not received.endswith(b"\r\n\r\n" + apps.HELLO):
+        piece = client.recv(65536)
+        if not piece:
+            raise SampleError(f"the server closed the connection after {bytes(received)!r}")
+        received += piece
     if not received.startswith(b"HTTP/1.1 200 "):
         raise SampleError(f"the server answered {bytes(received)!r}")
     return len(received)
@@ -191,7 +219,7 @@ def _wait_for_answer(process: subprocess.Popen[bytes], port: int) -> None:
         if process.poll() is not None:
             raise SampleError(f"ended at once with status {process.returncode}")
         try:
-            connection = HTTPConnection("127.0.0.1", port, timeout=5)
+            connection = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
             with contextlib.closing(connection):
                 connection.request("GET", "/")
                 response = connection.getresponse()

@@ -1,5 +1,6 @@
 """The harness of the benchmarks: who is measured on which Python, and where the figures of a run are put."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import apps, catalogue, embedding, peers, publish, pythons, report, rounds
+from benchmarks import apps, catalogue, embedding, peers, publish, pythons, report, rounds, servers
 from benchmarks.child import SampleError
-from benchmarks.settings import QUICK
+from benchmarks.settings import QUICK, Settings
 
 from support.patience import PROCESS_PATIENCE
 
@@ -146,6 +147,17 @@ class TestPublish:
     def test_a_page_without_a_place_is_an_error(self) -> None:
         with pytest.raises(ValueError, match="no place for the figures, between <!-- figures without a lock"):
             publish.put("Nothing.\n", facts(lock=False), [])
+
+
+class TestServers:
+    def test_requests_at_once_share_the_processors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All 32 are answered, and what they compute is what the server has used."""
+        monkeypatch.setattr(servers, "_START_SECONDS", PROCESS_PATIENCE)
+        taken = servers.all_cores(servers.WAITRESS, Settings(load_seconds=0.1))
+
+        computed = servers.CONNECTIONS * apps.COMPUTE_LONG_SECONDS
+        assert taken["all"] / 1000 * taken["cores"] >= computed
+        assert taken["cores"] <= (os.cpu_count() or 1) * 1.05, "processor time is counted in hundredths of a second"
 
 
 class TestApps:
