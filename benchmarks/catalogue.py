@@ -254,13 +254,7 @@ ROWS = (
         "all-cores",
         "The same servers: 32 requests at once that each compute 20 ms in Python",
         (
-            Case(
-                "from the first request to the last answer",
-                _ALL_CORES,
-                "all",
-                "ms for all",
-                _at_least(1.8, *_WITH_A_LOCK),
-            ),
+            Case("first request to last answer", _ALL_CORES, "all", "ms for all", _at_least(1.8, *_WITH_A_LOCK)),
             Case("while they compute", _ALL_CORES, "cores", "processors in use", more_is_better=True),
         ),
     ),
