@@ -11,7 +11,7 @@ SESSIONS ?=
 DJANGO ?= >=6.0,<7.0
 ARGS ?=
 
-.PHONY: help run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons test-under-load stress soak chaos fuzz check dist bench docs screenshots site clean
+.PHONY: help run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons test-under-load stress soak chaos fuzz check dist bench bench-no-lock docs screenshots site clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -110,6 +110,14 @@ bench:  ## Side by side with the peers: a table, and JSON.
 	@command -v wrk >/dev/null || scripts/install_debian.sh wrk
 	@scripts/setup.sh "$(PYTHON)" bench
 	.venv/bin/python -m benchmarks $(ARGS)
+
+bench-no-lock:  ## Beside blocking and computing work on 3.14t, and bridge on 3.14 and on PYTHON in the same rounds.
+	@command -v wrk >/dev/null || scripts/install_debian.sh wrk
+	@scripts/setup.sh "$(PYTHON)" bench
+	@scripts/setup.sh "$(PYTHON)" pythons
+	.venv/bin/python -m nox -s bench-3.14 bench-3.14t
+	.nox/bench-3-14t/bin/python -m benchmarks --only beside-blocked beside-computing all-cores \
+	    --also-on .nox/bench-3-14/bin/python .venv/bin/python --save no-lock $(ARGS)
 
 docs:  ## Writes the generated parts of docs/ anew.
 	@scripts/setup.sh "$(PYTHON)" test

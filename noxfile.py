@@ -42,6 +42,19 @@ NOT_RUN = {
 DJANGOS = ("6.0", "6.1")
 # What pyproject.toml allows.
 OLDEST = ("asgiref==3.13.0", "anyio==4.11.0")
+# What the benchmarks import of that group.
+MEASURED = {
+    "a2wsgi",
+    "django",
+    "gunicorn",
+    "httptools",
+    "psutil",
+    "uvicorn",
+    "uvloop",
+    "waitress",
+    "websockets",
+    "wsproto",
+}
 
 
 def install(session: nox.Session, *others: str) -> None:
@@ -85,6 +98,13 @@ def django(session: nox.Session, version: str) -> None:
     """What is about Django, with a newer one."""
     install(session, f"django=={version}.*")
     run(session, "tests/unit/django", "tests/adapters/django")
+
+
+@nox.session(python=["3.14", "3.14t"], requires=["interpreter({python})"])
+def bench(session: nox.Session) -> None:
+    """Nothing but what `make bench-no-lock` measures with."""
+    names = [each for each in GROUP if re.split(r"[^\w.-]", each)[0] in MEASURED]
+    session.install("--editable", ".", *names, "matplotlib>=3.10")
 
 
 @nox.session(python=["3.11", "3.14"], requires=["interpreter({python})"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import against, chart, memory, peers, publish, report, rounds, servers
+from benchmarks import against, chart, embedding, memory, peers, publish, pythons, report, rounds, servers
 from benchmarks.catalogue import ROWS, Row
 from benchmarks.child import SampleError
 from benchmarks.settings import FULL, QUICK
@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 _SUBJECTS = list(dict.fromkeys(subject for row in ROWS for measure in row.measures for subject in measure.subjects))
 
 
-_WITH_WRK = ("server", "django", "beside-blocked", "beside-computing", "wsgi-servers", "connections")
+_WITH_WRK = ("server", "django", "beside-blocked", "beside-computing", "all-cores", "wsgi-servers", "connections")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,6 +42,7 @@ def _parser() -> _Parser:
     parser.add_argument("--quick", action="store_true", help="smaller sizes and 2 rounds: a few minutes")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds, 1 to 100 (default 5; some rows take fewer)")
     parser.add_argument("--against", metavar="REF", help="measure bridge of this commit as well")
+    parser.add_argument("--also-on", nargs="+", metavar="PYTHON", help="measure bridge on these interpreters as well")
     parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the charts into DIR (default: results/)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the JSON to PATH too")
     parser.add_argument("--save", metavar="NAME", help="write results/NAME.json, to be kept")
@@ -56,6 +57,8 @@ def _chosen(parser: _Parser, only: Sequence[str] | None) -> list[Row]:
     rows = [row for row in ROWS if only is None or row.name in only]
     if any(row.name in _WITH_WRK for row in rows):
         servers.wrk_path()
+    if any(row.name == "wsgi-servers" for row in rows):
+        embedding.environment()
     if any(row.name in ("memory", "django-streams") for row in rows) and not memory.supported():
         raise SampleError("the memory row reads /proc, which only Linux has; leave it out with --only")
     return rows
@@ -105,6 +108,11 @@ def _run(rows: Sequence[Row], arguments: argparse.Namespace) -> None:
     facts = report.circumstances(settings, count, quick=arguments.quick)
     if arguments.against is not None:
         facts["versions"]["the other commit"] = against.check_out(arguments.against)
+    if any(row.name == "wsgi-servers" for row in rows):
+        facts["versions"] |= embedding.versions()
+    if arguments.also_on is not None:
+        facts["also_on"] = [pythons.add(path) for path in arguments.also_on]
+    others = [*map(peers.on, peers.PYTHONS), *([peers.AGAINST] if arguments.against is not None else ())]
     started = time.monotonic()
 
     def progress(line: str) -> None:
@@ -112,15 +120,7 @@ def _run(rows: Sequence[Row], arguments: argparse.Namespace) -> None:
 
     samples: rounds.Samples = {}
     try:
-        rounds.take(
-            rows,
-            settings,
-            count,
-            samples,
-            subjects=arguments.subject,
-            against=arguments.against is not None,
-            progress=progress,
-        )
+        rounds.take(rows, settings, count, samples, subjects=arguments.subject, others=others, progress=progress)
     except SampleError:
         print(f"unfinished, so nothing is written:\n\n{report.table(report.judge(rows, samples))}")
         raise

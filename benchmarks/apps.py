@@ -18,6 +18,7 @@ HELLO = b"Hello, world!\n"
 BLOCK_SECONDS = 0.05
 BLOCK_LONG_SECONDS = 0.1
 COMPUTE_SECONDS = 0.003
+COMPUTE_LONG_SECONDS = 0.02
 TRANSFER_PIECE = 65536
 
 
@@ -62,9 +63,9 @@ def wsgi_block_long(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return wsgi_hello(environ, start_response)
 
 
-def _compute() -> None:
-    """As much of Python as takes `COMPUTE_SECONDS` of a processor, however long this thread waits for one."""
-    until = time.thread_time() + COMPUTE_SECONDS
+def _compute(seconds: float = COMPUTE_SECONDS) -> None:
+    """As much of Python as takes these `seconds` of a processor, however long this thread waits for one."""
+    until = time.thread_time() + seconds
     while time.thread_time() < until:
         for _ in range(200):
             pass
@@ -72,6 +73,11 @@ def _compute() -> None:
 
 def wsgi_compute(environ: Environ, start_response: Any) -> Iterable[bytes]:
     _compute()
+    return wsgi_hello(environ, start_response)
+
+
+def wsgi_compute_long(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    _compute(COMPUTE_LONG_SECONDS)
     return wsgi_hello(environ, start_response)
 
 
@@ -174,6 +180,7 @@ _WSGI_SITE: dict[str, WSGIApp] = {
     "/": wsgi_hello,
     "/block": wsgi_block_long,
     "/compute": wsgi_compute,
+    "/compute-long": wsgi_compute_long,
     "/up": wsgi_upload,
     "/down": wsgi_download,
 }

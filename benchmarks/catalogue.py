@@ -140,6 +140,9 @@ _BESIDE_COMPUTING = Measure(
     lambda subject, settings: servers.beside(subject, "/compute", 4, settings),
     most_rounds=3,
 )
+_ALL_CORES = Measure("all-cores", _BESIDE, servers.all_cores, most_rounds=2)
+# With a lock, in the run without one.
+_WITH_A_LOCK = (peers.on("3.11"), peers.on("3.14"))
 _ON_WSGI = {
     server: Measure(f"on-{server}", _ASGI_ADAPTERS_AND_NATIVE, _on(server), most_rounds=3)
     for server in servers.WSGI_SERVERS
@@ -248,6 +251,14 @@ ROWS = (
         _beside("beside requests that compute", _BESIDE_COMPUTING, "those that compute", high=15.0),
     ),
     Row(
+        "all-cores",
+        "The same servers: 32 requests at once that each compute 20 ms in Python",
+        (
+            Case("first request to last answer", _ALL_CORES, "all", "ms for all", _at_least(1.8, *_WITH_A_LOCK)),
+            Case("while they compute", _ALL_CORES, "cores", "processors in use", more_is_better=True),
+        ),
+    ),
+    Row(
         "wsgi-servers",
         "A hello ASGI app on WSGI servers, 32 connections, against the native WSGI hello",
         tuple(
@@ -256,6 +267,8 @@ ROWS = (
                 (servers.GUNICORN_SYNC, "Gunicorn sync"),
                 (servers.GUNICORN_GTHREAD, "Gunicorn gthread, 32 threads"),
                 (servers.WAITRESS, "Waitress, 32 threads"),
+                (servers.UWSGI, "uWSGI, 32 threads"),
+                (servers.MOD_WSGI, "Apache with mod_wsgi, 32 threads"),
             )
         ),
     ),
@@ -465,4 +478,5 @@ ROWS = (
 
 def label(subject: str) -> str:
     """What the table and the chart call a subject."""
-    return LABELS.get(subject, subject)
+    python = peers.python_of(subject)
+    return LABELS.get(subject, subject) if python is None else f"bridge, Python {python}"

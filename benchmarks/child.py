@@ -41,8 +41,8 @@ class SampleError(RuntimeError):
 
 def run(measure: str, subject: str, settings: Settings) -> dict[str, float]:
     """The metrics of one sample, taken in a fresh Python process."""
-    name, environment = peers.in_process_of_its_own(subject)
-    command = [sys.executable, "-m", "benchmarks.child", measure, name, json.dumps(dataclasses.asdict(settings))]
+    python, name, environment = peers.in_process_of_its_own(subject)
+    command = [python, "-m", "benchmarks.child", measure, name, json.dumps(dataclasses.asdict(settings))]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, env=environment

@@ -6,15 +6,20 @@ A package is imported when its subject is built, so that each measured process h
 import importlib
 import importlib.metadata
 import os
+import re
+import sys
 import warnings
 from typing import Any
 
+from benchmarks import apps
 from benchmarks.apps import ASGIApp, WSGIApp
 
 BRIDGE = "bridge"
 # `bridge` of another commit, whose sources are at the path that the environment variable names.
 AGAINST = "against"
 AGAINST_SOURCES = "BRIDGE_BENCHMARKS_AGAINST"
+# The interpreters that `bridge` is measured on beside this one, by the names of their versions; see `on`.
+PYTHONS: dict[str, str] = {}
 NATIVE = "native"
 # The same behind a bare hop: see `hops`.
 HOP = "hop"
@@ -27,6 +32,7 @@ PACKAGES = (
     "httptools",
     "uvicorn",
     "uvloop",
+    "waitress",
     "websockets",
     "wsgi-asgi-bridge",
     "wsproto",
@@ -46,14 +52,27 @@ _ASGI_TO_WSGI: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def in_process_of_its_own(subject: str) -> tuple[str, dict[str, str]]:
-    """What to call `subject` in a process that runs it, and the environment variables of that process."""
+def on(python: str) -> str:
+    """The subject that is `bridge` on another Python of this name, such as `3.14` or `3.14t`."""
+    return f"{BRIDGE}-on-{python}"
+
+
+def python_of(subject: str) -> str | None:
+    """The name of the other Python that `subject` is measured on."""
+    found = re.search(rf"{on('')}(\S+)$", subject)
+    return found and found[1]
+
+
+def in_process_of_its_own(subject: str) -> tuple[str, str, dict[str, str]]:
+    """The interpreter of a process that runs `subject`, what to call it there, and the environment variables there."""
     environment = dict(os.environ)
+    if python := python_of(subject):
+        return PYTHONS[python], subject.replace(on(python), BRIDGE), environment
     if AGAINST not in subject:
-        return subject, environment
+        return sys.executable, subject, environment
     paths = [os.environ[AGAINST_SOURCES], os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return subject.replace(AGAINST, BRIDGE), environment
+    return sys.executable, subject.replace(AGAINST, BRIDGE), environment
 
 
 def wsgi_to_asgi(subject: str, app: WSGIApp) -> ASGIApp:
@@ -66,6 +85,11 @@ def asgi_to_wsgi(subject: str, app: ASGIApp) -> WSGIApp:
     """`app` behind the adapter of `subject`, as a WSGI app."""
     adapted: WSGIApp = _build(_ASGI_TO_WSGI[subject], app)
     return adapted
+
+
+def wsgi_site(subject: str) -> WSGIApp:
+    """What a WSGI server runs: the WSGI site itself, or the ASGI site behind the adapter of `subject`."""
+    return apps.wsgi_site if subject == NATIVE else asgi_to_wsgi(subject, apps.asgi_site)
 
 
 def _build(adapter: tuple[str, str, dict[str, Any]], app: Any) -> Any:

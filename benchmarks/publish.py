@@ -1,11 +1,14 @@
-"""Writes a saved run into the documentation: its charts into docs/images, its figures as tables into a page."""
+"""Writes a saved run into the documentation: its charts into docs/images, its figures as tables into a page.
+
+A run on a Python without a lock has a place of its own on that page, and no charts.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chart, peers, report
+from benchmarks import peers, report
 from benchmarks.catalogue import ROWS, Row, label
 from benchmarks.report import Outcome, RowOutcome, number
 from benchmarks.rounds import Samples
@@ -14,6 +17,7 @@ _DOCS = Path(__file__).parent.parent / "docs"
 PAGE = _DOCS / "performance.md"
 IMAGES = _DOCS / "images"
 _BEGIN = '<!-- figures: written by `make bench ARGS="--publish JSON"` -->\n'
+_BEGIN_WITHOUT_A_LOCK = '<!-- figures without a lock: written by `make bench ARGS="--publish JSON"` -->\n'
 _END = "<!-- end of the figures -->\n"
 
 
@@ -21,12 +25,26 @@ def publish(path: Path) -> None:
     """Write the run that `path` holds into the page and its charts. Raises `ValueError` if the page has no place."""
     facts = json.loads(path.read_text(encoding="utf-8"))
     results = read(facts)
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
+    PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), facts, results), encoding="utf-8")
+    if _with_a_lock(facts):
+        # The group "bench" has what draws; what is above can do without.
+        from benchmarks import chart
+
+        chart.draw(results, report.summary(facts), IMAGES, prefix="bench-", kinds=("overview", "curves"))
+
+
+def put(page: str, facts: dict[str, Any], results: Sequence[RowOutcome]) -> str:
+    """The text of the page with the figures of a run at their place. Raises `ValueError` if there is none."""
+    mark = _BEGIN if _with_a_lock(facts) else _BEGIN_WITHOUT_A_LOCK
+    before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(_END)
     if not (begin and end):
-        raise ValueError(f"{PAGE} has no place for the figures, between {_BEGIN.strip()} and {_END.strip()}")
-    PAGE.write_text("".join([before, begin, "\n", *_page(facts, results), end, after]), encoding="utf-8")
-    chart.draw(results, report.summary(facts), IMAGES, prefix="bench-", kinds=("overview", "curves"))
+        raise ValueError(f"the page has no place for the figures, between {mark.strip()} and {_END.strip()}")
+    return "".join([before, begin, "\n", *_page(facts, results), end, after])
+
+
+def _with_a_lock(facts: dict[str, Any]) -> bool:
+    return bool(facts.get("lock", True))
 
 
 def read(facts: dict[str, Any]) -> list[RowOutcome]:

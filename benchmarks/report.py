@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
+from benchmarks import peers, pythons
 from benchmarks.catalogue import AtLeast, Case, Row, Target, label
 from benchmarks.rounds import Samples
 from benchmarks.settings import Settings
@@ -67,7 +67,8 @@ def judge(rows: Sequence[Row], samples: Samples) -> list[RowOutcome]:
 def _outcome(case: Case, samples: Samples) -> Outcome:
     best = max if case.more_is_better else min
     figures: list[Figure] = []
-    for subject in (*case.measure.subjects, peers.AGAINST):
+    others = (subject for measure, subject in samples if measure == case.measure)
+    for subject in dict.fromkeys((*case.measure.subjects, *others)):
         values = tuple(sample[case.metric] for sample in samples.get((case.measure, subject), ()))
         if values:
             figures.append(Figure(subject, values, statistics.median(values), best(values)))
@@ -90,7 +91,8 @@ def circumstances(settings: Settings, rounds: int, *, quick: bool) -> dict[str, 
     """When, where and with what: the facts without which the figures mean nothing."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": pythons.description(),
+        "lock": not pythons.WITHOUT_A_LOCK,
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cpu_count": os.cpu_count(),
@@ -138,7 +140,9 @@ def _case_json(outcome: Outcome) -> dict[str, Any]:
 def summary(facts: dict[str, Any]) -> list[str]:
     """The circumstances, as lines for people."""
     packages = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    machine = f"{facts['date']}, {facts['python']}, {facts['cpu_count']} CPUs ({facts['cpu']})"
+    others = facts.get("also_on")
+    python = facts["python"] + (f" (bridge also on {' and '.join(others)})" if others else "")
+    machine = f"{facts['date']}, {python}, {facts['cpu_count']} CPUs ({facts['cpu']})"
     rounds = f"medians of at most {facts['rounds']} interleaved rounds{', quick' if facts['quick'] else ''}"
     return [f"{machine}, {rounds}", packages]
 

@@ -17,20 +17,21 @@ def take(
     samples: Samples,
     *,
     subjects: Sequence[str] | None,
-    against: bool,
+    others: Sequence[str],
     progress: Callable[[str], None],
 ) -> None:
     """Add the samples of each measure and subject in the order they are taken; only of `subjects` where given.
 
-    With `against`, wherever `bridge` is measured another commit of it is too, if that can do what is measured.
+    Wherever `bridge` is measured, the `others` are too: it on other Pythons, and another commit of it, if that can do
+    what is measured.
 
     The caller owns `samples`, so that it has what was taken before a sample failed.
     """
     for row in rows:
         for measure in row.measures:
             chosen = [each for each in measure.subjects if subjects is None or each in subjects]
-            if against and peers.BRIDGE in measure.subjects:
-                chosen.append(peers.AGAINST)
+            if peers.BRIDGE in measure.subjects:
+                chosen += others
             count = min(rounds, measure.most_rounds)
             for number in range(1, count + 1):
                 for subject in tuple(chosen):

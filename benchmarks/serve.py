@@ -10,7 +10,7 @@ import uvicorn
 import waitress  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
-from benchmarks import apps, peers
+from benchmarks import apps, embedding, peers
 
 GTHREAD_THREADS = 32
 WAITRESS_THREADS = 32
@@ -46,16 +46,17 @@ def run_gunicorn(subject: str, port: int, **options: object) -> None:
         def load(self) -> Any:
             if subject.startswith(_DJANGO):
                 return _django("gunicorn", subject)
-            return apps.wsgi_site if subject == peers.NATIVE else peers.asgi_to_wsgi(subject, apps.asgi_site)
+            return peers.wsgi_site(subject)
 
     Site().run()
 
 
 def run_waitress(subject: str, port: int) -> None:
     """Waitress, running the WSGI site or, behind an adapter, the ASGI site."""
-    app = apps.wsgi_site if subject == peers.NATIVE else peers.asgi_to_wsgi(subject, apps.asgi_site)
     # By default it closes connections above 100.
-    waitress.serve(app, host="127.0.0.1", port=port, threads=WAITRESS_THREADS, connection_limit=2000)
+    waitress.serve(
+        peers.wsgi_site(subject), host="127.0.0.1", port=port, threads=WAITRESS_THREADS, connection_limit=2000
+    )
 
 
 def _django(server: str, subject: str) -> Any:
@@ -74,6 +75,10 @@ def main(server: str, subject: str, port: int) -> None:
         run_gunicorn(subject, port, worker_class="gthread", threads=GTHREAD_THREADS)
     elif server == "waitress":
         run_waitress(subject, port)
+    elif server == "uwsgi":
+        embedding.run_uwsgi(subject, port)
+    elif server == "mod_wsgi":
+        embedding.run_mod_wsgi(subject, port)
     elif server == "gunicorn-websockets":
         run_gunicorn(subject, port, worker_class="gthread", threads=WEBSOCKET_THREADS)
     elif server == "uvicorn-websockets":

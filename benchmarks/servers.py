@@ -5,7 +5,6 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,9 +23,12 @@ CONNECTIONS = 32
 GUNICORN_SYNC = "gunicorn-sync"
 GUNICORN_GTHREAD = "gunicorn-gthread"
 WAITRESS = "waitress"
-WSGI_SERVERS = (GUNICORN_SYNC, GUNICORN_GTHREAD, WAITRESS)
+UWSGI = "uwsgi"
+MOD_WSGI = "mod_wsgi"
+WSGI_SERVERS = (GUNICORN_SYNC, GUNICORN_GTHREAD, WAITRESS, UWSGI, MOD_WSGI)
 CONNECTION_NUMBERS = (1, 8, 32, 128, 512, 1000)
 _START_SECONDS = 20.0
+_ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 15.0
 _WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
 
@@ -43,8 +45,8 @@ class Server:
 def running(server: str, subject: str) -> Iterator[Server]:
     """The server with the app of `subject`, from its first verified answer to its end by SIGTERM."""
     port = _free_port()
-    name, environment = peers.in_process_of_its_own(subject)
-    command = [sys.executable, "-m", "benchmarks.serve", server, name, str(port)]
+    python, name, environment = peers.in_process_of_its_own(subject)
+    command = [python, "-m", "benchmarks.serve", server, name, str(port)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
@@ -100,6 +102,31 @@ def beside(subject: str, path: str, connections: int, settings: Settings) -> dic
         }
 
 
+def all_cores(subject: str, settings: Settings) -> dict[str, float]:
+    """Milliseconds for 32 requests at once that each compute 20 ms, and how many processors the server used."""
+    server, app = (subject, peers.NATIVE) if subject in WSGI_SERVERS else ("uvicorn", subject)
+    with running(server, app) as site:
+        _wave(site.port, "/compute-long")
+        process = psutil.Process(site.pid)
+        before, started, waves, seconds = process.cpu_times(), time.monotonic(), 0, 0.0
+        while seconds < settings.load_seconds:
+            _wave(site.port, "/compute-long")
+            waves, seconds = waves + 1, time.monotonic() - started
+        after = process.cpu_times()
+        used = after.user + after.system - before.user - before.system
+        return {"all": seconds / waves * 1000, "cores": used / seconds}
+
+
+def _wave(port: int, path: str) -> None:
+    """32 requests at once, from the first of them to the last answer."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(_connection(port)) for _ in range(CONNECTIONS)]
+        for client in clients:
+            _ask(client, port, path)
+        for client in clients:
+            _answer(client)
+
+
 def connections(subject: str, settings: Settings) -> dict[str, float]:
     """Microseconds a hello, by the number of connections."""
     with running("uvicorn", subject) as site:
@@ -151,15 +178,29 @@ class Wrk:
 
 
 def _response_size(port: int, path: str) -> int:
-    """The size in bytes, head and body, of the hello response, sent as wrk asks for it, and verified."""
+    """The size in bytes of the hello response to what wrk sends."""
+    with _connection(port) as client:
+        _ask(client, port, path)
+        return _answer(client)
+
+
+def _connection(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_SECONDS)
+
+
+def _ask(client: socket.socket, port: int, path: str) -> None:
+    """Send what wrk sends."""
+    client.sendall(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (path.encode(), port))
+
+
+def _answer(client: socket.socket) -> int:
+    """Receive the hello response, and verify it; its size in bytes, head and body."""
     received = bytearray()
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        client.sendall(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (path.encode(), port))
-        while not received.endswith(b"\r\n\r\n" + apps.HELLO):
-            piece = client.recv(65536)
-            if not piece:
-                raise SampleError(f"the server closed the connection after {bytes(received)!r}")
-            received += piece
+    while not received.endswith(b"\r\n\r\n" + apps.HELLO):
+        piece = client.recv(65536)
+        if not piece:
+            raise SampleError(f"the server closed the connection after {bytes(received)!r}")
+        received += piece
     if not received.startswith(b"HTTP/1.1 200 "):
         raise SampleError(f"the server answered {bytes(received)!r}")
     return len(received)
@@ -178,7 +219,7 @@ def _wait_for_answer(process: subprocess.Popen[bytes], port: int) -> None:
         if process.poll() is not None:
             raise SampleError(f"ended at once with status {process.returncode}")
         try:
-            connection = HTTPConnection("127.0.0.1", port, timeout=5)
+            connection = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
             with contextlib.closing(connection):
                 connection.request("GET", "/")
                 response = connection.getresponse()
@@ -199,7 +240,7 @@ def _stop(process: subprocess.Popen[bytes], name: str) -> None:
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired as error:
-        for each in [*psutil.Process(process.pid).children(), process]:
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
             each.kill()
         process.wait()
         raise SampleError(f"{name}: did not end within {_STOP_SECONDS:g} seconds of SIGTERM") from error
