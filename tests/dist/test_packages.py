@@ -3,12 +3,13 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -22,15 +23,19 @@ FRAMEWORKS = {
 }
 
 
-@pytest.fixture(scope="module")
-def check_dist() -> ModuleType:
-    """The script `scripts/check_dist.py`."""
-    spec = importlib.util.spec_from_file_location("check_dist", ROOT / "scripts" / "check_dist.py")
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def check_dist() -> ModuleType:
+    """The script `scripts/check_dist.py`."""
+    return load_script("check_dist")
 
 
 def imported(statement: str) -> set[str]:
@@ -50,7 +55,7 @@ def roots(modules: set[str]) -> set[str]:
 class TestVersion:
     def test_is_in_one_place(self) -> None:
         """`bridge.__version__`, which the build reads."""
-        assert ["version"] == PROJECT["dynamic"]
+        assert "version" in PROJECT["dynamic"]
         assert "version" not in PROJECT
         assert bridge.__version__ not in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
@@ -176,3 +181,38 @@ class TestRelease:
         hosts = {url.split("/")[2] for url in PROJECT["urls"].values()}
         assert 1 == len(hosts)
         assert {"Homepage", "Documentation", "Source", "Issues", "Changelog"} == set(PROJECT["urls"])
+
+
+class TestReadme:
+    """The README of a package, which is read on a package index."""
+
+    @pytest.fixture
+    def hook(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        """The script `scripts/readme_hook.py`. hatchling, whose hook it is, is there only while a package is built."""
+        interface = SimpleNamespace(MetadataHookInterface=object)
+        monkeypatch.setitem(sys.modules, "hatchling.metadata.plugin.interface", cast(ModuleType, interface))
+        return load_script("readme_hook")
+
+    def test_no_link_is_relative(self, hook: ModuleType, check_dist: ModuleType) -> None:
+        """Each leads to the tag of the version, below the one address in `pyproject.toml`."""
+        written = (ROOT / "README.md").read_text(encoding="utf-8")
+        made = hook.ReadmeHook()
+        made.root = str(ROOT)
+        metadata = {"urls": {"Source": "https://example.org/them/bridge/"}}
+
+        made.update(metadata)
+
+        text = metadata["readme"]["text"]
+        links = check_dist.relative_links(written)
+        assert len(links) > 15
+        assert all((ROOT / link.partition("#")[0]).exists() for link in links)
+        assert [] == check_dist.relative_links(text)
+        below = f"https://example.org/them/bridge/(?:blob|raw)/v{re.escape(bridge.__version__)}/"
+        assert links == re.findall(rf'{below}([^)"]+)', text)
+        assert written == re.sub(below, "", text)
+
+    def test_pictures_are_files_and_pages_are_pages(self, hook: ModuleType) -> None:
+        text = hook.absolute('[a](b.md#c) <img src="d.svg"> [e](#f) [g](https://h/) `i`', "https://x", "1.0")
+        assert text == (
+            '[a](https://x/blob/v1.0/b.md#c) <img src="https://x/raw/v1.0/d.svg"> [e](#f) [g](https://h/) `i`'
+        )
