@@ -299,6 +299,18 @@ CODE_PAGES = [
 
 
 class TestDocuments:
+    @each_page
+    def test_each_server_is_stopped_where_it_is_started(self, page: Path) -> None:
+        """A reader types one block after the other, and two servers cannot have the same port."""
+        left = []
+        for block in blocks_of(page):
+            if block.info.startswith("console run"):
+                commands = re.findall(r"^\$ (.+)$", block.text, re.MULTILINE)
+                started = [command for command in commands if command.endswith("&")]
+                if len(started) > len([command for command in commands if command.startswith("kill ")]):
+                    left += started
+        assert [] == left
+
     @pytest.mark.parametrize("page", CODE_PAGES)
     @pytest.mark.timeout(300)  # some start six servers, one after the other
     def test_its_code_is_run(self, page: Path, tmp_path: Path) -> None:
