@@ -110,6 +110,7 @@ def _check(away: Path) -> Iterator[str]:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     yield from differences("the wheel", names_in_wheel(wheel), expected_in_wheel(tracked, wheel))
     yield from differences("the sdist", names_in_sdist(sdist), expected_in_sdist(tracked))
+    yield from (f"the README of the package links to {link}" for link in relative_links(_metadata(wheel)))
     if direct.read_bytes() != wheel.read_bytes():
         yield "the wheel made from the sdist is not that made from the checkout"
     for number, package in enumerate((wheel, sdist)):
@@ -135,6 +136,18 @@ def _try(package: Path, home: Path) -> None:
 
 def names_in_wheel(wheel: Path) -> set[str]:
     return set(zipfile.ZipFile(wheel).namelist())
+
+
+def _metadata(wheel: Path) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return archive.read(name).decode()
+
+
+def relative_links(text: str) -> list[str]:
+    """Links and pictures that lead nowhere on a package index, which has none of our files."""
+    found = re.findall(r'(?:\]\(|(?:src|srcset|href)=")([^)"\s]+)', text)
+    return [link for link in found if not re.match(r"[a-z]+:|#", link)]
 
 
 def names_in_sdist(sdist: Path) -> set[str]:

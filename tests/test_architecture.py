@@ -51,7 +51,17 @@ ENGINE = ("bridge._concurrency", "bridge._servers", "bridge._lifespan_client", *
 PUBLIC_MODULES = {"bridge.cli", "bridge.gunicorn", "bridge.interfaces", "bridge.mounts"}
 
 # What a pure module may import: nothing with a clock, a thread, a socket, a file, an environment or dice.
-PURE = {"collections.abc", "enum", "http", "io", "typing", "urllib.parse", "bridge._types", "bridge.errors"}
+PURE = {
+    "collections.abc",
+    "enum",
+    "functools",
+    "http",
+    "io",
+    "typing",
+    "urllib.parse",
+    "bridge._types",
+    "bridge.errors",
+}
 
 # Words of what `_concurrency` carries, and must not know. ("scope" and "send" are anyio's and gevent's words too.)
 CARRIED = {

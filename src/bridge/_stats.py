@@ -64,14 +64,16 @@ class LoopStats:
     served: int
 
 
-@dataclass(slots=True)
 class Counters:
     """The counts of one event loop. Only that loop writes them, because `+=` of two threads at once can lose one."""
 
-    served: int = 0
-    rejected: int = 0
-    client_disconnects: int = 0
-    aborted: int = 0
+    __slots__ = ("aborted", "client_disconnects", "rejected", "served")
+
+    def __init__(self) -> None:
+        self.served = 0
+        self.rejected = 0
+        self.client_disconnects = 0
+        self.aborted = 0
 
     def add(self, other: "Counters") -> None:
         """Add the counts of another loop."""

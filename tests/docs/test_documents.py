@@ -299,6 +299,18 @@ CODE_PAGES = [
 
 
 class TestDocuments:
+    @each_page
+    def test_each_server_is_stopped_where_it_is_started(self, page: Path) -> None:
+        """A reader types one block after the other, and two servers cannot have the same port."""
+        left = []
+        for block in blocks_of(page):
+            if block.info.startswith("console run"):
+                commands = re.findall(r"^\$ (.+)$", block.text, re.MULTILINE)
+                started = [command for command in commands if command.endswith("&")]
+                if len(started) > len([command for command in commands if command.startswith("kill ")]):
+                    left += started
+        assert [] == left
+
     @pytest.mark.parametrize("page", CODE_PAGES)
     @pytest.mark.timeout(300)  # some start six servers, one after the other
     def test_its_code_is_run(self, page: Path, tmp_path: Path) -> None:
@@ -468,8 +480,9 @@ class TestServerPages:
         page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
         named = re.findall(r"`(tests/\S+\.py)::(\w+)`", page)
         assert len(named) > 20
-        promises = [line for line in page.splitlines() if re.match(r"\|(?! Promise |---)", line)]
-        assert [] == [promise for promise in promises if not re.search(r"\| `tests/\S+\.py::\w+`", promise)]
+        promises = re.findall(r"^- (\*\*.+?)(?=\n- |\n\n)", page, re.MULTILINE | re.DOTALL)
+        assert len(promises) > 20
+        assert [] == [promise for promise in promises if not re.search(r"\*\*\s+`tests/\S+\.py::\w+`", promise)]
         missing = [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")]
         assert [] == missing
 

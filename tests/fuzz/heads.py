@@ -3,9 +3,9 @@
 from typing import Any
 
 from bridge._translate.environ_to_scope import environ_to_scope
+from bridge._translate.handshake import is_handshake, websocket_scope
 from bridge._translate.input_to_events import body_length
 from bridge._translate.scope_to_environ import scope_to_environ
-from bridge._translate.websocket import is_handshake, websocket_scope
 from bridge.errors import ClientProtocolError, ProtocolError, ServerProtocolError
 from fuzz.draw import Draw
 

@@ -48,11 +48,10 @@ This page is for people who want to know how closely `bridge` follows
 [ASGI specifications](https://asgi.readthedocs.io/en/latest/specs/). {clauses} of their clauses concern an adapter, and
 {tests} tests check them. [All clauses](conformance_clauses.md) lists each clause with its tests.
 
-The tables show the {deviations} clauses where `bridge` deviates. Remarks on other clauses are folded away: what
-`bridge` does where the specification leaves a choice or says nothing, and what it leaves to the server.
+The lists show the {deviations} clauses where `bridge` deviates: first what the clause says, then what `bridge` does.
+Remarks on other clauses are folded away: what `bridge` does where the specification leaves a choice or says nothing,
+and what it leaves to the server.
 """
-
-HEAD = ["| clause | what it says | what `bridge` does |", "|---|---|---|"]
 
 
 CLAUSES_INTRODUCTION = """\
@@ -136,9 +135,8 @@ def page() -> str:
 
 
 def _notes(noted: Iterable[Clause]) -> Iterator[str]:
-    yield from HEAD
     for clause in noted:
-        yield f"| {clause.id} | {clause.text} | {clause.note} |"
+        yield f"- **{clause.id}**: *{clause.text}* {clause.note}"
 
 
 def clauses_page() -> str:

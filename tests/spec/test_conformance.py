@@ -44,8 +44,8 @@ class TestConformancePage:
 
 
 def _row(clause: Clause) -> str:
-    return f"| {clause.id} | {clause.text} | {clause.note} |"
+    return f"- **{clause.id}**: *{clause.text}* {clause.note}"
 
 
 def _rows(page: str) -> list[str]:
-    return [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| clause")]
+    return [line for line in page.splitlines() if line.startswith("- ")]

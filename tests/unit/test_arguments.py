@@ -1,6 +1,7 @@
 """What constructors refuse, and what they say about it."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -205,13 +206,17 @@ def test_an_object_that_tells_no_signature() -> None:
     """What C code does not tell cannot be refused."""
 
     class Silent:
-        __signature__ = None
+        __signature__ = "none"
 
-        def __call__(self, *args: Any) -> Any:
-            return [b""]
+        def __call__(self) -> None: ...
 
-    for app in (Silent(), dict.fromkeys):
-        _arguments.wsgi_app(app)
+    Silent.__call__.__signature__ = "none"  # type: ignore[attr-defined]
+    for app in (Silent(), max):
+        with pytest.raises((TypeError, ValueError)):
+            inspect.signature(app)  # type: ignore[arg-type]
+
+        assert [0, 1, 2, 3] == [count for count in range(4) if _arguments.fits(app, count)]
+        assert WsgiToAsgi(app).app is app  # type: ignore[arg-type]
 
 
 def test_a_long_value_is_not_printed_in_full() -> None:

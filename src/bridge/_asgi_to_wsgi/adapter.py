@@ -2,13 +2,12 @@
 
 import weakref
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from bridge import _arguments
 from bridge._asgi_to_wsgi.app_runner import AppRunners, Options, RunnerEnded
 from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, refuse
-from bridge._asgi_to_wsgi.websocket import open_session
 from bridge._asgi_to_wsgi.websocket_options import WebSocketOptions
 from bridge._concurrency.calls import Call
 from bridge._concurrency.jobs import current
@@ -16,10 +15,13 @@ from bridge._concurrency.private_loop import LoopFactory
 from bridge._servers.connection import Connection, complete
 from bridge._stats import LoopStats
 from bridge._translate.environ_to_scope import environ_to_scope
+from bridge._translate.handshake import asks_for_upgrade, is_handshake, plain_scope
 from bridge._translate.input_to_events import BodyEvents, body_length
-from bridge._translate.websocket import asks_for_upgrade, is_handshake, plain_scope
 from bridge._types import ASGIApp, Closable, Environ, Scope, StartResponse
 from bridge.errors import ClientProtocolError
+
+if TYPE_CHECKING:
+    from bridge._asgi_to_wsgi.websocket import WebSocketSession
 
 
 class AsgiToWsgi(Closable):
@@ -113,7 +115,7 @@ class AsgiToWsgi(Closable):
             body = RequestEvents(BodyEvents(body_length(environ)), Connection(environ))
             session = None
             if asks_for_upgrade(environ):
-                session = open_session(environ, self.app, self._websockets) if is_handshake(environ) else None
+                session = self._open_session(environ) if is_handshake(environ) else None
                 scope = plain_scope(scope) if session is None else scope
         except ClientProtocolError as refusal:
             runner.rejected.add()
@@ -129,6 +131,12 @@ class AsgiToWsgi(Closable):
                 return AsgiResponder(runner, spawn, self.app, scope, body).respond(environ, start_response)
             except RunnerEnded:
                 runner, spawn = self._runners.here()
+
+    def _open_session(self, environ: Environ) -> "WebSocketSession | None":
+        # Imported with the first handshake: few applications under a WSGI server ever get one.
+        from bridge._asgi_to_wsgi.websocket import open_session  # noqa: PLC0415
+
+        return open_session(environ, self.app, self._websockets)
 
     def stats(self) -> LoopStats:
         """Counts of tasks and requests, for this process. Raises nothing, and starts nothing."""

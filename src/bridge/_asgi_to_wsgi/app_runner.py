@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from bridge._asgi_to_wsgi.lifespan import LifespanRun
 from bridge._concurrency import private_loop
@@ -36,8 +35,7 @@ _STOP_LOOK_SECONDS: Final = 0.25
 _log = logging.getLogger("bridge")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """The application and the options of one `AsgiToWsgi`, as its constructor describes them."""
 
     app: ASGIApp

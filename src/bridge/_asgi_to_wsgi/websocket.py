@@ -30,8 +30,9 @@ from bridge._concurrency.per_process import PerProcess
 from bridge._log_once import warn_once
 from bridge._servers.process import stop_of
 from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
+from bridge._translate.handshake import websocket_scope
 from bridge._translate.websocket import OPEN as ACCEPTED
-from bridge._translate.websocket import Accept, Close, Message, Respond, Step, WebSocketOrder, websocket_scope
+from bridge._translate.websocket import Accept, Close, Message, Respond, Step, WebSocketOrder
 from bridge._types import ASGIApp, Environ, Event, Receive, Scope, Send, StartResponse
 from bridge.errors import ClientDisconnected, ClientProtocolError
 

@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup  # on CPython 3.11, it imports typing_extensions
 
 
 class LoopClosed(RuntimeError):
@@ -196,7 +198,7 @@ LoopHandle = AsyncioLoop | TrioLoop
 Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]], Context], Callable[[], object]]
 
 
-def spawner(group: TaskGroup) -> Spawn:
+def spawner(group: "TaskGroup") -> Spawn:
     """Return a function that starts tasks in `group`, for loops that do not have tasks outside a group."""
 
     def spawn(function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> Callable[[], object]:

@@ -18,7 +18,6 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from functools import partial
-from tempfile import SpooledTemporaryFile
 from time import monotonic
 from typing import Any, Final, cast
 
@@ -52,7 +51,11 @@ def _ends_by_itself(body: object) -> bool:
     Test clients and servers that have received the whole body keep it in memory or in a file, and have decoded it if it
     was chunked. pyvoy 1.3 has its own class of input, and decodes too.
     """
-    if isinstance(body, io.BytesIO | SpooledTemporaryFile):
+    if isinstance(body, io.BytesIO):
+        return True
+    # Not imported here, for it imports the compressors: nothing else makes such a file.
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is not None and isinstance(body, tempfile.SpooledTemporaryFile):
         return True
     raw = body.raw if isinstance(body, io.BufferedReader | io.BufferedRandom) else body
     if isinstance(raw, io.FileIO):

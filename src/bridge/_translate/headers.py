@@ -3,8 +3,8 @@
 The tables here are caches: a server sees the same few dozen names and statuses all day, so each is computed once.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, NoReturn, TypeVar
 
 from bridge._types import ASGIHeaders, WSGIHeaders
@@ -259,7 +259,6 @@ def _work_out_status_code(status: str) -> int:
 
 
 _STATUS_CODES: Memo[str, int] = Memo(_work_out_status_code)
-_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 def status_code(status: object) -> int:
@@ -279,4 +278,14 @@ def status_line(code: object) -> str:
     """
     if not isinstance(code, int) or isinstance(code, bool) or not 100 <= code <= 999:
         _fault(f"sent the status {code!r:.80}", "an integer from 100 to 999", _RESPONSE_START_CLAUSE)
-    return _STATUS_LINES.get(code) or f"{code:d} Unknown"
+    return _status_line(code)
+
+
+@functools.cache  # of at most 900 codes
+def _status_line(code: int) -> str:
+    from http import HTTPStatus  # noqa: PLC0415 - making its members takes as long as importing five modules of ours
+
+    try:
+        return f"{code:d} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return f"{code:d} Unknown"

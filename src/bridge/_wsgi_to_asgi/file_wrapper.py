@@ -4,7 +4,6 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 _BLOCK_BYTES: Final = 64 * 1024
@@ -43,8 +42,9 @@ class FileWrapper:
             facts = os.fstat(raw.fileno())
             # Files whose content is made as they are read, for example in /proc, also have the size 0.
             if stat.S_ISREG(facts.st_mode) and facts.st_size and opened.tell() == 0:
-                path = Path(raw.name).resolve()
-                return (str(path), facts.st_size) if os.path.samestat(facts, path.stat()) else None
+                path = os.fsdecode(os.path.realpath(raw.name))
+                found = os.stat(path)  # noqa: PTH116 - nothing else needs pathlib, which is slow to import
+                return (path, facts.st_size) if os.path.samestat(facts, found) else None
         except (OSError, ValueError):
             pass  # closed, renamed or removed: reading it will tell
         return None

@@ -3,7 +3,6 @@ is still to come.
 """
 
 import io
-import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,6 +36,8 @@ class SpoolFile:
             if self._closed:
                 return
             if self._file is None:
+                import tempfile  # noqa: PLC0415 - only large bodies need it, and it imports the compressors
+
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115  # close() closes it
             self._file.writelines(chunks)
 
@@ -168,6 +169,8 @@ class RequestBody:
         call = self._call
         if call is None or self._ended or self._failure is not None:
             return
+        import tempfile  # noqa: PLC0415 - as above
+
         self._rest = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  # close() closes it
         try:
             while data := self._read_fed(call):

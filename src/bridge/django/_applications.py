@@ -17,7 +17,7 @@ from bridge import _arguments
 from bridge._asgi_to_wsgi import AsgiToWsgi, Portal, refuse
 from bridge._concurrency.calls import Dispatcher
 from bridge._concurrency.private_loop import LoopFactory
-from bridge._translate.websocket import is_handshake
+from bridge._translate.handshake import is_handshake
 from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
 from bridge._wsgi_to_asgi import Responder, WsgiToAsgi, answer_lifespan
 from bridge.django import _agents, _settings

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
 
 from bridge._concurrency.interrupts import may_pass
 from bridge._lifespan_client import LifespanClient
 from bridge._types import ASGIApp, Receive, Scope, Send
 from bridge.errors import LifespanFailed
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup  # on CPython 3.11, it imports typing_extensions
 
 # How long applications that have started get to stop if a later one has failed.
 _STOP_SECONDS: Final = 30.0
@@ -47,7 +49,7 @@ class MountedLifespans:
         if failure is not None:
             raise failure
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send, group: TaskGroup) -> None:
+    async def _run(self, scope: Scope, receive: Receive, send: Send, group: "TaskGroup") -> None:
         await receive()
         state = scope.get("state")
         started: list[_MountedApp] = []

@@ -7,13 +7,15 @@ import select
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from bridge._concurrency import server_thread
 from bridge._concurrency.server_thread import ServerThread
 from support.patience import PATIENCE
-from support.waiting import FOREVER, Flag, OneThread, bounded
+from support.waiting import FOREVER, Flag, OneThread, Work, bounded
 
 SHORT = 0.01
 
@@ -195,25 +197,53 @@ class TestWaitReadable:
             for end in ends:
                 os.close(end)
 
-    def test_wake_ups_while_the_thread_leaves_are_harmless(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        thread = OneThread()
-        for _ in range(20):
-            waiter = ServerThread(threading.Lock())
-            stop = Flag()
+    def test_a_wake_up_while_the_thread_leaves_writes_to_no_other_file(
+        self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A thread that comes out of its wait, for another reason, lets the wake-up end before it closes the pipe."""
+        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        polling, at_the_pipe, far = Flag(), Flag(), Flag()
+        poll, open_still = server_thread.wait_for_input, []
 
-            def wake_on(waiter: ServerThread = waiter, stop: Flag = stop) -> None:
-                while not stop.is_set():
-                    waiter.wake()
+        class SeenLock:
+            """Tells when the thread has come as far as it may."""
 
-            waking = threading.Thread(target=wake_on)
-            waking.start()
-            try:
-                for _ in range(3):
-                    thread.run(lambda waiter=waiter: waiter.await_readable(pair[1].fileno(), FOREVER))  # type: ignore[misc]
-                thread.run(waiter.leave)
-            finally:
-                stop.set()
-                waking.join()
+            def __init__(self) -> None:
+                self._lock = threading.Lock()
+
+            def __enter__(self) -> None:
+                if not self._lock.acquire(blocking=False):
+                    far.set()
+                    self._lock.acquire()
+
+            def __exit__(self, *exc_info: object) -> None:
+                self._lock.release()
+
+        def told_poll(*arguments: Any) -> list[int]:
+            polling.set()
+            return poll(*arguments)
+
+        def slow_write(descriptor: int, data: bytes) -> int:
+            at_the_pipe.set()
+            far.wait()
+            open_still.append(waiter._pipe is not None and descriptor == waiter._pipe[1])
+            return len(data)
+
+        monkeypatch.setattr(server_thread, "new_lock", SeenLock)
+        monkeypatch.setattr(server_thread, "wait_for_input", told_poll)
+        monkeypatch.setattr(server_thread, "os", SimpleNamespace(**vars(os) | {"write": slow_write}))
+        waited = thread.begin(lambda: waiter.await_readable(pair[1].fileno(), FOREVER))
+        polling.wait()
+        waking = Work(waiter.wake)
+        at_the_pipe.wait()
+        pair[0].send(b"x")
+        left = thread.begin(lambda: (waiter.leave(), far.set()))
+
+        waking.result()
+        assert waited() is True
+        left()
+        assert open_still == [True]
+        assert waiter._pipe is None
         thread.end()
 
 
