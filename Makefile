@@ -76,9 +76,10 @@ test-under-load:  ## The tests three times in a row, while the machine is busy w
 	    BRIDGE_INSTALL=1 .venv/bin/python scripts/load.py .venv/bin/python -m pytest -n 2 $(ARGS) || exit; \
 	done
 
-stress:  ## Eight threads through everything at once, with open, close and fork. make stress SECONDS=600
+stress:  ## Eight threads through everything at once, and hand-overs between two. make stress SECONDS=600
 	@scripts/setup.sh "$(PYTHON)" test
-	BRIDGE_STRESS_SECONDS="$(SECONDS)" .venv/bin/python -m pytest -s tests/load/test_threads_at_once.py $(ARGS)
+	BRIDGE_STRESS_SECONDS="$(SECONDS)" .venv/bin/python -m pytest -s tests/load/test_threads_at_once.py tests/load/test_wake_ups.py \
+	    $(ARGS)
 
 soak:  ## Mixed traffic on three servers, each byte checked. make soak MINUTES=30
 	@scripts/setup.sh "$(PYTHON)" servers

@@ -26,6 +26,14 @@ RUNS = [
     servers.uwsgi_http_websockets,
     servers.uwsgi_gevent,
 ]
+WORKS = "bridge.AsgiToWsgi(__import__('support.working_site').working_site.site)"
+WORKING = [
+    servers.gunicorn_gthread,
+    pytest.param(servers.werkzeug, marks=pytest.mark.servers),
+    pytest.param(servers.cheroot, marks=pytest.mark.servers),
+    servers.waitress,
+    pytest.param(servers.uwsgi_threads, marks=pytest.mark.servers),
+]
 
 
 def django_counted(server: servers.Server, what: str) -> int:
@@ -52,3 +60,14 @@ def test_behind_mounts(run: Callable[[Path, str], servers.Running], tmp_path: Pa
             connection.head("GET", "/django/async_waits")
             server.wait_for(lambda: django_counted(server, "waits") == 1, "the view is called")
         server.wait_for(lambda: django_counted(server, "cleaned") == 1, "the view is cancelled")
+
+
+@pytest.mark.parametrize("wait", ["asgiref", "event"])
+@pytest.mark.parametrize("run", WORKING, ids=lambda run: str(run.__name__))
+def test_while_the_thread_works(run: Callable[[Path, str], servers.Running], wait: str, tmp_path: Path) -> None:
+    """The thread, which would look, runs code that waits for the task that waits for the client."""
+    with run(tmp_path, WORKS) as server:
+        with server.connect() as connection:
+            connection.head("GET", f"/works?{wait}")
+            server.wait_for(lambda: server.counted("works") == 1, "the app is called")
+        server.wait_for(lambda: server.counted("told of the leave") == 1, "the app is told")

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Final
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
-from bridge._asgi_to_wsgi.request_events import AWAITING_CLIENT, WANTED, RequestEvents
+from bridge._asgi_to_wsgi.request_events import AWAITING_CLIENT, IDLE, WANTED, RequestEvents
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone, call_of
@@ -178,9 +178,7 @@ class Task:
             timely = thread.await_wake(timeout)
         if awaits_client and body is not None:
             body.reading = WANTED
-        # If the thread works for an event loop, the task that waits for it there may have given up the request.
-        outer = None if thread.outer is None else call_of(thread.outer)
-        if outer is not None and outer.abandoned and not self.disconnected:
+        if not self.disconnected and _given_up(thread):
             self.disconnect()
         if not timely:
             if not (self.disconnected or self.complete) and self.connection.has_left():
@@ -346,13 +344,13 @@ class Task:
                 return None
             if body.wanted:
                 self.thread.notify()
-            await (_serve_meanwhile(self) if self.thread.works else self.changed())
+            await _wait_for_client(self)
         return event
 
     async def wait_until_over(self) -> None:
         """Wait until the request is over: answered, or the client left."""
         while not self.over:
-            await (_serve_meanwhile(self) if self.thread.works else self.changed())
+            await _wait_for_client(self)
 
     def finish_response(self) -> None:
         """Note that the response is complete."""
@@ -385,16 +383,58 @@ def _end_of(task: Task) -> object:
     return ENDED
 
 
-async def _serve_meanwhile(task: Task) -> None:
-    """Wait for `changed`. If the thread itself waits for the running task, let it do now what it does in `next`."""
+def _given_up(thread: ServerThread) -> bool:
+    """Whether `thread` works for an event loop, and the task that waits for it there has given up the request."""
+    outer = None if thread.outer is None else call_of(thread.outer)
+    return outer is not None and outer.abandoned
+
+
+async def _wait_for_client(task: Task) -> None:
+    """Wait for an event of the client. If the thread waits for the running task, let it do now what it does in `next`.
+    If it waits for another one, which may need it, let it only read what is there.
+    """
+    thread, body = task.thread, task.body
 
     def serve_or_rest() -> None:
-        task.thread.expect_notice()
+        thread.expect_notice()
         if not (task.serve() or task.over):
             task.rest(POLL_SECONDS)
 
-    served = task.thread.submit_meanwhile(serve_or_rest)
-    await (task.changed() if served is None else end_of(served, task.thread))
+    def serve_again() -> None:
+        if body is not None and body.reading is AWAITING_CLIENT:
+            body.reading = WANTED
+        task.serve()
+
+    served = thread.submit_meanwhile(serve_or_rest)
+    if served is not None:
+        await end_of(served, thread)
+        return
+    if body is not None and body.reading is not IDLE and task.connection.never_waits:
+        served = thread.submit_meanwhile(serve_again, for_others=True)
+        if served is not None:
+            await end_of(served, thread)
+            if body.reading is IDLE:
+                return
+    await changed_meanwhile(task)
+
+
+async def changed_meanwhile(task: Task) -> None:
+    """Wait for `task.changed`. While the thread runs code of the application, it does not look after the client. This
+    does it then, from time to time: that code may wait for what the caller is about to hear.
+    """
+    thread, waiter = task.thread, task.changed()
+    thread.awaited = True
+    if not thread.works:
+        await waiter
+        return
+    await task.runner.loop.wait_at_most(POLL_SECONDS, waiter)
+    if task._waiters and waiter in task._waiters:
+        task._waiters.remove(waiter)
+    if not (task.over or task.upgraded):
+        gone = _given_up(thread) or task.connection.has_left()
+        # Once the thread has left, the descriptor may be that of another connection.
+        if gone and not thread.left:
+            task.disconnect()
 
 
 async def end_of(served: Future[object], thread: ServerThread) -> None:

@@ -18,7 +18,7 @@ import anyio.lowlevel
 from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
-from bridge._asgi_to_wsgi.task import POLL_SECONDS, end_of
+from bridge._asgi_to_wsgi.task import POLL_SECONDS, changed_meanwhile, end_of
 from bridge._asgi_to_wsgi.websocket_options import WebSocketOptions
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
 from bridge._asgi_to_wsgi.websocket_wire import LoopReader, Output, loop_reader
@@ -139,7 +139,7 @@ class WebSocketSession:
     | `_inbox` | the side that reads puts, with the lock, and wakes the task; the loop takes, and resumes it | both |
     | `_fed_all`, `_closed` | the side that reads, with the lock; the loop does so before it closes `_reader` | both |
     | in `_output` and `_protocol` | either side, with the lock; it then notifies the thread or wakes the task | both |
-    | `_departure` | the thread, with the lock if it has sent a close frame; the loop, if no thread came | the loop |
+    | `_departure` | the thread, with the lock after a close frame; the loop, if none came or it works | the loop |
     | `_pinged` | the thread, with the ping and the lock; the side that reads clears it, with the lock | the thread |
     | `_close_sent` | the loop, before it notifies the thread | the thread |
     | `responder.disconnected` | the loop, at a shutdown | the thread |
@@ -211,17 +211,16 @@ class WebSocketSession:
         finally:
             self._depart(_ABNORMAL, "")
             with output.lock:  # the loop may be about to duplicate its descriptor
-                if (wire := getattr(self, "_wire", None)) is not None:
-                    wire.end()
+                output.end()
 
     def _open(self, output: Output) -> None:
+        self._next_ping = monotonic() + (self._options.ping_interval or math.inf)
         try:
             self._wire, early = self._takeover.take()
         except (OSError, ValueError) as error:
             self._depart(_ABNORMAL, "")
             _log.warning("%s cannot have its connection: %s", self.responder.request(), error)
             raise ClientProtocolError("asked for a WebSocket whose connection cannot be had", *_LATER) from error
-        self._next_ping = monotonic() + (self._options.ping_interval or math.inf)
         with output.lock:
             output.attach(self._wire)
             if early:
@@ -259,10 +258,7 @@ class WebSocketSession:
     def _read(self, output: Output) -> bool:
         # Read and feed in one step, because the loop may have begun to read as well.
         with output.lock:
-            try:
-                data = self._wire.receive(self._protocol.read_size)
-            except OSError:
-                data = b""
+            data = output.receive(self._protocol.read_size)
             arrived = self._feed(output, data) if data else False
         if data is None:
             return False
@@ -443,8 +439,10 @@ class WebSocketSession:
             served = None
             if responder.thread.works and self._output is not None:
                 served = responder.thread.submit_meanwhile(partial(self._turn, self._output))
+                if served is None and _catch_up(self, self._output):
+                    continue
             if served is None:
-                await responder.changed()
+                await changed_meanwhile(responder)
             else:
                 self._leave_reading()  # the thread does, as it waits for this anyway
                 await end_of(served, responder.thread)
@@ -574,6 +572,26 @@ class WebSocketSession:
         """ASGI WebSocket, "Send": an `OSError` when the connection has been closed."""
         if self._departure is not None or self._fed_all or output.broken:
             raise ClientDisconnected("the WebSocket is closed")
+
+
+def _catch_up(session: WebSocketSession, output: Output) -> bool:
+    """Do on the loop what the thread does when it does not work. Returns whether there is something to receive."""
+    with output.lock:
+        if session._opened and session._phase is Phase.OPEN:
+            output.flush()
+            if session._reader is None and not (session._fed_all or session._inbox.full):
+                data = output.receive(session._protocol.read_size)
+                if data:
+                    session._feed(output, data)
+                elif data is not None:  # the thread sees the end again
+                    session._depart(*((_RESTART, _RESTARTING) if session._wire.cut_by_server() else (_ABNORMAL, "")))
+            if session._closed is not None:
+                session._depart(session._closed.code, session._closed.reason)
+            elif session.responder.disconnected and session._departure is None:
+                output.push(session._protocol.close(_RESTART, _RESTARTING), last=True)
+                session._close_sent = True
+                session._depart(_RESTART, _RESTARTING)
+    return bool(session._inbox.items) or session._departure is not None
 
 
 async def _deny(respond: Send) -> None:

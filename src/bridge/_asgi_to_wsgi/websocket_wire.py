@@ -12,7 +12,8 @@ from bridge._servers.takeover import Wire
 
 
 class Output:
-    """Sends for the thread and for the loop, which both hold `lock`. `unsent` is what there was no room for.
+    """Sends, and receives, for the thread and for the loop, which both hold `lock`. `unsent` is what there was no room
+    for.
 
     That is at most one message, because the loop waits before it makes another, and some control frames.
     """
@@ -33,6 +34,19 @@ class Output:
         """Send to `wire` from now on, first what is left over."""
         self._wire = wire
         self.flush()
+
+    def receive(self, size: int) -> bytes | None:
+        """Return what has come, as `Wire.receive` does, or `b""` if that fails."""
+        assert self._wire is not None
+        try:
+            return self._wire.receive(size)
+        except OSError:
+            return b""
+
+    def end(self) -> None:
+        """Shut down the connection, if there is one."""
+        if self._wire is not None:
+            self._wire.end()
 
     def push(self, data: bytes, *, last: bool = False) -> None:
         """Send `data`, or keep what there is no room for. With `last`, nothing follows."""

@@ -51,8 +51,9 @@ class Call:
     Memory order. The two ends do not share a lock. An end that is about to sleep first says so in a flag, then looks at
     the condition once more, and then sleeps. An end that changes the condition changes it first, and then looks at the
     flag. Whichever comes first, one of the two sees the other, so no wake-up is lost. A needless wake-up is harmless:
-    every wait is in a loop that looks again. (Python stores and loads attributes in program order, with or without the
-    interpreter lock.)
+    every wait is in a loop that looks again. (Others have to see a store before the same thread does its next load.
+    Processors do not promise that. With the interpreter lock, Python does. Without it, each store of an attribute, and
+    each change of a deque, releases the lock of that object by a compare-and-exchange, which is a full barrier.)
 
     | field | set by | cleared by | looked at by |
     |---|---|---|---|

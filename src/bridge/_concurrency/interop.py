@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Executor, Future
 from contextvars import Context, ContextVar
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import anyio.lowlevel
 from anyio._core._eventloop import threadlocals as _anyio_threadlocals
+from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.local import _rehome, _Storage
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context
 
@@ -291,11 +293,36 @@ def enclosing_executor() -> Executor | None:
     return executor
 
 
-def submit_to_waiting(thread: int, function: Callable[[], object]) -> Future[object] | None:
-    """Run `function` in the thread with this identity, if that waits in `async_to_sync` for the running task. If not,
-    return None. Called on the loop.
+# What each thread waits in now, in `async_to_sync`. Only the thread itself changes its entry.
+_waiting: Final[dict[int, Any]] = {}
+
+
+def _run_and_tell(self: Any, future: Any) -> None:
+    """Asgiref's `CurrentThreadExecutor.run_until_future`, which says what the thread waits in only to its own task."""
+    thread = threading.get_ident()
+    before = _waiting.get(thread)
+    _waiting[thread] = self
+    try:
+        _run_until_future(self, future)
+    finally:
+        if before is None:
+            del _waiting[thread]
+        else:
+            _waiting[thread] = before
+
+
+_run_until_future: Final[Any] = CurrentThreadExecutor.run_until_future
+_current_thread_executor: Any = CurrentThreadExecutor
+_current_thread_executor.run_until_future = _run_and_tell
+
+
+def submit_to_waiting(
+    thread: int, function: Callable[[], object], *, for_others: bool = False
+) -> Future[object] | None:
+    """Run `function` in the thread with this identity, if that waits in `async_to_sync` for the running task, or with
+    `for_others` for any task. If not, return None. Called on the loop.
     """
-    executor: Any = enclosing_executor()
+    executor: Any = _waiting.get(thread) if for_others else enclosing_executor()
     if executor is None or executor._work_thread.ident != thread:
         return None
     try:

@@ -65,10 +65,10 @@ class Posted:
 class AsyncioLoop:
     """The way to one asyncio (or uvloop) loop.
 
-    Memory order of `post` and `_deliver`: `post` appends first, and looks at the flag (`signalled`) after that;
-    `_deliver` clears the flag before it counts the items. If an item is appended after that, its post finds the flag
-    cleared, and signals again. If the loop has been closed, a post may find the flag set by another post, which is
-    about to find out. That other post then drops both items (see `drop_posted`).
+    Memory order of `post` and `_deliver` (see `calls.Call` for what Python promises): `post` appends first, and looks
+    at the flag (`signalled`) after that; `_deliver` clears the flag before it counts the items. If an item is appended
+    after that, its post finds the flag cleared, and signals again. If the loop has been closed, a post may find the
+    flag set by another post, which is about to find out. That other post then drops both items (see `drop_posted`).
     """
 
     is_asyncio = True

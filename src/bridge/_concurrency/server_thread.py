@@ -55,6 +55,8 @@ class ServerThread:
       for something to do. So a change after that look finds the flag cleared, and puts a token.
     * `_jobs` and `left`: `_put` appends a job and then looks at `left`; `leave` sets `left` and then looks for jobs.
       Either `_put` finds that the thread has left and takes its job back, or `leave` finds the job.
+    * `_busy`, with `awaited` and `room_wanted`: the thread sets `_busy` and then looks at the others. The task sets one
+      of these and then looks at `_busy`. So either the thread has it look again, or it finds that the thread works.
     * `_pipe` is written to under `_pipe_lock`, and only while the thread polls: later, the number of the closed
       descriptor may be that of another file. A write does not block: a full pipe wakes the thread too.
 
@@ -64,6 +66,8 @@ class ServerThread:
     # One instance is made for each request. What most requests never need exists only on the class.
     # Thread-sensitive work was submitted, and more may come until the task ends. Set on the loop, never cleared.
     sensitive = False
+    # The task waits for the client, which the thread looks after, unless it works. Set on the loop, cleared here.
+    awaited = False
     owner: Waits | None = None
     job: Job | None = None
     since = 0.0
@@ -150,11 +154,11 @@ class ServerThread:
         """Whether it does work of the request now. From any thread."""
         return self._busy
 
-    def submit_meanwhile(self, function: Callable[[], object]) -> Future[object] | None:
-        """Let the thread call `function` while it waits, in asgiref's `async_to_sync`, for the running task. Returns
-        None if it does not wait there. On the loop.
+    def submit_meanwhile(self, function: Callable[[], object], *, for_others: bool = False) -> Future[object] | None:
+        """Let the thread call `function` while it waits, in asgiref's `async_to_sync`, for the running task, or with
+        `for_others` for any task. Returns None if it does not wait there. On the loop.
         """
-        return interop.submit_to_waiting(self._ident, function) if self._busy else None
+        return interop.submit_to_waiting(self._ident, function, for_others=for_others) if self._busy else None
 
     def serve_one(self) -> bool:
         """Do one job of the request, or let the call that runs here take a step. Returns False if it did neither."""
@@ -181,12 +185,18 @@ class ServerThread:
             return True
         before, self._busy = self._busy, True
         try:
-            if self.owner is not None and self.owner.room_wanted:
-                self.owner.wake_task()  # it must not wait for room, because the job may wait for it
+            self._tell_owner()
             job()
         finally:
             self._busy = before
         return True
+
+    def _tell_owner(self) -> None:
+        """Have the task look again, if it waits for this thread, which begins to work: the work may wait for it."""
+        owner = self.owner
+        if owner is not None and (owner.room_wanted or self.awaited):
+            self.awaited = False  # from now on, the task looks after the client itself
+            owner.wake_task()
 
     def _start(self, call: Call) -> None:
         self.job = self._call = call
@@ -199,6 +209,7 @@ class ServerThread:
         before, current.thread = current.thread, self
         call, self._busy = self._call, True
         try:
+            self._tell_owner()
             step()
         finally:
             self._busy = False

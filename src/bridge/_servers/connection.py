@@ -97,6 +97,13 @@ def waitress_socket(environ: Environ) -> Any:
     return None if looks_ahead else getattr(channel, "socket", None)
 
 
+def _plain_socket(body: object) -> socket.socket | None:
+    """The socket that a buffered reader reads from. None if it is not one, or if TLS is in between."""
+    raw: Any = body.raw if isinstance(body, io.BufferedReader) else None
+    found = getattr(raw, "_sock", None)
+    return found if isinstance(found, socket.socket) and not isinstance(found, ssl.SSLSocket) else None
+
+
 class Connection:
     """The client's connection, if the server of `environ` shows it."""
 
@@ -163,6 +170,16 @@ class Connection:
             return True  # Waitress receives the whole body before it calls the application
         return self._is_gunicorn and hasattr(self._body.reader, "length") and self._gunicorn_holds() >= size
 
+    @property
+    def never_waits(self) -> bool:
+        """Whether the server shows what has arrived, so that `read` does not wait for the client."""
+        body = self._body
+        if isinstance(body, io.BytesIO) or "waitress.client_disconnected" in self._environ:
+            return True
+        if self._is_gunicorn:
+            return hasattr(body.reader, "length") and not body.buf.tell()
+        return _is_chunked_uwsgi(self._environ) or _plain_socket(body) is not None
+
     def read(self, size: int) -> bytes | None:
         """At most `size` bytes of the request body, and `b""` at its end. None if reading would have to wait.
 
@@ -179,8 +196,8 @@ class Connection:
 
     def _read_buffered(self, body: io.BufferedReader, size: int) -> bytes | None:
         """For wsgiref, Django's runserver and Werkzeug, whose input is the buffered reader of the connection."""
-        connection = getattr(body.raw, "_sock", None)
-        if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):
+        connection = _plain_socket(body)
+        if connection is not None:
             timeout = connection.gettimeout()
             connection.settimeout(0)
             try:
