@@ -9,9 +9,10 @@ SITE ?= site
 SECONDS ?= 60
 SESSIONS ?=
 DJANGO ?= >=6.0,<7.0
+DELAYS ?= start,job,finish,post
 ARGS ?=
 
-.PHONY: help run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons test-under-load stress soak chaos fuzz check dist bench bench-no-lock docs screenshots site clean
+.PHONY: help run run-async run-gunicorn run-mod-wsgi run-chat run-mixed test test-django test-django-6 test-agents test-hosts test-servers test-pythons test-under-load test-delayed stress soak chaos fuzz check dist bench bench-no-lock docs screenshots site clean
 .NOTPARALLEL:
 
 run:  ## The example: a legacy Django project on Uvicorn. make run PORT=8001
@@ -75,6 +76,10 @@ test-under-load:  ## The tests three times in a row, while the machine is busy w
 	@for run in $$(seq "$(RUNS)"); do \
 	    BRIDGE_INSTALL=1 .venv/bin/python scripts/load.py .venv/bin/python -m pytest -n 2 $(ARGS) || exit; \
 	done
+
+test-delayed:  ## The tests while steps between threads and loops are late, those of DELAYS. make test-delayed DELAYS=wake ARGS=tests/adapters
+	@scripts/setup.sh "$(PYTHON)" test
+	BRIDGE_INSTALL=1 PYTHONPATH=tests .venv/bin/python -m pytest -n 2 -p support.delays --delays "$(DELAYS)" $(ARGS)
 
 stress:  ## Eight threads through everything at once, and hand-overs between two. make stress SECONDS=600
 	@scripts/setup.sh "$(PYTHON)" test

@@ -89,6 +89,12 @@ def nothing_waits_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def heads_wait_for_bodies(monkeypatch: pytest.MonkeyPatch, nothing_waits_by_the_clock: None) -> None:
+    """The head of a response does not leave alone because its body is late, for what a small response looks like."""
+    monkeypatch.setattr("bridge._asgi_to_wsgi.task._HEAD_DELAY_SECONDS", FOREVER)
+
+
+@pytest.fixture
 def looks_often(monkeypatch: pytest.MonkeyPatch, nothing_waits_by_the_clock: None) -> None:
     """Threads look around all the time: for what no signal can tell."""
     monkeypatch.setattr("bridge._asgi_to_wsgi.task.POLL_SECONDS", 0.02)

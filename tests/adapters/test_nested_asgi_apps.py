@@ -537,7 +537,11 @@ class TestAsgiAppOnAnAsgiServer:
 
         deep = AsgiToWsgi(app, lifespan="off")
         middle = WsgiToAsgi(deep)
-        with deep, middle, outer_and_inner(middle) as outer:
+        with contextlib.ExitStack() as stack:
+            # In a thread: the loop may not know yet that the call is over.
+            stack.callback(bounded, deep.close)
+            stack.callback(bounded, middle.close)
+            outer = stack.enter_context(outer_and_inner(middle))
             async with opened_leniently(outer) as exchange:
                 await exchange.until(lambda: exchange.body)
                 exchange.disconnect()

@@ -121,6 +121,7 @@ class TestWsgiAppOnAWsgiServer:
             assert b"" == served.rest()
             served.close()
 
+    @pytest.mark.usefixtures("heads_wait_for_bodies")
     def test_a_list_is_a_list_again(self) -> None:
         def app(environ: Environ, start_response: Any) -> list[bytes]:
             start_response("200 OK", [("Content-Length", "5")])

@@ -22,7 +22,7 @@ from support.plain_servers import environ_for
 from support.scripted_asgi_server import Environ, get, opened, piece_event, post
 from support.scripted_wsgi_server import Served, adapted, ask
 from support.sizes import MIB
-from support.waiting import Flag, OneThread, bounded, until
+from support.waiting import Flag, OneThread, bounded
 from support.wsgi_apps import Gate
 
 Kind = tuple[str, dict[str, Any]]
@@ -191,16 +191,17 @@ def test_close_of_mounts(kind: Kind) -> None:
 
 
 class Steps:
-    """An ASGI app that sends a chunk, waits for `go`, sends the last one, and waits for `end`."""
+    """An ASGI app that sends a chunk, waits for `go`, sends the last one (`sent`), and waits for `end`."""
 
     def __init__(self) -> None:
-        self.go, self.end = Flag(), Flag()
+        self.go, self.sent, self.end = Flag(), Flag(), Flag()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await start(send)
         await chunk(send, b"1")
         await self.go.waited()
         await end(send)
+        self.sent.set()
         await self.end.waited()
 
 
@@ -232,9 +233,9 @@ def test_the_next_chunk_of_a_response(kind: Kind) -> None:
 def test_close_of_a_response(kind: Kind) -> None:
     """That of an app which is still at work, where the server's thread is to stay for that."""
     app = Steps()
-    with begun(app, background="before") as (adapter, served):
+    with begun(app, background="before") as (_, served):
         app.go.set()
-        until(lambda: adapter.stats().served == 1)
+        app.sent.wait()
         said = refusal(kind, served.result.close)
 
     assert said == RESPONSE

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from bridge.errors import ClientDisconnected
 from spec.harness import StrictInput, environ_of, play, serve_on_asgi, serve_on_wsgi, wsgi_environ
 from support.asgi_apps import asgi, read_body, reply
 from support.plain_servers import MISSING
-from support.scripted_asgi_server import Environ, Event, Request, Sent, get, opened, post
+from support.scripted_asgi_server import Environ, Event, Request, get, opened, post
 from support.scripted_wsgi_server import Call, adapted
 from support.waiting import Flag, bounded
 
@@ -298,24 +299,31 @@ class TestInputServer:
     def test_a_body_that_breaks_off_never_looks_whole(self, method: str, ending: str) -> None:
         """When the client leaves before the Content-Length is there, reading raises an `OSError`."""
         errors: list[BaseException] = []
+        entered, over = Flag(), Flag()
 
         def app(environ: Environ, start_response: Any) -> list[bytes]:
+            entered.set()
             try:
                 stream = environ["wsgi.input"]
                 list(stream) if method == "__iter__" else getattr(stream, method)()
             except OSError as error:
                 errors.append(error)
                 raise
+            finally:
+                over.set()
             start_response("200 OK", [])
             return [b"as if it were whole"]
 
         request = post(b"abcd", length=10, ends=False)
         event = {"type": "http.disconnect"} if ending == "disconnect" else {"type": "http.request", "body": b"ef"}
-        exchange_request = Sent(request.scope, [*request.events, event])
 
         async def story(adapter: WsgiToAsgi) -> Request:
-            exchange = Request(adapter, *exchange_request)
-            await exchange.run()
+            exchange = Request(adapter, *request)
+            async with anyio.create_task_group() as group:
+                group.start_soon(exchange.run)
+                await entered.waited()  # an app whose client has left before is not called
+                exchange.feed(event)
+            await over.waited()
             return exchange
 
         exchange = play(app, story, collect=1)

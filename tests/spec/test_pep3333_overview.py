@@ -446,6 +446,7 @@ class TestDetailsApplication:
 
         assert body + b"end" == serve_on_wsgi(asgi(body, b"", b"end")).body
 
+    @pytest.mark.usefixtures("heads_wait_for_bodies")
     def test_a_small_response_is_a_list_of_one(self) -> None:
         """What is there as a whole is returned as the single-element list that the PEP recommends."""
 

@@ -6,7 +6,7 @@ of the request body the task asks `body`, and the thread reads it.
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Sized
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from time import monotonic
@@ -125,7 +125,7 @@ class Task:
         thread, output, body = self.thread, self.output, self.body
         items = output.items
         while not items:
-            if self.serve() or thread.serve_one():
+            if self.serve(items) or thread.serve_one(items):
                 continue
             if self.finished:
                 if items:
@@ -154,10 +154,12 @@ class Task:
             self.overdue = True
             self.wake_task()
 
-    def serve(self) -> bool:
-        """Read from the request body what the task has asked for. Returns False if there is nothing to do."""
+    def serve(self, first: Sized = ()) -> bool:
+        """Read from the request body what the task has asked for. Returns False if there is nothing to do, or if by
+        now there is something in `first`, which the server has to get before: the client may wait for it.
+        """
         body = self.body
-        if body is None or body.reading is not WANTED or not body.serve():
+        if body is None or body.reading is not WANTED or first or not body.serve():
             return False
         self.disconnected = self.disconnected or body.disconnected
         self.wake_task()

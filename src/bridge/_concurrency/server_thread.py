@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
@@ -160,13 +160,17 @@ class ServerThread:
         """
         return interop.submit_to_waiting(self._ident, function, for_others=for_others) if self._busy else None
 
-    def serve_one(self) -> bool:
-        """Do one job of the request, or let the call that runs here take a step. Returns False if it did neither."""
-        if self.run_job():
-            return True
+    def serve_one(self, first: Sized = ()) -> bool:
+        """Do one job of the request, or let the call that runs here take a step. Returns False if it did neither:
+        there is nothing to do, or by now there is something in `first`, which the server has to get before.
+        """
+        # What the task hands over is in `first` before it submits a job, or acknowledges it to the call. So this looks
+        # at `first` last.
+        if self._jobs and not first:
+            return self.run_job()
         call = self._call
         # Each piece goes to the server before the next is made (PEP 3333, "Buffering and Streaming").
-        if call is None or (call.output is not None and call.output.in_flight and not call.abandoned):
+        if call is None or (call.output is not None and call.output.in_flight and not call.abandoned) or first:
             return False
         self._go_on(call.close if call.abandoned else call.step)
         return True

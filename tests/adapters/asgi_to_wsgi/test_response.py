@@ -17,6 +17,7 @@ from support.waiting import FOREVER, Flag, LogWatch, until
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 
 
+@pytest.mark.usefixtures("heads_wait_for_bodies")
 class TestSmallResponse:
     """Start and last body event arrive together and go back together."""
 

@@ -5,12 +5,14 @@ import contextvars
 import io
 import socket
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bridge._asgi_to_wsgi.request_events import RequestEvents
+from bridge._asgi_to_wsgi.request_events import WANTED, RequestEvents
 from bridge._asgi_to_wsgi.task import ENDED, Task
 from bridge._concurrency import private_loop
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
@@ -131,6 +133,53 @@ class TestWriting:
         assert ["head", b"one", b"two", None] == written(probe, thread)
         assert (True, None) == (probe.finished, probe.error)
         assert ([probe], set()) == (runner.ended, runner.live)
+
+    @pytest.mark.parametrize("further", ["body", "job", "call"])
+    def test_an_item_that_comes_late_is_taken_before_anything_else_is_done(
+        self, further: str, runner: Runner, thread: OneThread
+    ) -> None:
+        """The thread has found none. Then the task writes one, and asks for what may take long."""
+        looked = Flag()
+        done: list[str] = []
+
+        def step() -> None:
+            probe.thread._call = None
+            done.append("call")
+
+        def read() -> bytes:
+            done.append("body")
+            return b"x"
+
+        async def work(task: Probe) -> None:
+            await looked.waited()
+            task.write([b"item"])
+            if further == "body":
+                await task.next_event()
+            elif further == "job":
+                task.thread.submit(lambda: done.append("job"))
+            else:
+                call: Any = SimpleNamespace(output=None, abandoned=False, error=None, step=step)
+                task.thread._call = call
+            asked.set()
+
+        asked = Flag()
+        probe = thread.run(lambda: Probe(runner, work, Source(read), 1))
+        wanted = {"body": lambda: probe.body.reading is WANTED}.get(further, asked.is_set)
+
+        class LateItems(deque[Any]):
+            def __bool__(self) -> bool:
+                if not looked.is_set():
+                    looked.set()
+                    until(wanted)
+                    return False
+                return len(self) > 0
+
+        probe.output.items = LateItems()
+        thread.run(probe.start)
+
+        assert (b"item", []) == (thread.run(probe.next), done)
+        assert [] == written(probe, thread)
+        assert [further] == done
 
     @pytest.mark.parametrize("error", [LookupError("x"), asyncio.CancelledError(), SystemExit(1), KeyboardInterrupt()])
     def test_what_the_work_raises_is_kept(self, error: BaseException, runner: Runner, thread: OneThread) -> None:
