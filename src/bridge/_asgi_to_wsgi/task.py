@@ -65,7 +65,7 @@ class Task:
     | `demand` | the thread | never | the loop |
     | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
     | `room_wanted` | the loop, before it looks again | the loop | the thread, after each item that it takes |
-    | `overdue` | the thread, before it posts | never | the loop, which then flushes the head |
+    | `overdue` | the thread, before it posts | the loop, when the task begins | the loop, which flushes the head |
     | `_waiters` | the loop | the loop | the loop: they are futures, which no thread touches |
 
     The thread sleeps in `ServerThread`: it clears `_notified`, looks at all of the above, and then sleeps.
@@ -241,6 +241,10 @@ class Task:
                 return
             assert self.context is not None
             self.runner.live.add(self)
+            if self.overdue:
+                # The thread has waited for the loop. The application has its time from now on.
+                self.overdue = False
+                self.thread.notify()
             try:
                 cancel = self._spawn(self._run, self.context)
                 # On newer Pythons the task may have ended by now.

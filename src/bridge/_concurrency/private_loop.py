@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bridge._concurrency.greenlets import start_thread
 from bridge._concurrency.jobs import describe
@@ -133,7 +133,10 @@ class PrivateLoop:
         finally:
             self.ended = True
             if not loop.is_running():
-                loop.close()
+                try:
+                    loop.close()
+                except OSError:  # its descriptors are closed already
+                    asyncio.BaseEventLoop.close(cast(asyncio.BaseEventLoop, loop))
                 self.loop.drop_posted()
             self._ready.set()
             self._end.set()
@@ -142,10 +145,18 @@ class PrivateLoop:
         if loop.is_closed() or loop.is_running():
             raise RuntimeError("the loop that loop_factory gave is closed, or runs in another thread")
         # A root task, and not run_forever: without one, anyio makes and ends a worker thread for each request.
-        root = loop.create_task(self._root())
+        root: Any = loop.create_task(self._root())
         while not root.done():
             try:
                 loop.run_until_complete(root)
+            except (OSError, ValueError) as error:
+                # Of the loop itself, since asyncio catches those of tasks and callbacks: code that closes all
+                # descriptors, as daemons do, has closed the loop's too.
+                root._log_destroy_pending = False  # it never ends
+                # As text: the traceback of the exception would keep the tasks of the loop alive.
+                why = repr(error)
+                _log.error("the private event loop cannot continue, the next request starts another one: %s", why)  # noqa: TRY400
+                return
             except BaseException:
                 # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and stops when any code
                 # calls stop(). This thread obeys neither: the process belongs to the server, and the loop to us.

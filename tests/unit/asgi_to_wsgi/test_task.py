@@ -18,7 +18,7 @@ from bridge._concurrency import private_loop
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.jobs import current
-from bridge._concurrency.loops import LoopClosed
+from bridge._concurrency.loops import LoopClosed, Posted
 from bridge._servers.connection import Connection
 from bridge._stats import Counters
 from bridge._translate.input_to_events import BodyEvents
@@ -117,6 +117,28 @@ def written(probe: Probe, thread: OneThread) -> list[Any]:
         items.append(item)
     thread.run(probe.release)
     return items
+
+
+def test_a_loop_that_is_late_takes_no_time_from_the_application(runner: Runner, thread: OneThread) -> None:
+    """The head waits for a body from the moment when the task begins; before, nobody could have sent one."""
+    overdue: list[bool] = []
+    go = Flag()
+
+    async def work(task: Probe) -> None:
+        overdue.append(task.overdue)
+        while not task.overdue:
+            await task.changed()
+        task.write([b"item"])
+
+    runner.loop.post(Posted(go.wait))
+    probe = started(runner, thread, work)
+    item = thread.begin(probe.next)
+    until(lambda: probe.overdue)
+    go.set()
+
+    assert item() == b"item"
+    assert overdue == [False]
+    assert written(probe, thread) == []
 
 
 class TestWriting:

@@ -2,6 +2,9 @@
 
 import asyncio
 import concurrent.futures
+import contextvars
+import logging
+import os
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -40,7 +43,7 @@ def run_on(loop: PrivateLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
 
     class Arriving:
         def run_on_loop(self) -> None:
-            loop.loop.spawn(run())
+            loop.loop.spawn(run(), contextvars.Context())
 
     loop.loop.post(Arriving())
     return done.result(PATIENCE)
@@ -196,7 +199,7 @@ class TestRunning:
 
         class Arriving:
             def run_on_loop(self) -> None:
-                loop.loop.spawn(block())
+                loop.loop.spawn(block(), contextvars.Context())
 
         loop.loop.post(Arriving())
         blocked.wait()
@@ -246,6 +249,26 @@ class TestRunning:
             assert b"ok" == ask(adapter).body
 
         assert 1 == len(set(loops))
+
+
+def test_a_loop_that_cannot_continue_is_replaced(log: LogWatch) -> None:
+    """Code that closes all descriptors, as daemons do, also closes what the loop waits on."""
+    loops: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        loop: Any = asyncio.get_running_loop()
+        loops.append(id(loop))
+        if scope["path"] == "/breaks":
+            os.close(loop._selector.fileno())
+        await reply(send, b"ok")
+
+    with adapted(app) as adapter:
+        for path in ("/", "/breaks"):
+            assert ask(adapter, environ_for("GET", path)).body == b"ok"
+        log.wait_for("cannot continue", level=logging.ERROR)
+        assert ask(adapter, environ_for("GET", "/")).body == b"ok"
+    assert loops[0] == loops[1]
+    assert len(log.having("cannot continue")) == 1
 
 
 class Nothing:
