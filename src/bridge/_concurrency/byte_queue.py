@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-# Bytes that may be in flight before the writer has to wait, as in uvicorn's flow control and asyncio's transports.
-HIGH_WATER_BYTES: Final = 64 * 1024
 # What an item counts in addition to its bytes, so that very small items are limited too.
 ITEM_OVERHEAD_BYTES: Final = 64
+# Bytes that may be in flight before the writer has to wait: 64 KiB, as in uvicorn's flow control and asyncio's
+# transports. An item of that size, such as a block of a file, leaves room for the next, which is made meanwhile.
+HIGH_WATER_BYTES: Final = 64 * 1024 + ITEM_OVERHEAD_BYTES
 
 
 class ByteQueue:
