@@ -155,7 +155,7 @@ class PrivateLoop:
                 root._log_destroy_pending = False  # it never ends
                 # As text: the traceback of the exception would keep the tasks of the loop alive.
                 why = repr(error)
-                _log.error("the private event loop cannot continue, the next request starts another one: %s", why)  # noqa: TRY400
+                _log.error("the private event loop cannot continue, the next request starts another one: %s", why)
                 return
             except BaseException:
                 # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and stops when any code
