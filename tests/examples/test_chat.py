@@ -167,6 +167,7 @@ class TestRestart:
                 kim.wait_for_names("Kim (you)", "Sam")
                 sam.type("After")
                 kim.wait_for_message("After")
+                sam.wait_for_message("After")
                 shown = [kim.messages(), sam.messages()]
                 with guest(site) as ole:
                     kept = [message["text"] for message in history(ole, "lobby")]
@@ -237,6 +238,7 @@ class TestProcesses:
             assert site.once(lambda lines: sum("Redis: listening" in line for line in lines[mark:]) == 2)
             sam.type("It is back")
             kim.wait_for_message("It is back")
+            sam.wait_for_message("It is back")
             shown = [kim.messages(), sam.messages()]
             output = "".join(site.output)
 
