@@ -114,8 +114,7 @@ def test_socket_io_where_websockets_are_refused(tmp_path: Path) -> None:
             assert isinstance(refused, Rejected)
             assert (426, "13") == (refused.status, refused.headers["sec-websocket-version"])
         assert (200, b"Hello, world!\n") == server.get("/hello")
-        # Waitress logs what it is told of a poll whose client has left before there was anything to send.
-        assert server.log().count("Traceback") == server.log().count("\nbridge.errors.ClientDisconnected: ")
+        assert "Traceback" not in server.log()
         assert "refused with 426" in server.log()
 
 

@@ -105,7 +105,7 @@ class AsgiResponder(Task):
             raise
         except PeerGone:
             self.release()
-            raise ClientDisconnected("the client left before the response began") from None
+            raise self.connection.departure("the client left before the response began", begun=False) from None
         except BaseException:
             ResponseIterator(self).close()
             raise
@@ -166,9 +166,11 @@ class AsgiResponder(Task):
         return False
 
     def failure(self) -> BaseException:
-        """The exception for the server if the application ended before its response was complete."""
+        """The exception for the server if the application ended before its response began, or was complete."""
         if self.disconnected:
-            return ClientDisconnected("the client left, or the adapter was closed, before the response was complete")
+            return self.connection.departure(
+                "the client left, or the adapter was closed, before the response began", begun=False
+            )
         error = self.error or self.response.unfinished()
         if error is not None and may_pass(error):
             return error
@@ -193,7 +195,7 @@ class AsgiResponder(Task):
         self._guarded = False
         self.connection.end_with_reset(True)
         if self.disconnected:
-            return self.connection.departure("the client left in the middle of the response")
+            return self.connection.departure("the client left in the middle of the response", begun=True)
         return self.failure()
 
     def release(self) -> None:

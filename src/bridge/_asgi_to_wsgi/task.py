@@ -396,8 +396,14 @@ def _given_up(thread: ServerThread) -> bool:
 
 
 async def _wait_for_client(task: Task) -> None:
-    """Wait for an event of the client. If the thread waits for the running task, let it do now what it does in `next`.
-    If it waits for another one, which may need it, let it only read what is there.
+    """Wait for an event of the client."""
+    if not (task.thread.works and await _serve_meanwhile(task)):
+        await changed_meanwhile(task)
+
+
+async def _serve_meanwhile(task: Task) -> bool:
+    """If the thread, while it works, waits for the running task, let it do now what it does in `next`. If it waits for
+    another one, which may need this one, let it only read what is there. Returns whether it has done something.
     """
     thread, body = task.thread, task.body
 
@@ -406,22 +412,22 @@ async def _wait_for_client(task: Task) -> None:
         if not (task.serve() or task.over):
             task.rest(POLL_SECONDS)
 
-    def serve_again() -> None:
-        if body is not None and body.reading is AWAITING_CLIENT:
-            body.reading = WANTED
-        task.serve()
-
     served = thread.submit_meanwhile(serve_or_rest)
     if served is not None:
         await end_of(served, thread)
-        return
-    if body is not None and body.reading is not IDLE and task.connection.never_waits:
-        served = thread.submit_meanwhile(serve_again, for_others=True)
-        if served is not None:
-            await end_of(served, thread)
-            if body.reading is IDLE:
-                return
-    await changed_meanwhile(task)
+        return True
+    if body is None or body.reading is IDLE or not task.connection.never_waits:
+        return False
+
+    def read_again() -> None:
+        if body.reading is AWAITING_CLIENT:
+            body.reading = WANTED
+        task.serve()
+
+    served = thread.submit_meanwhile(read_again, for_others=True)
+    if served is not None:
+        await end_of(served, thread)
+    return body.reading is IDLE
 
 
 async def changed_meanwhile(task: Task) -> None:

@@ -138,16 +138,18 @@ class Connection:
         number = self.descriptor
         return number is not None and bool(events_now(number, _RDHUP) & _GONE)
 
-    def departure(self, message: str) -> Exception:
-        """The exception to raise in the middle of a response whose client has left.
+    def departure(self, message: str, *, begun: bool) -> Exception:
+        """The exception to raise for a request whose client has left, before its response or, if that has `begun`, in
+        the middle of it.
 
         It makes the server end the connection, without an error in its log. Waitress 3 has its own exception for this.
-        uWSGI 2.0 prints the traceback of every exception. So there, the response ends normally, and the connection ends
-        with a reset, so that nobody takes the response for complete.
+        A client that is still there, because the adapter was closed, gets a 500 instead. uWSGI 2.0 prints the traceback
+        of every exception. So there, a response that has begun ends normally, and the connection ends with a reset, so
+        that nobody takes the response for complete.
         """
-        if "waitress.client_disconnected" in self._environ:
+        if "waitress.client_disconnected" in self._environ and (begun or self.has_left()):
             return _waitress_error()(message)
-        if "uwsgi.version" in self._environ and self.descriptor is not None:
+        if begun and "uwsgi.version" in self._environ and self.descriptor is not None:
             self.end_with_reset(True)
             return StopIteration()
         return ClientDisconnected(message)

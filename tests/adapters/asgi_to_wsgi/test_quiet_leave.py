@@ -1,4 +1,4 @@
-"""A client that leaves a stream in which nothing happens is no error, in the log of any server."""
+"""A client that leaves while nothing happens is no error, in the log of any server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,12 +23,17 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield running
 
 
-def test_no_traceback_is_logged(server: Server) -> None:
+@pytest.mark.parametrize("begun", [True, False], ids=["in a stream", "before the response"])
+def test_no_traceback_is_logged(server: Server, begun: bool) -> None:
     """The app is told, and ends by itself; what the server is told ends the connection."""
-    before, logged = server.counted("told of the leave"), server.log_mark()
-    for _ in range(3):
+    before, polled, logged = server.counted("told of the leave"), server.counted("polled"), server.log_mark()
+    for number in range(3):
         with server.connect() as connection:
-            assert connection.ask("GET", "/idle").readline() == b"tick\n"
+            if begun:
+                assert connection.ask("GET", "/idle").readline() == b"tick\n"
+            else:
+                connection.head("GET", "/polls")
+                server.wait_for(lambda: server.counted("polled") == polled + number + 1, "the app is called")  # noqa: B023
             connection.abort()
     server.wait_for(lambda: server.counted("told of the leave") == before + 3, "the app is told")
     assert server.get("/hello")[0] == 200

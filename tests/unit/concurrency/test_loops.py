@@ -251,8 +251,9 @@ def test_what_is_posted_to_a_loop_that_does_not_run(new_loop: Any) -> None:
 
 
 @loop_factories
-def test_a_task_in_a_context(new_loop: Any) -> None:
-    """A task can be started in a context of one's own."""
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_task_in_a_context(new_loop: Any, eager: bool) -> None:
+    """A task can be started in a context of one's own, which an eager task enters while it is being made."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
     context = contextvars.copy_context()
     context.run(variable.set, "set")
@@ -263,6 +264,8 @@ def test_a_task_in_a_context(new_loop: Any) -> None:
 
     async def main() -> None:
         handle = AsyncioLoop(asyncio.get_running_loop())
+        if eager:
+            handle.loop.set_task_factory(getattr(asyncio, "eager_task_factory", None))  # since Python 3.12
         await handle.spawn(note(), context)
         await handle.spawn(note(), contextvars.Context())
 
@@ -301,28 +304,6 @@ def test_the_first_step_of_a_task(new_loop: Any) -> None:
         assert steps == ["first", "after the first", "factory", "after the second", "second"]
     else:
         assert steps == ["after the first", "factory", "after the second", "first", "second"]
-
-
-@loop_factories
-def test_a_task_factory_that_makes_eager_tasks(new_loop: Any) -> None:
-    """The task enters its context while it is being made."""
-    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
-    context = contextvars.Context()
-    context.run(variable.set, "set")
-    seen: list[str] = []
-
-    async def note() -> None:
-        seen.append(variable.get())
-
-    async def main() -> None:
-        handle = AsyncioLoop(asyncio.get_running_loop())
-        handle.loop.set_task_factory(getattr(asyncio, "eager_task_factory", None))
-        await handle.spawn(note(), context)
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(main())
-
-    assert seen == ["set"]
 
 
 @loop_factories

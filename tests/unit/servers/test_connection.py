@@ -123,22 +123,31 @@ class TestWaitress:
 
         assert connection_for(Buffer(), waitress__client_disconnected=lambda: False).at_hand(10**9)
 
-    def test_what_it_is_told_of_a_client_that_left(self) -> None:
+    @pytest.mark.parametrize(("begun", "left"), [(True, True), (True, False), (False, True)])
+    def test_what_it_is_told_of_a_client_that_left(self, begun: bool, left: bool) -> None:
         """Its own exception, for which it logs no error; and ours."""
         from waitress.channel import ClientDisconnected as Waitress
 
-        departure = connection_for(io.BytesIO(), waitress__client_disconnected=lambda: True).departure("left")
+        connection = connection_for(io.BytesIO(), waitress__client_disconnected=lambda: left)
+        departure = connection.departure("left", begun=begun)
 
         assert isinstance(departure, Waitress)
         assert isinstance(departure, ClientDisconnected)
         assert "left" in str(departure)
 
+    def test_what_it_is_told_if_the_client_waits_for_a_response(self) -> None:
+        """The adapter was closed: the client gets a 500."""
+        connection = connection_for(io.BytesIO(), waitress__client_disconnected=lambda: False)
+        assert type(connection.departure("closed", begun=False)) is ClientDisconnected
+
     def test_what_other_servers_are_told(self) -> None:
-        """Ours only; uWSGI, which prints each traceback, that the response is at its end."""
-        assert type(connection_for(io.BytesIO()).departure("left")) is ClientDisconnected
+        """Ours only; uWSGI, which prints each traceback, that a response that has begun is at its end."""
+        assert type(connection_for(io.BytesIO()).departure("left", begun=True)) is ClientDisconnected
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            assert type(connection_for(ours, uwsgi__version=b"2.0").departure("left")) is StopIteration
+            connection = connection_for(ours, uwsgi__version=b"2.0")
+            assert type(connection.departure("left", begun=False)) is ClientDisconnected
+            assert type(connection.departure("left", begun=True)) is StopIteration
 
 
 class TestBufferedReader:
