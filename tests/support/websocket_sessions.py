@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from bridge import AsgiToWsgi
 from support.scripted_wsgi_server import adapted
-from support.waiting import Flag
-from support.websocket_clients import Client, Site, site
+from support.waiting import Flag, Work
+from support.websocket_clients import Client, Closed, Site, site
 
 
 @contextlib.contextmanager
@@ -19,6 +20,16 @@ def opened(app: Any, **options: Any) -> Iterator[tuple[Site, Client]]:
 async def accept(receive: Any, send: Any, **more: Any) -> None:
     assert {"type": "websocket.connect"} == await receive()
     await send({"type": "websocket.accept", **more})
+
+
+def close_under(adapter: AsgiToWsgi, client: Client) -> int:
+    """Close the adapter while the client's session is open. The code of the close frame that the client gets."""
+    closing = Work(adapter.close)
+    closed = client.receive()
+    assert isinstance(closed, Closed)
+    client.answer_close(closed)
+    closing.result()
+    return closed.code
 
 
 class Recording:

@@ -18,9 +18,9 @@ from bridge.errors import ClientDisconnected
 from support.asgi_apps import reply
 from support.patience import PATIENCE
 from support.scripted_wsgi_server import adapted
-from support.waiting import Flag, LogWatch, bounded, until
+from support.waiting import Flag, LogWatch, until
 from support.websocket_clients import Accepted, Client, Closed, Rejected, Site, site
-from support.websocket_sessions import Recording, accept, opened
+from support.websocket_sessions import Recording, accept, close_under, opened
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -482,13 +482,7 @@ class TestEnd:
         app = Recording()
         with adapted(app, shutdown_timeout=2.0) as adapter, site(adapter) as running, running.connect() as client:
             client.open()
-            closing = threading.Thread(target=adapter.close)
-            closing.start()
-            closed = client.receive()
-            assert isinstance(closed, Closed)
-            assert 1012 == closed.code
-            client.answer_close(closed)
-            bounded(closing.join)
+            assert 1012 == close_under(adapter, client)
             assert 1012 == app.departure[0]
 
     def test_one_too_many_gets_503(self) -> None:

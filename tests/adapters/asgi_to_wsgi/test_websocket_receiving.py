@@ -1,16 +1,14 @@
 """Synchronous code that waits for a WebSocket of `AsgiToWsgi`: the server's thread waits in it, and reads meanwhile."""
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from support.scripted_wsgi_server import adapted
-from support.waiting import bounded
 from support.websocket_clients import Accepted, Client, Closed, site
-from support.websocket_sessions import opened
+from support.websocket_sessions import close_under, opened
 
 
 class NoReader(asyncio.SelectorEventLoop):
@@ -76,10 +74,5 @@ def test_it_is_told_of_a_shutdown(accepts: bool) -> None:
         client.open()
         client.send("a")
         assert "a" == client.receive()
-        closing = threading.Thread(target=adapter.close)
-        closing.start()
-        closed = client.receive()
-        assert isinstance(closed, Closed)
-        client.answer_close(closed)
-        bounded(closing.join)
+        assert 1012 == close_under(adapter, client)
     assert [1012] == app.ends

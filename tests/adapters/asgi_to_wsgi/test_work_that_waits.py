@@ -23,7 +23,7 @@ from support.plain_servers import environ_for, scope_for
 from support.scripted_wsgi_server import Served, adapted
 from support.waiting import Flag, bounded, eventually
 from support.websocket_clients import Accepted, Client, Closed, site
-from support.websocket_sessions import opened
+from support.websocket_sessions import close_under, opened
 
 pytestmark = pytest.mark.usefixtures("looks_often")
 
@@ -271,10 +271,5 @@ class TestWebSocket:
         ):
             client.open()
             app.at_work.wait()
-            closing = threading.Thread(target=adapter.close)
-            closing.start()
-            closed = client.receive()
-            assert isinstance(closed, Closed)
-            client.answer_close(closed)
-            bounded(closing.join)
+            assert 1012 == close_under(adapter, client)
         assert 1012 == app.last["code"]
