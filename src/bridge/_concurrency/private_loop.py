@@ -20,6 +20,8 @@ from bridge._concurrency.per_process import PerProcess
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # How long the tasks that are left may take to end once they are cancelled, in seconds.
 _CANCEL_GRACE_SECONDS: Final = 5.0
+# How long a `loop_factory`, and the thread for its loop, may take.
+_START_SECONDS: Final = 30.0
 
 _log = logging.getLogger("bridge")
 
@@ -71,11 +73,17 @@ class PrivateLoop:
         self._end = threading.Event()
         self.ended = False
         self._failure: BaseException | None = None
+        # It has not started in time, so it ends as soon as it starts. Set before the look at `_ready`.
+        self._given_up = False
         self._ident: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread = start_thread(self._main, "bridge-loop")
-        self._ready.wait()
+        if not self._ready.wait(_START_SECONDS):
+            self._given_up = True
+            if self._ready.is_set():
+                self.stop(wait=False)
+            raise RuntimeError(f"the private event loop has not started in {_START_SECONDS} seconds: {self.describe()}")
         if self._failure is not None:
             raise RuntimeError("the private event loop could not be started") from self._failure
         self.loop: MeasuredLoop
@@ -168,6 +176,8 @@ class PrivateLoop:
         loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._ready.set()
+        if self._given_up:
+            self._stop.set()
         while not self._stop.is_set():
             try:
                 await self._stop.wait()

@@ -15,11 +15,11 @@ import uvloop
 from bridge._concurrency import private_loop
 from bridge._concurrency.loops import LoopClosed
 from bridge._concurrency.private_loop import MeasuredLoop, PrivateLoop
-from support.asgi_apps import reply
+from support.asgi_apps import hello, reply
 from support.plain_servers import environ_for
 from support.python_process import run_script
 from support.scripted_wsgi_server import Served, adapted, ask
-from support.waiting import PATIENCE, Flag, LogWatch, bounded
+from support.waiting import PATIENCE, Flag, LogWatch, bounded, until
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 
@@ -249,6 +249,30 @@ class TestRunning:
             assert b"ok" == ask(adapter).body
 
         assert 1 == len(set(loops))
+
+
+def test_a_factory_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request gets an error that says where it waits, and the next one another loop. The late one ends at once."""
+    monkeypatch.setattr(private_loop, "_START_SECONDS", 0.05)
+    go, entered = Flag(), Flag()
+    late: list[asyncio.AbstractEventLoop] = []
+
+    def factory() -> asyncio.AbstractEventLoop:
+        if not entered.is_set():
+            entered.set()
+            go.wait()
+            late.append(asyncio.new_event_loop())
+            return late[0]
+        return asyncio.new_event_loop()
+
+    with adapted(hello, loop_factory=factory) as adapter:
+        with pytest.raises(RuntimeError, match=r"has not started in 0\.05 seconds: (.|\n)*go\.wait"):
+            ask(adapter)
+        monkeypatch.setattr(private_loop, "_START_SECONDS", PATIENCE)
+        assert b"hello" == ask(adapter).body
+        go.set()
+        until(lambda: late and late[0].is_closed())
+        assert b"hello" == ask(adapter).body
 
 
 def test_a_loop_that_cannot_continue_is_replaced(log: LogWatch) -> None:
