@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,8 +16,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from support.chat import Events, guest, history, nobody_is_here, post, stream, token
 from support.example_process import Site
-from support.lookout import WEBSOCKETS
+from support.lookout import PROJECT, WEBSOCKETS
 from support.patience import PROCESS_PATIENCE
+from support.python_process import run_script
 
 LONGEST = 1000
 MANY = 200  # events: what has not come among these does not come
@@ -44,8 +46,69 @@ def texts(socket: ClientConnection) -> Iterator[str]:
         yield str(socket.recv(PROCESS_PATIENCE))
 
 
+# A WebSocket whose client has gone: the one who sends finds that out first, and the one who receives next.
+GONE = """
+import asyncio, os, sys
+sys.path.insert(0, os.getcwd())
+os.environ["DJANGO_SETTINGS_MODULE"] = "lookout.settings"
+import django
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("seed_chat", stdout=sys.stderr)
+from importlib import import_module
+from django.conf import settings
+session = import_module(settings.SESSION_ENGINE).SessionStore()
+session["visitor"] = {"id": "0" * 32, "name": "Ole"}
+session.save()
+from chat import socket
+from chat.models import Presence
+from lookout.lifespan import startup, shutdown
+
+async def main():
+    state, gone = {}, asyncio.Event()
+    events = [{"type": "websocket.connect"}]
+
+    async def receive():
+        if events:
+            return events.pop()
+        await gone.wait()
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(event):
+        if event["type"] == GONE_AT:
+            gone.set()
+            raise ConnectionResetError
+
+    await startup(state)
+    scope = {
+        "type": "websocket", "path": "/chat/lobby/live/", "root_path": "", "query_string": b"after=0", "state": state,
+        "headers": [(b"host", b"localhost"), (b"origin", b"http://localhost"),
+                    (b"cookie", f"{settings.SESSION_COOKIE_NAME}={session.session_key}".encode())],
+    }
+    try:
+        await socket.application(scope, receive, send)
+    except ConnectionResetError:
+        print("gone")
+    print(len(state["hub"].visits), await Presence.objects.acount())
+    await shutdown(state)
+
+asyncio.run(main())
+"""
+
+
 class TestPresence:
     """Who is here."""
+
+    @pytest.mark.parametrize("event", ["websocket.accept", "websocket.send"])
+    def test_a_client_that_goes_while_it_is_told(
+        self, event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its page is not there any more, and its place is free, though both of its tasks find it gone."""
+        monkeypatch.chdir(PROJECT)
+        monkeypatch.setenv("LOOKOUT_VAR", str(tmp_path))
+        lines = run_script(GONE.replace("GONE_AT", repr(event)), quiet=False)
+        assert "0 0" == lines[-1]
 
     def test_a_page_that_vanishes(self, empty: Site) -> None:
         """One that is connected, and does not say any more that it is there, is taken out, and its connection ended."""

@@ -164,6 +164,9 @@ class Refusal:
     def close(self):
         """Do nothing: there is no place to give back."""
 
+    async def leave(self):
+        """Do nothing: the page has not entered."""
+
     async def events(self):
         yield {"type": self._why}
 
@@ -198,39 +201,44 @@ class Visit:
         """Give the place back. The response calls this, even if nobody has read from it."""
         self._hub.visits.discard(self)
 
+    async def leave(self):
+        """Give the place back, and note that the page is not open any more."""
+        self.close()
+        await self._hub.leave(self)
+        if self.entered:
+            logger.info("chat: %s has left %s, %d here", self.visitor.name, self.room, len(self._hub.visits))
+
     async def events(self):
-        """What happens, as dicts: a greeting, the messages that the page has not seen yet, and so on."""
-        try:
-            seen = await self._hub.enter(self)
-            logger.info("chat: %s is in %s, %d here", self.visitor.name, self.room, len(self._hub.visits))
-            yield {
-                "type": "hello",
-                "page": self.id.hex,
-                "here": seen.here.get(self.room, []),
-                "last": seen.last,
-                "heartbeat": settings.FEED_HEARTBEAT,
-            }
-            async for message in self._missed():
-                yield message
-            while not self._ended:
-                event = await self._events.get()
-                if self._ended:
-                    return
-                if event["type"] == "numbers" and event["last"].get(self.room, 0) > self._after:
+        """What happens, as dicts: a greeting, the messages that the page has not seen yet, and so on.
+
+        Whoever asks for them calls `leave` at the end.
+        """
+        seen = await self._hub.enter(self)
+        logger.info("chat: %s is in %s, %d here", self.visitor.name, self.room, len(self._hub.visits))
+        yield {
+            "type": "hello",
+            "page": self.id.hex,
+            "here": seen.here.get(self.room, []),
+            "last": seen.last,
+            "heartbeat": settings.FEED_HEARTBEAT,
+        }
+        async for message in self._missed():
+            yield message
+        while not self._ended:
+            event = await self._events.get()
+            if self._ended:
+                return
+            if event["type"] == "numbers" and event["last"].get(self.room, 0) > self._after:
+                async for message in self._missed():
+                    yield message
+            if event["type"] == "message" and event["room"] == self.room:
+                if event["number"] > self._after + 1:
                     async for message in self._missed():
                         yield message
-                if event["type"] == "message" and event["room"] == self.room:
-                    if event["number"] > self._after + 1:
-                        async for message in self._missed():
-                            yield message
-                    if event["number"] <= self._after:
-                        continue
-                    self._after = event["number"]
-                yield event
-        finally:
-            self.close()
-            await self._hub.leave(self)
-            logger.info("chat: %s has left %s, %d here", self.visitor.name, self.room, len(self._hub.visits))
+                if event["number"] <= self._after:
+                    continue
+                self._after = event["number"]
+            yield event
 
     async def _missed(self):
         while messages := await services.missed(self.room, self._after):

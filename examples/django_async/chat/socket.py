@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-from contextlib import aclosing
 from importlib import import_module
 from urllib.parse import urlsplit
 
@@ -36,14 +35,17 @@ async def application(scope, receive, send):
     except (Refused, DisallowedHost, Resolver404, Room.DoesNotExist):
         await send({"type": "websocket.close"})  # the client gets 403
         return
-    await send({"type": "websocket.accept"})
     try:
+        await send({"type": "websocket.accept"})
         async with asyncio.TaskGroup() as tasks:
             telling = tasks.create_task(tell(visit, send))
             await listen(hub, visit, receive)
             telling.cancel()
     except* Refused as refusals:
         await send({"type": "websocket.close", "code": refusals.exceptions[0].args[0]})
+    finally:
+        # Not in the task that sends: it may find the client gone, and be cancelled while it takes leave.
+        await visit.leave()
 
 
 async def arrive(hub, scope):
@@ -67,9 +69,8 @@ def is_from_this_site(request):
 async def tell(visit, send):
     """Send the events of the visit, and close the WebSocket when the visit is ended here."""
     try:
-        async with aclosing(visit.events()) as events:
-            async for event in events:
-                await send({"type": "websocket.send", "text": json.dumps(event)})
+        async for event in visit.events():
+            await send({"type": "websocket.send", "text": json.dumps(event)})
         await send({"type": "websocket.close", "code": SERVICE_RESTART})
     except OSError:
         return  # the client has left, and the other task is told so

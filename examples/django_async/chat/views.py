@@ -1,5 +1,4 @@
 import json
-from contextlib import aclosing
 from uuid import uuid4
 
 from django.core.exceptions import BadRequest
@@ -88,9 +87,11 @@ class EventStream:
         self._visit = visit
 
     async def __aiter__(self):
-        async with aclosing(self._visit.events()) as events:
-            async for event in events:
+        try:
+            async for event in self._visit.events():
                 yield f"data: {json.dumps(event)}\n\n"
+        finally:
+            await self._visit.leave()
 
     def close(self):
         """The response calls this, even if nobody has read from it."""
