@@ -65,7 +65,8 @@ def test_only_what_is_expected_is_a_success(
     result = outcome(suite, monkeypatch, name, says)
 
     assert fine == result.wasSuccessful()
-    assert 1 == result.testsRun
+    # Python 3.12.1 does not count a test that was skipped, as others do.
+    assert 1 in (result.testsRun, len(result.skipped))
 
 
 def test_each_deviation_is_in_a_package_that_is_run(suite: ModuleType) -> None:

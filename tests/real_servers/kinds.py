@@ -4,6 +4,7 @@ Those that are `core` belong to `make test`; all of them to `make test-servers`.
 """
 
 import http.client
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,14 +105,23 @@ DAPHNE = {
 }
 KILLED = "the worker is killed at the end of its grace period, while it still waits for its streams"
 
+# From 3.12 on its asyncio and uvloop workers call an asyncio.Server.wait_closed that waits for all connections.
+WAITS_FOR_CLIENTS = (
+    dict.fromkeys(
+        ["a_stop_ends_live_streams", "shutdown_runs_though_streams_are_live"],
+        "Hypercorn waits for open connections before its grace begins",
+    )
+    if sys.version_info >= (3, 12)
+    else {}
+)
 TLS_END = "Hypercorn waits half a minute for each client to answer the end of TLS"
 NGINX = {"the_app_answers_while_it_reads": "Nginx passes on no more of the upload after the response has begun"}
 
 ASGI = [
     Kind(servers.uvicorn_httptools_uvloop, core=True),
     Kind(servers.uvicorn_h11_asyncio, core=True),
-    Kind(servers.hypercorn_asyncio, core=True),
-    Kind(servers.hypercorn_uvloop),
+    Kind(servers.hypercorn_asyncio, core=True, lacks=WAITS_FOR_CLIENTS),
+    Kind(servers.hypercorn_uvloop, lacks=WAITS_FOR_CLIENTS),
     Kind(servers.hypercorn_trio, core=True),
     Kind(
         servers.daphne,

@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 import copy
 import functools
+import inspect
 import re
 import threading
 from collections.abc import Iterator
@@ -489,7 +490,7 @@ class TestApplicationsApplication:
         """Called with scope, receive and send, and awaited; servers that look find a coroutine function."""
         adapter = WsgiToAsgi(simple(b"x"))
 
-        assert asyncio.iscoroutinefunction(type(adapter).__call__)
+        assert inspect.iscoroutinefunction(type(adapter).__call__)
         adapter.close()
 
     def test_a_protocol_it_does_not_know_is_rejected(self) -> None:

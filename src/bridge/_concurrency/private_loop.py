@@ -195,6 +195,10 @@ class PrivateLoop:
             await asyncio.wait_for(loop.shutdown_default_executor(), _CANCEL_GRACE_SECONDS)
         except TimeoutError:
             _log.warning("threads of the private event loop's default executor do not end")
+        except RuntimeError:
+            # Python 3.12.0 to 3.12.2 start no thread while the interpreter ends (gh-113964), and asyncio needs one for
+            # this. The interpreter then ends the executor's threads itself.
+            _log.debug("the private event loop's default executor is left to the interpreter", exc_info=True)
 
 
 class _Loops:

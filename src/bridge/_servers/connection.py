@@ -84,10 +84,14 @@ def _is_chunked_uwsgi(environ: Environ) -> bool:
     return "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH")
 
 
-@functools.cache
 def _waitress_error() -> type[Exception]:
     known: Any = getattr(sys.modules.get("waitress.channel"), "ClientDisconnected", None)
-    return ClientDisconnected if known is None else type("ClientDisconnected", (ClientDisconnected, known), {})
+    return ClientDisconnected if known is None else _as_both(known)
+
+
+@functools.cache
+def _as_both(known: type[Exception]) -> type[Exception]:
+    return type("ClientDisconnected", (ClientDisconnected, known), {})
 
 
 def waitress_socket(environ: Environ) -> Any:

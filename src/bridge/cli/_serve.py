@@ -55,7 +55,7 @@ def _runs_in_threads(app: Any, wanted: Wanted) -> bool:
 
 
 def _become(server: Server, options: argparse.Namespace, wanted: Wanted, threads: int, further: list[str]) -> NoReturn:
-    told = {"app": options.app, "wanted": wanted, "threads": threads}
+    told = {"app": options.app, "under": options.under, "wanted": wanted, "threads": threads}
     told |= {"grace": _servers.grace(options), "reload": options.reload}
     os.environ[_servers.KEY] = json.dumps(told)
     command = [sys.executable, "-m", *server.command(options, wanted, threads), *further, _SERVED_APP]

@@ -4,10 +4,11 @@ The server is another process, and each of its workers may be one more. So the c
 environment.
 """
 
+import asyncio
 import json
 import os
 import signal
-from typing import Any
+from typing import Any, Final
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
 from bridge._servers import process
@@ -42,10 +43,26 @@ class LastWord:
         signal.alarm(self._grace)
 
 
+_wait_closed: Final = asyncio.Server.wait_closed
+
+
+async def _wait_for_the_sockets(server: asyncio.Server) -> None:
+    """What `asyncio.Server.wait_closed` was before Python 3.12: a server whose sockets are closed is closed.
+
+    Hypercorn calls it before the time begins that requests in progress get. Since 3.12 it also waits for all
+    connections, so that time would not begin while a client has an open stream.
+    """
+    if server.sockets:
+        await _wait_closed(server)
+
+
 def _from_environment() -> Any:
     if KEY not in os.environ:
         raise RuntimeError(f"{__name__} is for the servers that `bridge serve` starts: {KEY} is not set")
     told = json.loads(os.environ[KEY])
+    if told["under"] == "hypercorn":
+        servers: Any = asyncio.Server
+        servers.wait_closed = _wait_for_the_sockets
     if told["reload"]:
         process.register(LastWord(told["grace"]))
     return adapted(find(told["app"]), told["wanted"], told["threads"], told["grace"])

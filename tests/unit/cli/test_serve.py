@@ -101,7 +101,7 @@ def test_it_says_what_it_found_and_adapts_what_it_must(
     serve(options(app, under=under), [])
 
     assert capsys.readouterr().err.startswith(f"bridge: {app} (")
-    told = {"app": app, "wanted": wanted, "threads": 40, "grace": 10, "reload": False}
+    told = {"app": app, "under": under, "wanted": wanted, "threads": 40, "grace": 10, "reload": False}
     assert told == json.loads(os.environ[KEY])
     assert 1 == len(became)
 
@@ -122,7 +122,7 @@ def test_its_words(
 def test_what_the_server_imports(
     wanted: str, app: str, kind: type | None, became: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = {"app": f"serveshop:{app}", "wanted": wanted, "threads": 3, "grace": 5, "reload": False}
+    told = {"app": f"serveshop:{app}", "under": "uvicorn", "wanted": wanted, "threads": 3, "grace": 5, "reload": False}
     monkeypatch.setenv(KEY, json.dumps(told))
     monkeypatch.delitem(sys.modules, "bridge.cli._served", raising=False)
 

@@ -537,9 +537,10 @@ def test_what_is_around_djangos_function_is_around_each_request(side: str, monke
 
 @pytest.mark.anyio
 async def test_a_task_is_made_in_its_own_context() -> None:
-    """Tracers look there, and not only at what it is given."""
+    """Tracers look there, and not only at what it is given. With a task factory, which asyncio asks on each Python."""
     noted: list[str] = []
     loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coroutine, **named: asyncio.Task(coroutine, loop=loop, **named))
     given = loop.create_task
 
     def create_task(coroutine: Any, **named: Any) -> Any:

@@ -146,6 +146,9 @@ class TestExit:
     def test_without_a_request_there_is_nothing_to_do(self) -> None:
         assert [] == run_script(APP + "adapter = AsgiToWsgi(app_with(tell))\n")
 
+    @pytest.mark.xfail(
+        (3, 12) <= sys.version_info < (3, 12, 3), reason="these Pythons start no thread at exit (gh-113964)"
+    )
     @pytest.mark.parametrize("uses", ["asyncio.to_thread", "sync_to_async", "executor"])
     def test_its_shutdown_may_use_threads_of_executors(self, uses: str) -> None:
         """Python ends those before it calls what atexit knows."""
