@@ -309,8 +309,11 @@ class Call:
         if queue is None:
             queue = self.input = ByteQueue()
         self._read_wanted = False
-        queue.put((data,), len(data))
-        self._wake_thread()
+        # As `ByteQueue.put`, and then `_wake_thread`, whose calls would cost as much as the rest.
+        queue.written += len(data) + ITEM_OVERHEAD_BYTES
+        queue.items.append(data)
+        if self._thread_waits:
+            self._wake_thread()
 
     async def wait_for_room(self) -> None:
         """Wait until the thread has taken most of what it was fed, or, if it is fed on demand, until it asks."""

@@ -148,10 +148,16 @@ class WsgiResponse:
             return ()
         before = self.state
         left = self._left
+        # A chunk of a stream, after the first and before the last, does not change the state.
         if left is None:
+            if before is SENT:
+                return (data,)
             self.state = self._after(CHUNK)
-            return (self._head, data) if before is HELD else (data,)
+            return (self._head, data)
         rest = left - len(data)
+        if rest > 0 and before is SENT:
+            self._left = rest
+            return (data,)
         self.state = self._after(CHUNK if rest > 0 else LAST)
         if rest < 0:
             self.overrun = not self._bodyless

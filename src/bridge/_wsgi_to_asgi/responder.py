@@ -9,7 +9,7 @@ from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.calls import Call, Dispatcher, PeerGone
 from bridge._concurrency.loops import Spawn
 from bridge._log_once import warn_once
-from bridge._translate.response_to_events import HELD, WsgiResponse
+from bridge._translate.response_to_events import FULL, HELD, WsgiResponse
 from bridge._translate.urls import request_title
 from bridge._types import Environ, Event, Scope, WSGIApp
 from bridge._wsgi_to_asgi.file_wrapper import FileWrapper
@@ -233,7 +233,7 @@ class WsgiResponder(Call):
             if items:
                 self.write(items, len(chunk))
             yield  # after an empty chunk too, so that an application that polls with them learns that the client left
-            if response.full:
+            if response.state is FULL:
                 return
         items = response.end()
         if items:
