@@ -21,10 +21,10 @@ def expects_body(environ: Environ) -> bool:
     an event into a scope, and scopes made by hand, have bodies without a length.
     """
     length: str | None = environ.get("CONTENT_LENGTH")
-    if is_framed(environ):
+    if (length is not None and length != "0") or is_framed(environ):
         return True
     if length is not None:
-        return length != "0"
+        return False
     if environ["REQUEST_METHOD"] not in _BODILESS_METHODS:
         return True
     return "HTTP_TRANSFER_ENCODING" in environ or bool(environ.get("CONTENT_TYPE"))
