@@ -171,15 +171,12 @@ class ThreadPool:
                 self._queue.append(job)
                 if len(self._queue) == 1:
                     self._policy.begin(self._completed)
-                worker = self._pick_thread() if eager or not self._active or self._long_ones_wait else None
+                # Whether it would wait for long ones that leave the interpreter lock to others.
+                waits = lengths.long and not self._usage.used_up
+                worker = self._pick_thread() if waits or eager or not self._active else None
                 if worker is not None:
                     self._active[worker] = None
         return worker is None or not self.start([worker], job)
-
-    @property
-    def _long_ones_wait(self) -> bool:
-        """Whether a job would wait for long ones that leave the interpreter lock to others."""
-        return self.lengths.long and not self._usage.used_up
 
     def grow(self) -> bool:
         """Wake further threads if the queue stands still. Returns whether to call this again in a millisecond."""

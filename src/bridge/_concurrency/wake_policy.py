@@ -51,13 +51,10 @@ class JobLengths:
     def __init__(self) -> None:
         self._measures = threads_take_turns()
         self._long_share = 0.0 if self._measures else 1.0
+        # Whether most of the last jobs took more than a millisecond.
+        self.long = not self._measures
         # The score of each kind that was long lately, in the order in which they last came.
         self.known: dict[Hashable, int] = {}
-
-    @property
-    def long(self) -> bool:
-        """Whether most of the last jobs took more than a millisecond."""
-        return self._long_share > _MOSTLY_SHARE
 
     def asks(self, seconds: float) -> bool:
         """Whether `add` uses the kind of a job that has taken `seconds`."""
@@ -71,6 +68,7 @@ class JobLengths:
             return
         long = seconds > LONG_JOB_SECONDS
         self._long_share += _DECAY_SHARE * (long - self._long_share)
+        self.long = self._long_share > _MOSTLY_SHARE
         blocked = seconds > BLOCKED_SECONDS
         if kind is None or not (blocked or self.known):
             return

@@ -10,6 +10,7 @@ from bridge.errors import ClientProtocolError, ServerProtocolError
 # Few requests with these methods have a body, and those that do say so.
 _BODILESS_METHODS: Final = ("GET", "HEAD")
 _BUFFER_BYTES: Final = 64 * 1024
+_NO_BYTES: Final = memoryview(b"")
 
 
 def expects_body(environ: Environ) -> bool:
@@ -20,10 +21,10 @@ def expects_body(environ: Environ) -> bool:
     an event into a scope, and scopes made by hand, have bodies without a length.
     """
     length: str | None = environ.get("CONTENT_LENGTH")
-    if is_framed(environ):
+    if (length is not None and length != "0") or is_framed(environ):
         return True
     if length is not None:
-        return length != "0"
+        return False
     if environ["REQUEST_METHOD"] not in _BODILESS_METHODS:
         return True
     return "HTTP_TRANSFER_ENCODING" in environ or bool(environ.get("CONTENT_TYPE"))
@@ -85,11 +86,6 @@ class BodyCounter:
             self.ended = True
             self.truncated = length is not None
         return data
-
-    @property
-    def whole(self) -> bool:
-        """Whether all bytes have arrived. The end may still follow as a separate event."""
-        return self.received == self.length
 
     def _disconnect(self, kind: object) -> bytes:
         if kind != "http.disconnect":
@@ -157,23 +153,27 @@ class _Pulled(io.RawIOBase):
 
     def __init__(self, pull: Callable[[], bytes]) -> None:
         self._pull = pull
-        self._rest = memoryview(b"")
+        self._rest = _NO_BYTES
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # any buffer, in practice this
-        if not self._rest:
-            self._rest = memoryview(self._pull())
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
+        rest = self._rest or memoryview(self._pull())
+        count = len(rest)
+        if count <= len(buffer):
+            buffer[:count] = rest
+            self._rest = _NO_BYTES
+            return count
+        count = len(buffer)
+        buffer[:] = rest[:count]
+        self._rest = rest[count:]
         return count
 
     def readall(self) -> bytes:
         """The inherited method reads in steps of a few KiB."""
         chunks = [bytes(self._rest)]
-        self._rest = memoryview(b"")
+        self._rest = _NO_BYTES
         while chunk := self._pull():
             chunks.append(chunk)
         return b"".join(chunks)

@@ -116,6 +116,8 @@ def _work_out_native_name(name: bytes) -> str | None:
     return None if text.lower() in _HOP_BY_HOP else text
 
 
+# What a header of `start_response` may be. A constant, because `tuple | list` makes a new object at each use.
+_PAIR_TYPES = (tuple, list)
 # None for headers that are dropped.
 _RESPONSE_NAMES: Memo[str, bytes | None] = Memo(_work_out_response_name)
 _NATIVE_NAMES: Memo[bytes, str | None] = Memo(_work_out_native_name)
@@ -148,9 +150,10 @@ def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None
     headers: ASGIHeaders = []
     length: int | None = None
     dropped: list[str] | None = None
-    for item in _pairs(response_headers):
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            seen = f"{len(item)} items" if isinstance(item, tuple | list) else f"type {type(item).__name__}"
+    pairs: Iterable[Any] = response_headers if isinstance(response_headers, list) else _pairs(response_headers)
+    for item in pairs:
+        if not isinstance(item, _PAIR_TYPES) or len(item) != 2:
+            seen = f"{len(item)} items" if isinstance(item, _PAIR_TYPES) else f"type {type(item).__name__}"
             _fault(f"gave a header of {seen}", "a tuple (name, value)", _HEADERS_CLAUSE)
         name, value = item
         if not (isinstance(name, str) and isinstance(value, str)):
@@ -179,7 +182,7 @@ def asgi_headers(response_headers: WSGIHeaders) -> tuple[ASGIHeaders, int | None
 
 def _pairs(given: Any) -> Iterable[Any]:
     """The headers of `start_response`. Raises if they are not an iterable that can consist of pairs."""
-    if isinstance(given, list) or (isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)):
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         return given
     _fault(f"gave headers of type {type(given).__name__}", "a list", _HEADERS_CLAUSE)
 

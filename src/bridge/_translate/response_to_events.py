@@ -66,7 +66,8 @@ _EXPECTED: Final = {
     LAST: _ONE_FIRST,
     CLOSE: ("start_response before the iterable ends", _DETAILS_CLAUSE),
 }
-# The state after a whole body at once. Looked up here, because most responses get there.
+# The states after start_response, and after a whole body at once. Looked up here, because most responses get there.
+_STARTED: Final = ORDER[IDLE][START]
 _COMPLETE: Final = ORDER[HELD][CLOSE]
 _NOTHING: Final = ("nothing more", "PEP 3333, The write() Callable")
 
@@ -122,8 +123,10 @@ class WsgiResponse:
                     if not _holds_exception(exc_info) or exc_info[1] is None:
                         raise self._illegal(START_EXC)
                     raise exc_info[1].with_traceback(exc_info[2])
+            elif self.state is IDLE:
+                following = _STARTED
             else:
-                following = self._after(START)
+                raise self._illegal(START)
         finally:
             exc_info = None  # PEP 3333 asks for it: the traceback refers to this frame
         try:
@@ -148,10 +151,16 @@ class WsgiResponse:
             return ()
         before = self.state
         left = self._left
+        # A chunk of a stream, after the first and before the last, does not change the state.
         if left is None:
+            if before is SENT:
+                return (data,)
             self.state = self._after(CHUNK)
-            return (self._head, data) if before is HELD else (data,)
+            return (self._head, data)
         rest = left - len(data)
+        if rest > 0 and before is SENT:
+            self._left = rest
+            return (data,)
         self.state = self._after(CHUNK if rest > 0 else LAST)
         if rest < 0:
             self.overrun = not self._bodyless

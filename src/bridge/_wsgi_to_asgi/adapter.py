@@ -170,7 +170,7 @@ class WsgiToAsgi(Closable):
         framed = is_framed(environ)
         counter = BodyCounter(None if length is None else int(length), self._max_body, framed=framed)
         stream = (length is not None or self._stream_chunked) and not responder.needs_whole_body
-        if stream and not framed and environ.get("HTTP_EXPECT", "").lower() == "100-continue":
+        if "HTTP_EXPECT" in environ and stream and not framed and environ["HTTP_EXPECT"].lower() == "100-continue":
             # RFC 9110 10.1.1: the client sends nothing until the server asks for it, at the first receive().
             cycle = RequestResponseCycle(responder, receive, send, counter)
             cycle.await_demand()

@@ -247,8 +247,9 @@ class RequestResponseCycle:
         chunks: list[bytes] = []
         path_sent = False
         written: int | None = None
-        while output.items:
-            item = output.items.popleft()
+        items = output.items
+        while items:
+            item = items.popleft()
             if isinstance(item, bytes):
                 chunks.append(item)
             elif isinstance(item, int):
@@ -361,7 +362,7 @@ async def take_next(counter: BodyCounter, receive: Receive) -> bytes:
     the connection if the response comes first.
     """
     data = counter.take(await receive())
-    while counter.whole and not counter.ended:
+    while counter.received == counter.length and not counter.ended:
         counter.take(await receive())
     return data
 

@@ -4,7 +4,7 @@ is still to come.
 
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import IO, BinaryIO, Final, cast
 
@@ -95,10 +95,10 @@ class RequestBody:
         assert self._call is not None
         self._call.feed(data)
 
-    async def wait_for_room(self) -> None:
+    def wait_for_room(self) -> Awaitable[None]:
         """Wait until there is room for more."""
         assert self._call is not None
-        await self._call.wait_for_room()
+        return self._call.wait_for_room()
 
     @property
     def unwanted(self) -> bool:

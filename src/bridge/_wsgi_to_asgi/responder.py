@@ -9,7 +9,7 @@ from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.calls import Call, Dispatcher, PeerGone
 from bridge._concurrency.loops import Spawn
 from bridge._log_once import warn_once
-from bridge._translate.response_to_events import HELD, WsgiResponse
+from bridge._translate.response_to_events import FULL, HELD, WsgiResponse
 from bridge._translate.urls import request_title
 from bridge._types import Environ, Event, Scope, WSGIApp
 from bridge._wsgi_to_asgi.file_wrapper import FileWrapper
@@ -233,7 +233,7 @@ class WsgiResponder(Call):
             if items:
                 self.write(items, len(chunk))
             yield  # after an empty chunk too, so that an application that polls with them learns that the client left
-            if response.full:
+            if response.state is FULL:
                 return
         items = response.end()
         if items:
@@ -275,14 +275,16 @@ class WsgiResponder(Call):
 
     def clean_up(self) -> None:
         """Release what the call held."""
-        if self._response.overrun:
+        response = self._response
+        if response.overrun:
             _log.error("%s sent more than its Content-Length; the surplus was cut", described(self._scope))
-        warn_of_dropped(self._scope, self._response)
+        if response.dropped:
+            warn_of_dropped(self._scope, response)
         if self.body is not None:
             self.body.close()
         # They refer back to this call. Freed now, they need no garbage collection.
         del self.environ
-        self._response.forget_write()
+        response.forget_write()
 
     def _log(self, error: BaseException) -> None:
         log_failure(self._scope, error, excused=self._client_disconnected(), as_error=self.logs_errors)
@@ -312,13 +314,12 @@ def log_failure(scope: Scope, error: BaseException, *, excused: bool, as_error: 
 
 def warn_of_dropped(scope: Scope, response: WsgiResponse) -> None:
     """Warn of hop-by-hop headers that were dropped, once in each process."""
-    if response.dropped:
-        warn_once(
-            "hop-by-hop headers",
-            "%s gave %s: hop-by-hop headers belong to the server (PEP 3333), and are dropped; this is logged once",
-            described(scope),
-            ", ".join(response.dropped),
-        )
+    warn_once(
+        "hop-by-hop headers",
+        "%s gave %s: hop-by-hop headers belong to the server (PEP 3333), and are dropped; this is logged once",
+        described(scope),
+        ", ".join(response.dropped),
+    )
 
 
 def _close(iterable: object) -> None:

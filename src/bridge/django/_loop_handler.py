@@ -191,7 +191,8 @@ class LoopResponder:
 
     def clean_up(self) -> None:
         """Release what the request held."""
-        warn_of_dropped(self._scope, self.response)
+        if self.response.dropped:
+            warn_of_dropped(self._scope, self.response)
         if self.body is not None:
             self.body.close()
         # They refer back to this object. Freed now, they need no garbage collection.
