@@ -59,7 +59,7 @@ DELAYS: Final[Mapping[str, tuple[Step, ...]]] = MappingProxyType(
         # A thread has changed something, and has not told the loop yet.
         "post": (Step(AsyncioLoop, "post", 0.01), Step(TrioLoop, "post", 0.01)),
         # The loop has been told, and does not look yet.
-        "deliver": (Step(AsyncioLoop, "_deliver", 0.01), Step(Call, "run_on_loop", 0.005)),
+        "deliver": (Step(AsyncioLoop, "deliver", 0.01), Step(Call, "run_on_loop", 0.005)),
         # The thread of the private loop has been started, and does not begin yet.
         "private-loop": (Step(PrivateLoop, "_main", 0.05),),
         # The task of a request begins late, takes each event late, and is late with its end.

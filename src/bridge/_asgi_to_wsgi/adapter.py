@@ -114,7 +114,7 @@ class AsgiToWsgi(Closable):
             scope = environ_to_scope(complete(environ), outer=_outer_scope(environ), pathsend=self._pathsend)
             body = RequestEvents(BodyEvents(body_length(environ)), Connection(environ))
             session = None
-            if asks_for_upgrade(environ):
+            if "HTTP_UPGRADE" in environ and asks_for_upgrade(environ):
                 session = self._open_session(environ) if is_handshake(environ) else None
                 scope = plain_scope(scope) if session is None else scope
         except ClientProtocolError as refusal:

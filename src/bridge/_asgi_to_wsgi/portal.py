@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
 from typing import Any, Final, cast
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner, AppRunners, Options, RunnerEnded
-from bridge._asgi_to_wsgi.task import ENDED, POLL_SECONDS, Task
+from bridge._asgi_to_wsgi.task import ENDED, POLL_SECONDS, Task, look_at_client
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
@@ -263,6 +263,7 @@ class PortalIterator:
         chunks = [cast(bytes, item)]
         while output.items and output.acknowledged <= limit:
             chunks.append(iteration.next())
+        look_at_client(iteration)
         return b"".join(chunks)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
 from bridge._asgi_to_wsgi.request_events import STEP_BYTES, RequestEvents
-from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task
+from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task, look_at_client
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.interrupts import may_pass
@@ -200,9 +200,11 @@ class AsgiResponder(Task):
 
     def release(self) -> None:
         """End the thread's part. Jobs that are not done yet go to another thread."""
-        self.unguard()
+        if self._guarded:
+            self.unguard()
         super().release()
-        self._close_untaken()
+        if self._has_file:
+            self._close_untaken()
 
     def _close_untaken(self) -> None:
         """Close a file that the thread will not take any more. Both ends call this once the thread has left.
@@ -268,7 +270,7 @@ class AsgiResponder(Task):
                     self._write_file(items)
                 else:
                     self.write(items)
-                if self.output.full and not response.complete:
+                if not response.complete and self.output.full:
                     await self.drain()
             elif self.disconnected:
                 raise PeerGone  # an application that polls with empty chunks learns here that the client left
@@ -395,6 +397,7 @@ class ResponseIterator:
             else:
                 self._file = item.opened
             break
+        look_at_client(responder)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _read_file(self) -> bytes:

@@ -64,7 +64,7 @@ class Task:
     | `disconnected` | the thread: the client left; the loop, at a shutdown | never | both |
     | `demand` | the thread | never | the loop |
     | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
-    | `room_wanted` | the loop, before it looks again | the loop | the thread, after each item that it takes |
+    | `room_wanted` | the loop, before it looks again | the loop | the thread, while the queue is `low` |
     | `overdue` | the thread, before it posts | the loop, when the task begins | the loop, which flushes the head |
     | `_waiters` | the loop | the loop | the loop: they are futures, which no thread touches |
 
@@ -125,7 +125,7 @@ class Task:
         thread, output, body = self.thread, self.output, self.body
         items = output.items
         while not items:
-            if self.serve(items) or thread.serve_one(items):
+            if (body and body.reading is WANTED and self.serve(items)) or thread.serve_one(items):
                 continue
             if self.finished:
                 if items:
@@ -139,12 +139,8 @@ class Task:
         item = items.popleft()
         if isinstance(item, bytes):
             output.acknowledged += len(item) + ITEM_OVERHEAD_BYTES
-            if self.room_wanted and not output.full:
+            if self.room_wanted and output.low:
                 self.wake_task()
-            # Check this even while there is something to send: a server that stops may have shut down only the reading
-            # side of the connection, and then waits for this thread.
-            if not (self.disconnected or self.complete) and self.connection.has_left_lately(POLL_SECONDS):
-                self.disconnect()
         return item
 
     def _await_item(self) -> None:
@@ -180,7 +176,7 @@ class Task:
             timely = thread.await_wake(timeout)
         if awaits_client and body is not None:
             body.reading = WANTED
-        if not self.disconnected and _given_up(thread):
+        if thread.outer is not None and not self.disconnected and _given_up(thread):
             self.disconnect()
         if not timely:
             if not (self.disconnected or self.complete) and self.connection.has_left():
@@ -376,6 +372,15 @@ class Task:
             waiters, self._waiters = self._waiters, None
             for waiter in waiters:
                 self.runner.loop.wake(waiter)
+
+
+def look_at_client(task: Task) -> None:
+    """Check the client, from time to time. Call this for each piece that the server gets, even while there is more to
+    send: a server that stops may have shut down only the reading side of the connection, and then waits for this
+    thread.
+    """
+    if not (task.disconnected or task.complete) and task.connection.has_left_lately(POLL_SECONDS):
+        task.disconnect()
 
 
 def _enter(thread: ServerThread, *, inherits: bool) -> None:

@@ -9,6 +9,8 @@ ITEM_OVERHEAD_BYTES: Final = 64
 # Bytes that may be in flight before the writer has to wait: 64 KiB, as in uvicorn's flow control and asyncio's
 # transports. An item of that size, such as a block of a file, leaves room for the next, which is made meanwhile.
 HIGH_WATER_BYTES: Final = 64 * 1024 + ITEM_OVERHEAD_BYTES
+# A writer that waits is woken when so few are left. If each item that is taken woke it, it would write one, and wait.
+LOW_WATER_BYTES: Final = HIGH_WATER_BYTES // 2
 
 
 class ByteQueue:
@@ -29,6 +31,12 @@ class ByteQueue:
     def full(self) -> bool:
         """Whether more than `HIGH_WATER_BYTES` are in flight, so that the writer has to wait."""
         return self.written - self.acknowledged > HIGH_WATER_BYTES
+
+    @property
+    def low(self) -> bool:
+        """Whether it is time to wake a writer that waits for room. The last item leaves time to make the next."""
+        in_flight = self.written - self.acknowledged
+        return in_flight <= LOW_WATER_BYTES or (len(self.items) == 1 and in_flight <= HIGH_WATER_BYTES)
 
     @property
     def in_flight(self) -> bool:

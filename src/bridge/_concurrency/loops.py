@@ -36,7 +36,8 @@ def refuse_on_loop(what: str, instead: str) -> None:
 
     All our code that waits in a thread calls this first.
     """
-    if runs_loop():
+    # The same as `runs_loop()`, which is a call less for most.
+    if asyncio._get_running_loop() is not None or ("trio" in sys.modules and runs_loop()):
         raise RuntimeError(f"{what} on an event loop, which this would block; {instead}")
 
 
@@ -65,8 +66,8 @@ class Posted:
 class AsyncioLoop:
     """The way to one asyncio (or uvloop) loop.
 
-    Memory order of `post` and `_deliver` (see `calls.Call` for what Python promises): `post` appends first, and looks
-    at the flag (`signalled`) after that; `_deliver` clears the flag before it counts the items. If an item is appended
+    Memory order of `post` and `deliver` (see `calls.Call` for what Python promises): `post` appends first, and looks
+    at the flag (`signalled`) after that; `deliver` clears the flag before it counts the items. If an item is appended
     after that, its post finds the flag cleared, and signals again. If the loop has been closed, a post may find the
     flag set by another post, which is about to find out. That other post then drops both items (see `drop_posted`).
     """
@@ -89,13 +90,17 @@ class AsyncioLoop:
         if not self.signalled:
             self.signalled = True
             try:
-                self.loop.call_soon_threadsafe(self._deliver)
+                self.signal()
             except BaseException as error:
                 self.signalled = False  # otherwise no post would try again
                 if isinstance(error, RuntimeError):
                     self.drop_posted()
                     raise LoopClosed("the event loop is closed") from None
                 raise
+
+    def signal(self) -> None:
+        """Have `deliver` called on the loop. From any thread. Raises `RuntimeError` if the loop is closed."""
+        self.loop.call_soon_threadsafe(self.deliver)
 
     def drop_posted(self) -> None:
         """The loop is closed: tell the posted items that it will not run them, if they have a `turn_away`."""
@@ -106,7 +111,8 @@ class AsyncioLoop:
                 if turn_away is not None:
                     turn_away()
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
+        """Run what was posted; on the loop."""
         self.signalled = False
         posted = self._posted
         try:
@@ -114,7 +120,7 @@ class AsyncioLoop:
             for _ in range(len(posted)):
                 posted.popleft().run_on_loop()
         except BaseException:
-            self.loop.call_soon(self._deliver)  # if one item fails, the others still run
+            self.loop.call_soon(self.deliver)  # if one item fails, the others still run
             raise
 
     def wake(self, waiter: Any) -> None:
@@ -138,7 +144,7 @@ class AsyncioLoop:
             return asyncio.Task(coroutine, loop=self.loop, context=context, eager_start=True)
         # Also make the task inside the context: tracers pass on what is active where a task is made. Outside, that
         # would belong to the first of a batch of requests. A copy, because an eager task enters its context at once.
-        return context.copy().run(functools.partial(self.loop.create_task, coroutine, context=context))
+        return context.copy().run(self.loop.create_task, coroutine, context=context)
 
     @property
     def closed(self) -> bool:

@@ -7,14 +7,16 @@ then the loop of the parent looks alive in the child, but never answers.
 import asyncio
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, cast
 
-from bridge._concurrency.greenlets import start_thread
+from bridge._concurrency.greenlets import start_thread, threads_are_greenlets
 from bridge._concurrency.jobs import describe
-from bridge._concurrency.loops import AsyncioLoop, LoopClosed, Postable, Posted, refuse_on_loop
+from bridge._concurrency.loops import AsyncioLoop, LoopClosed, Posted, refuse_on_loop
 from bridge._concurrency.per_process import PerProcess
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -22,6 +24,8 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 _CANCEL_GRACE_SECONDS: Final = 5.0
 # How long a `loop_factory`, and the thread for its loop, may take.
 _START_SECONDS: Final = 30.0
+# More signals than are ever on their way at once.
+_SIGNALS_READ_BYTES: Final = 4096
 
 _log = logging.getLogger("bridge")
 
@@ -29,28 +33,69 @@ _log = logging.getLogger("bridge")
 class MeasuredLoop(AsyncioLoop):
     """The way to a loop. It measures how long the loop takes to notice what is posted.
 
-    `_since` is set before the post, and cleared after the flag was cleared. A thread that sets it after that finds the
-    flag cleared, so the loop delivers again, and clears `_since` again. If two threads set it at once, their values are
-    so close that it does not matter which one stays.
+    On asyncio's own loop it has a pair of sockets to wake the loop with. `call_soon_threadsafe` does the same, and in
+    addition makes a handle and a copy of the context, and reads its socket until there is an error.
+
+    Memory order, besides that of `AsyncioLoop`. `_since` is set by the thread that has set the flag, before it signals.
+    The loop clears `_since` before it clears the flag. So no thread sets it in between. If two threads set the flag at
+    once, their values are so close that it does not matter which one stays. `close` follows after the loop is closed,
+    and `drop_posted` after that: a thread whose signal came too late has appended its item by then, and one that finds
+    the socket closed drops its item itself.
     """
+
+    _sender: socket.socket | None = None
+    _receiver: socket.socket | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.longest_block = 0.0
         self._since: float | None = None
 
-    def post(self, target: Postable) -> None:
-        """Let `target.run_on_loop()` run on the loop. From any thread. Raises `LoopClosed`."""
-        if self._since is None:
-            self._since = monotonic()
-        super().post(target)
+    def open(self) -> None:
+        """Make the sockets, if the loop is asyncio's own. In its thread, before it runs."""
+        if isinstance(self.loop, asyncio.SelectorEventLoop) and not threads_are_greenlets():
+            receiver, sender = socket.socketpair()
+            receiver.setblocking(False)
+            sender.setblocking(False)
+            self._receiver, self._sender = receiver, sender
+            try:
+                self.loop.add_reader(receiver, self._notice)
+            except NotImplementedError:
+                self.close()
 
-    def _deliver(self) -> None:
-        self.signalled = False
+    def close(self) -> None:
+        """Close what belongs to this object. The loop is closed already, or cannot continue."""
+        for end in (self._sender, self._receiver):
+            if end is not None:
+                with suppress(OSError):  # code that closes all descriptors has closed it
+                    end.close()
+        self._sender = self._receiver = None
+
+    def signal(self) -> None:
+        """Have the loop notice what was posted. From any thread. Raises `RuntimeError` if the loop is closed."""
+        self._since = monotonic()
+        sender = self._sender
+        if sender is not None:
+            try:
+                sender.send(b"\0")
+            except BlockingIOError:
+                return  # so much is there to read that the loop wakes up anyway
+            except OSError:
+                pass  # closed: with the loop, which is then found out, or by code that closes all descriptors
+            else:
+                return
+        self.loop.call_soon_threadsafe(self._notice)
+
+    def _notice(self) -> None:
+        if self._receiver is not None:
+            # Once: if more is there, the loop calls this again.
+            with suppress(OSError):
+                if not self._receiver.recv(_SIGNALS_READ_BYTES):
+                    self.loop.remove_reader(self._receiver)  # code of the application has closed the other end
         since, self._since = self._since, None
-        if since is not None:
-            self.longest_block = max(self.longest_block, monotonic() - since)
-        super()._deliver()
+        if since is not None and (block := monotonic() - since) > self.longest_block:
+            self.longest_block = block
+        self.deliver()
 
     @property
     def blocked_for(self) -> float:
@@ -145,6 +190,7 @@ class PrivateLoop:
                     loop.close()
                 except OSError:  # its descriptors are closed already
                     asyncio.BaseEventLoop.close(cast(asyncio.BaseEventLoop, loop))
+                self.loop.close()
                 self.loop.drop_posted()
             self._ready.set()
             self._end.set()
@@ -152,6 +198,7 @@ class PrivateLoop:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop.is_closed() or loop.is_running():
             raise RuntimeError("the loop that loop_factory gave is closed, or runs in another thread")
+        self.loop.open()
         # A root task, and not run_forever: without one, anyio makes and ends a worker thread for each request.
         root: Any = loop.create_task(self._root())
         while not root.done():

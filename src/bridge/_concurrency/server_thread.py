@@ -245,17 +245,15 @@ class ServerThread:
             if self._saved is not None:
                 interop.restore(self._saved)
                 self._saved = None
-            self._close_inbox()
+            self.owner = None  # it refers to this object; freed now, it needs no garbage collection
+            if self._pipe is not None:
+                self.close_pipe()
+            if self.outer is None and (close := getattr(self._inbox, "close", None)) is not None:
+                close()
 
     def forget_saved(self) -> None:
         """Keep `leave` from restoring thread-locals, because it is about to be called in another thread."""
         self._saved = None
-
-    def _close_inbox(self) -> None:
-        self.owner = None  # it refers to this object; freed now, it needs no garbage collection
-        self.close_pipe()
-        if self.outer is None and (close := getattr(self._inbox, "close", None)) is not None:
-            close()
 
     # -- from any thread, usually on the loop
 

@@ -45,25 +45,34 @@ def complete(environ: Environ) -> Environ:
     return environ
 
 
-def _ends_by_itself(body: object) -> bool:
+def _ends_by_itself(body: Any) -> bool:
     """Whether a `wsgi.input` ends with the body, although the environ does not say so.
 
     Test clients and servers that have received the whole body keep it in memory or in a file, and have decoded it if it
     was chunked. pyvoy 1.3 has its own class of input, and decodes too.
     """
-    if isinstance(body, io.BytesIO):
-        return True
-    # Not imported here, for it imports the compressors: nothing else makes such a file.
-    tempfile = sys.modules.get("tempfile")
-    if tempfile is not None and isinstance(body, tempfile.SpooledTemporaryFile):
-        return True
+    ends = _class_ends(body.__class__)
+    if ends is not None:
+        return ends
     raw = body.raw if isinstance(body, io.BufferedReader | io.BufferedRandom) else body
     if isinstance(raw, io.FileIO):
         try:
             return stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
         except (OSError, ValueError):
             return False  # closed: reading it will raise
-    return type(body).__module__.partition(".")[0] in _INPUTS_THAT_END
+    return False
+
+
+@functools.lru_cache(maxsize=64)
+def _class_ends(kind: type) -> bool | None:
+    """Whether the objects of a class end with the body, or None if that depends on what they read from."""
+    # Not imported here, for it imports the compressors: nothing else makes such a file.
+    tempfile = sys.modules.get("tempfile")
+    if issubclass(kind, io.BytesIO) or (tempfile is not None and issubclass(kind, tempfile.SpooledTemporaryFile)):
+        return True
+    if issubclass(kind, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
+        return None
+    return kind.__module__.partition(".")[0] in _INPUTS_THAT_END
 
 
 def whole_body(environ: Environ) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ _STRINGS = frozenset(
         *TLS_KEYS,
     ]
 )
+_UNQUOTED = PATH_SAFE.encode("ascii") + b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _ENVIRON_CLAUSE = 'PEP 3333, "environ Variables"'
 # ASGI knows these four. Any other value means a current client.
 _VERSIONS = {
@@ -120,7 +121,7 @@ def _raw_path(environ: Environ, native: str) -> bytes:
         raw = _path_of(uri)
         if raw is not None and unquote_to_bytes(raw) == path:
             return raw
-    return quote_from_bytes(path, PATH_SAFE).encode("ascii")
+    return quote_from_bytes(path, PATH_SAFE).encode("ascii") if path.rstrip(_UNQUOTED) else path
 
 
 def _path_of(uri: str) -> bytes | None:

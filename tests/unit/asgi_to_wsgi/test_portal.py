@@ -178,7 +178,13 @@ class TestIterate:
             return item
 
         iteration: Any = SimpleNamespace(
-            start=lambda: None, next=next_item, output=output, finished=True, release=lambda: None
+            start=lambda: None,
+            next=next_item,
+            output=output,
+            finished=True,
+            complete=True,
+            disconnected=False,
+            release=lambda: None,
         )
         with contextlib.closing(PortalIterator(lambda: iteration)) as chunks:
             assert 60_000 < len(next(chunks)) < 70_000

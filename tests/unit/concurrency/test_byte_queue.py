@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, ByteQueue
+from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES, LOW_WATER_BYTES, ByteQueue
 from support.waiting import Work
 
 
@@ -72,6 +72,40 @@ def test_what_is_acknowledged_makes_room_and_the_rest_stays_in_flight() -> None:
 
     queue.acknowledge(queue.written)
     assert not queue.in_flight
+
+
+def test_a_writer_that_waits_is_woken_for_half_of_the_room_or_when_one_item_is_left() -> None:
+    queue = ByteQueue()
+    step = LOW_WATER_BYTES // 4 - ITEM_OVERHEAD_BYTES
+    while not queue.full:
+        queue.put([b"x"], step)
+    left = []
+    while queue.items:
+        queue.items.popleft()
+        queue.acknowledge_item(step)
+        left.append((len(queue.items), queue.low))
+    assert [
+        (8, False),
+        (7, False),
+        (6, False),
+        (5, False),
+        (4, True),
+        (3, True),
+        (2, True),
+        (1, True),
+        (0, True),
+    ] == left
+
+    block = HIGH_WATER_BYTES - ITEM_OVERHEAD_BYTES
+    queue.put([b"x"], block)
+    queue.put([b"y"], block)
+    queue.items.popleft()
+    queue.acknowledge_item(block)
+    assert queue.low
+
+    queue.put([b"z"], block)
+    queue.items.popleft()
+    assert not queue.low  # what was taken is being sent, and there is no room yet
 
 
 def test_who_takes_an_item_is_told_when_there_is_room_again() -> None:

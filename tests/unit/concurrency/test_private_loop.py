@@ -7,13 +7,14 @@ import logging
 import os
 import threading
 from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import uvloop
 
 from bridge._concurrency import private_loop
-from bridge._concurrency.loops import LoopClosed
+from bridge._concurrency.loops import LoopClosed, Posted
 from bridge._concurrency.private_loop import MeasuredLoop, PrivateLoop
 from support.asgi_apps import hello, reply
 from support.plain_servers import environ_for
@@ -331,6 +332,52 @@ def test_a_post_while_the_loop_begins_to_deliver_is_not_taken_for_one_that_waits
         assert handle.blocked_for == 0.0
 
     asyncio.run(main())
+
+
+class TestSignals:
+    """How a post wakes the loop."""
+
+    def test_through_sockets_of_its_own(self, loop: PrivateLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+        handle = loop.loop
+        monkeypatch.setattr(handle.loop, "call_soon_threadsafe", None)
+        assert thread_of_the_loop() == [run_on(loop, name_of_the_thread())]
+
+    def test_if_code_of_the_application_has_closed_one(self, loop: PrivateLoop) -> None:
+        sender = loop.loop._sender
+        assert sender is not None
+        sender.close()
+        for _ in range(2):
+            assert thread_of_the_loop() == [run_on(loop, name_of_the_thread())]
+
+    def test_if_nothing_more_fits_into_them(self, loop: PrivateLoop) -> None:
+        handle, posted, goes_on, ran = loop.loop, Flag(), Flag(), Flag()
+
+        def block() -> None:
+            posted.set()
+            goes_on.wait()
+
+        handle.post(Posted(block))
+        posted.wait()
+        assert handle._sender is not None
+        with suppress(BlockingIOError):
+            while True:
+                handle._sender.send(bytes(4096))
+        handle.post(Posted(ran.set))
+        goes_on.set()
+        ran.wait()
+
+    def test_they_are_closed_with_the_loop(self, loop: PrivateLoop) -> None:
+        handle = loop.loop
+        ends = (handle._sender, handle._receiver)
+        loop.stop(wait=True)
+        assert [-1, -1] == [end.fileno() for end in ends if end is not None]
+        assert handle._sender is handle._receiver is None
+        with pytest.raises(LoopClosed):
+            handle.post(Nothing())
+
+
+async def name_of_the_thread() -> str:
+    return threading.current_thread().name
 
 
 def test_its_thread_does_not_begin_in_the_context_of_the_first_request() -> None:
