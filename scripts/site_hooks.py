@@ -36,8 +36,8 @@ PAGES = {
     "examples/mixed/README.md": "examples/mixed.md",
 }
 
-# Search: pages for somebody who has a task or a symptom come before others. A word in a title counts a thousand times as
-# much as one in a text, so the pages that list everything get less than a thousandth. The first prefix that fits counts.
+# Search: pages for somebody who has a task or a symptom come before others. A word in a title counts a thousand times
+# as much as one in a text, so pages that list everything get less than a thousandth. The first prefix that fits counts.
 BOOSTS = {"troubleshooting": 4, "tutorial": 2, "howto/": 2, "servers/matrix": 0.0005, "servers/": 2, "migrating": 2}
 BOOSTS |= dict.fromkeys(("changelog", "conformance", "django_deviations", "internals"), 0.0005)
 BOOSTS |= dict.fromkeys(("contributing", "dependencies", "glossary", "order"), 0.3)
