@@ -156,6 +156,18 @@ class TestPages:
                     empty.append(page)
         assert ([], [], []) == (overflowing, empty, browser.complaints)
 
+    @pytest.mark.parametrize("page", ["performance/", "migrating/", "options/", "howto/stopping/"])
+    def test_tables_fit_a_phone(self, browser: Browser, base: str, page: str) -> None:
+        """Those that people read do not scroll sideways."""
+        browser.open(base + page, width=NARROW, height=900)
+        browser.wait_for('document.querySelector(".md-typeset__scrollwrap") !== null')
+        browser.run('document.querySelectorAll("details").forEach((one) => { one.open = true; })')
+        scrolling = browser.run(
+            '[...document.querySelectorAll(".md-typeset__scrollwrap")]'
+            ".filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.innerText.slice(0, 80))"
+        )
+        assert [] == scrolling
+
     @pytest.mark.parametrize(("scheme", "darkest"), [("light", "default"), ("dark", "slate")])
     def test_it_is_light_or_dark_as_the_system_is(self, browser: Browser, base: str, scheme: str, darkest: str) -> None:
         """And what is written is readable on its ground: at least 4.5 to 1 (WCAG 1.4.3)."""
