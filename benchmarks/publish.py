@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import peers, report
 from benchmarks.catalogue import ROWS, Row, label
-from benchmarks.report import Outcome, RowOutcome, number
+from benchmarks.report import Figure, Outcome, RowOutcome, number
 from benchmarks.rounds import Samples
 
 _DOCS = Path(__file__).parent.parent / "docs"
@@ -73,20 +73,17 @@ def _page(facts: dict[str, Any], results: Sequence[RowOutcome]) -> Iterator[str]
 
 
 def _table(each: RowOutcome) -> Iterator[str]:
-    subjects = list(dict.fromkeys(figure.subject for outcome in each.outcomes for figure in outcome.figures))
+    """A line for each subject, so that the table is as narrow as a phone."""
     yield f"**{each.row.title}** (`{each.row.name}`)\n\n"
-    yield f"| | {' | '.join(label(subject) for subject in subjects)} |\n"
-    yield f"|---|{'---|' * len(subjects)}\n"
+    yield "| | | bridge is |\n|---|---:|---:|\n"
     for outcome in each.outcomes:
         if outcome.figures:
-            cells = " | ".join(_cell(outcome, subject) for subject in subjects)
-            yield f"| {outcome.case.title}, {outcome.case.unit} | {cells} |\n"
+            yield f"| **{outcome.case.title}, {outcome.case.unit}** | | |\n"
+            yield from (_line(outcome, figure) for figure in outcome.figures)
     yield "\n"
 
 
-def _cell(outcome: Outcome, subject: str) -> str:
-    figure = outcome.figure(subject)
-    if figure is None:
-        return ""
-    ratio = None if subject == peers.BRIDGE else outcome.ratio(subject)
-    return number(figure.median) + ("" if ratio is None else f" ({number(ratio)}x)")
+def _line(outcome: Outcome, figure: Figure) -> str:
+    ratio = None if figure.subject == peers.BRIDGE else outcome.ratio(figure.subject)
+    times = "" if ratio is None else f"{number(ratio)}x "
+    return f"| {label(figure.subject)} | {number(figure.median)} | {times}|\n"

@@ -36,9 +36,13 @@ PAGES = {
     "examples/mixed/README.md": "examples/mixed.md",
 }
 
-# Search: pages for somebody who has a task or a symptom come before those that list everything.
-BOOSTS = {"troubleshooting": 4, "tutorial": 2, "howto/": 2, "servers/matrix": 0.3, "servers/": 2, "migrating": 2}
-BOOSTS |= dict.fromkeys(("changelog", "conformance", "contributing", "django_deviations", "internals", "order"), 0.3)
+# Search: pages for somebody who has a task or a symptom come before others. A word in a title counts a thousand times
+# as much as one in a text, so pages that list everything get less than a thousandth. The first prefix that fits counts.
+BOOSTS = {"troubleshooting": 4, "tutorial": 2, "howto/": 2, "servers/matrix": 0.0005, "servers/": 2, "migrating": 2}
+BOOSTS |= dict.fromkeys(("changelog", "conformance", "django_deviations", "internals"), 0.0005)
+BOOSTS |= dict.fromkeys(("contributing", "dependencies", "glossary", "order"), 0.3)
+BOOSTS |= dict.fromkeys(("deploying", "django", "mixing", "observability", "options", "testing", "why"), 2)
+BOOSTS["websockets"] = 2
 
 _FENCED = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)(?P=fence)$", re.MULTILINE | re.DOTALL

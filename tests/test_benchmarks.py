@@ -136,8 +136,7 @@ class TestPublish:
         assert "\nBetween.\n" in page
         assert page.endswith("\nAfter.\n")
         assert "CPython 3.14.9 (bridge also on CPython 3.11.7)" in page
-        assert "| | bridge | Waitress | bridge, Python 3.11 |\n" in page
-        assert "| 12,000 | 6,000 (2x) | 3,000 (4x) |\n" in page
+        assert "| bridge | 12,000 | |\n| Waitress | 6,000 | 2x |\n| bridge, Python 3.11 | 3,000 | 4x |\n" in page
 
     def test_the_page_has_both_places(self) -> None:
         page = publish.PAGE.read_text(encoding="utf-8")

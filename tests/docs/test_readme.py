@@ -171,7 +171,7 @@ def test_each_option_is_listed_with_its_default(adapter: type) -> None:
 
     assert {each.name: each.default for each in parameters} == listed
     assert [each.name for each in parameters] == list(listed)
-    explained = {name for line in re.findall(r"^\*\*(.*?)\*\*:", text, re.MULTILINE) for name in line.split(", ")}
+    explained = {name for line in re.findall(r"^### (.*)", text, re.MULTILINE) for name in line.split(", ")}
     assert {f"`{name}`" for name in listed} == explained
 
 

@@ -77,30 +77,48 @@ SEARCHES = {
     "413": "troubleshooting/",
     "426": "troubleshooting/",
     "431": "troubleshooting/",
+    "502": "troubleshooting/",
     "503": "troubleshooting/",
     "a2wsgi": "migrating/",
     "asgiref": "migrating/",
     "app.mount": "howto/fastapi/",
     "Apache": "servers/apache/",
     "AWS Lambda": "servers/serverless/",
+    "bridge check": "options/",
+    "bridge_report": "django_report/",
     "Celery": "howto/celery/",
     "Channels": "howto/channels/",
     "database is locked": "troubleshooting/",
     "debug toolbar": "howto/debug_toolbar/",
     "different loop": "troubleshooting/",
+    "Docker": "deploying/",
+    "DRF": "howto/django_rest_framework/",
     "django-ninja": "howto/django_ninja/",
     "djangorestframework": "howto/django_rest_framework/",
+    "fastapi mount": "howto/fastapi/",
     "flask": "howto/flask/",
+    "free-threaded": "pythons/",
     "freeze at reload": "troubleshooting/",
     "get_asgi_application": "reference/",
+    "gunicorn timeout": "servers/gunicorn/",
     "hangs at stop": "troubleshooting/",
+    "how to stop": "howto/stopping/",
+    "license": "overview/",
+    "max_body": "options/",
     "mod_wsgi": "servers/apache/",
     "nothing streams": "troubleshooting/",
     "OpenTelemetry": "howto/tracing/",
     "Prometheus": "howto/metrics/",
     "Sentry": "observability/",
+    "server sent events": "troubleshooting/",
     "SSE": "troubleshooting/",
+    "startup": "howto/flask/",
+    "streaming": "troubleshooting/",
+    "thread-safe": "howto/tuning/",
+    "upload limit": "troubleshooting/",
+    "uwsgi threads": "servers/uwsgi/",
     "WebSocket": "websockets/",
+    "websocket apache": "servers/apache/",
     "whitenoise": "howto/whitenoise/",
 }
 
@@ -138,6 +156,18 @@ class TestPages:
                     empty.append(page)
         assert ([], [], []) == (overflowing, empty, browser.complaints)
 
+    @pytest.mark.parametrize("page", ["performance/", "migrating/", "options/", "howto/stopping/"])
+    def test_tables_fit_a_phone(self, browser: Browser, base: str, page: str) -> None:
+        """Those that people read do not scroll sideways."""
+        browser.open(base + page, width=NARROW, height=900)
+        browser.wait_for('document.querySelector(".md-typeset__scrollwrap") !== null')
+        browser.run('document.querySelectorAll("details").forEach((one) => { one.open = true; })')
+        scrolling = browser.run(
+            '[...document.querySelectorAll(".md-typeset__scrollwrap")]'
+            ".filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.innerText.slice(0, 80))"
+        )
+        assert [] == scrolling
+
     @pytest.mark.parametrize(("scheme", "darkest"), [("light", "default"), ("dark", "slate")])
     def test_it_is_light_or_dark_as_the_system_is(self, browser: Browser, base: str, scheme: str, darkest: str) -> None:
         """And what is written is readable on its ground: at least 4.5 to 1 (WCAG 1.4.3)."""
@@ -172,7 +202,7 @@ class TestPages:
         """And without what its commands print."""
         browser.open(base + "howto/flask/")
         copied = browser.run('document.querySelector("[data-copy]").dataset.copy').splitlines()
-        commands = ["uvicorn shop:application --port 8000 --log-level warning &", "curl -s http://127.0.0.1:8000/"]
+        commands = ["uvicorn shop:application --port 8000 --log-level warning &", "curl http://127.0.0.1:8000/"]
         assert commands == copied[:2]
         assert not [line for line in copied if line.startswith(("$", "home"))]
 

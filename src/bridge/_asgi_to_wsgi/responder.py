@@ -47,7 +47,7 @@ def refuse(refusal: ClientProtocolError, start_response: StartResponse) -> Itera
 
 class Upgrade(NamedTuple):
     """An item in place of a head: the server's thread calls `serve`, which takes the connection over. `serve` returns
-    when the connection has ended, and raises `ClientProtocolError` if it cannot be had.
+    when the connection has ended, and raises `ClientProtocolError` if it cannot be used.
     """
 
     serve: Callable[[], None]

@@ -196,7 +196,7 @@ class WebSocketSession:
 
     def _serve(self) -> None:
         """Serve the connection until it has ended. Raises what the server raises in its thread to stop it, and
-        `ClientProtocolError` if the connection cannot be had.
+        `ClientProtocolError` if the connection cannot be used.
         """
         output = self._output
         assert output is not None
@@ -219,8 +219,8 @@ class WebSocketSession:
             self._wire, early = self._takeover.take()
         except (OSError, ValueError) as error:
             self._depart(_ABNORMAL, "")
-            _log.warning("%s cannot have its connection: %s", self.responder.request(), error)
-            raise ClientProtocolError("asked for a WebSocket whose connection cannot be had", *_LATER) from error
+            _log.warning("%s cannot use the connection of the server: %s", self.responder.request(), error)
+            raise ClientProtocolError("asked for a WebSocket whose connection cannot be used", *_LATER) from error
         with output.lock:
             output.attach(self._wire)
             if early:
