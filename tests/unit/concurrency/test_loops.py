@@ -254,6 +254,8 @@ def test_what_is_posted_to_a_loop_that_does_not_run(new_loop: Any) -> None:
 @pytest.mark.parametrize("eager", [False, True])
 def test_a_task_in_a_context(new_loop: Any, eager: bool) -> None:
     """A task can be started in a context of one's own, which an eager task enters while it is being made."""
+    if eager and new_loop is not asyncio.new_event_loop and (3, 13) <= sys.version_info < (3, 13, 3):
+        pytest.xfail("uvloop gives task factories an argument that asyncio's eager one does not take there")
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
     context = contextvars.copy_context()
     context.run(variable.set, "set")
