@@ -75,7 +75,8 @@ class Draw:
             self.text,
             lambda: bytearray(self.raw()),
             lambda: memoryview(self.raw()),
-            lambda: self.pick((object, 1j, ..., "", b"", (), [], {})),
+            # Nothing that can be called: a function of the server's may raise what it likes.
+            lambda: self.pick((object(), 1j, ..., "", b"", (), [], {})),
         ]
         if depth:
             makers += [

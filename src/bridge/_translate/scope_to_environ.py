@@ -119,7 +119,7 @@ def _put_path(environ: Environ, scope: Scope) -> None:
         script, path = _native(script, path, raw)
     # RFC 3875 4.1.5: PATH_INFO is empty or starts with a slash.
     if path[:1] != "/":
-        path = "/" + path if path else ""
+        path = "/" + path if path != "" else ""  # an empty value of another type fails here, as all others do
     environ["SCRIPT_NAME"] = script
     environ["PATH_INFO"] = path
     if raw:

@@ -466,6 +466,7 @@ class TestServerAtFault:
             ({"path": ...}, "path"),
             ({"path": b"/"}, "path"),
             ({"path": None}, "path"),
+            ({"path": bytearray()}, "path"),
             ({"headers": ...}, "headers"),
             ({"headers": None}, "headers"),
             ({"headers": 5}, "gave a scope whose headers is of type int"),
