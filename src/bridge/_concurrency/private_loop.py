@@ -59,7 +59,7 @@ class MeasuredLoop(AsyncioLoop):
             sender.setblocking(False)
             self._receiver, self._sender = receiver, sender
             try:
-                self.loop.add_reader(receiver, self._notice)
+                self.loop.add_reader(receiver, self._read_signals, receiver)
             except NotImplementedError:
                 self.close()
 
@@ -84,18 +84,21 @@ class MeasuredLoop(AsyncioLoop):
                 pass  # closed: with the loop, which is then found out, or by code that closes all descriptors
             else:
                 return
-        self.loop.call_soon_threadsafe(self._notice)
+        super().signal()
 
-    def _notice(self) -> None:
-        if self._receiver is not None:
-            # Once: if more is there, the loop calls this again.
-            with suppress(OSError):
-                if not self._receiver.recv(_SIGNALS_READ_BYTES):
-                    self.loop.remove_reader(self._receiver)  # code of the application has closed the other end
+    def _read_signals(self, receiver: socket.socket) -> None:
+        # Once: if more is there, the loop calls this again.
+        with suppress(OSError):
+            if not receiver.recv(_SIGNALS_READ_BYTES):
+                self.loop.remove_reader(receiver)  # code of the application has closed the other end
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Run what was posted; on the loop."""
         since, self._since = self._since, None
         if since is not None and (block := monotonic() - since) > self.longest_block:
             self.longest_block = block
-        self.deliver()
+        super().deliver()
 
     @property
     def blocked_for(self) -> float:
