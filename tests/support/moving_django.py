@@ -18,9 +18,10 @@ from django.urls import path
 
 module, what = sys.argv[1:]
 made, sent, loops, threads, environs = [], [], [], [], []
+PARTS = 20  # some may be made after the first has been taken, and before its taker has looked
 
 def parts():
-    for number in range(3):
+    for number in range(PARTS):
         made.append(number)
         yield bytes(2**20)  # more than may be on its way
 
@@ -100,7 +101,7 @@ if what in ("async-stream", "loops"):
     application = library.get_wsgi_application()
     if what == "async-stream":
         wsgi(application, "/async-stream")
-        print("whole" if sent[0] == 3 else "in parts")
+        print("whole" if sent[0] == PARTS else "in parts")
     else:
         wsgi(application, "/async")
         wsgi(application, "/async")
@@ -110,7 +111,7 @@ else:
         application = library.get_asgi_application()
         if what == "sync-stream":
             await ask(application, "/sync-stream")
-            print("whole" if sent[0] == 3 else "in parts")
+            print("whole" if sent[0] == PARTS else "in parts")
         elif what == "lifespan":
             print(await startup(application))
         else:

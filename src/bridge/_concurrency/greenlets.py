@@ -33,8 +33,8 @@ class Inbox(Protocol):
 
 def _gevent() -> Any:
     """Gevent's `monkey` if it has patched `threading`, otherwise None."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    return monkey if monkey is not None and monkey.is_module_patched("threading") else None
+    is_patched: Any = getattr(sys.modules.get("gevent.monkey"), "is_module_patched", None)
+    return sys.modules["gevent.monkey"] if is_patched is not None and is_patched("threading") else None
 
 
 def new_lock() -> Lock:

@@ -161,8 +161,7 @@ def leave() -> None:
 
 def _enter_trio(token: object) -> None:
     """Set or remove what trio uses to find its run in a thread that is not one of trio's."""
-    threads = sys.modules.get("trio._threads")
-    data = getattr(threads, "PARENT_TASK_DATA", None)
+    data = getattr(sys.modules.get("trio._threads"), "PARENT_TASK_DATA", None)
     if data is None:
         return
     if token is not None:

@@ -26,9 +26,10 @@ class LoopClosed(RuntimeError):
 
 def runs_loop() -> bool:
     """Whether an event loop runs in this thread."""
-    trio: Any = sys.modules.get("trio")
+    # None as well while another thread is importing trio: then there is no run of trio yet.
+    in_trio_run: Any = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
     # Usually no asyncio loop runs in this thread. This call says so without an exception.
-    return asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run())
+    return asyncio._get_running_loop() is not None or (in_trio_run is not None and in_trio_run())
 
 
 def refuse_on_loop(what: str, instead: str) -> None:
@@ -37,7 +38,7 @@ def refuse_on_loop(what: str, instead: str) -> None:
     All our code that waits in a thread calls this first.
     """
     # The same as `runs_loop()`, which is a call less for most.
-    if asyncio._get_running_loop() is not None or ("trio" in sys.modules and runs_loop()):
+    if asyncio._get_running_loop() is not None or ("trio.lowlevel" in sys.modules and runs_loop()):
         raise RuntimeError(f"{what} on an event loop, which this would block; {instead}")
 
 

@@ -67,8 +67,8 @@ def _ends_by_itself(body: Any) -> bool:
 def _class_ends(kind: type) -> bool | None:
     """Whether the objects of a class end with the body, or None if that depends on what they read from."""
     # Not imported here, for it imports the compressors: nothing else makes such a file.
-    tempfile = sys.modules.get("tempfile")
-    if issubclass(kind, io.BytesIO) or (tempfile is not None and issubclass(kind, tempfile.SpooledTemporaryFile)):
+    spooled: Any = getattr(sys.modules.get("tempfile"), "SpooledTemporaryFile", io.BytesIO)
+    if issubclass(kind, (io.BytesIO, spooled)):
         return True
     if issubclass(kind, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
         return None
