@@ -13,6 +13,7 @@ A2WSGI, ASGIREF, UVICORN, NATIVE = "a2wsgi", "asgiref", "uvicorn", peers.NATIVE
 
 LABELS = {
     peers.A2WSGI_40: "a2wsgi, 40 workers",
+    peers.BRIDGE_1_MS: "bridge, sys.setswitchinterval(0.001)",
     UVICORN: "uvicorn's own",
     NATIVE: "no adapter",
     peers.HOP: "no adapter, and a bare hop",
@@ -136,7 +137,7 @@ _BESIDE_BLOCKED = Measure(
 )
 _BESIDE_COMPUTING = Measure(
     "beside-computing",
-    _BESIDE,
+    (*_BESIDE, peers.BRIDGE_1_MS),
     lambda subject, settings: servers.beside(subject, "/compute", 4, settings),
     most_rounds=3,
 )

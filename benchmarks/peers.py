@@ -25,6 +25,9 @@ NATIVE = "native"
 HOP = "hop"
 # For the requests that block: as many threads as ours has by default, beside the ten that a2wsgi has by default.
 A2WSGI_40 = "a2wsgi-40-workers"
+# `bridge` where a thread that computes gives up the interpreter lock each millisecond; by default it keeps it for five.
+BRIDGE_1_MS = "bridge-1-ms"
+_SWITCH_SECONDS = {BRIDGE_1_MS: 0.001}
 PACKAGES = (
     "a2wsgi",
     "asgiref",
@@ -40,6 +43,7 @@ PACKAGES = (
 
 _WSGI_TO_ASGI: dict[str, tuple[str, str, dict[str, Any]]] = {
     BRIDGE: ("bridge", "WsgiToAsgi", {}),
+    BRIDGE_1_MS: ("bridge", "WsgiToAsgi", {}),
     "a2wsgi": ("a2wsgi", "WSGIMiddleware", {}),
     A2WSGI_40: ("a2wsgi", "WSGIMiddleware", {"workers": 40}),
     "asgiref": ("asgiref.wsgi", "WsgiToAsgi", {}),
@@ -77,6 +81,8 @@ def in_process_of_its_own(subject: str) -> tuple[str, str, dict[str, str]]:
 
 def wsgi_to_asgi(subject: str, app: WSGIApp) -> ASGIApp:
     """`app` behind the adapter of `subject`, as an ASGI app."""
+    if subject in _SWITCH_SECONDS:
+        sys.setswitchinterval(_SWITCH_SECONDS[subject])
     adapted: ASGIApp = _build(_WSGI_TO_ASGI[subject], app)
     return adapted
 

@@ -2,7 +2,7 @@
 
     scripts/load.py [--workers N] COMMAND...
 
-N processes (four for each processor, unless it is said) compute at normal priority until the command ends; its exit
+N processes (two for each processor, unless it is said) compute at normal priority until the command ends; its exit
 status is that of this script. A worker also ends by itself when this script has gone, however it went.
 """
 
@@ -25,7 +25,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 def main(arguments: list[str]) -> int:
     """Parse `arguments` and run the command; returns its exit status, as a shell gives it."""
     parser = argparse.ArgumentParser(description="Run a command on a machine that is busy.")
-    parser.add_argument("--workers", type=int, default=4 * (os.cpu_count() or 1), metavar="N")
+    parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), metavar="N")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     if not options.command:
