@@ -69,6 +69,14 @@ DELAYS: Final[Mapping[str, tuple[Step, ...]]] = MappingProxyType(
             Step(Task, "finish_response", 0.01),
             Step(AppRunner, "task_ended", 0.01),
         ),
+        # A thread has taken from the other side, and looks late at what it has; the other side has gone on.
+        "taken": (Step(Task, "next", 0.005, after=True), Step(Call, "read", 0.005, after=True)),
+        # What has been written is on its way, and the writer does not get on yet; or its arrival is told late.
+        "written": (
+            Step(Call, "write", 0.005, after=True),
+            Step(Task, "write", 0.005, after=True),
+            Step(Call, "acknowledge", 0.005),
+        ),
         # The thread of a server looks late at what the task has for it.
         "inbox": (Step(ServerThread, "expect_notice", 0.005), Step(ServerThread, "run_job", 0.005)),
     }

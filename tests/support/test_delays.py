@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -47,12 +48,14 @@ def on_wsgi_server() -> None:
 
 
 async def on_asgi_server() -> None:
-    """A thread is started, waits for a body that comes late, is woken from its rest, and ended by the lifespan."""
+    """A thread is started, waits for a body that comes late, answers in parts, is woken from its rest, and ended by the
+    lifespan.
+    """
     entered = Flag()
 
-    def app(environ: Any, start_response: Any) -> list[bytes]:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         entered.set()
-        return wsgi_reply(start_response, environ["wsgi.input"].read())
+        yield from wsgi_reply(start_response, environ["wsgi.input"].read())
 
     adapter = WsgiToAsgi(app, threads=1, collect=1)
     async with lifespan(adapter):
