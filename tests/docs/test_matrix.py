@@ -72,8 +72,8 @@ def test_each_topic_names_cases() -> None:
 
 
 def test_no_case_on_the_page_is_without_topic() -> None:
-    """The page as it was last written has no table of other cases, and none that is too wide."""
+    """The page as it was last written has no table of other cases, and none that is too wide for a phone."""
     page = matrix.PAGE.read_text(encoding="utf-8")
 
     assert f"### {matrix.OTHER}" not in page
-    assert all(line.count("|") <= 8 for line in page.splitlines())
+    assert [] == [line for line in page.splitlines() if line.count("|") > 5]

@@ -53,7 +53,7 @@ TABLES: dict[str, Sequence[Kind]] = {
 }
 OTHER = "Other cases"
 DEFAULT = "default"
-# The tables of a page: few enough cases in each that it fits a screen.
+# The tables of a page: few enough cases in each that it fits a phone.
 TOPICS: dict[str, tuple[str, ...]] = {
     "Requests and responses": (
         "hello",
@@ -79,13 +79,15 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "a_client_that_waits_for_100_continue",
         "a_hostile_request",
     ),
-    "Streaming": (
+    "Streams to the client": (
         "each_chunk_arrives_before_the_next_is_made",
+        "a_large_download_waits_for_its_client",
+    ),
+    "Uploads": (
         "the_app_reads_the_upload_as_it_comes",
         "the_app_answers_while_it_reads",
         "an_answer_does_not_wait_for_the_upload",
         "a_large_upload_takes_little_memory",
-        "a_large_download_waits_for_its_client",
         "uploads_that_nobody_reads",
     ),
     "Clients that are slow": (
@@ -99,10 +101,14 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "an_app_that_sends_nothing_is_told_of_the_leave",
         "a_client_that_leaves_early_in_an_upload",
         "a_client_that_leaves_late_in_an_upload",
+    ),
+    "Streams that are reset": (
         "streams_that_are_reset_free_their_thread",
         "a_stream_that_is_reset_behind_a_shut_window",
         "an_app_that_sends_nothing_is_told_of_the_reset",
         "uploads_that_are_reset",
+    ),
+    "Connections that are cut": (
         "a_connection_that_is_cut",
         "a_connection_that_is_cut_in_uploads",
     ),
