@@ -6,29 +6,19 @@ application only if it needs it. `Mounts` serves applications of both interfaces
 either kind.
 """
 
-try:
-    from bridge._asgi_to_wsgi import AsgiToWsgi
-    from bridge._stats import LoopStats, ThreadStats
-    from bridge._wsgi_to_asgi import WsgiToAsgi
-    from bridge.errors import (
-        ApplicationProtocolError,
-        ClientDisconnected,
-        ClientProtocolError,
-        LifespanFailed,
-        ProtocolError,
-        ServerProtocolError,
-    )
-    from bridge.interfaces import as_asgi, as_wsgi, interface_of
-    from bridge.mounts import Mounts
-except KeyboardInterrupt:
-    import sys
-
-    # `python -m bridge` imports this package before it runs `__main__`. "-m" is the name of a module that is being
-    # looked for; elsewhere, Ctrl-C is not ours.
-    if sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)] != "bridge":
-        raise
-    sys.stderr.write("bridge: interrupted by Ctrl-C while it was starting\n")
-    sys.exit(130)
+from bridge._asgi_to_wsgi import AsgiToWsgi
+from bridge._stats import LoopStats, ThreadStats
+from bridge._wsgi_to_asgi import WsgiToAsgi
+from bridge.errors import (
+    ApplicationProtocolError,
+    ClientDisconnected,
+    ClientProtocolError,
+    LifespanFailed,
+    ProtocolError,
+    ServerProtocolError,
+)
+from bridge.interfaces import as_asgi, as_wsgi, interface_of
+from bridge.mounts import Mounts
 
 __all__ = [
     "ApplicationProtocolError",
