@@ -88,7 +88,8 @@ def _scope(environ: Environ, outer: Scope | None, pathsend: bool) -> Scope:
         "http_version": _VERSIONS.get(str.upper(get("SERVER_PROTOCOL", "")), "1.1"),
         "method": str.upper(environ["REQUEST_METHOD"]),
         "scheme": scheme,
-        "path": native if native.isascii() else text_path(native),
+        # Each part by itself: a character whose bytes are in both would not begin with the root.
+        "path": native if native.isascii() else text_path(root) + text_path(native[len(root) :]),
         "raw_path": _raw_path(environ, native),
         "query_string": get("QUERY_STRING", "").encode("latin-1"),
         "root_path": root if str.isascii(root) else text_path(root),

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge._translate.environ_to_scope import environ_to_scope
@@ -462,6 +462,7 @@ class TestAnything:
             native,
         )
     )
+    @example({"SCRIPT_NAME": "\xc2", "PATH_INFO": "\x80"})  # together they are a character
     def test_a_client_can_cause_no_other_exception(self, changes: dict[str, str]) -> None:
         """Whatever it sends, it is served or refused, and what is served can be encoded."""
         try:
