@@ -34,6 +34,8 @@ pytest.register_assert_rewrite("real_servers.cases", "real_servers.hard_cases")
 def pytest_collection_finish(session: pytest.Session) -> None:
     with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         debian.install(name for item in session.items for name in packages_of(item))
+        if any(item.get_closest_marker("apache") for item in session.items):
+            debian.make_apache_ready()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,10 +6,10 @@ import pytest
 
 from support.chat import SETTINGS, nobody_is_here
 from support.example_process import Site
-from support.lookout import READY, lookout
+from support.lookout import SERVERS, lookout
 
 
-@pytest.fixture(scope="module", params=list(READY))
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

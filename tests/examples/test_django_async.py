@@ -19,7 +19,7 @@ import pytest
 
 from support.browser import Browser
 from support.example_process import Site
-from support.lookout import PROJECT, READY, STATUS, WSGI, lookout
+from support.lookout import PROJECT, SERVERS, STATUS, WSGI, lookout
 from support.patience import PROCESS_PATIENCE
 
 # Where the screenshots of the last run stay.
@@ -82,7 +82,7 @@ def served(server: str) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture(scope="module", params=list(READY))
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -1,4 +1,5 @@
 """What some tests need of Debian. They say so with `pytest.mark.debian(PACKAGE)`; it is installed if they are chosen.
+Those marked `pytest.mark.apache` need Apache, and a virtual environment for it.
 
 The verbs of the Makefile set BRIDGE_INSTALL=1. What the chosen tests need is then installed before the first of them
 runs, by `scripts/install_debian.sh`. Without the variable such a test fails, and says what to type.
@@ -14,6 +15,9 @@ from pathlib import Path
 from support.paths import ROOT
 
 INSTALL = ROOT / "scripts" / "install_debian.sh"
+APACHE = ROOT / "scripts" / "apache.sh"
+# What the examples that Apache serves need in its virtual environment, as their `serve.py` names it.
+FOR_APACHE = ("-r", "examples/django_async/requirements.txt")
 # The program of each package that tests run: its name, or where it is; the newest where there are several.
 PLACES = {
     "chromium-headless-shell": "chromium-headless-shell",
@@ -53,3 +57,10 @@ def install(packages: Iterable[str]) -> None:
         if missing:
             # Where it cannot, it has said why, and the tests that need it fail.
             subprocess.run([INSTALL, *missing], check=False)
+
+
+def make_apache_ready() -> None:
+    """Install Apache, and build mod_wsgi, which takes minutes on a busy machine: longer than a test may."""
+    if os.environ.get("BRIDGE_INSTALL"):
+        # Where it cannot, it has said why, and the tests that need it fail.
+        subprocess.run([APACHE, *FOR_APACHE], stdout=subprocess.DEVNULL, check=False)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from support.example_process import Site
 from support.paths import ROOT
 
@@ -15,7 +17,9 @@ PROJECT = ROOT / "examples" / "django_async"
 # What each server says when it serves, and its exit status after SIGTERM.
 READY = {"uvicorn": "Uvicorn running on", "gunicorn": "Booting worker", "mod_wsgi": "resuming normal operations"}
 STATUS = {"uvicorn": -signal.SIGTERM, "gunicorn": 0, "mod_wsgi": 0}
-WSGI = ["gunicorn", "mod_wsgi"]
+MOD_WSGI = pytest.param("mod_wsgi", marks=pytest.mark.apache)
+SERVERS = ["uvicorn", "gunicorn", MOD_WSGI]
+WSGI = ["gunicorn", MOD_WSGI]
 WEBSOCKETS = ["uvicorn", "gunicorn"]
 
 
@@ -37,10 +41,7 @@ class Lookout:
     def serving(self, *arguments: str) -> Iterator[Site]:
         """The server, until the end of the block or `Site.stop`; nothing may be left of it then."""
         command = [str(PROJECT / "serve.py"), self.server, "--port", str(self.port), *arguments]
-        # The first run makes the virtual environment for Apache.
-        site = Site(
-            command, PROJECT, self._environment, temporary=self._temporary, ready=READY[self.server], patience=240
-        )
+        site = Site(command, PROJECT, self._environment, temporary=self._temporary, ready=READY[self.server])
         site.url = f"http://127.0.0.1:{self.port}"
         with site:
             yield site
