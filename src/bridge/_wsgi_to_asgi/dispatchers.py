@@ -91,8 +91,8 @@ class Dispatchers:
             if dispatcher is not None and dispatcher.pool.usable:
                 return dispatcher
             if pools.pool is None or not pools.pool.usable:
-                pools.pool = ThreadPool(self._limit, name="wsgi")
                 register(self)
+                pools.pool = ThreadPool(self._limit, name="wsgi")
             for old in [old for old, known in pools.dispatchers.items() if known.loop.closed]:
                 pools.past.add(pools.dispatchers.pop(old).counters)
             known = pools.dispatchers.get(key)
