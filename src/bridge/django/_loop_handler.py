@@ -86,9 +86,12 @@ class LoopHandler(BaseHandler):
         name = settings.ROOT_URLCONF
         if not isinstance(name, str) or not (self._native or self._named or _modes.marked):
             return False
-        module = sys.modules.get(name)
-        # It is there from the beginning of its import.
-        return module is None or bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+        try:
+            spec = getattr(sys.modules[name], "__spec__", None)
+        except KeyError:
+            return True
+        # A module is there from the beginning of its import.
+        return bool(getattr(spec, "_initializing", False))
 
     def import_urls(self) -> None:
         """Import the URLconf, in a thread."""
