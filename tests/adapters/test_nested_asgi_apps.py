@@ -15,12 +15,13 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from asgiref.sync import sync_to_async
 
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge.errors import LifespanFailed
-from support.asgi_apps import chunk, end, hello, read_body, reply, start
+from support.asgi_apps import Lifespan, chunk, end, hello, read_body, reply, start
 from support.lenient_asgi_server import LenientRequest, fetch, living, opened_leniently
 from support.plain_servers import Environ, scope_for
 from support.scripted_wsgi_server import ask
@@ -430,6 +431,16 @@ class TestAsgiAppOnAnAsgiServer:
                 assert [("startup", *here)] == events
             assert [("startup", *here), ("shutdown", *here)] == events
             assert ["lifespan.startup.complete", "lifespan.shutdown.complete"] == life.sent
+
+    async def test_the_lifespan_goes_on_after_a_close(self) -> None:
+        """The outer adapter serves again, and the app, which has been started, is shut down with the server."""
+        app = Lifespan()
+        with outer_and_inner(app, lifespan="on") as outer:
+            async with living(outer):
+                assert b"hello" == (await fetch(outer)).body
+                await anyio.to_thread.run_sync(outer.close)
+                assert b"hello" == (await fetch(outer)).body
+            assert ["startup", "shutdown"] == app.events
 
     async def test_a_startup_that_fails_fails_the_requests(self) -> None:
         async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -354,11 +354,13 @@ class AppRunners:
                 private = private_loop.acquire(self._options.loop_factory, user)
                 runner = AppRunner(self._options, private.loop, private, rejected=runners.rejected)
                 runner.user = user
-                runners.private = runner  # last, because others read it without the lock
                 runners.all.append(runner)
                 register(self, self.begin_stop)
                 if (reason := why_threads_stand_still()) is not None:
                     _log.warning("timers, and work after responses, run only while requests are served: %s", reason)
+                # Last, because others read it without the lock. A signal may also end this half-way, and what serves
+                # requests must be known to those that close it.
+                runners.private = runner
         return runner
 
     def _for_server_loop(self, call: OuterCall) -> AppRunner:

@@ -121,17 +121,21 @@ class PrivateLoop:
         self._end = threading.Event()
         self.ended = False
         self._failure: BaseException | None = None
-        # It has not started in time, so it ends as soon as it starts. Set before the look at `_ready`.
+        # Nobody waits for it any more, so it ends as soon as it starts. Set before the look at `_ready`.
         self._given_up = False
         self._ident: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._thread = start_thread(self._main, "bridge-loop")
-        if not self._ready.wait(_START_SECONDS):
+        try:
+            self._thread = start_thread(self._main, "bridge-loop")
+            if not self._ready.wait(_START_SECONDS):
+                late = f"the private event loop has not started in {_START_SECONDS} seconds: {self.describe()}"
+                raise RuntimeError(late)
+        except BaseException:  # perhaps from the handler of a signal
             self._given_up = True
-            if self._ready.is_set():
+            if self._ready.is_set() and not self.ended:
                 self.stop(wait=False)
-            raise RuntimeError(f"the private event loop has not started in {_START_SECONDS} seconds: {self.describe()}")
+            raise
         if self._failure is not None:
             raise RuntimeError("the private event loop could not be started") from self._failure
         self.loop: MeasuredLoop

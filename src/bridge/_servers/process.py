@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -138,7 +139,9 @@ def _hook() -> None:
     call_at_shutdown(close_all)
     early = getattr(threading, "_register_atexit", None)
     if early is not None:
-        early(close_all)
+        # It raises while the interpreter waits for threads that are not daemons. These may still get requests.
+        with suppress(RuntimeError):
+            early(close_all)
     atexit.register(close_all)
 
 

@@ -91,14 +91,17 @@ class Dispatchers:
             if dispatcher is not None and dispatcher.pool.usable:
                 return dispatcher
             if pools.pool is None or not pools.pool.usable:
-                pools.pool = ThreadPool(self._limit, name="wsgi")
                 register(self)
+                pools.pool = ThreadPool(self._limit, name="wsgi")
             for old in [old for old, known in pools.dispatchers.items() if known.loop.closed]:
                 pools.past.add(pools.dispatchers.pop(old).counters)
             known = pools.dispatchers.get(key)
-            dispatcher = Dispatcher(pools.pool, pools.spare, handle(), key, self._slow_warning)
+            loop = handle() if known is None else known.loop
+            dispatcher = Dispatcher(pools.pool, pools.spare, loop, key, self._slow_warning)
             if known is not None:
                 dispatcher.counters = known.counters  # its last requests may not have been counted yet
+                # The server's lifespan goes on, and ends all that was started within it.
+                dispatcher.spawn, dispatcher.at_shutdown = known.spawn, known.at_shutdown
             pools.dispatchers[key] = dispatcher
         return dispatcher
 

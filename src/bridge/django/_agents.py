@@ -24,6 +24,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.dispatch import Signal
 from django.http import HttpResponse
 
+from bridge._concurrency.per_process import PerProcess
 from bridge._types import Environ, Send, StartResponse
 from bridge.errors import ClientDisconnected
 
@@ -105,7 +106,7 @@ UNUSED: Final = (
 
 # --- the functions that make applications -----------------------------------------------------------------------------
 
-_making: Final = threading.Lock()
+_making: Final = PerProcess(threading.Lock)
 
 
 def made_by_django(interface: str, application: Callable[..., Any]) -> Any:
@@ -117,7 +118,7 @@ def made_by_django(interface: str, application: Callable[..., Any]) -> Any:
     name, handler = f"get_{interface}_application", f"{interface.upper()}Handler"
     if Hook(module, name).is_own():
         return application
-    with _making:
+    with _making.here():
         own = getattr(module, handler)
         # Nothing else makes that function return our application.
         setattr(module, handler, lambda: application)

@@ -1,6 +1,7 @@
 """The applications that `asgi.py` and `wsgi.py` export."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
@@ -15,7 +16,8 @@ from django.utils.module_loading import import_string
 
 from bridge import _arguments
 from bridge._asgi_to_wsgi import AsgiToWsgi, Portal, refuse
-from bridge._concurrency.calls import Dispatcher
+from bridge._concurrency.calls import Dispatcher, run_in_thread
+from bridge._concurrency.jobs import PoolClosed
 from bridge._concurrency.private_loop import LoopFactory
 from bridge._translate.handshake import is_handshake
 from bridge._types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
@@ -146,6 +148,8 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
             if sending.error is not None:
                 raise sending.error
         else:
+            if self._loop_handler.lacks_urls():
+                await self._import_urls()
             await self._http(scope, receive, send)
 
     async def _through_django(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -157,7 +161,16 @@ class AsgiApplication(WsgiToAsgi, ASGIHandler):
         # This is for threads of asgiref. The request has one of our threads.
         sensitive: ContextVar[Any] = SyncToAsync.thread_sensitive_context
         sensitive.set(None)
+        if self._loop_handler.lacks_urls():
+            await self._import_urls()
         await self._http(scope, receive, send)
+
+    async def _import_urls(self) -> None:
+        dispatcher = self._dispatchers.here()
+        # Django's async code needs asyncio. If there are too many requests, this one is about to be refused.
+        if dispatcher.loop.is_asyncio and dispatcher.pool.over_limit < self._backlog:
+            with suppress(PoolClosed):
+                await run_in_thread(dispatcher, self._loop_handler.import_urls)
 
     def _make_responder(self, dispatcher: Dispatcher, environ: Environ, scope: Scope) -> Responder:
         # Django's async code needs asyncio.

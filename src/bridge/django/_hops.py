@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 
+from bridge._concurrency.per_process import PerProcess
+
 
 class Hops:
     """What one request has cost: hops, in one direction each, and the seconds between asking for a hop and arriving."""
@@ -43,14 +45,14 @@ def count(number: int) -> None:
 
 
 # If two threads installed it at once, each hop would be counted twice.
-_installing: Final = threading.Lock()
+_installing: Final = PerProcess(threading.Lock)
 
 
 def install() -> None:
     """Count the calls of asgiref's two functions from now on. For requests that are not counted, a call costs one
     look-up more.
     """
-    with _installing:
+    with _installing.here():
         _install_once()
 
 

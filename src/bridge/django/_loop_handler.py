@@ -1,9 +1,12 @@
 """Django's own async chain, on the event loop of an ASGI server. A thread is taken only if something needs one."""
 
 import logging
+import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import copy_context
+from importlib import import_module
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -20,6 +23,7 @@ from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.calls import Dispatcher, run_in_thread
 from bridge._concurrency.jobs import JobThread
 from bridge._concurrency.loops import Spawn
+from bridge._concurrency.per_process import PerProcess
 from bridge._translate.response_to_events import WsgiResponse
 from bridge._translate.urls import request_title
 from bridge._types import Environ, Event, Scope
@@ -46,18 +50,18 @@ class LoopHandler(BaseHandler):
         self.loaded = self._looked = False
         # Looking a view up is faster than inspecting it.
         self._marked: dict[Callable[..., Any], bool] = {}
-        self._loading = threading.Lock()
+        self._loading = PerProcess(threading.Lock)
         self.caches = LoopCaches()
         self._native = all(map(_modes.is_native, settings.MIDDLEWARE))
 
     def takes(self, environ: Environ) -> bool:
         """Whether the view is async, and either marked or in a chain that needs no thread."""
-        if not (self._native or self._named or _modes.marked):
+        if not (self._native or self._named or _modes.marked) or self.lacks_urls():
             return False
         try:
             view = _modes.view_at(get_path_info(environ) or "/")
         except Exception:
-            # There is no view, or the URLconf cannot be imported: the other handler shows what is wrong.
+            # There is no view, or the URLconf has a mistake: the other handler shows what is wrong.
             return False
         if not self._looked:
             self._look()
@@ -72,6 +76,28 @@ class LoopHandler(BaseHandler):
             return marked
         except TypeError:  # a callable that cannot be hashed
             return _modes.is_on_loop(view, self._named)
+
+    def lacks_urls(self) -> bool:
+        """Whether `takes` has to know views, and the URLconf is not imported yet.
+
+        The loop must not import it, nor wait for another thread that does: modules that run async code while they are
+        imported (`async_to_sync`) wait for the loop.
+        """
+        name = settings.ROOT_URLCONF
+        if not isinstance(name, str) or not (self._native or self._named or _modes.marked):
+            return False
+        try:
+            spec = getattr(sys.modules[name], "__spec__", None)
+        except KeyError:
+            return True
+        # A module is there from the beginning of its import.
+        return bool(getattr(spec, "_initializing", False))
+
+    def import_urls(self) -> None:
+        """Import the URLconf, in a thread."""
+        # If it cannot be imported, the other handler shows why.
+        with suppress(BaseException):
+            import_module(settings.ROOT_URLCONF)
 
     def _look(self) -> None:
         """Log once which views should run on the loop and never will. Nothing else would show it."""
@@ -90,7 +116,7 @@ class LoopHandler(BaseHandler):
 
         Only when a request needs it: middleware that a project never runs here must not be made a second time.
         """
-        with self._loading:
+        with self._loading.here():
             if not self.loaded:
                 self.load_middleware(is_async=True)
                 self.loaded = True

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -456,43 +455,6 @@ class TestStats:
             ask(first)
             ask(second)
             assert (2, 1) == (first.stats().served, second.stats().served)
-
-
-class TestFirstRequests:
-    """Those that come at once make one loop and one startup, and none runs before that is complete."""
-
-    def test_eight_at_once(self) -> None:
-        gate = Flag()
-        starting = Flag()
-        events: list[str] = []
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "lifespan":
-                await receive()
-                events.append("startup begins")
-                starting.set()
-                await gate.waited()
-                events.append("startup ends")
-                await send({"type": "lifespan.startup.complete"})
-                await receive()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-            events.append("request")
-            await reply(send)
-
-        with adapted(app, lifespan="on") as adapter:
-            requests: list[Callable[[], Served]] = []
-            served = [Served(adapter) for _ in range(8)]
-            requests = [one.begin() for one in served]
-            starting.wait()
-            gate.set()
-            for ended in requests:
-                ended()
-            for one in served:
-                one.thread.end()
-            assert ["bridge-loop"] == loop_threads()
-
-        assert ["startup begins", "startup ends"] + ["request"] * 8 == events
 
 
 FORK = """

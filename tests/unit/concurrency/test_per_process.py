@@ -1,5 +1,6 @@
 """`PerProcess`: made once in a process, by who first asks; and anew after a fork."""
 
+import ast
 import os
 import threading
 
@@ -7,6 +8,7 @@ import pytest
 
 from bridge._concurrency.per_process import PerProcess
 from support.python_process import run_script
+from support.source import MODULES
 from support.waiting import PATIENCE, Work
 
 
@@ -98,3 +100,15 @@ over.set()
 holder.join()
 """
     assert ["0 True"] == run_script(script)
+
+
+def test_no_module_has_a_lock_of_its_own() -> None:
+    """After a fork it would be the parent's, whose threads are not there to release it."""
+    shared = {
+        f"{name}: {ast.unparse(statement)}"
+        for name, tree in MODULES.items()
+        for statement in tree.body
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Call)
+        if ast.unparse(statement.value.func).rpartition(".")[2] in ("Lock", "RLock", "Condition", "new_lock")
+    }
+    assert set() == shared

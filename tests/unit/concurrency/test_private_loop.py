@@ -5,6 +5,7 @@ import concurrent.futures
 import contextvars
 import logging
 import os
+import signal
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
@@ -274,6 +275,34 @@ def test_a_factory_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
         go.set()
         until(lambda: late and late[0].is_closed())
         assert b"hello" == ask(adapter).body
+
+
+def test_a_signal_ends_the_wait_for_it() -> None:
+    """Ctrl-C during the first request of a server whose main thread serves. The loop that nobody has ends at once."""
+    go = Flag()
+    made: list[asyncio.AbstractEventLoop] = []
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    def factory() -> asyncio.AbstractEventLoop:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        go.wait()
+        made.append(asyncio.new_event_loop())
+        return made[0]
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(Stopped):
+            private_loop.acquire(factory, object())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        go.set()
+    until(lambda: made and made[0].is_closed())
+    until(lambda: not thread_of_the_loop())
 
 
 def test_a_loop_that_cannot_continue_is_replaced(log: LogWatch) -> None:

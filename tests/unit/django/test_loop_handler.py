@@ -1,9 +1,14 @@
 """Requests that run on the server's event loop from their start, without a thread of their own."""
 
+import asyncio
 import contextlib
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,11 +21,13 @@ from django.test import override_settings
 from django.utils.decorators import sync_and_async_middleware
 
 from bridge._concurrency import pool
+from bridge._concurrency.loops import runs_loop
 from bridge.django import _modes, get_asgi_application, on_loop
 from bridge.django._signals import only_django_listens
 from support import django_project, view_wrappers
 from support.django_clients import Asgi
-from support.waiting import LogWatch, until
+from support.patience import PATIENCE
+from support.waiting import Flag, LogWatch, until
 
 
 @contextlib.contextmanager
@@ -140,6 +147,110 @@ class TestHopsOnAsgi:
         finally:
             signals.request_finished.disconnect(finished)
         assert only_django_listens(signals.request_finished)
+
+
+def test_a_fork_while_another_thread_makes_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock that this thread held then is never waited for."""
+    with served(**NATIVE) as face:
+        handler = face.app._loop_handler
+        pid = os.getpid()
+        with handler._loading.here(), monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: pid + 1)
+            handler.load()
+        assert handler.loaded
+
+
+IMPORTED_LATE = """
+from django import urls
+from django.http import HttpResponse
+from late import while_imported
+
+ANSWER = while_imported()
+
+async def view(request):
+    return HttpResponse(ANSWER)
+
+urlpatterns = [urls.path("", view)]
+"""
+LATE = [NATIVE, {"BRIDGE": {"ON_LOOP": ["late_urls.view"]}}]
+
+
+@pytest.mark.parametrize("settings", LATE, ids=["native", "named"])
+class TestTheFirstRequests:
+    """The first requests import the URLconf."""
+
+    @pytest.fixture(autouse=True)
+    def late(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+        """A module with a function `while_imported`, which the URLconf calls."""
+        late: Any = ModuleType("late")
+        (tmp_path / "late_urls.py").write_text(IMPORTED_LATE)
+        monkeypatch.setitem(sys.modules, "late", late)
+        monkeypatch.syspath_prepend(tmp_path)
+        yield late
+        sys.modules.pop("late_urls", None)
+
+    def test_an_import_may_wait_for_the_loop(self, late: Any, settings: dict[str, Any]) -> None:
+        """As `async_to_sync` does. The loop neither imports anything nor waits for who does."""
+        importing, both = Flag(), Flag()
+
+        async def answer() -> bytes:
+            await both.waited()
+            return b"from the loop"
+
+        with served(ROOT_URLCONF="late_urls", **settings) as face:
+            app = face.app
+
+            async def watched(scope: Any, receive: Any, send: Any) -> None:
+                if importing.is_set():
+                    both.set()
+                await app(scope, receive, send)
+
+            def while_imported() -> bytes:
+                assert not runs_loop()
+                importing.set()
+                return asyncio.run_coroutine_threadsafe(answer(), face.loop).result(PATIENCE)
+
+            face.app, late.while_imported = watched, while_imported
+            with ThreadPoolExecutor(2) as clients:
+                first = clients.submit(face.ask, "/")
+                importing.wait()
+                second = clients.submit(face.ask, "/")
+                replies = [first.result(), second.result()]
+            face.app = app
+        assert [(200, b"from the loop")] * 2 == [(reply.status, reply.body) for reply in replies]
+
+    def test_they_run_on_the_loop(self, late: Any, settings: dict[str, Any], submitted: list[object]) -> None:
+        """After two jobs for threads: to import the URLconf, and to make the chain."""
+        late.while_imported = lambda: b"hello"
+        with served(ROOT_URLCONF="late_urls", **{**settings, "MIDDLEWARE": []}) as face:
+            assert (200, b"hello") == (face.ask("/").status, face.ask("/").body)
+        assert 2 == len(submitted)
+
+    def test_an_error_is_shown(self, late: Any, settings: dict[str, Any]) -> None:
+        """By the handler that shows errors in an URLconf anyway. The next request tries again."""
+
+        def fail() -> bytes:
+            raise LookupError("no such setting")
+
+        late.while_imported = fail
+        with served(ROOT_URLCONF="late_urls", **settings) as face:
+            error = face.ask("/").error
+            assert isinstance(error, LookupError)
+            assert "no such setting" in str(error)
+            late.while_imported = lambda: b"hello"
+            assert b"hello" == face.ask("/").body
+
+    def test_a_module_without_a_spec(
+        self, late: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, submitted: list[object]
+    ) -> None:
+        """A project in one file, which is `__main__`."""
+        late.while_imported = lambda: b"hello"
+        main: Any = ModuleType("late_urls")
+        exec(IMPORTED_LATE, vars(main))
+        monkeypatch.setitem(sys.modules, "late_urls", main)
+        with served(ROOT_URLCONF="late_urls", **{**settings, "MIDDLEWARE": []}) as face:
+            assert b"hello" == face.ask("/").body
+        assert 1 == len(submitted)
 
 
 @pytest.mark.parametrize("settings", [NATIVE, NAMED], ids=["native", "named"])

@@ -48,6 +48,11 @@ def request(adapter):
 """
 
 
+NO_THREADS_AT_EXIT = pytest.mark.xfail(
+    (3, 12) <= sys.version_info < (3, 12, 3), reason="these Pythons start no thread at exit (gh-113964)"
+)
+
+
 class Closable:
     """Notes when it was closed."""
 
@@ -146,9 +151,7 @@ class TestExit:
     def test_without_a_request_there_is_nothing_to_do(self) -> None:
         assert [] == run_script(APP + "adapter = AsgiToWsgi(app_with(tell))\n")
 
-    @pytest.mark.xfail(
-        (3, 12) <= sys.version_info < (3, 12, 3), reason="these Pythons start no thread at exit (gh-113964)"
-    )
+    @NO_THREADS_AT_EXIT
     @pytest.mark.parametrize("uses", ["asyncio.to_thread", "sync_to_async", "executor"])
     def test_its_shutdown_may_use_threads_of_executors(self, uses: str) -> None:
         """Python ends those before it calls what atexit knows."""
@@ -243,6 +246,34 @@ threading.Thread(target=serve).start()
 assert first.wait(60)
 """
         assert ["ClientDisconnected", "shutdown"] == sorted(run_script(APP + script))
+
+    @NO_THREADS_AT_EXIT
+    def test_a_thread_that_is_waited_for_may_get_its_first_request_then(self) -> None:
+        """The interpreter calls more functions at exit, but `threading` takes no more."""
+        script = """
+adapter = AsgiToWsgi(app_with(tell))
+def serve():
+    threading.main_thread().join()
+    say(request(adapter))
+threading.Thread(target=serve).start()
+"""
+        assert ["b'ok'", "shutdown"] == run_script(APP + script)
+
+    @NO_THREADS_AT_EXIT
+    def test_such_a_thread_may_have_a_loop(self) -> None:
+        script = """
+from bridge import WsgiToAsgi
+from support.scripted_asgi_server import get, serve
+from support.wsgi_apps import hello
+adapter = WsgiToAsgi(hello)
+async def ask_twice():
+    return [(await serve(adapter, *get())).status for _ in range(2)]
+def run():
+    threading.main_thread().join()
+    say(asyncio.run(ask_twice()))
+threading.Thread(target=run).start()
+"""
+        assert ["[200, 200]"] == run_script(APP + script)
 
     def test_a_shutdown_that_hangs_does_not_keep_it(self) -> None:
         script = """

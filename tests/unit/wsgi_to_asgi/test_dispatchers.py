@@ -127,6 +127,26 @@ def test_a_fork_while_a_lock_is_held(dispatchers: Dispatchers, new_loop: Any, mo
 
 
 @loop_factories
+def test_a_signal_ends_the_first_request_half_way(
+    dispatchers: Dispatchers, new_loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The threads of later requests are ended at exit all the same."""
+    registered: list[Any] = []
+
+    def register_once(closing: Any) -> None:
+        if not registered:
+            registered.append(None)
+            raise KeyboardInterrupt
+        registered.append(closing)
+
+    monkeypatch.setattr("bridge._wsgi_to_asgi.dispatchers.register", register_once)
+    with pytest.raises(KeyboardInterrupt):
+        run(new_loop, dispatchers.here)
+    run(new_loop, dispatchers.here)
+    assert [None, dispatchers] == registered
+
+
+@loop_factories
 def test_what_is_counted_after_the_threads_were_replaced(dispatchers: Dispatchers, new_loop: Any) -> None:
     """A request whose thread is done may still be sent when the adapter is closed and serves the next."""
 
