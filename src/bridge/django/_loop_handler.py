@@ -50,6 +50,7 @@ class LoopHandler(BaseHandler):
         self.loaded = self._looked = False
         # Looking a view up is faster than inspecting it.
         self._marked: dict[Callable[..., Any], bool] = {}
+        self._imported: str | None = None  # the URLconf
         self._loading = PerProcess(threading.Lock)
         self.caches = LoopCaches()
         self._native = all(map(_modes.is_native, settings.MIDDLEWARE))
@@ -84,14 +85,16 @@ class LoopHandler(BaseHandler):
         imported (`async_to_sync`) wait for the loop.
         """
         name = settings.ROOT_URLCONF
-        if not isinstance(name, str) or not (self._native or self._named or _modes.marked):
+        if name is self._imported or not isinstance(name, str):
             return False
-        try:
-            spec = getattr(sys.modules[name], "__spec__", None)
-        except KeyError:
+        if not (self._native or self._named or _modes.marked):
+            return False
+        module = sys.modules.get(name)
+        # It is there from the beginning of its import.
+        if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):
             return True
-        # A module is there from the beginning of its import.
-        return bool(getattr(spec, "_initializing", False))
+        self._imported = name
+        return False
 
     def import_urls(self) -> None:
         """Import the URLconf, in a thread."""

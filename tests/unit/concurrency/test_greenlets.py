@@ -208,3 +208,37 @@ print(waiter.await_readable(server.fileno(), 60), waiter.await_wake(0.01))
 client.close(), server.close()
 """
         assert ["True", "True", "True", "True False"] == run_script(GEVENT + script)
+
+
+PROCESSES = """
+from gevent import monkey
+monkey.patch_all()
+import asyncio, subprocess
+from asgiref.sync import sync_to_async
+from bridge import AsgiToWsgi
+from support.plain_servers import environ_for
+
+async def app(scope, receive, send):
+    ways = {
+        "loop": lambda: asyncio.create_subprocess_exec("true"),
+        "to_thread": lambda: asyncio.to_thread(subprocess.run, ["true"]),
+        "sync_to_async": lambda: sync_to_async(subprocess.run)(["true"]),
+    }
+    seen = []
+    for name, way in ways.items():
+        try:
+            seen.append(f"{name}: {(await way()).returncode}")
+        except TypeError as error:
+            seen.append(f"{name}: {error}")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": "\\n".join(seen).encode()})
+
+with AsgiToWsgi(app, lifespan="off") as adapter:
+    print(b"".join(adapter(environ_for("GET", "/"), lambda *_: None)).decode())
+"""
+
+
+def test_processes_are_started_by_the_greenlet_of_the_request() -> None:
+    """gevent starts none in another thread; docs/servers/gevent.md says so."""
+    refused = "child watchers are only available on the default loop"
+    assert [f"loop: {refused}", f"to_thread: {refused}", "sync_to_async: 0"] == run_script(PROCESSES)
