@@ -117,7 +117,7 @@ MIRRORED = {
 }
 
 # Signals between our own threads and loops; what an application or server may catch is in bridge.errors.
-SIGNALS = {"LoopClosed", "NoSuchApp", "NoTakeover", "PeerGone", "PoolClosed", "RunnerEnded"}
+SIGNALS = {"GroupClosed", "LoopClosed", "NoSuchApp", "NoTakeover", "PeerGone", "PoolClosed", "RunnerEnded"}
 
 DOCUMENTED = (
     "ApplicationProtocolError",

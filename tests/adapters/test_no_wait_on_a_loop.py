@@ -245,7 +245,7 @@ def test_the_startup_of_an_application(kind: Kind) -> None:
     """Somebody has to wait for it, and that is no loop."""
     user = object()
     private = bounded(lambda: private_loop.acquire(None, user))
-    startup = LifespanRun(hello, private.loop, None, demanded=False)
+    startup = LifespanRun(hello, private.loop, lambda: None, demanded=False)
     said = refusal(kind, lambda: startup.start(5.0))
     bounded(lambda: private_loop.release(private, user))
 

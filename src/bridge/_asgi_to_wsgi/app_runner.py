@@ -84,9 +84,9 @@ class AppRunner:
 
     It is used on its loop, except where a method says otherwise. `started` and `closed` are set in threads.
 
-    A thread may find the runner just before it is closed. No lock prevents that: `closing` is set and read only on the
-    loop. If the task begins before it is set, the close waits for the task. Otherwise its thread gets `RunnerEnded` and
-    starts again with the next runner. So no task is lost, and each is counted once.
+    A thread may find the runner just before it is closed. No lock prevents that: `closing` is set on the loop, and
+    decides there. If the task begins before it is set, the close waits for the task. Otherwise its thread gets
+    `RunnerEnded` and starts again with the next runner. So no task is lost, and each is counted once.
     """
 
     # It is being closed: no further task begins here. Set on the loop, never cleared.
@@ -97,7 +97,7 @@ class AppRunner:
         options: Options,
         loop: LoopHandle,
         private: PrivateLoop | None,
-        spawn: Spawn | None = None,
+        lasting: Callable[[], Spawn | None] | None = None,
         *,
         rejected: SharedCount,
     ) -> None:
@@ -121,7 +121,8 @@ class AppRunner:
         self.started = False
         if options.lifespan != "off":
             # On trio, a lasting task needs a lasting nursery: that of the server's lifespan, if the server has one.
-            lasting = self.spawn if isinstance(loop, AsyncioLoop) else spawn
+            if lasting is None or loop.is_asyncio:
+                lasting = lambda: self.spawn  # noqa: E731
             self.lifespan = LifespanRun(options.app, loop, lasting, demanded=options.lifespan == "on")
         self._slow_warning = options.slow_warning
         # Set by any thread that waits. Two threads may both warn at the same moment; that is not worth a lock.
@@ -133,7 +134,12 @@ class AppRunner:
     @property
     def usable(self) -> bool:
         """Whether tasks can be started here."""
-        return not self.loop.closed if self.private is None else self.private.usable
+        return not (self.loop.closed or self.closing) if self.private is None else self.private.usable
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing runs on the loop of a server any more, and nothing will."""
+        return self.private is None and (self.loop.closed or (self.closing and not self.live))
 
     def start(self, timeout: float) -> None:
         """Run the startup of the lifespan, once, from a thread. Raises `LifespanFailed` and `RunnerEnded`."""
@@ -141,7 +147,7 @@ class AppRunner:
             try:
                 self.lifespan.start(timeout)
             except LoopClosed:
-                if self.private is None:
+                if self.private is None and not self.closing:
                     raise
                 raise RunnerEnded from None
         self.started = True
@@ -202,7 +208,7 @@ class AppRunner:
         the exit of the process they receive it at once, because the server has already waited for them.
         """
         deadline = monotonic() + timeout
-        self.closing = self.private is not None  # a server's loop gets no other runner
+        self.closing = True
         if not at_exit:
             await self._empty(timeout - min(self.disconnect_grace, timeout / 2))
         for task in list(self.live):
@@ -328,13 +334,26 @@ class AppRunners:
         refuse_on_loop("AsgiToWsgi was called", "call it in a thread (asyncio.to_thread)")
         call = call_of(current.thread)
         if call is not None and not call.dispatcher.loop.closed:
-            runner = self._for_server_loop(call)
-            return runner, call.spawn or runner.spawn
+            return self._start_on_server_loop(call)
         runners = self._runners.here()
         private = runners.private
         if private is None or not private.started or private.private is None or private.private.ended:
             private = self._start_private(runners)
         return private, private.spawn
+
+    def _start_on_server_loop(self, call: OuterCall) -> tuple[AppRunner, Spawn]:
+        while True:
+            runner = self._for_server_loop(call)
+            # A hook of the server's lifespan belongs to no request.
+            spawn = runner.spawn if runner.loop.is_asyncio else call.spawn or call.dispatcher.serving.spawn
+            if spawn is None:
+                raise RuntimeError("an ASGI application was called outside a request, and the server runs no lifespan")
+            try:
+                if not runner.started:
+                    runner.start(self._options.startup_timeout)
+            except RunnerEnded:
+                continue  # its lifespan was ended meanwhile
+            return runner, spawn
 
     def _start_private(self, runners: _Runners) -> AppRunner:
         while True:
@@ -365,24 +384,21 @@ class AppRunners:
 
     def _for_server_loop(self, call: OuterCall) -> AppRunner:
         runners = self._runners.here()
-        loop, spawn = call.dispatcher.loop, call.dispatcher.spawn
+        loop, serving = call.dispatcher.loop, call.dispatcher.serving
         runner = runners.by_loop.get(loop)
-        if runner is None:
+        if runner is None or runner.closing:
             with runners.lock:
                 for old in [old for old in runners.by_loop.values() if not old.usable]:
                     del runners.by_loop[old.loop]
+                for old in [old for old in runners.all if old.over]:
                     runners.retire(old)
                 runner = runners.by_loop.get(loop)
                 if runner is None:
-                    runner = AppRunner(self._options, loop, None, spawn, rejected=runners.rejected)
+                    runner = AppRunner(self._options, loop, None, lambda: serving.spawn, rejected=runners.rejected)
                     runners.all.append(runner)
                     runners.by_loop[loop] = runner
                     if runner.lifespan is not None:
-                        call.dispatcher.at_shutdown.append(
-                            functools.partial(runner.end, self._options.shutdown_timeout)
-                        )
-        if not runner.started:
-            runner.start(self._options.startup_timeout)
+                        serving.at_shutdown.append(functools.partial(runner.end, self._options.shutdown_timeout))
         return runner
 
     def begin_stop(self) -> None:

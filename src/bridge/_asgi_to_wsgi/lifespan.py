@@ -9,7 +9,7 @@ from typing import Any, Final
 import anyio
 
 from bridge._concurrency.interrupts import may_pass
-from bridge._concurrency.loops import LoopClosed, LoopHandle, Spawn, refuse_on_loop
+from bridge._concurrency.loops import GroupClosed, LoopClosed, LoopHandle, Spawn, refuse_on_loop
 from bridge._lifespan_client import LifespanClient, lifespan_scope
 from bridge._translate.lifespan import FAILED, STARTING
 from bridge._types import ASGIApp
@@ -24,15 +24,16 @@ _log = logging.getLogger("bridge")
 class LifespanRun:
     """The lifespan of `app` on the loop of `loop`. `state` is what `app` puts there for its requests.
 
+    `lasting()` returns what starts a task that lasts, or None if there is nothing now that could. Called on the loop.
     `demanded` (lifespan="on"): it is a failure if the application does not support lifespan.
     """
 
-    def __init__(self, app: ASGIApp, loop: LoopHandle, spawn: Spawn | None, *, demanded: bool) -> None:
+    def __init__(self, app: ASGIApp, loop: LoopHandle, lasting: Callable[[], Spawn | None], *, demanded: bool) -> None:
         self.state: dict[str, Any] = {}
         self.failure: LifespanFailed | None = None
         self._app = app
         self._loop = loop
-        self._spawn = spawn
+        self._lasting = lasting
         self._demanded = demanded
         self._client: LifespanClient | None = None
         # It was stopped before it began. Set on the loop.
@@ -85,13 +86,17 @@ class LifespanRun:
             if self._stopped:
                 return
             self._client = client = LifespanClient(self._app, lifespan_scope(self.state), on_started=self._settle)
-            if self._spawn is not None:
-                self._cancel = self._spawn(self._run, Context())
-                self._end_unsupported()
-            else:
+            spawn = self._lasting()
+            try:
+                if spawn is None:
+                    raise GroupClosed("the server runs no lifespan now")
+                self._cancel = spawn(self._run, Context())
+            except GroupClosed as error:
                 self._over.set()
-                self._go_without(RuntimeError("the server runs no lifespan, so there is no nursery for it"))
+                self._go_without(error)
                 self._started.set()
+            else:
+                self._end_unsupported()
         elif self._late is not None and self.failure is None and client.state is STARTING:
             self.failure = self._late
             _log.error("%s; it is cancelled", self.failure)
@@ -153,7 +158,14 @@ class LifespanRun:
 
     def _go_without(self, error: BaseException | None) -> None:
         """Note that the application has no lifespan, as `error` says."""
-        if self._demanded:
+        if isinstance(error, GroupClosed):
+            said = f"on trio, the application's lifespan runs within that of the server: {error}"
+            if self._demanded:
+                self.failure = LifespanFailed(said)
+                _log.error("%s", said)
+            else:
+                _log.info("%s", said)
+        elif self._demanded:
             self.failure = LifespanFailed("the application ended its lifespan before its startup was complete")
             self.failure.__cause__ = error
         elif error is not None:

@@ -266,7 +266,9 @@ class Task:
 
         On the loop or, if the loop is closed, in a thread that posts.
         """
-        if self.cancel is None and not self.finished and self.runner.private is not None:
+        runner = self.runner
+        another = runner.private is not None or not runner.loop.closed
+        if another and self.cancel is None and not self.finished:
             self.error = RunnerEnded()
             self.finished = True
         else:

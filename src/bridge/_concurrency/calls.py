@@ -355,6 +355,46 @@ class Call:
             self.thread.wake()
 
 
+class Serving:
+    """What lasts as long as the server of one event loop. All dispatchers of one adapter for that loop share it."""
+
+    def __init__(self) -> None:
+        # Starts tasks there, if the loop has no tasks outside a group. Of several that overlap, the newest.
+        self.spawn: Spawn | None = None
+        self._spawns: list[Spawn] = []
+        # What has to end before the loop: coroutine functions.
+        self.at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    async def run(self, function: Callable[[], Coroutine[Any, Any, None]], *, grouped: bool) -> None:
+        """Run `function`, which lasts as long as the server, so that other tasks can too. `grouped`: they need a
+        group.
+        """
+        if not grouped:
+            await function()
+            return
+        failure: BaseException | None = None
+        async with anyio.create_task_group() as group:
+            self.spawn = spawn = spawner(group)
+            self._spawns.append(spawn)
+            try:
+                await function()
+            except BaseException as error:
+                if not may_pass(error):
+                    raise
+                failure = error  # raised outside, so that it does not become a group
+            finally:
+                self._spawns.remove(spawn)
+                self.spawn = self._spawns[-1] if self._spawns else None
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def end(self) -> None:
+        """Run what has to end before the loop, the latest first."""
+        while self.at_shutdown:
+            await self.at_shutdown.pop()()
+
+
 class Dispatcher:
     """Submits the calls of one event loop, grows the pool, and looks after slow calls.
 
@@ -382,10 +422,7 @@ class Dispatcher:
         # How often the other side has said at once that a client had left, but the response was ready anyway. None when
         # the other side was seen to wait before it said it.
         self.hasty: int | None = 0
-        # Starts tasks that last as long as the server, if the loop has no tasks outside a group.
-        self.spawn: Spawn | None = None
-        # What has to end before the loop: coroutine functions.
-        self.at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.serving = Serving()
         # How many ticks old each call is.
         self._calls: dict[Any, int] = {}
         self._logged: set[Any] = set()
@@ -447,31 +484,6 @@ class Dispatcher:
         if seconds > bound:
             self._logged.add(call)
             _log.warning("%s has taken %.1f seconds so far; its %s", call, seconds, thread.describe())
-
-    async def while_serving(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `function`, which lasts as long as the server, so that other tasks can too (see `spawn`)."""
-        if self.loop.is_asyncio:
-            await function()
-            return
-        failure: BaseException | None = None
-        async with anyio.create_task_group() as group:
-            self.spawn = spawner(group)
-            try:
-                await function()
-            except BaseException as error:
-                if not may_pass(error):
-                    raise
-                failure = error  # raised outside, so that it does not become a group
-            finally:
-                self.spawn = None
-            group.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-
-    async def shut_down(self) -> None:
-        """Run what has to end before the loop, the latest first."""
-        while self.at_shutdown:
-            await self.at_shutdown.pop()()
 
     def _grow(self) -> None:
         self._growing = self.pool.grow()

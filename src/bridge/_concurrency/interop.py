@@ -292,22 +292,23 @@ def enclosing_executor() -> Executor | None:
     return executor
 
 
-# What each thread waits in now, in `async_to_sync`. Only the thread itself changes its entry.
-_waiting: Final[dict[int, Any]] = {}
+# What each thread waits in now, in `async_to_sync`. Only the thread itself changes its entry. A child of a fork does
+# not have those threads, but a new one of its own may get the identity of one of them.
+_waiting: Final[PerProcess[dict[int, Any]]] = PerProcess(dict)
 
 
 def _run_and_tell(self: Any, future: Any) -> None:
     """Asgiref's `CurrentThreadExecutor.run_until_future`, which says what the thread waits in only to its own task."""
-    thread = threading.get_ident()
-    before = _waiting.get(thread)
-    _waiting[thread] = self
+    waiting, thread = _waiting.here(), threading.get_ident()  # the same at the end, even in a child forked meanwhile
+    before = waiting.get(thread)
+    waiting[thread] = self
     try:
         _run_until_future(self, future)
     finally:
         if before is None:
-            del _waiting[thread]
+            del waiting[thread]
         else:
-            _waiting[thread] = before
+            waiting[thread] = before
 
 
 _run_until_future: Final[Any] = CurrentThreadExecutor.run_until_future
@@ -321,7 +322,7 @@ def submit_to_waiting(
     """Run `function` in the thread with this identity, if that waits in `async_to_sync` for the running task, or with
     `for_others` for any task. If not, return None. Called on the loop.
     """
-    executor: Any = _waiting.get(thread) if for_others else enclosing_executor()
+    executor: Any = _waiting.here().get(thread) if for_others else enclosing_executor()
     if executor is None or executor._work_thread.ident != thread:
         return None
     try:

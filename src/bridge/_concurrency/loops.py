@@ -24,6 +24,10 @@ class LoopClosed(RuntimeError):
     """The event loop is closed."""
 
 
+class GroupClosed(RuntimeError):
+    """The task group that a task would belong to is closed."""
+
+
 def runs_loop() -> bool:
     """Whether an event loop runs in this thread."""
     # None as well while another thread is importing trio: then there is no run of trio yet.
@@ -201,7 +205,7 @@ class TrioLoop:
 
 LoopHandle = AsyncioLoop | TrioLoop
 
-# Starts a coroutine function as a task in the given context. Returns a function that cancels it.
+# Starts a coroutine function as a task in the given context. Returns a function that cancels it. Raises `GroupClosed`.
 Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]], Context], Callable[[], object]]
 
 
@@ -215,7 +219,15 @@ def spawner(group: "TaskGroup") -> Spawn:
             with scope:
                 await function()
 
-        context.run(group.start_soon, scoped)
+        coroutine = scoped()
+        try:
+            context.run(group.start_soon, lambda: coroutine)
+        except BaseException as error:
+            # anyio does not close it if the group has closed but its owner has not had its turn since.
+            coroutine.close()
+            if isinstance(error, RuntimeError):
+                raise GroupClosed("the task group is closed") from None
+            raise
         return scope.cancel
 
     return spawn

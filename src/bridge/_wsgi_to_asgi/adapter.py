@@ -105,7 +105,10 @@ class WsgiToAsgi(Closable):
         if kind == "http":
             await self._http(scope, receive, send)
         elif kind == "lifespan":
-            await self._dispatchers.here().while_serving(lambda: self._lifespan(scope, receive, send))
+            dispatcher = self._dispatchers.here()
+            await dispatcher.serving.run(
+                lambda: self._lifespan(scope, receive, send), grouped=not dispatcher.loop.is_asyncio
+            )
         elif kind == "websocket":
             await deny_websocket(scope, receive, send)
         else:
@@ -191,11 +194,11 @@ class WsgiToAsgi(Closable):
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI Lifespan. At the end the threads get `shutdown_timeout` seconds to finish."""
         dispatchers = self._dispatchers
-        dispatcher = dispatchers.here()
 
         async def stop() -> None:
+            dispatcher = dispatchers.here()
             await dispatchers.drain(dispatcher)
-            await dispatcher.shut_down()
+            await dispatcher.serving.end()
 
         await answer_lifespan(
             scope,
@@ -205,7 +208,7 @@ class WsgiToAsgi(Closable):
             shutdown=self._shutdown,
             in_thread=lambda function: run_in_thread(dispatchers.here(), function),
             stop=stop,
-            end=lambda: dispatchers.drain(dispatchers.here()),
+            end=stop,  # again, for requests that have come since, and what they or the hook have started
         )
 
     def stats(self) -> ThreadStats:

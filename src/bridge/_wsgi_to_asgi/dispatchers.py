@@ -100,8 +100,7 @@ class Dispatchers:
             dispatcher = Dispatcher(pools.pool, pools.spare, loop, key, self._slow_warning)
             if known is not None:
                 dispatcher.counters = known.counters  # its last requests may not have been counted yet
-                # The server's lifespan goes on, and ends all that was started within it.
-                dispatcher.spawn, dispatcher.at_shutdown = known.spawn, known.at_shutdown
+                dispatcher.serving = known.serving  # its lifespan goes on, and ends all that was started within it
             pools.dispatchers[key] = dispatcher
         return dispatcher
 

@@ -22,6 +22,7 @@ from bridge._concurrency.per_process import PerProcess
 from support.event_loops import on_asyncio
 from support.patience import PATIENCE
 from support.plain_servers import call_asgi
+from support.python_process import run_script
 from support.scripted_asgi_server import Adapt, Environ, Scope, get, opened, serve
 from support.waiting import Flag, LogWatch, until
 from support.wsgi_apps import reply
@@ -472,3 +473,99 @@ def test_the_end_of_a_response_without_any_thread_is_logged(monkeypatch: pytest.
     interop.run_in_fallback_thread(lambda: None)
 
     assert ["ERROR the end of a response could not be run: can't start new thread"] == log.at(logging.ERROR)
+
+
+FORK = """
+import asyncio, os, signal, threading, warnings
+from asgiref.sync import async_to_sync, sync_to_async
+from bridge._concurrency import interop
+warnings.simplefilter("ignore", DeprecationWarning)  # there are other threads: that is what it is about
+
+def in_child(function):
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        try:
+            function()
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_after_a_fork_no_thread_of_the_parent_waits() -> None:
+    """A thread of the child may have its identity, and what it was given would never be done."""
+    script = """
+inside, over = threading.Event(), threading.Event()
+async def stays():
+    inside.set()
+    await asyncio.to_thread(over.wait, 60)
+waiting = threading.Thread(target=async_to_sync(stays))
+waiting.start()
+inside.wait(60)
+ident = waiting.ident
+while (served := interop.submit_to_waiting(ident, threading.get_ident, for_others=True)) is None:
+    pass  # it is about to wait
+print("parent", served.result(60) == ident)
+in_child(lambda: print("child", interop.submit_to_waiting(ident, threading.get_ident, for_others=True), flush=True))
+print("parent", interop.submit_to_waiting(ident, threading.get_ident, for_others=True).result(60) == ident)
+over.set()
+waiting.join()
+print("parent", interop.submit_to_waiting(ident, threading.get_ident, for_others=True))
+"""
+    assert ["parent True", "child None", "parent True", "parent None"] == run_script(FORK + script)
+
+
+def test_a_fork_in_the_middle_of_a_wait() -> None:
+    """What the thread that waits does may fork. The child waits for its own async code, and leaves no trace."""
+    script = """
+ident = threading.get_ident()
+def ask():
+    served = interop.submit_to_waiting(ident, threading.get_ident, for_others=True)
+    return served is not None and served.result(60) == ident
+
+async def asks():
+    return await asyncio.to_thread(ask)
+
+def child():
+    print("child", interop._waiting.here(), flush=True)
+    print("child", async_to_sync(asks)(), flush=True)
+    print("child", interop._waiting.here(), flush=True)
+
+async def forks():
+    await sync_to_async(in_child)(child)
+    return await asks()
+print("parent", async_to_sync(forks)())
+print("parent", interop._waiting.here())
+
+class Forked(BaseException):
+    pass
+
+def leaves():
+    if os.fork():
+        os.wait()
+    else:
+        signal.alarm(60)
+        raise Forked
+
+# In the child it is the thread itself that ends the wait.
+executor = interop.CurrentThreadExecutor(None)
+future = interop.Future()
+executor._work_items.append(type("Item", (), {"run": staticmethod(leaves)}))
+future.set_result(None)
+try:
+    executor.run_until_future(future)
+except Forked:
+    print("child", interop._waiting.here(), flush=True)
+    os._exit(0)
+print("parent", interop._waiting.here())
+"""
+    assert [
+        "child {}",
+        "child True",
+        "child {}",
+        "parent True",
+        "parent {}",
+        "child {}",
+        "parent {}",
+    ] == run_script(FORK + script)

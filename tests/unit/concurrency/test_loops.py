@@ -2,8 +2,10 @@
 
 import asyncio
 import contextvars
+import gc
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,16 @@ import anyio
 import pytest
 import trio
 
-from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, TrioLoop, refuse_on_loop, runs_loop
+from bridge._concurrency.loops import (
+    AsyncioLoop,
+    GroupClosed,
+    LoopClosed,
+    LoopHandle,
+    TrioLoop,
+    refuse_on_loop,
+    runs_loop,
+    spawner,
+)
 from support.event_loops import loop_factories
 from support.patience import PATIENCE
 from support.waiting import eventually
@@ -235,6 +246,81 @@ def test_a_trio_run_that_is_over() -> None:
         with pytest.raises(LoopClosed):
             handle.post(Parcel([]))
     assert handle.closed is True
+
+
+@pytest.mark.parametrize("owner", ["is about to know", "knows"])
+def test_a_task_for_a_group_that_is_closed(owner: str) -> None:
+    """It is refused, also in the moment between the end of the group and the next turn of the task that it belongs to.
+    No coroutine is left that was never awaited.
+    """
+    refusals: list[str] = []
+    began: list[bool] = []
+
+    async def task() -> None:
+        began.append(True)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            spawn = spawner(group)
+            spawn(task, contextvars.Context())
+
+        def refused() -> None:
+            with pytest.raises(GroupClosed) as refusal:
+                spawn(task, contextvars.Context())
+            refusals.append(str(refusal.value))
+
+        if owner == "knows":
+            refused()
+            return
+
+        class AfterTheGroup(trio.abc.Instrument):
+            def after_task_step(self, task: trio.lowlevel.Task) -> None:
+                if task is parent and left:
+                    trio.lowlevel.remove_instrument(self)
+                    refused()
+
+        left, parent = False, trio.lowlevel.current_task()
+        trio.lowlevel.add_instrument(AfterTheGroup())
+        async with anyio.create_task_group() as group:
+            spawn = spawner(group)
+            left = True
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        trio.run(main)
+        gc.collect()
+
+    assert refusals == ["the task group is closed"]
+    assert began == [True]
+    assert [str(warning.message) for warning in warned] == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_task_of_a_group() -> None:
+    """It begins in the given context, and can be cancelled by itself."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    context = contextvars.copy_context()
+    context.run(variable.set, "set")
+    seen: list[str] = []
+    began = anyio.Event()
+
+    async def stays() -> None:
+        seen.append(variable.get())
+        began.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            seen.append("cancelled")
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            cancel = spawner(group)(stays, context)
+            await began.wait()
+            cancel()
+
+    assert seen == ["set", "cancelled"]
+    assert variable.get() == "unset"
 
 
 @loop_factories
