@@ -11,6 +11,7 @@ import signal
 from typing import Any, Final
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
+from bridge._concurrency.wake_policy import threads_take_turns
 from bridge._servers import process
 from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.cli._load import find
@@ -29,7 +30,8 @@ class LastWord:
     """End this process `grace` seconds after Python has begun to exit, whatever threads it waits for.
 
     When a file has changed, nothing ends Gunicorn's old worker. It would stay until its last stream has ended, and the
-    new worker would not start before that.
+    new worker would not start before that. On a Python without a lock, Granian's workers are threads, which it cannot
+    end.
     """
 
     def __init__(self, grace: int) -> None:
@@ -63,7 +65,7 @@ def _from_environment() -> Any:
     if told["under"] == "hypercorn":
         servers: Any = asyncio.Server
         servers.wait_closed = _wait_for_the_sockets
-    if told["reload"]:
+    if told["reload"] or (told["under"] == "granian" and not threads_take_turns()):
         process.register(LastWord(told["grace"]))
     return adapted(find(told["app"]), told["wanted"], told["threads"], told["grace"])
 
