@@ -7,15 +7,31 @@ from pathlib import Path
 import pytest
 
 import servers
+from real_servers.cases import settled
 from real_servers.kinds import ASGI_APP, HELLO, WSGI_APP
 from real_servers.processes import GRACEFUL, MERCY, lifespans, patiently
-from servers.process import GRACE, serve
+from servers.process import GRACE, Server, serve
 from support import apps
 
 pytestmark = pytest.mark.servers
 WHOLE = ["startup", "shutdown"]
 FIVE = ["--max-requests", "5"]
 UVICORN = ["--timeout-graceful-shutdown", str(GRACE)]
+
+
+def until_a_worker_is_replaced(server: Server) -> None:
+    """Go on until a worker of uWSGI has just been replaced, so that no other has served its five requests.
+
+    A stop kills a worker that is about to end, and the master stays if it is about to replace one.
+    """
+
+    def ended() -> int:
+        return server.log().count("The work of process")
+
+    before = settled(ended)
+    while settled(ended) == before:
+        assert (200, HELLO) == patiently(lambda: server.get("/hello"))
+    server.wait_for(lambda: server.log().count("Respawned") == ended(), "each worker that has ended has a successor")
 
 
 class TestRecycling:
@@ -40,11 +56,7 @@ class TestRecycling:
             while len(lifespans(server)) < 4:
                 assert (200, HELLO) == patiently(lambda: server.get("/hello"))
             if name.startswith("uwsgi"):
-                # Its master stays if the stop comes while it is about to replace a worker.
-                server.wait_for(
-                    lambda: server.log().count("Respawned") == server.log().count("The work of process"),
-                    "each worker that has ended has a successor",
-                )
+                until_a_worker_is_replaced(server)
             server.stop()
             ends = [tuple(told) for told in lifespans(server).values()]
             assert ("startup", "shutdown") in ends
