@@ -19,6 +19,7 @@ STARTS_PROCESSES = {
     "support/redis_server.py",
     "docs/test_readme.py",
     "load/test_threads_at_once.py",
+    "unit/concurrency/test_greenlets.py",
     "test_scripts.py",
     "unit/cli/test_main.py",
 }

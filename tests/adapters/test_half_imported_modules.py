@@ -29,7 +29,10 @@ def looked_for() -> set[str]:
         str(ast.literal_eval(node.args[0]))
         for tree in MODULES.values()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_sys_modules(node.func.value)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and is_sys_modules(node.func.value)
+        and isinstance(node.args[0], ast.Constant)
     }
 
 

@@ -159,12 +159,11 @@ class LifespanRun:
     def _go_without(self, error: BaseException | None) -> None:
         """Note that the application has no lifespan, as `error` says."""
         if isinstance(error, GroupClosed):
-            said = f"on trio, the application's lifespan runs within that of the server: {error}"
+            # On trio. On asyncio a task needs no group.
             if self._demanded:
-                self.failure = LifespanFailed(said)
-                _log.error("%s", said)
+                self.failure = LifespanFailed(f"the application's lifespan runs within that of the server: {error}")
             else:
-                _log.info("%s", said)
+                _log.info("the application is served without lifespan, which runs within that of the server: %s", error)
         elif self._demanded:
             self.failure = LifespanFailed("the application ended its lifespan before its startup was complete")
             self.failure.__cause__ = error

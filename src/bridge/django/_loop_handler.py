@@ -89,9 +89,9 @@ class LoopHandler(BaseHandler):
             return False
         if not (self._native or self._named or _modes.marked):
             return False
-        module = sys.modules.get(name)
         # It is there from the beginning of its import.
-        if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if name not in sys.modules or getattr(spec, "_initializing", False):
             return True
         self._imported = name
         return False
