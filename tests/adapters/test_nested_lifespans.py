@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import sniffio
 
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge._asgi_to_wsgi.lifespan import LifespanRun
+from bridge._concurrency.calls import Serving
 from bridge._concurrency.loops import GroupClosed, TrioLoop, spawner
 from bridge.errors import LifespanFailed
 from support.asgi_apps import Lifespan, reply
@@ -245,3 +247,22 @@ async def test_a_group_that_is_closed_before_the_lifespan_begins(demanded: bool,
         await run.stop(1.0)
     assert app.events == []
     assert issubclass(GroupClosed, RuntimeError)
+
+
+@pytest.mark.anyio
+async def test_requests_that_go_on_coming_do_not_keep_the_shutdown_from_ending() -> None:
+    """Each would start the app again: what is added after the time is left."""
+    serving = Serving()
+    ended: list[int] = []
+
+    async def end() -> None:
+        ended.append(len(ended))
+        serving.at_shutdown.append(end)
+        await anyio.lowlevel.checkpoint()
+
+    serving.at_shutdown.append(end)
+    with anyio.fail_after(PATIENCE):
+        await serving.end(0.0)
+
+    assert ended
+    assert [end] == serving.at_shutdown

@@ -122,7 +122,7 @@ class AppRunner:
         if options.lifespan != "off":
             # On trio, a lasting task needs a lasting nursery: that of the server's lifespan, if the server has one.
             if lasting is None or loop.is_asyncio:
-                lasting = lambda: self.spawn  # noqa: E731
+                lasting = self._own_spawn
             self.lifespan = LifespanRun(options.app, loop, lasting, demanded=options.lifespan == "on")
         self._slow_warning = options.slow_warning
         # Set by any thread that waits. Two threads may both warn at the same moment; that is not worth a lock.
@@ -135,6 +135,9 @@ class AppRunner:
     def usable(self) -> bool:
         """Whether tasks can be started here."""
         return not (self.loop.closed or self.closing) if self.private is None else self.private.usable
+
+    def _own_spawn(self) -> Spawn:
+        return self.spawn
 
     @property
     def over(self) -> bool:

@@ -389,10 +389,17 @@ class Serving:
         if failure is not None:
             raise failure
 
-    async def end(self) -> None:
-        """Run what has to end before the loop, the latest first."""
+    async def end(self, timeout: float) -> None:
+        """Run what has to end before the loop, the latest first, and what is added meanwhile. After `timeout` seconds,
+        nothing that is added later: requests that go on coming must not keep this from ending.
+        """
+        deadline = monotonic() + timeout
         while self.at_shutdown:
-            await self.at_shutdown.pop()()
+            ending, self.at_shutdown = self.at_shutdown, []
+            while ending:
+                await ending.pop()()
+            if monotonic() > deadline:
+                return
 
 
 class Dispatcher:

@@ -198,7 +198,7 @@ class WsgiToAsgi(Closable):
         async def stop() -> None:
             dispatcher = dispatchers.here()
             await dispatchers.drain(dispatcher)
-            await dispatcher.serving.end()
+            await dispatcher.serving.end(self._shutdown_timeout)
 
         await answer_lifespan(
             scope,
