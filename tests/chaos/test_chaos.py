@@ -62,33 +62,33 @@ class TestInTheApp:
     def test_raised_before_the_response(self, run: Any, app: str, what: str, reason: str, tmp_path: Path) -> None:
         """A 500 or a closed connection; the process lives."""
         with run(tmp_path, app) as server:
-            pid = server.counters()["pid"]
+            pid = server.pid()
             with suppress(http.client.HTTPException, ConnectionError):
                 assert 500 == server.get(f"/fault?what={what}")[0]
             server.wait_for(lambda: reason in server.log(), "the reason is logged")
             next_is_served(server)
-            assert pid == server.counters()["pid"]
+            assert pid == server.pid()
 
     @pytest.mark.parametrize("what", ["SystemExit", "MemoryError", "GeneratorExit"])
     def test_raised_in_the_middle(self, run: Any, app: str, what: str, tmp_path: Path) -> None:
         """The client can tell; the process lives."""
         with run(tmp_path, app) as server:
-            pid = server.counters()["pid"]
+            pid = server.pid()
             with pytest.raises((http.client.HTTPException, ConnectionError)):
                 server.get(f"/fault?late=1&what={what}")
             server.wait_for(lambda: what in server.log(), "the reason is logged")
             next_is_served(server)
-            assert pid == server.counters()["pid"]
+            assert pid == server.pid()
 
     @pytest.mark.parametrize("what", ["SystemExit", "KeyboardInterrupt", "MemoryError"])
     def test_raised_after_the_end(self, run: Any, app: str, what: str, tmp_path: Path) -> None:
         """Out of `close()`, or when all has been sent: the client has its response; the process lives."""
         with run(tmp_path, app) as server:
-            pid = server.counters()["pid"]
+            pid = server.pid()
             assert (200, b"whole\n") == server.get(f"/fault?after=1&what={what}")
             server.wait_for(lambda: what in server.log(), "the reason is logged")
             next_is_served(server)
-            assert pid == server.counters()["pid"]
+            assert pid == server.pid()
 
     def test_blocked_for_seconds(self, run: Any, app: str, tmp_path: Path) -> None:
         """It is served late, and so is who came meanwhile; a blocked loop is named in the log with its stack."""
@@ -121,7 +121,7 @@ class TestToThePrivateLoop:
                 server.get(f"/fault?what={what}")
             server.wait_for(lambda: reason in server.log(), "the reason is logged")
             next_is_served(server)
-            assert [f"startup {server.counters()['pid']}"] == server.signals.told("lifespan")
+            assert [f"startup {server.pid()}"] == server.signals.told("lifespan")
 
 
 def test_the_servers_loop_is_closed_under_a_request(tmp_path: Path) -> None:
@@ -140,11 +140,11 @@ def test_the_servers_loop_is_closed_under_a_request(tmp_path: Path) -> None:
 def test_os_exit_in_a_worker(run: Any, app: str, tmp_path: Path) -> None:
     """The request is lost, its client sees it, and another worker goes on."""
     with run(tmp_path, app) as server:
-        pid = server.counters()["pid"]
+        pid = server.pid()
         with pytest.raises((http.client.HTTPException, ConnectionError)):
             server.get("/fault?what=os._exit")
         next_is_served(server)
-        assert pid != server.counters()["pid"]
+        assert pid != server.pid()
 
 
 @pytest.mark.parametrize(("run", "app"), SERVERS)
@@ -154,7 +154,7 @@ class TestOfTheProcess:
     def test_stopped_and_continued(self, run: Any, app: str, tmp_path: Path) -> None:
         """SIGSTOP in the middle of a stream, then SIGCONT: it goes on where it was."""
         with run(tmp_path, app) as server:
-            worker = psutil.Process(server.counters()["pid"])
+            worker = psutil.Process(server.pid())
             with server.connect() as connection:
                 response = connection.ask("GET", "/steps?token=stopped")
                 assert b"data: 0\n\n" == response.read1(100)

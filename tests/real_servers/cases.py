@@ -41,13 +41,13 @@ class Cases:
         """The next request gets its answer."""
         assert (200, HELLO) == server.get("/hello")
 
-    def wait_for_count(self, server: Server, kind: Kind, what: str, count: int) -> None:
-        """Return once the app has counted `count` times `what`."""
+    def wait_for_count(self, server: Server, kind: Kind, what: str, token: str, count: int) -> None:
+        """Return once the app has counted `count` times `what` for the requests with this token."""
 
         def reached() -> bool:
             if kind.stands_still:
                 self.served(server)
-            return server.counted(what) == count
+            return server.counted(what, token) == count
 
         server.wait_for(reached, f"{what}: {count}")
 
@@ -165,25 +165,23 @@ class Cases:
             else:
                 assert b"" == connection.reader.read(1), "not one byte behind the response"
 
-    def test_clients_that_abort_an_endless_stream_free_its_thread(self, server: Server, kind: Kind) -> None:
+    def test_clients_that_abort_an_endless_stream_free_its_thread(self, server: Server, kind: Kind, token: str) -> None:
         """Twelve leave, more than there are threads; the next request is served and each of the twelve is closed."""
-        before = server.counted("begun")
         for number in range(12):
             connection = server.connect()
-            assert apps.TICK == connection.ask("GET", "/endless").read(len(apps.TICK))
+            assert apps.TICK == connection.ask("GET", f"/endless?token={token}").read(len(apps.TICK))
             connection.abort() if number % 2 else connection.close()
 
         self.served(server)
-        self.wait_for_count(server, kind, "ended", before + 12)
+        self.wait_for_count(server, kind, "ended", token, 12)
 
-    def test_an_app_that_sends_nothing_is_told_of_the_leave(self, server: Server, kind: Kind) -> None:
+    def test_an_app_that_sends_nothing_is_told_of_the_leave(self, server: Server, kind: Kind, token: str) -> None:
         """Without a write that could fail, the app learns within a bounded time that its client is gone."""
-        before = server.counted("told of the leave")
         connection = server.connect()
-        assert apps.TICK == connection.ask("GET", "/idle").read(len(apps.TICK))
+        assert apps.TICK == connection.ask("GET", f"/idle?token={token}").read(len(apps.TICK))
         connection.close()
 
-        self.wait_for_count(server, kind, "told of the leave", before + 1)
+        self.wait_for_count(server, kind, "told of the leave", token, 1)
 
     def test_a_client_that_leaves_early_in_an_upload(self, server: Server, token: str) -> None:
         """No app mistakes the beginning of a body for all of it."""
@@ -264,7 +262,7 @@ class Cases:
     def test_lifespan_runs_once_a_process(self, launch: Callable[[], servers.Running], kind: Kind) -> None:
         """Startup before the first request, in the process that serves; shutdown at its exit."""
         with launch() as server:
-            pids = {server.counters()["pid"] for _ in range(5)}
+            pids = {server.pid() for _ in range(5)}
             started = server.signals.told("lifespan")
             assert len(started) == len(set(started))
             assert {f"startup {pid}" for pid in pids} <= set(started)

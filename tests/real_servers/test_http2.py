@@ -210,16 +210,17 @@ class TestWindows:
 class TestLeaves:
     """RFC 9113 section 5.4.2: a client leaves one stream, or all with their connection; the app is told."""
 
-    def test_streams_that_are_reset_free_their_thread(self, server: Server, client: Http2Connection) -> None:
+    def test_streams_that_are_reset_free_their_thread(
+        self, server: Server, client: Http2Connection, token: str
+    ) -> None:
         """Twelve endless responses, more than there are threads, on one connection: each is closed."""
-        before = server.counted("ended")
         for _ in range(MORE_THAN_THREADS):
-            stream = client.request("GET", "/endless")
+            stream = client.request("GET", f"/endless?token={token}")
             assert apps.TICK == stream.read(len(apps.TICK))
             stream.reset()
 
         assert (200, HELLO) == client.get("/hello")
-        server.wait_for(lambda: server.counted("ended") == before + MORE_THAN_THREADS, "each is closed")
+        server.wait_for(lambda: server.counted("ended", token) == MORE_THAN_THREADS, "each is closed")
 
     def test_a_stream_that_is_reset_behind_a_shut_window(self, server: Server, client: Http2Connection) -> None:
         """The app waits for the window; the connection serves others afterwards, with all of its own window."""
@@ -231,14 +232,15 @@ class TestLeaves:
 
         assert (200, bytes(MIB)) == client.post("/echo", bytes(MIB)).answer()
 
-    def test_an_app_that_sends_nothing_is_told_of_the_reset(self, server: Server, client: Http2Connection) -> None:
+    def test_an_app_that_sends_nothing_is_told_of_the_reset(
+        self, server: Server, client: Http2Connection, token: str
+    ) -> None:
         """Without a write that could fail, the app learns within a bounded time that its client has left."""
-        before = server.counted("told of the leave")
-        stream = client.request("GET", "/idle")
+        stream = client.request("GET", f"/idle?token={token}")
         assert apps.TICK == stream.read(len(apps.TICK))
         stream.reset()
 
-        server.wait_for(lambda: server.counted("told of the leave") == before + 1, "the app is told")
+        server.wait_for(lambda: server.counted("told of the leave", token) == 1, "the app is told")
         assert (200, HELLO) == client.get("/hello")
 
     def test_uploads_that_are_reset(
@@ -258,17 +260,16 @@ class TestLeaves:
 
     @pytest.mark.parametrize("how", ["close", "abort"])
     @pytest.mark.parametrize("path", ["/endless", "/idle"])
-    def test_a_connection_that_is_cut(self, server: Server, kind: Http2Kind, path: str, how: str) -> None:
+    def test_a_connection_that_is_cut(self, server: Server, kind: Http2Kind, token: str, path: str, how: str) -> None:
         """Each of its streams learns of it, whether its app sends or is silent."""
         what, streams = {"/endless": "ended", "/idle": "told of the leave"}[path], 3 if kind.multiplexes else 1
-        before = server.counted(what)
         with connect(server) as client:
             for _ in range(streams):
-                assert apps.TICK == client.request("GET", path).read(len(apps.TICK))
+                assert apps.TICK == client.request("GET", f"{path}?token={token}").read(len(apps.TICK))
             client.close() if how == "close" else client.abort()
 
         assert (200, HELLO) == server.get("/hello")
-        server.wait_for(lambda: server.counted(what) == before + streams, f"all apps are told: {what}")
+        server.wait_for(lambda: server.counted(what, token) == streams, f"all apps are told: {what}")
 
     @pytest.mark.parametrize("how", ["close", "abort"])
     def test_a_connection_that_is_cut_in_uploads(

@@ -69,7 +69,7 @@ def test_sigkill(name: str, where: str, tmp_path: Path) -> None:
             else:
                 assert_broken(lambda: response.read())
         assert (200, HELLO) == patiently(lambda: server.get("/hello"))
-        server.wait_for(lambda: patiently(lambda: server.counters()["pid"]) != killed, "another process serves")
+        server.wait_for(lambda: patiently(lambda: server.pid()) != killed, "another process serves")
 
 
 def assert_broken(finish: Callable[[], object]) -> None:

@@ -118,7 +118,7 @@ class TestReload:
                 server.signals.tell("reload-go")
                 response = connection.response()
                 assert (200, apps.HALF + apps.HALF) == (response.status, response.read())
-            server.wait_for(lambda: str(patiently(lambda: server.counters()["pid"])) != old, "another worker serves")
+            server.wait_for(lambda: str(patiently(lambda: server.pid())) != old, "another worker serves")
             server.wait_for(lambda: lifespans(server)[old] == WHOLE, "the old worker has shut its app down")
 
     def test_graceful_stop_of_apache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def is_told_to_come_again(client: Client) -> None:
 def another_serves(server: servers.Server, old: str) -> None:
     """The old process has run the app's shutdown, and a session opens in a new one."""
     server.wait_for(lambda: lifespans(server)[old] == ["startup", "shutdown"], "the old worker has shut its app down")
-    assert str(patiently(lambda: server.counters()["pid"])) != old
+    assert str(patiently(lambda: server.pid())) != old
     with connect(server) as client:
         assert isinstance(client.open("/echo"), Accepted)
         client.close()

@@ -47,5 +47,5 @@ class TestWsgiServers(Cases, HardCases, StopCases):
 
     def test_a_worker_process_is_not_the_one_that_imported(self, server: servers.Server, kind: Kind) -> None:
         """With --preload the adapter is made in the master, and serves in its child."""
-        assert kind.forks is (server.counters()["pid"] != server.process.pid)
+        assert kind.forks is (server.pid() != server.process.pid)
         assert (200, HELLO) == server.get("/hello")

@@ -36,8 +36,8 @@ def departing(server: servers.Server, expected: str) -> Iterator[None]:
 @contextlib.contextmanager
 def serving_on(server: servers.Server) -> Iterator[None]:
     """Whatever happens within, the server then serves a request, on the same worker, and has logged no traceback."""
-    pid, mark = server.counters()["pid"], server.log_mark()
+    pid, mark = server.pid(), server.log_mark()
     yield
     assert (200, b"Hello, world!\n") == server.get("/hello")
-    assert pid == server.counters()["pid"]
+    assert pid == server.pid()
     assert "Traceback" not in server.log(mark)

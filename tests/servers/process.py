@@ -1,7 +1,6 @@
 """A server as a process: started in a directory of its own, asked until it answers, stopped by a signal."""
 
 import http.client
-import json
 import os
 import random
 import re
@@ -68,15 +67,15 @@ class Server:
             response = connection.ask("GET", path)
             return response.status, response.read()
 
-    def counters(self) -> dict[str, int]:
-        """What the app has counted, and under "pid" the process that serves."""
-        status, body = self.get("/counters")
+    def pid(self) -> int:
+        """The process that serves."""
+        status, body = self.get("/pid")
         assert status == 200, body
-        return dict(json.loads(body))
+        return int(body)
 
-    def counted(self, what: str) -> int:
-        """How often the app has counted that, in all processes."""
-        return len(self.signals.told(f"counted {what}"))
+    def counted(self, what: str, token: str = "") -> int:
+        """How often the app has counted that, in all processes, for the requests with this token."""
+        return len(self.signals.told(f"counted {what} {token}"))
 
     def wait_for(self, holds: Callable[[], bool], what: str) -> None:
         """Return once `holds()`; fail with the log when it does not become true."""

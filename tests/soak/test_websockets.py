@@ -72,7 +72,7 @@ def test_a_quiet_session_on_gthread(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """It costs a thread of the server, and with that 64 KiB at most."""
     monkeypatch.setenv("BRIDGE_TEST_THREADS", str(QUIET + 10))
     with servers.gunicorn_gthread(tmp_path, QUIET_APP) as server, ExitStack() as stack:
-        worker = psutil.Process(server.counters()["pid"])
+        worker = psutil.Process(server.pid())
         echo(stack.enter_context(opened(server)), "what is made once")
         before, threads = resident(worker), worker.num_threads()
         for _ in range(QUIET):

@@ -6,7 +6,6 @@ thread cannot take a second request while the first one waits.
 """
 
 import asyncio
-import collections
 import dataclasses
 import gc
 import hashlib
@@ -31,20 +30,12 @@ Environ = dict[str, Any]
 
 
 signals = Signals(os.environ.get("BRIDGE_TEST_SIGNALS", ""))
-counted: collections.Counter[str] = collections.Counter()
-counting = threading.Lock()
 
 
-def count(what: str) -> None:
-    """Count it for this process, and for all that serve."""
-    with counting:
-        counted[what] += 1
-    signals.tell(f"counted {what}", os.getpid())
-
-
-def counters() -> bytes:
-    with counting:
-        return json.dumps({"pid": os.getpid(), **counted}).encode()
+def count(what: str, query: bytes | str = "") -> None:
+    """Count it under the `token` of the request's query string, so that a request of another test is not counted."""
+    text = query if isinstance(query, str) else query.decode()
+    signals.tell(f"counted {what} {dict(parse_qsl(text)).get('token', '')}", os.getpid())
 
 
 def census() -> bytes:
@@ -124,8 +115,8 @@ def wsgi_not_found(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return answer(start_response, b"not found\n", "404 Not Found")
 
 
-def wsgi_counters(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    return answer(start_response, counters())
+def wsgi_pid(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response, b"%d" % os.getpid())
 
 
 def wsgi_echo(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -199,7 +190,8 @@ class wsgi_endless:  # noqa: N801 - an app that is a class, as PEP 3333 allows
 
     def __init__(self, environ: Environ, start_response: Any) -> None:
         start_response("200 OK", PLAIN)
-        count("begun")
+        self.query = environ["QUERY_STRING"]
+        count("begun", self.query)
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
@@ -207,7 +199,7 @@ class wsgi_endless:  # noqa: N801 - an app that is a class, as PEP 3333 allows
             time.sleep(0.01)
 
     def close(self) -> None:
-        count("ended")
+        count("ended", self.query)
 
 
 def wsgi_idle(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -217,7 +209,8 @@ def wsgi_idle(environ: Environ, start_response: Any) -> Iterator[bytes]:
     deadline = time.monotonic() + PATIENCE
     while not environ["bridge.client_disconnected"]() and time.monotonic() < deadline:
         time.sleep(0.005)
-    count("told of the leave" if environ["bridge.client_disconnected"]() else "never told")
+    told = environ["bridge.client_disconnected"]()
+    count("told of the leave" if told else "never told", environ["QUERY_STRING"])
 
 
 def wsgi_no_content(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -357,7 +350,7 @@ WSGI_PATHS = {
     "/facts": wsgi_facts,
     "/held": wsgi_held,
     "/hello": wsgi_hello,
-    "/counters": wsgi_counters,
+    "/pid": wsgi_pid,
     "/echo": wsgi_echo,
     "/echo-in-pieces": wsgi_echo_in_pieces,
     "/upload": wsgi_upload,
@@ -423,8 +416,8 @@ async def asgi_not_found(scope: Any, receive: Any, send: Any) -> None:
     await reply(send, b"not found\n", 404)
 
 
-async def asgi_counters(scope: Any, receive: Any, send: Any) -> None:
-    await reply(send, counters())
+async def asgi_pid(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, b"%d" % os.getpid())
 
 
 async def asgi_echo(scope: Any, receive: Any, send: Any) -> None:
@@ -490,14 +483,14 @@ async def asgi_waits(scope: Any, receive: Any, send: Any) -> None:
 
 async def asgi_endless(scope: Any, receive: Any, send: Any) -> None:
     """Ticks for ever and never asks whether the client is still there: it must be cancelled."""
-    count("begun")
+    count("begun", scope["query_string"])
     try:
         await start(send)
         while True:
             await chunk(send, TICK)
             await asyncio.sleep(0.01)
     finally:
-        count("ended")
+        count("ended", scope["query_string"])
 
 
 async def asgi_idle(scope: Any, receive: Any, send: Any) -> None:
@@ -505,15 +498,15 @@ async def asgi_idle(scope: Any, receive: Any, send: Any) -> None:
     await chunk(send, TICK)
     while (await receive())["type"] != "http.disconnect":
         pass
-    count("told of the leave")
+    count("told of the leave", scope["query_string"])
 
 
 async def asgi_polls(scope: Any, receive: Any, send: Any) -> None:
     """Waits for news, which never come, before it answers."""
-    count("polled")
+    count("polled", scope["query_string"])
     while (await receive())["type"] != "http.disconnect":
         pass
-    count("told of the leave")
+    count("told of the leave", scope["query_string"])
 
 
 async def asgi_answers_early(scope: Any, receive: Any, send: Any) -> None:
@@ -651,7 +644,7 @@ ASGI_PATHS = {
     "/facts": asgi_facts,
     "/early-hint": asgi_early_hint,
     "/hello": asgi_hello,
-    "/counters": asgi_counters,
+    "/pid": asgi_pid,
     "/echo": asgi_echo,
     "/echo-in-pieces": asgi_echo_in_pieces,
     "/upload": asgi_upload,

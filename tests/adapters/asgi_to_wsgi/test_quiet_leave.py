@@ -1,5 +1,6 @@
 """A client that leaves while nothing happens is no error, in the log of any server."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,16 +27,16 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("begun", [True, False], ids=["in a stream", "before the response"])
 def test_no_traceback_is_logged(server: Server, begun: bool) -> None:
     """The app is told, and ends by itself; what the server is told ends the connection."""
-    before, polled, logged = server.counted("told of the leave"), server.counted("polled"), server.log_mark()
+    token, logged = secrets.token_hex(8), server.log_mark()
     for number in range(3):
         with server.connect() as connection:
             if begun:
-                assert connection.ask("GET", "/idle").readline() == b"tick\n"
+                assert connection.ask("GET", f"/idle?token={token}").readline() == b"tick\n"
             else:
-                connection.head("GET", "/polls")
-                server.wait_for(lambda: server.counted("polled") == polled + number + 1, "the app is called")  # noqa: B023
+                connection.head("GET", f"/polls?token={token}")
+                server.wait_for(lambda: server.counted("polled", token) == number + 1, "the app is called")  # noqa: B023
             connection.abort()
-    server.wait_for(lambda: server.counted("told of the leave") == before + 3, "the app is told")
+    server.wait_for(lambda: server.counted("told of the leave", token) == 3, "the app is told")
     assert server.get("/hello")[0] == 200
 
     said = server.log(logged)
