@@ -85,7 +85,8 @@ DEVIATIONS = (
     ),
     Deviation(
         "An event that the ASGI specification does not know is not an error",
-        "If the response is quick, the adapter does not ask for the event. Later it would ignore the event.",
+        "If the response is quick, the adapter does not ask for the event. If it takes longer, the adapter ignores the"
+        " event.",
         r"AssertionError not raised",
         (_ASGI + "test_assert_in_listen_for_disconnect",),
         unwatched=True,
@@ -206,7 +207,7 @@ def page() -> str:
     """The text of docs/django_deviations.md."""
     names = ", ".join(f"`{name}`" for name in PACKAGES)
     modes = "\n".join(_filled(f"- **{name}**: {text}", "  ") for name, text in MODES.items())
-    head = _HEAD.format(packages=_filled(f"The packages are {names}."), modes=modes)
+    head = _HEAD.format(packages=_filled(f"The tests are those of the packages {names}."), modes=modes)
     return "\n".join([head, *map(_section, DEVIATIONS)])
 
 

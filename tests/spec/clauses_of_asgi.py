@@ -332,7 +332,7 @@ HTTP_FORMAT = (
                 receive_that_waits_hears_of_the_end receive_waits_while_the_client_is_there
                 closing_early_reaches_a_waiting_receive""",
                 note="WSGI servers do not say that a client has left. If their connection can be seen, it is"
-                " watched. Otherwise it is noticed when they fail to write and close the iterable.",
+                " watched. Otherwise a disconnect is noticed when they fail to write and close the iterable.",
                 deviates=True,
             ),
             c(
@@ -459,7 +459,7 @@ ASGI_EXTENSIONS = (
             ),
             c(
                 "tls-2",
-                "Its entries have the given types, and the mandatory ones are present.",
+                "The entries of `tls` have the given types, and the mandatory ones are present.",
                 """TestTlsServer its_entries_have_their_types
                 a_client_certificate_is_the_first_of_the_chain
                 TestTlsApplication what_the_extension_knows_is_in_the_environ the_smallest_form_is_enough""",
