@@ -190,8 +190,7 @@ The tests run in three ways:
 `bridge` sends header names in lower case (ASGI HTTP, "Response Start"), but the tests see them as Django writes them.
 Query strings that a test writes as text are passed to the application as bytes.
 
-If a test fails that is not on this page, or fails in another way, the run fails. If a test on this page succeeds, the
-run fails too.
+The run fails if a test fails that is not on this page, or if a test on this page fails in another way or succeeds.
 """
 
 
