@@ -85,7 +85,7 @@ class JobLengths:
             del self.known[next(iter(self.known))]
 
     def blocks(self, kind: Hashable) -> bool:
-        """Whether a job of this kind will probably block for long: two of three did, and so did the last ones."""
+        """Whether a job of this kind probably blocks for long: more than two of three did, and so did the last ones."""
         return self.known.get(kind, 0) >= _BLOCKING_SCORE
 
 
