@@ -22,7 +22,7 @@ from support.patience import PATIENCE
 SINS = ("no_content_with_body", "raises", "raises_after_start", "raises_in_the_middle", "raises_before_content_length")
 # What others ask of their query is the tests' own, and not there in a request of a check.
 FAULTLESS = (
-    "hello", "not_found", "counters", "echo", "echo_in_pieces", "upload", "endless", "idle", "no_content",
+    "hello", "not_found", "pid", "echo", "echo_in_pieces", "upload", "endless", "idle", "no_content",
     "not_modified", "site", "clock", "cookies", "census",
 )  # fmt: skip
 
