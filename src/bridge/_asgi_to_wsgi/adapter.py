@@ -42,9 +42,9 @@ class AsgiToWsgi(Closable):
     one loop.
     * `slow_warning` (seconds, or None): a callback that blocks the loop for longer is logged with its stack.
     * `pathsend`: offer the application `http.response.pathsend` if the server has `wsgi.file_wrapper`, so that the
-    server sends files itself. Off by default: middleware that does not know this event loses such a response, and none
-    compresses it. The file is open when the application's `send` returns. If it cannot be opened, `send` raises an
-    `OSError`.
+    server sends files itself. Off by default: middleware that does not know this event loses such a response, and no
+    middleware compresses it. The file is open when the application's `send` returns. If it cannot be opened, `send`
+    raises an `OSError`.
     * `websocket`: "auto" serves WebSockets if the server's connection can be used and wsproto is installed. Otherwise
     such a request is plain HTTP, and one warning says why. "reject" answers it with 426 instead. "off" serves none.
     * `max_websockets` (1 or more, or None): how many may be open in the process, for all adapters together. Further

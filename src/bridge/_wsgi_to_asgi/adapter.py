@@ -43,7 +43,7 @@ class WsgiToAsgi(Closable):
     * `slow_warning` (seconds, or None): a request that takes longer is logged with the stack of its thread.
     * `pathsend`: let the server send files that `app` gives to `wsgi.file_wrapper`, if it offers
     `http.response.pathsend`. Off by default: ASGI middleware that does not know this event loses such a response, and
-    none compresses it.
+    no middleware compresses it.
 
     The attribute `app` is the application as it was given. Raises `TypeError` or `ValueError` for a wrong application
     or option. An instance serves any number of event loops, on asyncio, uvloop and trio. Threads are started by
