@@ -7,8 +7,8 @@
 # signal from Python's default handling as well, at add_signal_handler and between two runs, and then nobody has it.
 # Seen: SIGTERM before a loop's first run, and between two runs: asyncio called the handler twice, and uvloop never.
 # While the loop ran, both called it. Gunicorn's worker for ASGI sets its handlers before it imports the application.
-# Told to stop during an import of two seconds, it ended after two seconds with `--asgi-loop asyncio`. With uvloop, which
-# it takes by default where that is installed, the worker began to serve, and was killed at the end of
+# Told to stop during an import of two seconds, it ended after two seconds with `--asgi-loop asyncio`. With uvloop,
+# which it takes by default where that is installed, the worker began to serve, and was killed at the end of
 # `--graceful-timeout`, here eight seconds.
 #
 # For an adapter: a handler of add_signal_handler is no place to learn of a stop that may come during a start.
