@@ -173,7 +173,8 @@ class AppRunner:
         if blocked <= self._slow_warning:
             self._warned = False
             if not blocked:
-                self.loop.post(self)
+                with suppress(LoopClosed):  # which `Task.rest` finds out
+                    self.loop.post(self)
         elif not self._warned:
             self._warned = True
             _log.warning(

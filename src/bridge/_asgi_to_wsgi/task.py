@@ -182,7 +182,7 @@ class Task:
             if not (self.disconnected or self.complete) and self.connection.has_left():
                 self.disconnect()
             self.runner.log_if_blocked()
-            if self.runner.loop.closed:
+            if self.runner.loop.closed and not _turned_away(self):
                 raise LoopClosed("the event loop was closed in the middle of a request")
         return timely
 
@@ -394,6 +394,16 @@ def _end_of(task: Task) -> object:
     if isinstance(task.error, RunnerEnded):
         raise task.error
     return ENDED
+
+
+def _turned_away(task: Task) -> bool:
+    """Whether the private loop, which is closed, has not begun `task`. Then the request starts again."""
+    private = task.runner.private
+    if private is None or task.cancel is not None:
+        return False
+    private.loop.drop_posted()
+    # Another thread, which drops what was posted too, may have the task in its hands.
+    return task.finished or (task.thread.await_wake(POLL_SECONDS) and task.finished)
 
 
 def _given_up(thread: ServerThread) -> bool:

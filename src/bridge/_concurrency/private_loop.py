@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from bridge._concurrency.greenlets import start_thread, threads_are_greenlets
 from bridge._concurrency.jobs import describe
@@ -43,6 +43,8 @@ class MeasuredLoop(AsyncioLoop):
     the socket closed drops its item itself.
     """
 
+    # Code that closes all descriptors, as daemons do, has closed the loop's. Set in any thread, never cleared.
+    lost = False
     _sender: socket.socket | None = None
     _receiver: socket.socket | None = None
 
@@ -50,6 +52,7 @@ class MeasuredLoop(AsyncioLoop):
         super().__init__(loop)
         self.longest_block = 0.0
         self._since: float | None = None
+        self._opened: dict[socket.socket, tuple[int, int] | None] = {}
 
     def open(self) -> None:
         """Make the sockets, if the loop is asyncio's own. In its thread, before it runs."""
@@ -57,6 +60,7 @@ class MeasuredLoop(AsyncioLoop):
             receiver, sender = socket.socketpair()
             receiver.setblocking(False)
             sender.setblocking(False)
+            self._opened = {end: _file_of(end) for end in (receiver, sender)}
             self._receiver, self._sender = receiver, sender
             try:
                 self.loop.add_reader(receiver, self._read_signals, receiver)
@@ -66,10 +70,27 @@ class MeasuredLoop(AsyncioLoop):
     def close(self) -> None:
         """Close what belongs to this object. The loop is closed already, or cannot continue."""
         for end in (self._sender, self._receiver):
-            if end is not None:
-                with suppress(OSError):  # code that closes all descriptors has closed it
-                    end.close()
+            if end is None:
+                continue
+            if self._is_open(end):
+                end.close()
+            else:
+                end.detach()  # its number may be that of somebody else's file by now
         self._sender = self._receiver = None
+
+    def _is_open(self, end: socket.socket) -> bool:
+        return (file := _file_of(end)) is not None and file == self._opened[end]
+
+    def lose(self, why: str) -> None:
+        """Note that the loop cannot continue, because its descriptors are closed. From any thread."""
+        if not self.lost:
+            self.lost = True
+            _log.error("the private event loop cannot continue, the next request starts another one: %s", why)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the loop is closed, or cannot continue."""
+        return self.lost or super().closed
 
     def signal(self) -> None:
         """Have the loop notice what was posted. From any thread. Raises `RuntimeError` if the loop is closed."""
@@ -80,8 +101,12 @@ class MeasuredLoop(AsyncioLoop):
                 sender.send(b"\0")
             except BlockingIOError:
                 return  # so much is there to read that the loop wakes up anyway
-            except OSError:
-                pass  # closed: with the loop, which is then found out, or by code that closes all descriptors
+            except OSError as error:
+                # Closed: with the loop, which is then found out; or by code of the application. If that has closed both
+                # ends, it has closed the loop's own descriptors too, and nothing wakes a loop that waits.
+                if not (self.loop.is_closed() or any(map(self._is_open, self._opened))):
+                    self.lose(repr(error))
+                    raise RuntimeError("the descriptors of the event loop are closed") from error
             else:
                 return
         super().signal()
@@ -107,6 +132,15 @@ class MeasuredLoop(AsyncioLoop):
         return 0.0 if since is None else monotonic() - since
 
 
+def _file_of(end: socket.socket) -> tuple[int, int] | None:
+    """What tells an open socket from another file with the same number. None if it is closed."""
+    try:
+        found = os.fstat(end.fileno())
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class PrivateLoop:
     """An event loop in its own thread of the operating system, even if a library has patched `threading` to make
     greenlets.
@@ -119,7 +153,7 @@ class PrivateLoop:
         self._factory = factory or asyncio.new_event_loop
         self._ready = threading.Event()
         self._end = threading.Event()
-        self.ended = False
+        self._over = False
         self._failure: BaseException | None = None
         # Nobody waits for it any more, so it ends as soon as it starts. Set before the look at `_ready`.
         self._given_up = False
@@ -139,6 +173,11 @@ class PrivateLoop:
         if self._failure is not None:
             raise RuntimeError("the private event loop could not be started") from self._failure
         self.loop: MeasuredLoop
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loop has ended, or cannot continue."""
+        return self._over or self.loop.lost
 
     @property
     def usable(self) -> bool:
@@ -181,7 +220,7 @@ class PrivateLoop:
             self.loop = MeasuredLoop(loop)
         except BaseException as error:
             self._failure = error
-            self.ended = True
+            self._over = True
             self._ready.set()
             return
         try:
@@ -191,12 +230,9 @@ class PrivateLoop:
             if self._ready.is_set():
                 raise
         finally:
-            self.ended = True
+            self._over = True
             if not loop.is_running():
-                try:
-                    loop.close()
-                except OSError:  # its descriptors are closed already
-                    asyncio.BaseEventLoop.close(cast(asyncio.BaseEventLoop, loop))
+                _close(loop, lost=self.loop.lost)
                 self.loop.close()
                 self.loop.drop_posted()
             self._ready.set()
@@ -216,8 +252,7 @@ class PrivateLoop:
                 # descriptors, as daemons do, has closed the loop's too.
                 root._log_destroy_pending = False  # it never ends
                 # As text: the traceback of the exception would keep the tasks of the loop alive.
-                why = repr(error)
-                _log.error("the private event loop cannot continue, the next request starts another one: %s", why)
+                self.loop.lose(repr(error))
                 return
             except BaseException:
                 # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and stops when any code
@@ -253,6 +288,23 @@ class PrivateLoop:
             # Python 3.12.0 to 3.12.2 start no thread while the interpreter ends (gh-113964), and asyncio needs one for
             # this. The interpreter then ends the executor's threads itself.
             _log.debug("the private event loop's default executor is left to the interpreter", exc_info=True)
+
+
+# Loops that have lost their descriptors. If one were freed, it would close them again, and the numbers may be those of
+# somebody else's files by now.
+_lost: Final[list[asyncio.AbstractEventLoop]] = []
+
+
+def _close(loop: asyncio.AbstractEventLoop, *, lost: bool) -> None:
+    try:
+        if not lost:
+            loop.close()
+            return
+    except OSError:
+        pass  # it has lost them, and has not noticed
+    _lost.append(loop)
+    if isinstance(loop, asyncio.BaseEventLoop):
+        asyncio.BaseEventLoop.close(loop)  # all but the descriptors
 
 
 class _Loops:

@@ -3,8 +3,6 @@
 import asyncio
 import concurrent.futures
 import contextvars
-import logging
-import os
 import signal
 import threading
 from collections.abc import Coroutine, Iterator
@@ -303,26 +301,6 @@ def test_a_signal_ends_the_wait_for_it() -> None:
         go.set()
     until(lambda: made and made[0].is_closed())
     until(lambda: not thread_of_the_loop())
-
-
-def test_a_loop_that_cannot_continue_is_replaced(log: LogWatch) -> None:
-    """Code that closes all descriptors, as daemons do, also closes what the loop waits on."""
-    loops: list[int] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        loop: Any = asyncio.get_running_loop()
-        loops.append(id(loop))
-        if scope["path"] == "/breaks":
-            os.close(loop._selector.fileno())
-        await reply(send, b"ok")
-
-    with adapted(app) as adapter:
-        for path in ("/", "/breaks"):
-            assert ask(adapter, environ_for("GET", path)).body == b"ok"
-        log.wait_for("cannot continue", level=logging.ERROR)
-        assert ask(adapter, environ_for("GET", "/")).body == b"ok"
-    assert loops[0] == loops[1]
-    assert len(log.having("cannot continue")) == 1
 
 
 class Nothing:
