@@ -72,10 +72,11 @@ async def shout(server: servers.Server, **options: Any) -> tuple[Any, Any, list[
             await client.disconnect()
         else:
             # It would wait for its last long poll, on any server.
-            polling, connections = client.eio.read_loop_task, client.eio.http
+            tasks, connections = [client.eio.read_loop_task, client.eio.write_loop_task], client.eio.http
             await client.eio.disconnect(abort=True)
-            polling.cancel()
-            await asyncio.gather(polling, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await connections.close()
     return seen, transport, heard
 

@@ -24,6 +24,8 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 _CANCEL_GRACE_SECONDS: Final = 5.0
 # How long a `loop_factory`, and the thread for its loop, may take.
 _START_SECONDS: Final = 30.0
+# How long a signal may wait until it is handled.
+_SIGNAL_SECONDS: Final = 0.5
 # More signals than are ever on their way at once.
 _SIGNALS_READ_BYTES: Final = 4096
 
@@ -162,9 +164,12 @@ class PrivateLoop:
         self._stop: asyncio.Event | None = None
         try:
             self._thread = start_thread(self._main, "bridge-loop")
-            if not self._ready.wait(_START_SECONDS):
-                late = f"the private event loop has not started in {_START_SECONDS} seconds: {self.describe()}"
-                raise RuntimeError(late)
+            deadline = monotonic() + _START_SECONDS
+            # In parts: Python handles a signal that comes just before such a wait only after it.
+            while not self._ready.wait(min(_SIGNAL_SECONDS, max(deadline - monotonic(), 0.0))):
+                if monotonic() >= deadline:
+                    late = f"the private event loop has not started in {_START_SECONDS} seconds: {self.describe()}"
+                    raise RuntimeError(late)
         except BaseException:  # perhaps from the handler of a signal
             self._given_up = True
             if self._ready.is_set() and not self.ended:
@@ -221,7 +226,7 @@ class PrivateLoop:
         except BaseException as error:
             self._failure = error
             self._over = True
-            self._ready.set()
+            self._say_ready()
             return
         try:
             self._run(loop)
@@ -235,8 +240,13 @@ class PrivateLoop:
                 _close(loop, lost=self.loop.lost)
                 self.loop.close()
                 self.loop.drop_posted()
-            self._ready.set()
+            self._say_ready()
             self._end.set()
+
+    def _say_ready(self) -> None:
+        # A signal that ends the wait for it may leave the lock inside the event held. Then `set` would never return.
+        if not (self._given_up or self._ready.is_set()):
+            self._ready.set()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop.is_closed() or loop.is_running():
@@ -264,7 +274,7 @@ class PrivateLoop:
     async def _root(self) -> None:
         loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._ready.set()
+        self._say_ready()
         if self._given_up:
             self._stop.set()
         while not self._stop.is_set():

@@ -72,7 +72,7 @@ class TestRent:
     """Kept running until every user has given it up."""
 
     def test_nothing_is_there_before(self) -> None:
-        assert [] == thread_of_the_loop()
+        until(lambda: not thread_of_the_loop())
 
     def test_one_loop_for_all_tenants_of_a_factory(self) -> None:
         first, second = object(), object()
@@ -85,7 +85,7 @@ class TestRent:
         assert loop.usable
         bounded(lambda: private_loop.release(loop, first))
         assert not loop.usable
-        assert [] == thread_of_the_loop()
+        until(lambda: not thread_of_the_loop())
 
     def test_after_the_last_there_is_another_one(self, loop: PrivateLoop) -> None:
         user = object()
@@ -115,7 +115,7 @@ class TestRent:
             with pytest.raises(RuntimeError, match="could not be started") as raised:
                 bounded(lambda: private_loop.acquire(factory, user))
             assert isinstance(raised.value.__cause__, (ZeroDivisionError, AttributeError))
-        assert [] == thread_of_the_loop()
+        until(lambda: not thread_of_the_loop())
 
     def test_a_factory_whose_loop_cannot_run_is_an_error(self) -> None:
         """Whoever waits for the start of the loop hears of it; a loop of somebody else's is left alone."""
