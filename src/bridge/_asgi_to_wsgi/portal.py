@@ -10,6 +10,8 @@ import weakref
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
 from typing import Any, Final, cast
 
+import anyio.lowlevel
+
 from bridge._asgi_to_wsgi.app_runner import AppRunner, AppRunners, Options, RunnerEnded
 from bridge._asgi_to_wsgi.task import ENDED, POLL_SECONDS, Task, look_at_client
 from bridge._concurrency import interop
@@ -198,7 +200,11 @@ class _Iteration(Task):
                     self.write((chunk,))
                     await self.drain()
         except PeerGone:
-            pass  # the thread has left, and takes nothing any more
+            # The thread takes nothing any more. The iterator gets one sign of that, not two: a cancellation would end
+            # its cleanup. If there is one on its way, it comes here.
+            if self.expiring:
+                await anyio.lowlevel.checkpoint()
+            self.expiring = True
         finally:
             await aclose(iterator)
 

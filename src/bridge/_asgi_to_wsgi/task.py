@@ -66,6 +66,7 @@ class Task:
     | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
     | `room_wanted` | the loop, before it looks again | the loop | the thread, while the queue is `low` |
     | `overdue` | the thread, before it posts | the loop, when the task begins | the loop, which flushes the head |
+    | `expiring` | the loop: the task is about to be cancelled, has been, or need not be | never | the loop |
     | `_waiters` | the loop | the loop | the loop: they are futures, which no thread touches |
 
     The thread sleeps in `ServerThread`: it clears `_notified`, looks at all of the above, and then sleeps.
@@ -82,7 +83,7 @@ class Task:
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None
     _waiters: list[Awaitable[None]] | None = None
-    _posted = room_wanted = _expiring = overdue = False
+    _posted = room_wanted = expiring = overdue = False
 
     def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection) -> None:
         self.runner = runner
@@ -257,8 +258,8 @@ class Task:
             if self.overdue and not self.finished:
                 self.flush_head()
             self._wake()
-        if (self.disconnected or self.demand is HEAD_ONLY) and not self._expiring and not self.finished:
-            self._expiring = True
+        if (self.disconnected or self.demand is HEAD_ONLY) and not self.expiring and not self.finished:
+            self.expiring = True
             self._spawn(self._expire, copy_context())
 
     def turn_away(self) -> None:

@@ -116,7 +116,8 @@ class LoopResponse:
     def abandon(self) -> None:
         """Stop the task: nobody wants the rest."""
         if self._task is not None:
-            self._task.cancel()
+            if not self._task.cancelling():  # a second time would end its cleanup
+                self._task.cancel()
         elif not self.done:
             self.done = True
             self.close()

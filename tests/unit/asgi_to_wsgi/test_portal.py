@@ -222,6 +222,46 @@ class TestIterate:
         taken.close()
         assert ended.is_set()
 
+    def test_one_that_finds_by_itself_that_it_is_closed(self, portal: Portal) -> None:
+        """It has begun its cleanup before the loop is told to end it, and then completes it."""
+        closing, ended = Flag(), Flag()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            try:
+                yield b"one"
+                closing.wait()  # the loop does nothing else meanwhile
+                until(lambda: taken._iteration.disconnected and taken._iteration._posted)
+                yield b"two"
+            finally:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                ended.set()
+
+        taken: Any = portal.iterate({}, chunks)
+        assert b"one" == next(taken)
+        closing.set()
+        taken.close()
+        assert ended.is_set()
+
+    def test_one_that_waits_for_room(self, portal: Portal) -> None:
+        """It is woken, and is about to be cancelled: its cleanup is not."""
+        ended = Flag()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"x" * 8192
+            finally:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                ended.set()
+
+        taken: Any = portal.iterate({}, chunks)
+        assert next(taken)
+        until(lambda: taken._iteration.room_wanted)
+        taken.close()
+        assert ended.is_set()
+
     def test_one_that_nobody_closes(self, portal: Portal) -> None:
         """Ends when it is forgotten."""
         ended = Flag()

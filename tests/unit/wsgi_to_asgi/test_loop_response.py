@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from bridge import ApplicationProtocolError
 from bridge._asgi_to_wsgi.portal import Portal
 from bridge._concurrency.calls import Call
+from bridge._types import Event
 from bridge._wsgi_to_asgi.loop_response import AsyncBody
 from support.plain_servers import environ_for
 from support.scripted_asgi_server import Adapt, get, opened, serve
@@ -88,6 +89,34 @@ async def test_the_thread_is_free_meanwhile(adapt: Adapt) -> None:
         go.set()
     assert b"onetwo" == request.body
     assert 1 == adapter.stats().served
+
+
+async def test_a_client_that_leaves_while_it_is_sent_to(adapt: Adapt) -> None:
+    """The request learns of that twice: from the server, and from `send`. The cleanup of the body is not ended."""
+    cleaning_up, over = asyncio.Event(), Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"one"
+            await asyncio.Event().wait()
+        finally:
+            cleaning_up.set()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            over.set()
+
+    async def on_send(event: Event) -> None:
+        if event["type"] == "http.response.body":
+            await cleaning_up.wait()
+            raise OSError("the client has left")
+
+    site = Site(chunks)
+    async with opened(adapt(site), *get(), on_send, fails=True) as request:
+        await request.until(lambda: request.sending is not None and request.sending["type"] == "http.response.body")
+        request.leave()
+        await request.ended()
+    await site.closed.waited()
+    assert over.is_set()
 
 
 async def test_the_head_does_not_wait_for_a_first_chunk(adapt: Adapt) -> None:
