@@ -212,7 +212,7 @@ ROWS: dict[tuple[str, str], list[Claim]] = {
     (HANDLERS, "Sync stream on an ASGI server"): [Claim(in_django("sync-stream"), "whole", "in parts")],
     (HANDLERS, "Async stream on a WSGI server"): [Claim(in_django("async-stream"), "whole", "in parts")],
     (HANDLERS, "Async views on a WSGI server"): [Claim(in_django("loops"), "2", "1")],
-    (HANDLERS, "Sync views on an ASGI server"): [Claim(in_django("threads"), "2", "1")],
+    (HANDLERS, "Sync views on an ASGI server"): [Claim(in_django("threads"), "new", "again")],
     (HANDLERS, "`request.environ` on an ASGI server"): [Claim(in_django("environ"), "False", "True")],
     (HANDLERS, "Lifespan of the server"): [Claim(in_django("lifespan"), "ValueError", COMPLETE)],
     (SERVERS, "Headers in a tuple or another iterable"): [

@@ -210,15 +210,16 @@ def write_site(directory: Path, app: str) -> None:
 
 def placed(text: str, directory: Path, address: Address) -> str:
     """What a page says, at the places of this run."""
-    text = text.replace("/run/mysite", str(directory / "run")).replace("/srv/mysite", str(directory))
     text = re.sub(r"\b((?:shutdown[-_]|graceful-|stop_)timeout=)\d+", rf"\g<1>{grace()}", text)
     text = re.sub(r"\b(numthreads=|processes=2 threads=)\d+", rf"\g<1>{threads()}", text)
-    if isinstance(address, str):
-        return text
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    # 8001 is a server behind a proxy.
-    text = re.sub(r"127\.0\.0\.1:800[01]", f"{host}:{address[1]}", text)
-    return text.replace("127.0.0.1", address[0]).replace("8000", str(address[1]))
+    if not isinstance(address, str):
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        # 8001 is a server behind a proxy.
+        text = re.sub(r"127\.0\.0\.1:800[01]", f"{host}:{address[1]}", text)
+        # A whole word: the port may be 18000.
+        text = re.sub(r"\b8000\b", str(address[1]), text.replace("127.0.0.1", address[0]))
+    # Last, because a folder may have such a number in its name.
+    return text.replace("/run/mysite", str(directory / "run")).replace("/srv/mysite", str(directory))
 
 
 def without(words: Sequence[str], options: Sequence[str]) -> list[str]:

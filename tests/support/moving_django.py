@@ -19,6 +19,7 @@ from django.urls import path
 module, what = sys.argv[1:]
 made, sent, loops, threads, environs = [], [], [], [], []
 PARTS = 20  # some may be made after the first has been taken, and before its taker has looked
+REQUESTS = 20  # a thread may be late to become free, so that another is started
 
 def parts():
     for number in range(PARTS):
@@ -115,9 +116,9 @@ else:
         elif what == "lifespan":
             print(await startup(application))
         else:
-            await ask(application, "/sync")
-            await ask(application, "/sync")
-            print(len(set(threads)) if what == "threads" else environs[0])
+            for _ in range(REQUESTS):
+                await ask(application, "/sync")
+            print(("new" if len(set(threads)) == REQUESTS else "again") if what == "threads" else environs[0])
     asyncio.run(main())
 """
 
