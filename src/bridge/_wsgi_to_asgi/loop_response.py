@@ -90,6 +90,8 @@ class LoopResponse:
         self.thread = OnDemandThread(owner.dispatcher.spare, enter)
         self.thread.call = owner
         self.done = self.closed = False
+        # The task was told to stop: it is about to end, or cleans up.
+        self.stopping = False
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
@@ -116,7 +118,8 @@ class LoopResponse:
     def abandon(self) -> None:
         """Stop the task: nobody wants the rest."""
         if self._task is not None:
-            if not self._task.cancelling():  # a second time would end its cleanup
+            if not self.stopping:  # a second time would end its cleanup
+                self.stopping = True
                 self._task.cancel()
         elif not self.done:
             self.done = True
@@ -148,6 +151,8 @@ class LoopResponse:
             flush = asyncio.get_running_loop().call_later(_HEAD_DELAY_SECONDS, self._flush_head)
             try:
                 async for chunk in iterator:
+                    if self.stopping:
+                        return  # the application has caught its cancellation, and goes on
                     await self._write(self.response.chunk(chunk), len(chunk))
                     if self.response.full:
                         return

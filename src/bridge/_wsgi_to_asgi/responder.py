@@ -132,6 +132,7 @@ class WsgiResponder(Call):
         if self.stream is not None and self.finished:
             self.abandoned = self.abandoned or not self.stream.done
             self.stream.abandon()
+            self.wake()  # the cleanup of the stream may take long
 
     def acknowledge(self, written: int) -> None:
         """Note that all that was written until `output.written` had this value has been sent."""

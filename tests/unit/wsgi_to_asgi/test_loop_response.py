@@ -4,6 +4,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from bridge import ApplicationProtocolError
 from bridge._asgi_to_wsgi.portal import Portal
 from bridge._concurrency.calls import Call
 from bridge._types import Event
-from bridge._wsgi_to_asgi.loop_response import AsyncBody
+from bridge._wsgi_to_asgi.loop_response import _HEAD_DELAY_SECONDS, AsyncBody
 from support.plain_servers import environ_for
 from support.scripted_asgi_server import Adapt, get, opened, serve
 from support.scripted_wsgi_server import ask
@@ -117,6 +118,80 @@ async def test_a_client_that_leaves_while_it_is_sent_to(adapt: Adapt) -> None:
         await request.ended()
     await site.closed.waited()
     assert over.is_set()
+
+
+async def test_a_client_that_leaves_when_a_timeout_of_the_body_expires(adapt: Adapt) -> None:
+    """Both cancel the task, and each has its effect: a feed with a heartbeat does not go on without its client."""
+    expired, left = asyncio.Event(), asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    expired.set()
+                    await left.wait()
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+        yield b"heartbeat"
+        await asyncio.Event().wait()
+
+    site = Site(chunks)
+    async with opened(adapt(site), *get()) as request:
+        await request.until(lambda: request.chunks)
+        await expired.wait()
+        request.leave()
+        left.set()
+        await request.ended()
+    await site.closed.waited()
+
+
+async def test_a_body_that_catches_its_cancellation(adapt: Adapt) -> None:
+    """Its next chunk is its last: it is closed, as a sync iterable is."""
+    ended = Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"tick"
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    site = Site(chunks)
+    async with opened(adapt(site), *get()) as request:
+        await request.until(lambda: request.chunks)
+        request.leave()
+        await request.ended()
+    await site.closed.waited()
+    assert ended.is_set()
+    assert [b"tick"] == request.chunks
+
+
+async def test_a_cleanup_that_takes_long(adapt: Adapt) -> None:
+    """The server does not wait for it for longer than a second."""
+    waiting, go = asyncio.Event(), asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"one"
+            await asyncio.sleep(_HEAD_DELAY_SECONDS * 2)  # nothing else wakes the task that sends
+            waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            await go.wait()
+
+    site = Site(chunks)
+    async with opened(adapt(site), *get()) as request:
+        await waiting.wait()
+        request.leave()
+        await request.ended()
+        assert not site.closed.is_set()
+        go.set()
+    await site.closed.waited()
 
 
 async def test_the_head_does_not_wait_for_a_first_chunk(adapt: Adapt) -> None:
