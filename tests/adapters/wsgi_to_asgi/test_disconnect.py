@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -326,6 +327,30 @@ async def test_a_body_that_ends_before_its_length(adapt: Adapt) -> None:
 
     assert raised == [ClientDisconnected]
     assert (request.status, request.complete) == (400, True)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("expects", [False, True], ids=["more than is held", "nothing before it is asked for"])
+async def test_a_stream_whose_app_does_not_read_the_upload(adapt: Adapt, expects: bool) -> None:
+    """It ends with its client: the rest of the upload does not hide that the client has left."""
+    closed, beat = Flag(), threading.Event()
+
+    def app(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield b"tick"
+                beat.wait(0.01)
+        finally:
+            closed.set()
+
+    pieces, headers = ([], [(b"expect", b"100-continue")]) if expects else ([b"x" * 65536] * 4, [])
+    upload = post(*pieces, length=2**20, ends=False, headers=headers)
+    async with opened(adapt(app, collect=1), *upload) as request:
+        await request.until(lambda: request.chunks)
+        request.leave()
+        await request.ended()
+    await closed.waited()
 
 
 @pytest.mark.anyio
