@@ -442,8 +442,8 @@ class Dispatcher:
         self.token = interop.LoopToken(loop)
         self.slow_warning = slow_warning
         self.counters = Counters()
-        # Responses that continue without a thread.
-        self.streams: set[object] = set()
+        # Responses that continue without a thread (`LoopResponse`).
+        self.streams: set[Any] = set()
         # How often the other side has said at once that a client had left, but the response was ready anyway. None when
         # the other side was seen to wait before it said it.
         self.hasty: int | None = 0

@@ -92,7 +92,7 @@ class LoopResponse:
         self.done = self.closed = False
         # The task was told to stop: it is about to end, or cleans up.
         self.stopping = False
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
     async def work(self) -> None:
@@ -105,22 +105,22 @@ class LoopResponse:
 
     def start(self) -> None:
         """Start the task, if it has not been started."""
-        if self._task is not None or self.done:
+        if self.task is not None or self.done:
             return
         if self.owner.output is None:
             self.owner.output = ByteQueue()
         # It is made in its own context too: tracers pass on what is active there.
         make = asyncio.get_running_loop().create_task
-        self._task = task = self.context.run(lambda: make(self._run(), context=self.context))
+        self.task = task = self.context.run(lambda: make(self._run(), context=self.context))
         self.owner.dispatcher.streams.add(self)  # a loop holds its tasks weakly
         task.add_done_callback(self._finish)
 
     def abandon(self) -> None:
         """Stop the task: nobody wants the rest."""
-        if self._task is not None:
+        if self.task is not None:
             if not self.stopping:  # a second time would end its cleanup
                 self.stopping = True
-                self._task.cancel()
+                self.task.cancel()
         elif not self.done:
             self.done = True
             self.close()
