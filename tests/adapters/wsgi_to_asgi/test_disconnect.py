@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
 import pytest
 
 from bridge import WsgiToAsgi, _log_once
+from bridge._wsgi_to_asgi.loop_response import AsyncBody
 from bridge.errors import ClientDisconnected
 from support.event_loops import on_asyncio
 from support.failures import AppError
@@ -226,6 +227,52 @@ async def test_a_queued_upload_that_ends_is_never_run(adapt: Adapt, ends: str) -
         await serve(adapter, *get("/next"))
 
     assert app.paths == ["/held", "/next"]
+
+
+@pytest.mark.anyio
+async def test_a_request_that_is_cancelled_after_its_client_has_left(adapt: Adapt) -> None:
+    """It is counted once, by what came first."""
+    app = Gate()
+    adapter = adapt(app)
+    async with opened(adapter, *get("/held")) as request:
+        await app.entered.waited()
+        await request.asked()
+        request.leave()
+        await eventually(lambda: adapter.stats().client_disconnects)
+        request.cancel()
+        await request.ended()
+        app.go.set()
+
+    assert (adapter.stats().client_disconnects, adapter.stats().aborted) == (1, 0)
+
+
+@on_asyncio
+@pytest.mark.anyio
+async def test_a_request_that_is_cancelled_after_its_response(adapt: Adapt) -> None:
+    """While it waits for the end of its stream: it is counted once, as served."""
+    closing, go = Flag(), Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+
+    def close() -> None:
+        closing.set()
+        go.wait()
+
+    def app(_environ: Environ, start_response: Any) -> AsyncBody:
+        start_response("200 OK", [])
+        return AsyncBody(chunks, pytest.fail, close, int)
+
+    adapter = adapt(app)
+    async with opened(adapter, *get()) as request:
+        await closing.waited()
+        await eventually(lambda: adapter.stats().served)
+        request.cancel()
+        await request.ended()
+        go.set()
+
+    assert request.cancelled
+    assert (adapter.stats().served, adapter.stats().aborted) == (1, 0)
 
 
 @pytest.mark.anyio
