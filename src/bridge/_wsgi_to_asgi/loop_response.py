@@ -125,6 +125,12 @@ class LoopResponse:
             self.done = True
             self.close()
 
+    def turn_away(self) -> None:
+        """Close a response that was not started, in this thread: its loop is closed, and will not start it."""
+        if self.task is None and not self.done:
+            self.done = True
+            self.context.run(self.end_here)
+
     def acknowledged(self) -> None:
         """Note that something was sent, and check again whether there is room."""
         if self._room is not None and not self._room.done():

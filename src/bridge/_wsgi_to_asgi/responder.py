@@ -125,6 +125,11 @@ class WsgiResponder(Call):
             self.stream.abandon()  # the client left before the thread did
         super().run_on_loop()
 
+    def turn_away(self) -> None:
+        """Note that the loop is closed. In a thread that posts."""
+        if self.finished and self.stream is not None:
+            self.stream.turn_away()
+
     def abandon(self) -> None:
         """Give up the request: stop the stream and wake the task."""
         # First, because its thread may finish meanwhile: anything read before this might be outdated.

@@ -194,6 +194,31 @@ async def test_a_cleanup_that_takes_long(adapt: Adapt) -> None:
     await site.closed.waited()
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_loop_that_is_closed_before_the_thread_has_left(adapt: Adapt) -> None:
+    """As in a test whose request was cancelled: the body is closed in the thread of the app."""
+    entered, go = Flag(), Flag()
+    site = Site(three)
+
+    def late(environ: Any, start_response: Any) -> AsyncBody:
+        entered.set()
+        go.wait()
+        return site(environ, start_response)
+
+    adapter = adapt(late)
+
+    async def cancelled() -> None:
+        async with opened(adapter, *get()) as request:
+            await entered.waited()
+            request.cancel()
+
+    await asyncio.to_thread(asyncio.run, cancelled())
+    go.set()
+    await site.closed.waited()
+    assert site.threads["app"] == site.threads["close"]
+    await eventually(lambda: adapter.stats().busy == 0)
+
+
 async def test_the_head_does_not_wait_for_a_first_chunk(adapt: Adapt) -> None:
     """A client is to know that its feed is open; what comes then is the body alone."""
     go = asyncio.Event()
