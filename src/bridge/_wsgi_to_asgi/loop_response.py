@@ -90,8 +90,10 @@ class LoopResponse:
         self.thread = OnDemandThread(owner.dispatcher.spare, enter)
         self.thread.call = owner
         self.done = self.closed = False
-        # The task was told to stop: it is about to end, or cleans up.
+        # The task was told to stop, or takes no more of the body: it is about to end, or cleans up.
         self.stopping = False
+        # `end` has been called.
+        self._ended = False
         self.task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
@@ -164,6 +166,7 @@ class LoopResponse:
                         return
             finally:
                 flush.cancel()
+                self.stopping = True
                 await aclose(iterator)
         await self._write(self.response.end(), 0)
 
@@ -177,7 +180,7 @@ class LoopResponse:
         output = self._output
         output.put_marked(items, size)
         self.owner.wake()
-        while output.full:
+        while output.full and not self.stopping:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
@@ -201,13 +204,21 @@ class LoopResponse:
         dispatcher = self.owner.dispatcher
         if self.thread.end(lambda: self.context.run(self.end_here)):
             return
+        call = self.context.run(FunctionCall, dispatcher, self.end_here)
+        call.on_finish = self._end_anyway
         try:
-            dispatcher.submit(self.context.run(FunctionCall, dispatcher, self.end_here))
+            dispatcher.submit(call)
         except RuntimeError:  # the threads are being stopped
+            self._end_anyway()
+
+    def _end_anyway(self) -> None:
+        """Call `end` in the fallback thread if no other thread has taken it before the threads were stopped."""
+        if not self._ended:
             interop.run_in_fallback_thread(lambda: self.context.run(self.end_here))
 
     def end_here(self) -> None:
         """Call `end`, and tell the loop."""
+        self._ended = True
         try:
             interop.restore_context(self.context)
             self.end()

@@ -16,7 +16,7 @@ from bridge._concurrency.calls import Call
 from bridge._types import Event
 from bridge._wsgi_to_asgi.loop_response import _HEAD_DELAY_SECONDS, AsyncBody
 from support.plain_servers import environ_for
-from support.scripted_asgi_server import Adapt, get, opened, serve
+from support.scripted_asgi_server import Adapt, get, lifespan, opened, serve
 from support.scripted_wsgi_server import ask
 from support.waiting import Flag, LogWatch, eventually, until
 
@@ -192,6 +192,61 @@ async def test_a_cleanup_that_takes_long(adapt: Adapt) -> None:
         assert not site.closed.is_set()
         go.set()
     await site.closed.waited()
+
+
+async def test_a_server_that_cancels_after_the_response(adapt: Adapt) -> None:
+    """The body is being closed because nothing more of it can be sent. That goes on to its end."""
+    cleaning_up, go, over = asyncio.Event(), asyncio.Event(), Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"whole"
+        finally:
+            cleaning_up.set()
+            await go.wait()
+            over.set()
+
+    site = Site(chunks, [("Content-Length", "5")])
+    async with opened(adapt(site), *get()) as request:
+        await cleaning_up.wait()
+        await request.until(lambda: request.complete)
+        request.cancel()
+        await request.ended()
+        go.set()
+    await site.closed.waited()
+    assert over.is_set()
+
+
+async def test_a_shutdown_that_does_not_wait_for_a_thread(adapt: Adapt) -> None:
+    """The body waits for a thread, to be closed there. It is closed in another one."""
+    entered, go = Flag(), Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.Event().wait()
+
+    site = Site(chunks)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        if environ["PATH_INFO"] == "/feed":
+            return site(environ, start_response)
+        entered.set()
+        go.wait()
+        start_response("200 OK", [])
+        return [b"late"]
+
+    adapter = adapt(app, threads=1, shutdown_timeout=0.05)
+    async with lifespan(adapter) as server, opened(adapter, *get("/feed")) as request:
+        await request.until(lambda: request.chunks)
+        async with opened(adapter, *get("/held")) as held:
+            await entered.waited()
+            request.leave()
+            await eventually(lambda: adapter.stats().waiting == 1)
+            server.feed({"type": "lifespan.shutdown"})
+            await server.ended()
+            await site.closed.waited()
+            go.set()
+        assert b"late" == held.body
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
