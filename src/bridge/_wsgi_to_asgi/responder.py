@@ -125,11 +125,6 @@ class WsgiResponder(Call):
             self.stream.abandon()  # the client left before the thread did
         super().run_on_loop()
 
-    def turn_away(self) -> None:
-        """Note that the loop is closed. In a thread that posts."""
-        if self.finished and self.stream is not None:
-            self.stream.turn_away()
-
     def abandon(self) -> None:
         """Give up the request: stop the stream and wake the task."""
         # First, because its thread may finish meanwhile: anything read before this might be outdated.
@@ -274,6 +269,11 @@ class WsgiResponder(Call):
         """Receive the rest of the request body: async code may read it on the loop that it comes from."""
         if self.body is not None:
             self.body.complete()
+
+    def turn_away(self) -> None:
+        """Note that the loop is closed. Called in a thread that posts."""
+        if self.finished and self.stream is not None:
+            self.stream.turn_away()
 
     def _client_disconnected(self) -> bool:
         """`environ["bridge.client_disconnected"]()`: whether the client is known to have left."""
