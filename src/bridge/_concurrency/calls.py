@@ -1,7 +1,7 @@
 """Work in a worker thread for a task on an event loop, and both ends of their hand-over.
 
 The thread asks, the loop answers: `write` hands over items, `drain` waits while too much is in flight, and `read` waits
-for what the loop feeds. The side that asks waits, so nothing is held without a limit.
+for what the loop feeds. The side that asks waits, so nothing is held without a limit (see `wait_for_room`).
 """
 
 import logging
@@ -28,6 +28,10 @@ TICK_SECONDS: Final = 0.1
 _TICKS_UNTIL_SLOW: Final = 2
 # How long the queue of the pool may stand still before `grow` is called.
 _GROW_SECONDS: Final = 0.001
+# How long a thread that writes may take nothing of up to so many bytes until it is fed one more item. If twice as many
+# wait, it is twice as long.
+_UNREAD_SECONDS: Final = 1.0
+_UNREAD_BYTES: Final = 2**20
 # How many turns of the loop middleware may take to pass on an event after its `send` has returned. BaseHTTPMiddleware
 # takes two.
 _MIDDLEWARE_TURNS: Final = 12
@@ -317,21 +321,30 @@ class Call:
             self._wake_thread()
 
     async def wait_for_room(self) -> None:
-        """Wait until the thread has taken most of what it was fed, or, if it is fed on demand, until it asks."""
+        """Wait until the thread has taken most of what it was fed, or, if it is fed on demand, until it asks.
+
+        A thread that writes may never do so. That its client has left would then not be noticed, because this is
+        received after what the client has sent. So while it writes, this ends now and then without room or demand.
+        """
+        loop, queue = self.dispatcher.loop, self.input
         if not self.may_block or self.fed_on_demand:
-            while not (self._read_wanted or self.finished or self.abandoned):
-                self._room_waiter = self.dispatcher.loop.waiter()
-                await self._room_waiter
+            while not (self._read_wanted or self.finished or self.abandoned or (self.may_block and _writes(self))):
+                self._room_waiter = waiter = loop.waiter()
+                await loop.wait_at_most(_UNREAD_SECONDS, waiter)
             self._read_wanted = False
             if self.may_block and not self.finished:
                 self.fed_on_demand = False  # once it has asked, the rest may be fed ahead of it
             return
-        queue = self.input
-        while queue is not None and queue.full and not (self.finished or self.abandoned):
+        if queue is None or not queue.full:
+            return
+        # The more waits, the less often, so that it does not grow fast.
+        waiting = queue.written - queue.acknowledged
+        limit = monotonic() + _UNREAD_SECONDS * max(waiting / _UNREAD_BYTES, 1.0)
+        while queue.full and not (self.finished or self.abandoned or (_writes(self) and monotonic() > limit)):
             self._room_wanted = True
             if queue.full:
-                self._room_waiter = self.dispatcher.loop.waiter()
-                await self._room_waiter
+                self._room_waiter = waiter = loop.waiter()
+                await loop.wait_at_most(_UNREAD_SECONDS, waiter)
 
     def abandon(self) -> None:
         """Give up the work: if it waits, it is never run. If it runs, it gets `PeerGone` when it next asks."""
@@ -353,6 +366,11 @@ class Call:
         if self._thread_waits and self.thread is not None:
             self._thread_waits = False
             self.thread.wake()
+
+
+def _writes(call: Call) -> bool:
+    """Whether something that `call` has written has been dealt with."""
+    return call.output is not None and call.output.acknowledged > 0
 
 
 class Serving:
@@ -424,8 +442,8 @@ class Dispatcher:
         self.token = interop.LoopToken(loop)
         self.slow_warning = slow_warning
         self.counters = Counters()
-        # Responses that continue without a thread.
-        self.streams: set[object] = set()
+        # Responses that continue without a thread (`LoopResponse`).
+        self.streams: set[Any] = set()
         # How often the other side has said at once that a client had left, but the response was ready anyway. None when
         # the other side was seen to wait before it said it.
         self.hasty: int | None = 0

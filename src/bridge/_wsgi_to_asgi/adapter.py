@@ -120,27 +120,28 @@ class WsgiToAsgi(Closable):
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         dispatcher = self._dispatchers.here()
-        responder = None
+        responder = cycle = None
         try:
             self._admit(dispatcher)
             environ = scope_to_environ(scope, max_repeats=self._max_repeats)
             if self._single:
                 environ["wsgi.multithread"] = False
             responder = self._make_responder(dispatcher, environ, scope)
-            cycle = None
             if expects_body(environ):
                 cycle = await self._receive_body(responder, receive, send)
             else:
                 environ["wsgi.input"] = io.BytesIO()
             if cycle is not None or not dispatcher.loop.is_asyncio:
-                await (cycle or RequestResponseCycle(responder, receive, send, None)).serve()
+                cycle = cycle or RequestResponseCycle(responder, receive, send, None)
+                await cycle.serve()
                 return
             start(responder)
             try:
                 await responder.changed()
                 whole = responder.whole
                 if whole is None or not responder.finished:
-                    await RequestResponseCycle(responder, receive, send, None).follow()
+                    cycle = RequestResponseCycle(responder, receive, send, None)
+                    await cycle.follow()
                     return
                 head, body = whole
                 await send(head)
@@ -152,7 +153,7 @@ class WsgiToAsgi(Closable):
         except ClientProtocolError as refusal:
             await refuse(dispatcher, refusal, send)
         except BaseException as error:
-            _count(dispatcher, responder, error)
+            _count(dispatcher, responder, cycle, error)
             if not isinstance(error, ClientDisconnected):
                 raise
         finally:
@@ -224,8 +225,12 @@ class WsgiToAsgi(Closable):
         self._dispatchers.close()
 
 
-def _count(dispatcher: Dispatcher, responder: Responder | None, error: BaseException) -> None:
-    """Count a request that ended with `error`."""
+def _count(
+    dispatcher: Dispatcher, responder: Responder | None, cycle: RequestResponseCycle | None, error: BaseException
+) -> None:
+    """Count a request that ended with `error`, unless it was counted before."""
+    if cycle is not None and cycle.counted:
+        return
     by_server = isinstance(error, OSError) and responder is not None and responder.begun and responder.error is None
     if isinstance(error, ClientDisconnected) or by_server:  # it is the server's send() that raised
         dispatcher.counters.client_disconnects += 1

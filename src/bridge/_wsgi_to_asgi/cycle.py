@@ -53,6 +53,8 @@ class RequestResponseCycle:
         self._counter = counter
         self._watcher: asyncio.Task[None] | None = None
         self._started = self._ended = False
+        # The request has been counted.
+        self.counted = False
         # The server has reported a disconnect that may be false, and until when to wait for the response all the same.
         self._doubtful = False
         self._doubt_ends = 0.0
@@ -221,8 +223,10 @@ class RequestResponseCycle:
         responder = self._responder
         if self._ended:
             responder.dispatcher.counters.served += 1
+            self.counted = True
         elif self._given_up:
             responder.dispatcher.counters.client_disconnects += 1
+            self.counted = True
         else:
             self._fail(responder.error)
 

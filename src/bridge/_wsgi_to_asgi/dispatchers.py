@@ -101,6 +101,7 @@ class Dispatchers:
             if known is not None:
                 dispatcher.counters = known.counters  # its last requests may not have been counted yet
                 dispatcher.serving = known.serving  # its lifespan goes on, and ends all that was started within it
+                dispatcher.streams = known.streams
             pools.dispatchers[key] = dispatcher
         return dispatcher
 
@@ -153,11 +154,18 @@ class Dispatchers:
 
     async def drain(self, dispatcher: Dispatcher) -> None:
         """Stop the threads, and wait for them on the loop of `dispatcher`."""
+        deadline = monotonic() + self._shutdown_timeout
+        # Their cleanup may need threads, and whatever is removed after this.
+        stopping = [stream for stream in dispatcher.streams if stream.stopping]
+        if stopping:
+            _, left = await asyncio.wait([stream.task for stream in stopping], timeout=self._shutdown_timeout)
+            self._report([f"the cleanup of {stream.owner}" for stream in stopping if stream.task in left])
+            for task in left:
+                task.cancel()
         detached = self._detach()
         events = [ThreadEvent(dispatcher.loop) for _ in detached]
         for pool, drained in zip(detached, events, strict=True):
             pool.close(drained.set)
-        deadline = monotonic() + self._shutdown_timeout
         for pool, drained in zip(detached, events, strict=True):
             await drained.wait(max(deadline - monotonic(), 0.0))
             self._report(pool.join(0))

@@ -90,7 +90,11 @@ class LoopResponse:
         self.thread = OnDemandThread(owner.dispatcher.spare, enter)
         self.thread.call = owner
         self.done = self.closed = False
-        self._task: asyncio.Task[None] | None = None
+        # The task was told to stop, or takes no more of the body: it is about to end, or cleans up.
+        self.stopping = False
+        # `end` has been called.
+        self._ended = False
+        self.task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
     async def work(self) -> None:
@@ -103,24 +107,31 @@ class LoopResponse:
 
     def start(self) -> None:
         """Start the task, if it has not been started."""
-        if self._task is not None or self.done:
+        if self.task is not None or self.done:
             return
         if self.owner.output is None:
             self.owner.output = ByteQueue()
         # It is made in its own context too: tracers pass on what is active there.
         make = asyncio.get_running_loop().create_task
-        self._task = task = self.context.run(lambda: make(self._run(), context=self.context))
+        self.task = task = self.context.run(lambda: make(self._run(), context=self.context))
         self.owner.dispatcher.streams.add(self)  # a loop holds its tasks weakly
         task.add_done_callback(self._finish)
 
     def abandon(self) -> None:
         """Stop the task: nobody wants the rest."""
-        if self._task is not None:
-            if not self._task.cancelling():  # a second time would end its cleanup
-                self._task.cancel()
+        if self.task is not None:
+            if not self.stopping:  # a second time would end its cleanup
+                self.stopping = True
+                self.task.cancel()
         elif not self.done:
             self.done = True
             self.close()
+
+    def turn_away(self) -> None:
+        """Close a response that was not started, in this thread: its loop is closed, and will not start it."""
+        if self.task is None and not self.done:
+            self.done = True
+            self.context.run(self.end_here)
 
     def acknowledged(self) -> None:
         """Note that something was sent, and check again whether there is room."""
@@ -148,11 +159,14 @@ class LoopResponse:
             flush = asyncio.get_running_loop().call_later(_HEAD_DELAY_SECONDS, self._flush_head)
             try:
                 async for chunk in iterator:
+                    if self.stopping:
+                        return  # the application has caught its cancellation, and goes on
                     await self._write(self.response.chunk(chunk), len(chunk))
                     if self.response.full:
                         return
             finally:
                 flush.cancel()
+                self.stopping = True
                 await aclose(iterator)
         await self._write(self.response.end(), 0)
 
@@ -166,7 +180,7 @@ class LoopResponse:
         output = self._output
         output.put_marked(items, size)
         self.owner.wake()
-        while output.full:
+        while output.full and not self.stopping:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
@@ -190,13 +204,21 @@ class LoopResponse:
         dispatcher = self.owner.dispatcher
         if self.thread.end(lambda: self.context.run(self.end_here)):
             return
+        call = self.context.run(FunctionCall, dispatcher, self.end_here)
+        call.on_finish = self._end_anyway
         try:
-            dispatcher.submit(self.context.run(FunctionCall, dispatcher, self.end_here))
+            dispatcher.submit(call)
         except RuntimeError:  # the threads are being stopped
+            self._end_anyway()
+
+    def _end_anyway(self) -> None:
+        """Call `end` in the fallback thread if no other thread has taken it before the threads were stopped."""
+        if not self._ended:
             interop.run_in_fallback_thread(lambda: self.context.run(self.end_here))
 
     def end_here(self) -> None:
         """Call `end`, and tell the loop."""
+        self._ended = True
         try:
             interop.restore_context(self.context)
             self.end()

@@ -132,6 +132,7 @@ class WsgiResponder(Call):
         if self.stream is not None and self.finished:
             self.abandoned = self.abandoned or not self.stream.done
             self.stream.abandon()
+            self.wake()  # the cleanup of the stream may take long
 
     def acknowledge(self, written: int) -> None:
         """Note that all that was written until `output.written` had this value has been sent."""
@@ -268,6 +269,11 @@ class WsgiResponder(Call):
         """Receive the rest of the request body: async code may read it on the loop that it comes from."""
         if self.body is not None:
             self.body.complete()
+
+    def turn_away(self) -> None:
+        """Note that the loop is closed. Called in a thread that posts."""
+        if self.finished and self.stream is not None:
+            self.stream.turn_away()
 
     def _client_disconnected(self) -> bool:
         """`environ["bridge.client_disconnected"]()`: whether the client is known to have left."""

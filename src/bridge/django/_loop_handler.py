@@ -239,6 +239,8 @@ class _Chain(LoopResponse):
         self._responder = responder
         self._handler = handler
         self._made: Any = None
+        # `request_started` has been sent, or was about to be.
+        self._begun = False
         self._caches: list[Any] | None = None
 
     async def work(self) -> None:
@@ -250,6 +252,7 @@ class _Chain(LoopResponse):
         environ = responder.environ
         self._caches = handler.caches.find()
         set_script_prefix(get_script_name(environ))
+        self._begun = True
         await start_on_loop(type(handler), environ)
         request = handler.make_request(environ)
         try:
@@ -271,7 +274,7 @@ class _Chain(LoopResponse):
         try:
             if self._made is not None:
                 self._made.close()
-            else:
+            elif self._begun:
                 signals.request_finished.send(sender=type(self._handler))
         finally:
             if self._caches is not None:
@@ -282,7 +285,10 @@ class _Chain(LoopResponse):
         """Like the base class, but a request that has not taken a thread needs none for its end."""
         self._responder.finish(None)
         made = self._made
-        quick = only_django_listens(signals.request_finished) if made is None else closes_at_once(made)
+        if made is not None:
+            quick = closes_at_once(made)
+        else:
+            quick = not self._begun or only_django_listens(signals.request_finished)
         if self.thread.taken or self._responder.body is not None or not quick:
             super().close()
         else:

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
 import pytest
 
 from bridge import WsgiToAsgi, _log_once
+from bridge._wsgi_to_asgi.loop_response import AsyncBody
 from bridge.errors import ClientDisconnected
 from support.event_loops import on_asyncio
 from support.failures import AppError
@@ -228,6 +230,52 @@ async def test_a_queued_upload_that_ends_is_never_run(adapt: Adapt, ends: str) -
 
 
 @pytest.mark.anyio
+async def test_a_request_that_is_cancelled_after_its_client_has_left(adapt: Adapt) -> None:
+    """It is counted once, by what came first."""
+    app = Gate()
+    adapter = adapt(app)
+    async with opened(adapter, *get("/held")) as request:
+        await app.entered.waited()
+        await request.asked()
+        request.leave()
+        await eventually(lambda: adapter.stats().client_disconnects)
+        request.cancel()
+        await request.ended()
+        app.go.set()
+
+    assert (adapter.stats().client_disconnects, adapter.stats().aborted) == (1, 0)
+
+
+@on_asyncio
+@pytest.mark.anyio
+async def test_a_request_that_is_cancelled_after_its_response(adapt: Adapt) -> None:
+    """While it waits for the end of its stream: it is counted once, as served."""
+    closing, go = Flag(), Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+
+    def close() -> None:
+        closing.set()
+        go.wait()
+
+    def app(_environ: Environ, start_response: Any) -> AsyncBody:
+        start_response("200 OK", [])
+        return AsyncBody(chunks, pytest.fail, close, int)
+
+    adapter = adapt(app)
+    async with opened(adapter, *get()) as request:
+        await closing.waited()
+        await eventually(lambda: adapter.stats().served)
+        request.cancel()
+        await request.ended()
+        go.set()
+
+    assert request.cancelled
+    assert (adapter.stats().served, adapter.stats().aborted) == (1, 0)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("event", ["http.response.start", "http.response.body"])
 async def test_a_whole_response_that_is_cancelled_while_it_is_sent(adapt: Adapt, event: str) -> None:
     """The cancellation is handed on; the app was done before, and the next request is served."""
@@ -326,6 +374,30 @@ async def test_a_body_that_ends_before_its_length(adapt: Adapt) -> None:
 
     assert raised == [ClientDisconnected]
     assert (request.status, request.complete) == (400, True)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("expects", [False, True], ids=["more than is held", "nothing before it is asked for"])
+async def test_a_stream_whose_app_does_not_read_the_upload(adapt: Adapt, expects: bool) -> None:
+    """It ends with its client: the rest of the upload does not hide that the client has left."""
+    closed, beat = Flag(), threading.Event()
+
+    def app(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield b"tick"
+                beat.wait(0.01)
+        finally:
+            closed.set()
+
+    pieces, headers = ([], [(b"expect", b"100-continue")]) if expects else ([b"x" * 65536] * 4, [])
+    upload = post(*pieces, length=2**20, ends=False, headers=headers)
+    async with opened(adapt(app, collect=1), *upload) as request:
+        await request.until(lambda: request.chunks)
+        request.leave()
+        await request.ended()
+    await closed.waited()
 
 
 @pytest.mark.anyio

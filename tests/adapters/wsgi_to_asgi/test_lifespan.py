@@ -3,12 +3,15 @@
 import asyncio
 import logging
 import threading
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
 import pytest
 
 from bridge import WsgiToAsgi
+from bridge._wsgi_to_asgi.loop_response import AsyncBody
+from support.event_loops import on_asyncio
 from support.failures import AppError
 from support.scripted_asgi_server import Adapt, Environ, Event, get, lifespan, opened, serve, types_of
 from support.waiting import LogWatch, eventually
@@ -187,6 +190,71 @@ async def test_a_shutdown_waits_for_running_requests(adapt: Adapt, log: LogWatch
     assert request.status == 200
     assert order == ["request", "hook"]
     assert log.at(logging.WARNING) == []
+
+
+def stream_of(chunks: Callable[[], AsyncIterator[bytes]]) -> Callable[..., AsyncBody]:
+    """An app whose response is made on the loop."""
+
+    def app(_environ: Environ, start_response: Any) -> AsyncBody:
+        start_response("200 OK", [])
+        return AsyncBody(chunks, pytest.fail, int, int)
+
+    return app
+
+
+@on_asyncio
+@pytest.mark.anyio
+async def test_a_shutdown_waits_for_the_cleanup_of_streams(adapt: Adapt, log: LogWatch) -> None:
+    """Their requests have ended, because the server has cancelled them. What the hook removes may still be needed."""
+    order: list[str] = []
+    go = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"one"
+            await asyncio.Event().wait()
+        finally:
+            await go.wait()
+            order.append("cleanup")
+
+    adapter = adapt(stream_of(chunks), shutdown=lambda: order.append("hook"))
+    async with lifespan(adapter) as server:
+        async with opened(adapter, *get()) as request:
+            await request.until(lambda: request.chunks)
+            request.cancel()
+        server.feed({"type": "lifespan.shutdown"})
+        for _ in range(20):
+            await asyncio.sleep(0)
+        go.set()
+
+    assert order == ["cleanup", "hook"]
+    assert log.at(logging.WARNING) == []
+
+
+@on_asyncio
+@pytest.mark.anyio
+async def test_a_shutdown_ends_a_cleanup_that_does_not_end(adapt: Adapt, log: LogWatch) -> None:
+    """After `shutdown_timeout` seconds it is cancelled, and the log names its request."""
+    order: list[str] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"one"
+            await asyncio.Event().wait()
+        finally:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                order.append("cleanup")
+
+    adapter = adapt(stream_of(chunks), shutdown=lambda: order.append("hook"), shutdown_timeout=0.05)
+    async with lifespan(adapter) as server, opened(adapter, *get("/feed")) as request:
+        await request.until(lambda: request.chunks)
+        request.cancel()
+
+    assert types_of(server.sent)[-1] == "lifespan.shutdown.complete"
+    assert order == ["cleanup", "hook"]
+    assert "the cleanup of GET '/feed'" in log.wait_for("not stopped", level=logging.WARNING)
 
 
 @pytest.mark.anyio

@@ -23,6 +23,7 @@ from django.utils.decorators import sync_and_async_middleware
 from bridge._concurrency import pool
 from bridge._concurrency.loops import runs_loop
 from bridge.django import _modes, get_asgi_application, on_loop
+from bridge.django._loop_handler import LoopHandler
 from bridge.django._signals import only_django_listens
 from support import django_project, view_wrappers
 from support.django_clients import Asgi
@@ -339,6 +340,41 @@ class TestOnTheLoop:
                 each.leave()
             until(lambda: 3 == _kept(face))
             assert face.ask("/async_cached").json()["cache"] in django_project.caches_held
+
+
+def test_a_request_that_ends_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client leaves while the middleware is made: no signal is sent, where one could not be without the other."""
+    entered, go = Flag(), Flag()
+    sent: list[str] = []
+    load = LoopHandler.load
+
+    def load_late(self: LoopHandler) -> None:
+        entered.set()
+        go.wait()
+        load(self)
+
+    def started(**_: Any) -> None:
+        sent.append("started")
+
+    def finished(**_: Any) -> None:
+        sent.append("finished")
+
+    monkeypatch.setattr(LoopHandler, "load", load_late)
+    signals.request_started.connect(started)
+    signals.request_finished.connect(finished)
+    try:
+        with served(**NATIVE) as face:
+            with face.open("/async_hello") as opened:
+                entered.wait()
+                opened.leave()
+            go.set()
+            until(lambda: not _streams(face) and face.app.stats().busy == 0)
+            assert [] == sent
+            assert b"hello\n" == face.ask("/async_hello").body
+            until(lambda: ["started", "finished"] == sent)
+    finally:
+        signals.request_started.disconnect(started)
+        signals.request_finished.disconnect(finished)
 
 
 def _kept(face: Asgi) -> int:

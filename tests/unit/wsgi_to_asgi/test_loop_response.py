@@ -4,6 +4,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from bridge import ApplicationProtocolError
 from bridge._asgi_to_wsgi.portal import Portal
 from bridge._concurrency.calls import Call
 from bridge._types import Event
-from bridge._wsgi_to_asgi.loop_response import AsyncBody
+from bridge._wsgi_to_asgi.loop_response import _HEAD_DELAY_SECONDS, AsyncBody
 from support.plain_servers import environ_for
-from support.scripted_asgi_server import Adapt, get, opened, serve
+from support.scripted_asgi_server import Adapt, get, lifespan, opened, serve
 from support.scripted_wsgi_server import ask
 from support.waiting import Flag, LogWatch, eventually, until
 
@@ -117,6 +118,160 @@ async def test_a_client_that_leaves_while_it_is_sent_to(adapt: Adapt) -> None:
         await request.ended()
     await site.closed.waited()
     assert over.is_set()
+
+
+async def test_a_client_that_leaves_when_a_timeout_of_the_body_expires(adapt: Adapt) -> None:
+    """Both cancel the task, and each has its effect: a feed with a heartbeat does not go on without its client."""
+    expired, left = asyncio.Event(), asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    expired.set()
+                    await left.wait()
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+        yield b"heartbeat"
+        await asyncio.Event().wait()
+
+    site = Site(chunks)
+    async with opened(adapt(site), *get()) as request:
+        await request.until(lambda: request.chunks)
+        await expired.wait()
+        request.leave()
+        left.set()
+        await request.ended()
+    await site.closed.waited()
+
+
+async def test_a_body_that_catches_its_cancellation(adapt: Adapt) -> None:
+    """Its next chunk is its last: it is closed, as a sync iterable is."""
+    ended = Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"tick"
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    site = Site(chunks)
+    async with opened(adapt(site), *get()) as request:
+        await request.until(lambda: request.chunks)
+        request.leave()
+        await request.ended()
+    await site.closed.waited()
+    assert ended.is_set()
+    assert [b"tick"] == request.chunks
+
+
+async def test_a_cleanup_that_takes_long(adapt: Adapt) -> None:
+    """The server does not wait for it for longer than a second."""
+    waiting, go = asyncio.Event(), asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"one"
+            await asyncio.sleep(_HEAD_DELAY_SECONDS * 2)  # nothing else wakes the task that sends
+            waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            await go.wait()
+
+    site = Site(chunks)
+    async with opened(adapt(site), *get()) as request:
+        await waiting.wait()
+        request.leave()
+        await request.ended()
+        assert not site.closed.is_set()
+        go.set()
+    await site.closed.waited()
+
+
+async def test_a_server_that_cancels_after_the_response(adapt: Adapt) -> None:
+    """The body is being closed because nothing more of it can be sent. That goes on to its end."""
+    cleaning_up, go, over = asyncio.Event(), asyncio.Event(), Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"whole"
+        finally:
+            cleaning_up.set()
+            await go.wait()
+            over.set()
+
+    site = Site(chunks, [("Content-Length", "5")])
+    async with opened(adapt(site), *get()) as request:
+        await cleaning_up.wait()
+        await request.until(lambda: request.complete)
+        request.cancel()
+        await request.ended()
+        go.set()
+    await site.closed.waited()
+    assert over.is_set()
+
+
+async def test_a_shutdown_that_does_not_wait_for_a_thread(adapt: Adapt) -> None:
+    """The body waits for a thread, to be closed there. It is closed in another one."""
+    entered, go = Flag(), Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.Event().wait()
+
+    site = Site(chunks)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        if environ["PATH_INFO"] == "/feed":
+            return site(environ, start_response)
+        entered.set()
+        go.wait()
+        start_response("200 OK", [])
+        return [b"late"]
+
+    adapter = adapt(app, threads=1, shutdown_timeout=0.05)
+    async with lifespan(adapter) as server, opened(adapter, *get("/feed")) as request:
+        await request.until(lambda: request.chunks)
+        async with opened(adapter, *get("/held")) as held:
+            await entered.waited()
+            request.leave()
+            await eventually(lambda: adapter.stats().waiting == 1)
+            server.feed({"type": "lifespan.shutdown"})
+            await server.ended()
+            await site.closed.waited()
+            go.set()
+        assert b"late" == held.body
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_loop_that_is_closed_before_the_thread_has_left(adapt: Adapt) -> None:
+    """As in a test whose request was cancelled: the body is closed in the thread of the app."""
+    entered, go = Flag(), Flag()
+    site = Site(three)
+
+    def late(environ: Any, start_response: Any) -> AsyncBody:
+        entered.set()
+        go.wait()
+        return site(environ, start_response)
+
+    adapter = adapt(late)
+
+    async def cancelled() -> None:
+        async with opened(adapter, *get()) as request:
+            await entered.waited()
+            request.cancel()
+
+    await asyncio.to_thread(asyncio.run, cancelled())
+    go.set()
+    await site.closed.waited()
+    assert site.threads["app"] == site.threads["close"]
+    await eventually(lambda: adapter.stats().busy == 0)
 
 
 async def test_the_head_does_not_wait_for_a_first_chunk(adapt: Adapt) -> None:
