@@ -77,6 +77,9 @@ class LiveTask(Protocol):
     def disconnect(self) -> None:
         """Tell the task that its client has left."""
 
+    def give_up(self) -> None:
+        """Cancel it, unless that has been done."""
+
 
 class AppRunner:
     """Runs the application of one adapter on one loop. `private` is the loop if it is the private one, and None if it
@@ -222,8 +225,7 @@ class AppRunner:
         if self.live:
             _log.warning("cancelling %d tasks of the application that do not end", len(self.live))
         for task in list(self.live):
-            if task.cancel is not None:
-                task.cancel()
+            task.give_up()
         await self._empty(_LAST_SECONDS)  # their cleanup may need what the lifespan's shutdown removes
         if self.lifespan is not None:
             await self.lifespan.stop(max(deadline - monotonic(), _LAST_SECONDS))

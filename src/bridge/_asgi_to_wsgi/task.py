@@ -67,6 +67,7 @@ class Task:
     | `room_wanted` | the loop, before it looks again | the loop | the thread, while the queue is `low` |
     | `overdue` | the thread, before it posts | the loop, when the task begins | the loop, which flushes the head |
     | `expiring` | the loop: the task is about to be cancelled, has been, or need not be | never | the loop |
+    | `_cancelled` | the loop, before it cancels the task | never | the loop |
     | `_waiters` | the loop | the loop | the loop: they are futures, which no thread touches |
 
     The thread sleeps in `ServerThread`: it clears `_notified`, looks at all of the above, and then sleeps.
@@ -83,7 +84,7 @@ class Task:
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None
     _waiters: list[Awaitable[None]] | None = None
-    _posted = room_wanted = expiring = overdue = False
+    _posted = room_wanted = expiring = overdue = _cancelled = False
 
     def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection) -> None:
         self.runner = runner
@@ -301,7 +302,15 @@ class Task:
         while not self.finished and (self.disconnected or not self.complete) and (left := limit - monotonic()) > 0:
             await self.runner.loop.wait_at_most(left, self.changed())
         self.disconnected = self.disconnected or not self.complete
-        if self.disconnected and self.cancel is not None:
+        if self.disconnected:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Cancel the task, unless that has been done: a second time would end its cleanup. The end of the client's
+        grace and that of a shutdown may come at once.
+        """
+        if self.cancel is not None and not self._cancelled:
+            self._cancelled = True
             self.cancel()
 
     @property

@@ -209,6 +209,36 @@ class TestClose:
                 ended()
         assert cleaned.is_set()
 
+    def test_a_request_that_was_cancelled_before_cleans_up_to_the_end(self, log: LogWatch) -> None:
+        """A second cancellation would end its cleanup. Both come at once if the grace ends with the shutdown's time."""
+        go_on, cleaning = Flag(), Flag()
+        events: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await chunk(send, b"first")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cleaning.set()
+                try:
+                    await go_on.waited()
+                    events.append("cleaned")
+                except asyncio.CancelledError:
+                    events.append("cancelled again")
+
+        adapter = AsgiToWsgi(app, shutdown_timeout=0.05, disconnect_grace=0.01, lifespan="off")
+        with Served(adapter) as served:
+            assert b"first" == served.call().next()
+            served.close()
+        cleaning.wait()
+        closing = Work(adapter.close)
+        log.wait_for("cancelling 1 task")
+        go_on.set()
+        closing.result()
+
+        assert ["cleaned"] == events
+
     def test_background_tasks_may_end_before_the_shutdown(self) -> None:
         go_on, closing = Flag(), Flag()
         events: list[str] = []
