@@ -183,10 +183,13 @@ class ServerThread:
             return False
         if self._saved is None:
             self._saved = interop.save()
-        job = self._jobs.popleft()
+        job = self._jobs[0]
         if isinstance(job, Call):
+            self.job = self._call = job  # first, because the handler of a signal may raise once it is taken
+            self._jobs.popleft()
             self._start(job)
             return True
+        self._jobs.popleft()
         before, self._busy = self._busy, True
         try:
             self._tell_owner()
@@ -203,7 +206,6 @@ class ServerThread:
             owner.wake_task()
 
     def _start(self, call: Call) -> None:
-        self.job = self._call = call
         self.since = monotonic()
         call.on_finish = self._forget
         self._go_on(lambda: call.start_in(self))
