@@ -112,8 +112,6 @@ class AppRunner:
         # Changed on the loop. Refused requests never get there, so their threads count them, in `rejected`.
         self.counters = Counters()
         self.rejected = rejected
-        # One for all `ServerThread`s of the runner.
-        self.lock = new_lock()
         self.live: set[LiveTask] = set()
         self.lifespan: LifespanRun | None = None
         # What the private loop knows this runner by.

@@ -90,7 +90,7 @@ class Task:
         self.runner = runner
         self.connection = connection
         self.output = ByteQueue()
-        self.thread = thread = ServerThread(runner.lock)
+        self.thread = thread = ServerThread()
         thread.owner = self
         self._spawn = spawn
         self.context: Context | None = copy_context()

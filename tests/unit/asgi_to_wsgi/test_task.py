@@ -40,7 +40,6 @@ class Runner:
         self.private = private
         self.closing = False
         self.counters = Counters()
-        self.lock = threading.Lock()
         self.live: set[Task] = set()
         self.ended: list[Task] = []
         self.looked_after = Flag()

@@ -198,7 +198,7 @@ adapter.close()
 import socket
 from bridge._concurrency.server_thread import ServerThread
 
-waiter = ServerThread(monkey.get_original("_thread", "allocate_lock")())
+waiter = ServerThread()
 client, server = socket.socketpair()
 for _ in range(3):
     waiter.wake()
