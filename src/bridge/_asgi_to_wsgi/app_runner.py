@@ -435,11 +435,13 @@ class AppRunners:
             for runner in first:
                 runner.closed = threading.Event()
         for runner in first:
-            runner.close(seconds, at_exit=at_exit)
-            with runners.lock:
-                runners.retire(runner)
             assert runner.closed is not None
-            runner.closed.set()
+            try:
+                runner.close(seconds, at_exit=at_exit)
+            finally:  # Ctrl-C may end the wait, and another close must not wait for this one then
+                with runners.lock:
+                    runners.retire(runner)
+                runner.closed.set()
         for runner in ours:
             # Another thread may have begun to close it.
             if runner.closed is not None and not runner.closed.wait(seconds + _END_MARGIN_SECONDS):

@@ -6,8 +6,10 @@ of the request body the task asks `body`, and the thread reads it.
 
 import asyncio
 import enum
+import logging
 from collections.abc import Awaitable, Callable, Sequence, Sized
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Final
@@ -18,16 +20,20 @@ from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone, call_of
 from bridge._concurrency.jobs import request_executor
-from bridge._concurrency.loops import LoopClosed, Spawn, refuse_on_loop
+from bridge._concurrency.loops import LoopClosed, Posted, Spawn, refuse_on_loop
 from bridge._concurrency.server_thread import ServerThread
 from bridge._servers.connection import Connection
 from bridge._types import Event
 
 # How often a waiting thread checks the client and the loop.
 POLL_SECONDS: Final = 0.5
+# How long the thread stays while cancelled code cleans up, for which that may need the thread.
+CLEANUP_SECONDS: Final = 3.0
 # How long the thread waits for a whole small response before it takes what has arrived.
 _HEAD_DELAY_SECONDS: Final = 0.02
 ENDED: Final = object()
+
+_log = logging.getLogger("bridge")
 
 
 class Demand(enum.Enum):
@@ -84,6 +90,8 @@ class Task:
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None
     _waiters: list[Awaitable[None]] | None = None
+    # Until when the thread stays after the client has left.
+    _stays_until: float | None = None
     _posted = room_wanted = expiring = overdue = _cancelled = False
 
     def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection) -> None:
@@ -133,7 +141,7 @@ class Task:
                 if items:
                     break
                 return _end_of(self)
-            if self.disconnected and not thread.sensitive:
+            if self.disconnected and (not thread.sensitive or self._has_stayed()):
                 raise PeerGone
             thread.expect_notice()
             if not (items or self.finished or thread.has_jobs or (body and body.reading is WANTED)):
@@ -144,6 +152,18 @@ class Task:
             if self.room_wanted and output.low:
                 self.wake_task()
         return item
+
+    def _has_stayed(self) -> bool:
+        """Whether the thread has stayed long enough for the work that a task may have for it once its client has left:
+        the task has been cancelled, and has had time to clean up.
+        """
+        now = monotonic()
+        if self._stays_until is None:
+            self._stays_until = now + self.runner.disconnect_grace + CLEANUP_SECONDS
+        if now < self._stays_until:
+            return False
+        _log.warning("%s goes on long after its client has left; its thread leaves it", self.connection.title)
+        return True
 
     def _await_item(self) -> None:
         if self.overdue:
@@ -184,6 +204,9 @@ class Task:
             if not (self.disconnected or self.complete) and self.connection.has_left():
                 self.disconnect()
             self.runner.log_if_blocked()
+            if _is_done(self.cancel) and not self.finished:
+                with suppress(LoopClosed):
+                    self.runner.loop.post(Posted(self._end_unbegun))
             if self.runner.loop.closed and not _turned_away(self):
                 raise LoopClosed("the event loop was closed in the middle of a request")
         return timely
@@ -286,6 +309,15 @@ class Task:
             await self.work()
         except BaseException as error:
             self.error = error
+        self._end()
+
+    def _end_unbegun(self) -> None:
+        """Note that the task was cancelled before its first step, by code that cancels all tasks of the loop."""
+        if not self.finished:
+            self.error = asyncio.CancelledError()
+            self._end()
+
+    def _end(self) -> None:
         self.finished = True
         self.runner.task_ended(self)
         # They refer back to this task. Freed now, they need no garbage collection.
@@ -404,6 +436,12 @@ def _end_of(task: Task) -> object:
     if isinstance(task.error, RunnerEnded):
         raise task.error
     return ENDED
+
+
+def _is_done(cancel: Callable[[], object] | None) -> bool:
+    """Whether the asyncio task that `cancel` belongs to is over."""
+    task = getattr(cancel, "__self__", None)
+    return isinstance(task, asyncio.Future) and task.done()
 
 
 def _turned_away(task: Task) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from bridge import AsgiToWsgi
+from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._concurrency.loops import AsyncioLoop
 from bridge.errors import ClientDisconnected
 from support.asgi_apps import Lifespan, chunk, end, hello, reply, start
@@ -150,6 +151,21 @@ class TestClose:
                 assert "shutdown" == app.events[-1]
 
         assert ["startup", "shutdown"] * 10 == app.events
+
+    def test_again_after_a_signal_has_ended_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ctrl-C while it waits: the next one does not wait for it."""
+        close = AppRunner.close
+
+        def interrupted(runner: AppRunner, timeout: float, *, at_exit: bool) -> None:
+            close(runner, timeout, at_exit=at_exit)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(AppRunner, "close", interrupted)
+        adapter = AsgiToWsgi(hello, shutdown_timeout=FOREVER)
+        ask(adapter)
+        with pytest.raises(KeyboardInterrupt):
+            bounded(adapter.close)
+        bounded(adapter.close)
 
     def test_a_request_at_work_may_end(self) -> None:
         go_on = Flag()
