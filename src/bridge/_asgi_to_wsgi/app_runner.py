@@ -77,8 +77,19 @@ class LiveTask(Protocol):
     def disconnect(self) -> None:
         """Tell the task that its client has left."""
 
-    def give_up(self) -> None:
-        """Cancel it, unless that has been done."""
+
+def give_up(task: LiveTask) -> None:
+    """Cancel a task, unless that has been done: a second time would end its cleanup. The end of the client's grace and
+    that of a shutdown may come at once.
+    """
+    cancel = task.cancel
+    if cancel is not None:
+        task.cancel = _done_already
+        cancel()
+
+
+def _done_already() -> None:
+    """Takes the place of the `cancel` of a task that has been cancelled."""
 
 
 class AppRunner:
@@ -200,6 +211,11 @@ class AppRunner:
         more = f" and {len(live) - _NAMED_TASKS} more" if len(live) > _NAMED_TASKS else ""
         return f", with {named}{more} in progress" if live else ""
 
+    def end_forked(self, error: BaseException) -> None:
+        """End this process if it is a child that a task has forked. Call this for whatever its code raises."""
+        if self.private is not None:
+            self.private.end_forked(error)
+
     def task_ended(self, task: LiveTask) -> None:
         """Forget a task."""
         self.live.discard(task)
@@ -223,7 +239,7 @@ class AppRunner:
         if self.live:
             _log.warning("cancelling %d tasks of the application that do not end", len(self.live))
         for task in list(self.live):
-            task.give_up()
+            give_up(task)
         await self._empty(_LAST_SECONDS)  # their cleanup may need what the lifespan's shutdown removes
         if self.lifespan is not None:
             await self.lifespan.stop(max(deadline - monotonic(), _LAST_SECONDS))

@@ -14,7 +14,7 @@ from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Final
 
-from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
+from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded, give_up
 from bridge._asgi_to_wsgi.request_events import AWAITING_CLIENT, IDLE, WANTED, RequestEvents
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
@@ -73,7 +73,6 @@ class Task:
     | `room_wanted` | the loop, before it looks again | the loop | the thread, while the queue is `low` |
     | `overdue` | the thread, before it posts | the loop, when the task begins | the loop, which flushes the head |
     | `expiring` | the loop: the task is about to be cancelled, has been, or need not be | never | the loop |
-    | `_cancelled` | the loop, before it cancels the task | never | the loop |
     | `_waiters` | the loop | the loop | the loop: they are futures, which no thread touches |
 
     The thread sleeps in `ServerThread`: it clears `_notified`, looks at all of the above, and then sleeps.
@@ -90,9 +89,7 @@ class Task:
     body: RequestEvents | None = None
     cancel: Callable[[], object] | None = None
     _waiters: list[Awaitable[None]] | None = None
-    # Until when the thread stays after the client has left.
-    _stays_until: float | None = None
-    _posted = room_wanted = expiring = overdue = _cancelled = False
+    _posted = room_wanted = expiring = overdue = False
 
     def __init__(self, runner: AppRunner, spawn: Spawn, connection: Connection) -> None:
         self.runner = runner
@@ -134,6 +131,7 @@ class Task:
         """
         thread, output, body = self.thread, self.output, self.body
         items = output.items
+        stays_until: float | None = None
         while not items:
             if (body and body.reading is WANTED and self.serve(items)) or thread.serve_one(items):
                 continue
@@ -141,8 +139,8 @@ class Task:
                 if items:
                     break
                 return _end_of(self)
-            if self.disconnected and (not thread.sensitive or self._has_stayed()):
-                raise PeerGone
+            if self.disconnected:
+                stays_until = _stay(self, stays_until)
             thread.expect_notice()
             if not (items or self.finished or thread.has_jobs or (body and body.reading is WANTED)):
                 self._await_item()
@@ -152,18 +150,6 @@ class Task:
             if self.room_wanted and output.low:
                 self.wake_task()
         return item
-
-    def _has_stayed(self) -> bool:
-        """Whether the thread has stayed long enough for the work that a task may have for it once its client has left:
-        the task has been cancelled, and has had time to clean up.
-        """
-        now = monotonic()
-        if self._stays_until is None:
-            self._stays_until = now + self.runner.disconnect_grace + CLEANUP_SECONDS
-        if now < self._stays_until:
-            return False
-        _log.warning("%s goes on long after its client has left; its thread leaves it", self.connection.title)
-        return True
 
     def _await_item(self) -> None:
         if self.overdue:
@@ -206,7 +192,7 @@ class Task:
             self.runner.log_if_blocked()
             if _is_done(self.cancel) and not self.finished:
                 with suppress(LoopClosed):
-                    self.runner.loop.post(Posted(self._end_unbegun))
+                    self.runner.loop.post(Posted(lambda: _end_unbegun(self)))
             if self.runner.loop.closed and not _turned_away(self):
                 raise LoopClosed("the event loop was closed in the middle of a request")
         return timely
@@ -309,21 +295,8 @@ class Task:
             await self.work()
         except BaseException as error:
             self.error = error
-        self._end()
-
-    def _end_unbegun(self) -> None:
-        """Note that the task was cancelled before its first step, by code that cancels all tasks of the loop."""
-        if not self.finished:
-            self.error = asyncio.CancelledError()
-            self._end()
-
-    def _end(self) -> None:
-        self.finished = True
-        self.runner.task_ended(self)
-        # They refer back to this task. Freed now, they need no garbage collection.
-        self.cancel = self.context = None
-        self.thread.notify()
-        self._wake()
+            self.runner.end_forked(error)
+        _end(self)
 
     async def _expire(self) -> None:
         """After a disconnect, give the task some time to end by itself. Then cancel it.
@@ -335,15 +308,7 @@ class Task:
             await self.runner.loop.wait_at_most(left, self.changed())
         self.disconnected = self.disconnected or not self.complete
         if self.disconnected:
-            self.give_up()
-
-    def give_up(self) -> None:
-        """Cancel the task, unless that has been done: a second time would end its cleanup. The end of the client's
-        grace and that of a shutdown may come at once.
-        """
-        if self.cancel is not None and not self._cancelled:
-            self._cancelled = True
-            self.cancel()
+            give_up(self)
 
     @property
     def over(self) -> bool:
@@ -436,6 +401,39 @@ def _end_of(task: Task) -> object:
     if isinstance(task.error, RunnerEnded):
         raise task.error
     return ENDED
+
+
+def _end_unbegun(task: Task) -> None:
+    """Note that the task was cancelled before its first step, by code that cancels all tasks. On the loop."""
+    if not task.finished:
+        task.error = asyncio.CancelledError()
+        _end(task)
+
+
+def _end(task: Task) -> None:
+    """Note that the task has ended. On the loop."""
+    task.finished = True
+    task.runner.task_ended(task)
+    # They refer back to this task. Freed now, they need no garbage collection.
+    task.cancel = task.context = None
+    task.thread.notify()
+    task._wake()
+
+
+def _stay(task: Task, until: float | None) -> float:
+    """Return until when the thread stays, once the client has left, for work that the task may still have for it: the
+    task is cancelled, and cleans up. `until` is what this has returned before, if anything.
+
+    Raises `PeerGone` after that time, or if there is no such work.
+    """
+    if not task.thread.sensitive:
+        raise PeerGone
+    now = monotonic()
+    until = until or now + task.runner.disconnect_grace + CLEANUP_SECONDS
+    if now >= until:
+        _log.warning("%s goes on long after its client has left; its thread leaves it", task.connection.title)
+        raise PeerGone
+    return until
 
 
 def _is_done(cancel: Callable[[], object] | None) -> bool:

@@ -8,7 +8,6 @@ import pytest
 import uvloop
 
 from bridge import AsgiToWsgi
-from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._concurrency.loops import AsyncioLoop
 from bridge.errors import ClientDisconnected
 from support.asgi_apps import Lifespan, chunk, end, hello, reply, start
@@ -152,21 +151,6 @@ class TestClose:
 
         assert ["startup", "shutdown"] * 10 == app.events
 
-    def test_again_after_a_signal_has_ended_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Ctrl-C while it waits: the next one does not wait for it."""
-        close = AppRunner.close
-
-        def interrupted(runner: AppRunner, timeout: float, *, at_exit: bool) -> None:
-            close(runner, timeout, at_exit=at_exit)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(AppRunner, "close", interrupted)
-        adapter = AsgiToWsgi(hello, shutdown_timeout=FOREVER)
-        ask(adapter)
-        with pytest.raises(KeyboardInterrupt):
-            bounded(adapter.close)
-        bounded(adapter.close)
-
     def test_a_request_at_work_may_end(self) -> None:
         go_on = Flag()
 
@@ -224,36 +208,6 @@ class TestClose:
             with pytest.raises(ClientDisconnected):
                 ended()
         assert cleaned.is_set()
-
-    def test_a_request_that_was_cancelled_before_cleans_up_to_the_end(self, log: LogWatch) -> None:
-        """A second cancellation would end its cleanup. Both come at once if the grace ends with the shutdown's time."""
-        go_on, cleaning = Flag(), Flag()
-        events: list[str] = []
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await start(send)
-            await chunk(send, b"first")
-            try:
-                await asyncio.Event().wait()
-            finally:
-                cleaning.set()
-                try:
-                    await go_on.waited()
-                    events.append("cleaned")
-                except asyncio.CancelledError:
-                    events.append("cancelled again")
-
-        adapter = AsgiToWsgi(app, shutdown_timeout=0.05, disconnect_grace=0.01, lifespan="off")
-        with Served(adapter) as served:
-            assert b"first" == served.call().next()
-            served.close()
-        cleaning.wait()
-        closing = Work(adapter.close)
-        log.wait_for("cancelling 1 task")
-        go_on.set()
-        closing.result()
-
-        assert ["cleaned"] == events
 
     def test_background_tasks_may_end_before_the_shutdown(self) -> None:
         go_on, closing = Flag(), Flag()
