@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +29,7 @@ def everything() -> None:
     client, server = socket.socketpair()
     with client, server:
         client.sendall(b"x")
-        waiter = ServerThread(threading.Lock())
+        waiter = ServerThread()
         assert waiter.await_readable(server.fileno(), 0.0)
         waiter.leave()
 

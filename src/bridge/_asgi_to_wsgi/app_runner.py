@@ -78,6 +78,20 @@ class LiveTask(Protocol):
         """Tell the task that its client has left."""
 
 
+def give_up(task: LiveTask) -> None:
+    """Cancel a task, unless that has been done: a second time would end its cleanup. The end of the client's grace and
+    that of a shutdown may come at once.
+    """
+    cancel = task.cancel
+    if cancel is not None:
+        task.cancel = _done_already
+        cancel()
+
+
+def _done_already() -> None:
+    """Takes the place of the `cancel` of a task that has been cancelled."""
+
+
 class AppRunner:
     """Runs the application of one adapter on one loop. `private` is the loop if it is the private one, and None if it
     is the server's.
@@ -109,8 +123,6 @@ class AppRunner:
         # Changed on the loop. Refused requests never get there, so their threads count them, in `rejected`.
         self.counters = Counters()
         self.rejected = rejected
-        # One for all `ServerThread`s of the runner.
-        self.lock = new_lock()
         self.live: set[LiveTask] = set()
         self.lifespan: LifespanRun | None = None
         # What the private loop knows this runner by.
@@ -199,6 +211,11 @@ class AppRunner:
         more = f" and {len(live) - _NAMED_TASKS} more" if len(live) > _NAMED_TASKS else ""
         return f", with {named}{more} in progress" if live else ""
 
+    def end_forked(self, error: BaseException) -> None:
+        """End this process if it is a child that a task has forked. Call this for whatever its code raises."""
+        if self.private is not None:
+            self.private.end_forked(error)
+
     def task_ended(self, task: LiveTask) -> None:
         """Forget a task."""
         self.live.discard(task)
@@ -222,8 +239,7 @@ class AppRunner:
         if self.live:
             _log.warning("cancelling %d tasks of the application that do not end", len(self.live))
         for task in list(self.live):
-            if task.cancel is not None:
-                task.cancel()
+            give_up(task)
         await self._empty(_LAST_SECONDS)  # their cleanup may need what the lifespan's shutdown removes
         if self.lifespan is not None:
             await self.lifespan.stop(max(deadline - monotonic(), _LAST_SECONDS))
@@ -435,11 +451,13 @@ class AppRunners:
             for runner in first:
                 runner.closed = threading.Event()
         for runner in first:
-            runner.close(seconds, at_exit=at_exit)
-            with runners.lock:
-                runners.retire(runner)
             assert runner.closed is not None
-            runner.closed.set()
+            try:
+                runner.close(seconds, at_exit=at_exit)
+            finally:  # Ctrl-C may end the wait, and another close must not wait for this one then
+                with runners.lock:
+                    runners.retire(runner)
+                runner.closed.set()
         for runner in ours:
             # Another thread may have begun to close it.
             if runner.closed is not None and not runner.closed.wait(seconds + _END_MARGIN_SECONDS):

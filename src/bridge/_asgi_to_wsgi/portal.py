@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import anyio.lowlevel
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner, AppRunners, Options, RunnerEnded
-from bridge._asgi_to_wsgi.task import ENDED, POLL_SECONDS, Task, look_at_client
+from bridge._asgi_to_wsgi.task import CLEANUP_SECONDS, ENDED, POLL_SECONDS, Task, look_at_client
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
@@ -28,8 +28,6 @@ AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 # What `uninstall` needs: whether `install` gave the thread a loop, and what `prepare` was before.
 Installed = tuple[bool, Callable[[], None] | None]
 
-# How long the thread waits while cancelled code cleans up.
-_CLEANUP_SECONDS: Final = 3.0
 _STARTUP_SECONDS: Final = 60.0
 _SHUTDOWN_SECONDS: Final = 30.0
 _SLOW_SECONDS: Final = 1.0
@@ -169,7 +167,7 @@ class _AsyncCall(Task):
                 thread.expect_notice()
                 if not (self.finished or thread.serve_one()):
                     self.rest(POLL_SECONDS)
-            self.linger(_CLEANUP_SECONDS)
+            self.linger(CLEANUP_SECONDS)
         finally:
             if not self.finished:
                 self.disconnect()
@@ -279,7 +277,7 @@ class PortalIterator:
             try:
                 if not self._iteration.finished:
                     self._iteration.disconnect()
-                    self._iteration.linger(_CLEANUP_SECONDS)
+                    self._iteration.linger(CLEANUP_SECONDS)
             finally:
                 self._iteration.release()
 

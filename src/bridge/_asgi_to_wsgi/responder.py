@@ -100,6 +100,14 @@ class AsgiResponder(Task):
                 self.release()
                 return cast(Iterable[bytes], environ["wsgi.file_wrapper"](opened, STEP_BYTES))
             start_response(item.status, item.headers)
+            if len(items) == 2 and items[1] is END and not self.thread.sensitive:
+                # PEP 3333, Handling the Content-Length Header: servers have a fast path for a list of one bytestring.
+                # The list has a chunk even if the body is empty, because some servers fail on an empty iterable.
+                chunk = items[0]
+                self.await_background()
+                self.release()
+                return iter((chunk,)) if self.response.untold else [chunk]
+            return ResponseIterator(self)
         except RunnerEnded:
             self.release()
             raise
@@ -109,14 +117,6 @@ class AsgiResponder(Task):
         except BaseException:
             ResponseIterator(self).close()
             raise
-        if len(items) == 2 and items[1] is END and not self.thread.sensitive:
-            # PEP 3333, Handling the Content-Length Header: servers have a fast path for a list of one bytestring. The
-            # list has a chunk even if the body is empty, because some servers fail on an empty iterable.
-            chunk = items[0]
-            self.await_background()
-            self.release()
-            return iter((chunk,)) if self.response.untold else [chunk]
-        return ResponseIterator(self)
 
     def _switch(self, upgrade: Upgrade, start_response: StartResponse) -> Iterable[bytes]:
         """Serve the upgraded connection until it ends. Then return a response that leaves the server nothing to send.
@@ -329,11 +329,14 @@ def _open_regular(path: str) -> BinaryIO:
 class ResponseIterator:
     """The iterable of a streamed response (PEP 3333, "Buffering and Streaming")."""
 
+    _closed = True  # until it is made: the handler of a signal may raise meanwhile
+
     def __init__(self, responder: AsgiResponder) -> None:
         self._responder = responder
-        self._sent_all = self._closed = self._begun = self._awaited = False
+        self._sent_all = self._begun = self._awaited = False
         self._file: BinaryIO | None = None  # from a pathsend event after the head has left
         responder.guard()
+        self._closed = False
 
     def __iter__(self) -> Self:
         return self

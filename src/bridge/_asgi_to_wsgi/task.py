@@ -6,28 +6,34 @@ of the request body the task asks `body`, and the thread reads it.
 
 import asyncio
 import enum
+import logging
 from collections.abc import Awaitable, Callable, Sequence, Sized
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Final
 
-from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
+from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded, give_up
 from bridge._asgi_to_wsgi.request_events import AWAITING_CLIENT, IDLE, WANTED, RequestEvents
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone, call_of
 from bridge._concurrency.jobs import request_executor
-from bridge._concurrency.loops import LoopClosed, Spawn, refuse_on_loop
+from bridge._concurrency.loops import LoopClosed, Posted, Spawn, refuse_on_loop
 from bridge._concurrency.server_thread import ServerThread
 from bridge._servers.connection import Connection
 from bridge._types import Event
 
 # How often a waiting thread checks the client and the loop.
 POLL_SECONDS: Final = 0.5
+# How long the thread stays while cancelled code cleans up, for which that may need the thread.
+CLEANUP_SECONDS: Final = 3.0
 # How long the thread waits for a whole small response before it takes what has arrived.
 _HEAD_DELAY_SECONDS: Final = 0.02
 ENDED: Final = object()
+
+_log = logging.getLogger("bridge")
 
 
 class Demand(enum.Enum):
@@ -89,7 +95,7 @@ class Task:
         self.runner = runner
         self.connection = connection
         self.output = ByteQueue()
-        self.thread = thread = ServerThread(runner.lock)
+        self.thread = thread = ServerThread()
         thread.owner = self
         self._spawn = spawn
         self.context: Context | None = copy_context()
@@ -125,6 +131,7 @@ class Task:
         """
         thread, output, body = self.thread, self.output, self.body
         items = output.items
+        stays_until: float | None = None
         while not items:
             if (body and body.reading is WANTED and self.serve(items)) or thread.serve_one(items):
                 continue
@@ -132,8 +139,8 @@ class Task:
                 if items:
                     break
                 return _end_of(self)
-            if self.disconnected and not thread.sensitive:
-                raise PeerGone
+            if self.disconnected:
+                stays_until = _stay(self, stays_until)
             thread.expect_notice()
             if not (items or self.finished or thread.has_jobs or (body and body.reading is WANTED)):
                 self._await_item()
@@ -183,6 +190,9 @@ class Task:
             if not (self.disconnected or self.complete) and self.connection.has_left():
                 self.disconnect()
             self.runner.log_if_blocked()
+            if _is_done(self.cancel) and not self.finished:
+                with suppress(LoopClosed):
+                    self.runner.loop.post(Posted(lambda: _end_unbegun(self)))
             if self.runner.loop.closed and not _turned_away(self):
                 raise LoopClosed("the event loop was closed in the middle of a request")
         return timely
@@ -285,12 +295,8 @@ class Task:
             await self.work()
         except BaseException as error:
             self.error = error
-        self.finished = True
-        self.runner.task_ended(self)
-        # They refer back to this task. Freed now, they need no garbage collection.
-        self.cancel = self.context = None
-        self.thread.notify()
-        self._wake()
+            self.runner.end_forked(error)
+        _end(self)
 
     async def _expire(self) -> None:
         """After a disconnect, give the task some time to end by itself. Then cancel it.
@@ -301,8 +307,8 @@ class Task:
         while not self.finished and (self.disconnected or not self.complete) and (left := limit - monotonic()) > 0:
             await self.runner.loop.wait_at_most(left, self.changed())
         self.disconnected = self.disconnected or not self.complete
-        if self.disconnected and self.cancel is not None:
-            self.cancel()
+        if self.disconnected:
+            give_up(self)
 
     @property
     def over(self) -> bool:
@@ -395,6 +401,45 @@ def _end_of(task: Task) -> object:
     if isinstance(task.error, RunnerEnded):
         raise task.error
     return ENDED
+
+
+def _end_unbegun(task: Task) -> None:
+    """Note that the task was cancelled before its first step, by code that cancels all tasks. On the loop."""
+    if not task.finished:
+        task.error = asyncio.CancelledError()
+        _end(task)
+
+
+def _end(task: Task) -> None:
+    """Note that the task has ended. On the loop."""
+    task.finished = True
+    task.runner.task_ended(task)
+    # They refer back to this task. Freed now, they need no garbage collection.
+    task.cancel = task.context = None
+    task.thread.notify()
+    task._wake()
+
+
+def _stay(task: Task, until: float | None) -> float:
+    """Return until when the thread stays, once the client has left, for work that the task may still have for it: the
+    task is cancelled, and cleans up. `until` is what this has returned before, if anything.
+
+    Raises `PeerGone` after that time, or if there is no such work.
+    """
+    if not task.thread.sensitive:
+        raise PeerGone
+    now = monotonic()
+    until = until or now + task.runner.disconnect_grace + CLEANUP_SECONDS
+    if now >= until:
+        _log.warning("%s goes on long after its client has left; its thread leaves it", task.connection.title)
+        raise PeerGone
+    return until
+
+
+def _is_done(cancel: Callable[[], object] | None) -> bool:
+    """Whether the asyncio task that `cancel` belongs to is over."""
+    task = getattr(cancel, "__self__", None)
+    return isinstance(task, asyncio.Future) and task.done()
 
 
 def _turned_away(task: Task) -> bool:

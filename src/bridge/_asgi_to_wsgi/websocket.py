@@ -396,6 +396,7 @@ class WebSocketSession:
         try:
             await self._app(session, self._receive, self._send)
         except BaseException as error:
+            self.responder.runner.end_forked(error)
             self._leave_reading()
             if not self.responder.upgraded:
                 raise
@@ -554,8 +555,7 @@ class WebSocketSession:
     async def _until_sent(self, output: Output) -> bool:
         """Wait until nothing is left over. Returns whether that took any time.
 
-        While the thread runs code of the application, this does not wait: that code may be what sends, and would then
-        wait for itself.
+        While the thread runs code of the application, this does not wait: that code may be what sends.
         """
         waited = False
         responder = self.responder
@@ -585,8 +585,8 @@ def _catch_up(session: WebSocketSession, output: Output) -> bool:
                     session._feed(output, data)
                 elif data is not None:  # the thread sees the end again
                     session._depart(*((_RESTART, _RESTARTING) if session._wire.cut_by_server() else (_ABNORMAL, "")))
-            if session._closed is not None:
-                session._depart(session._closed.code, session._closed.reason)
+            if (closed := session._closed) is not None:  # once: the thread takes it without the lock
+                session._depart(closed.code, closed.reason)
             elif session.responder.disconnected and session._departure is None:
                 output.push(session._protocol.close(_RESTART, _RESTARTING), last=True)
                 session._close_sent = True

@@ -123,10 +123,7 @@ class Call:
         except BaseException as error:
             # Not an error of the work, but of its hand-over, for example no memory. The loop must be told.
             self.error = self.error or error
-            if self._steps is None:
-                self._finish()
-            else:
-                self.close()
+            self.close()
             raise
 
     def start_in(self, thread: JobThread) -> bool:
@@ -164,13 +161,14 @@ class Call:
         return False
 
     def close(self) -> None:
-        """End the work where it was halted."""
-        assert self.context is not None
-        assert self._steps is not None
-        try:
-            self.context.run(self._steps.close)
-        except BaseException as error:
-            self.error = error
+        """End the work where it was halted. The handler of a signal may have halted it before it began, or at its
+        end.
+        """
+        if self.context is not None and self._steps is not None:
+            try:
+                self.context.run(self._steps.close)
+            except BaseException as error:
+                self.error = error
         self._finish()
 
     def prepare_async(self) -> None:

@@ -60,7 +60,9 @@ class _GeventInbox:
         # As `_event`, which the hub sets, and that only when this greenlet does not run.
         self._put = False
         self._lock = new_lock()
-        self._watcher = get_hub().loop.async_()
+        self._thread = _thread_ident()
+        self._loop = get_hub().loop
+        self._watcher = self._loop.async_()
         self._watcher.start(self._event.set)
 
     def put(self, item: None) -> None:
@@ -80,12 +82,28 @@ class _GeventInbox:
         return not (self._put or self._event.is_set())
 
     def close(self) -> None:
-        """Stop the watcher. The greenlet does not wait any more."""
+        """Stop the watcher. The greenlet does not wait any more.
+
+        The garbage collector may call this in any thread, and only the hub's own may stop a watcher.
+        """
         with self._lock:
             watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            watcher.stop()
-            watcher.close()
+        if watcher is None:
+            return
+        if _thread_ident() == self._thread:
+            _stop(watcher)
+        else:
+            self._loop.run_callback_threadsafe(_stop, watcher)
+
+
+def _stop(watcher: Any) -> None:
+    watcher.stop()
+    watcher.close()
+
+
+def _thread_ident() -> object:
+    """The identity of this thread of the operating system, under gevent."""
+    return _gevent().get_original("_thread", "get_ident")()
 
 
 def start_thread(main: Callable[[], None], name: str) -> object:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -214,6 +215,18 @@ class PrivateLoop:
         if wait and not self._end.wait(2 * _CANCEL_GRACE_SECONDS):
             _log.warning("the private event loop does not stop: %s", self.describe())
 
+    def end_forked(self, error: BaseException) -> None:
+        """End this process with `error` if it is a child that code on the loop has forked. It shares the descriptors of
+        the loop: if it ran the loop, or closed it, the parent's would no longer wake up.
+        """
+        if os.getpid() == self.pid:
+            return
+        code = error.code if isinstance(error, SystemExit) else 1
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(code if isinstance(code, int) else code is not None)
+
     def _set_stop(self) -> None:
         assert self._stop is not None
         self._stop.set()
@@ -264,7 +277,8 @@ class PrivateLoop:
                 # As text: the traceback of the exception would keep the tasks of the loop alive.
                 self.loop.lose(repr(error))
                 return
-            except BaseException:
+            except BaseException as error:
+                self.end_forked(error)
                 # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and stops when any code
                 # calls stop(). This thread obeys neither: the process belongs to the server, and the loop to us.
                 _log.exception(

@@ -53,8 +53,9 @@ class ServerThread:
     * `wake` always puts a token: a call that runs here looks at its own condition before it comes to `wait`.
     * `notify` puts one token for many changes, until the thread clears `_notified`. The thread does so before it looks
       for something to do. So a change after that look finds the flag cleared, and puts a token.
-    * `_jobs` and `left`: `_put` appends a job and then looks at `left`; `leave` sets `left` and then looks for jobs.
-      Either `_put` finds that the thread has left and takes its job back, or `leave` finds the job.
+    * `_jobs` and `left`: `_put` appends a job and then looks at `left`; `leave` sets `left` and then takes jobs. So at
+      least one of them looks for the job, and `deque` gives it to one only. They take no lock: the garbage collector
+      may call `leave` for a response that was dropped, in any thread, and within any step of another `_put`.
     * `_busy`, with `awaited` and `room_wanted`: the thread sets `_busy` and then looks at the others. The task sets one
       of these and then looks at `_busy`. So either the thread has it look again, or it finds that the thread works.
     * `_pipe` is written to under `_pipe_lock`, and only while the thread polls: later, the number of the closed
@@ -83,8 +84,7 @@ class ServerThread:
     _pipe_lock: Lock
     _polling = False
 
-    def __init__(self, lock: Lock) -> None:
-        self._lock = lock
+    def __init__(self) -> None:
         outer = current.thread
         self.outer: JobThread | None = outer
         self._ident = threading.get_ident()
@@ -183,10 +183,13 @@ class ServerThread:
             return False
         if self._saved is None:
             self._saved = interop.save()
-        job = self._jobs.popleft()
+        job = self._jobs[0]
         if isinstance(job, Call):
+            self.job = self._call = job  # first, because the handler of a signal may raise once it is taken
+            self._jobs.popleft()
             self._start(job)
             return True
+        self._jobs.popleft()
         before, self._busy = self._busy, True
         try:
             self._tell_owner()
@@ -203,7 +206,6 @@ class ServerThread:
             owner.wake_task()
 
     def _start(self, call: Call) -> None:
-        self.job = self._call = call
         self.since = monotonic()
         call.on_finish = self._forget
         self._go_on(lambda: call.start_in(self))
@@ -229,14 +231,15 @@ class ServerThread:
     def leave(self) -> None:
         """End the thread's part. Jobs that are not done yet go to another thread. A call that has begun is closed."""
         self.left = True
-        if self._jobs is not None:
-            with self._lock:
-                jobs, self._jobs = self._jobs, None
-            for job in jobs or ():
-                if isinstance(job, Call):
-                    _give_to_worker(job)
-                else:
-                    interop.run_in_fallback_thread(job)
+        while self._jobs:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                break  # `_put` has taken it back
+            if isinstance(job, Call):
+                _give_to_worker(job)
+            else:
+                interop.run_in_fallback_thread(job)
         try:
             if self._call is not None:
                 self._call.abandoned = True
@@ -288,13 +291,16 @@ class ServerThread:
         return self._put(job)
 
     def _put(self, job: Callable[[], None] | Call) -> bool:
-        with self._lock:
-            if self._jobs is None:
-                self._jobs = deque()
-            self._jobs.append(job)
-            if self.left:
-                self._jobs.pop()
-                return False
+        jobs = self._jobs
+        if jobs is None:
+            jobs = self.__dict__.setdefault("_jobs", deque())  # another thread may do the same
+        jobs.append(job)
+        if self.left:
+            try:
+                jobs.remove(job)
+            except ValueError:
+                return True  # `leave` has found it
+            return False
         self.notify()
         return True
 

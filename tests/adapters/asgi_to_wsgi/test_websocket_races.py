@@ -15,6 +15,7 @@ import wsproto.events as ws
 from asgiref.sync import async_to_sync, sync_to_async
 
 from bridge._asgi_to_wsgi import websocket, websocket_wire
+from bridge._asgi_to_wsgi.websocket_protocol import Closed as ClosedByClient
 from bridge._asgi_to_wsgi.websocket_protocol import WebSocketProtocol
 from bridge._concurrency import server_thread
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ByteQueue
@@ -406,3 +407,23 @@ class TestDescriptors:
             client.close()
         assert "x" == app.events[0]["text"]
         assert 1000 == app.departure[0]
+
+
+def test_a_close_that_the_thread_takes_while_the_loop_looks_at_it() -> None:
+    """The thread takes it without the lock, perhaps just after the loop has seen it."""
+
+    class Taken(websocket.WebSocketSession):
+        looks = 0
+
+        @property
+        def _closed(self) -> Any:  # type: ignore[override]
+            self.looks += 1
+            return ClosedByClient(1001, "gone", b"", failed=False) if self.looks == 1 else None
+
+    session: Any = object.__new__(Taken)
+    told: list[Any] = []
+    session._opened, session._phase, session._fed_all = True, websocket.Phase.OPEN, True
+    session._inbox = ByteQueue()
+    session._depart = lambda *departure: told.append(departure)
+    websocket._catch_up(session, websocket_wire.Output())
+    assert [(1001, "gone")] == told

@@ -23,7 +23,7 @@ from bridge._servers.connection import Connection
 from bridge._stats import Counters
 from bridge._translate.input_to_events import BodyEvents
 from support.plain_servers import environ_for
-from support.waiting import FOREVER, Flag, OneThread, bounded, until
+from support.waiting import FOREVER, Flag, LogWatch, OneThread, bounded, until
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
@@ -40,7 +40,6 @@ class Runner:
         self.private = private
         self.closing = False
         self.counters = Counters()
-        self.lock = threading.Lock()
         self.live: set[Task] = set()
         self.ended: list[Task] = []
         self.looked_after = Flag()
@@ -48,6 +47,9 @@ class Runner:
     def task_ended(self, task: Task) -> None:
         self.live.discard(task)
         self.ended.append(task)
+
+    def end_forked(self, error: BaseException) -> None:
+        self.private.end_forked(error)
 
     def log_if_blocked(self) -> None:
         self.looked_after.set()
@@ -414,6 +416,49 @@ class TestDisconnecting:
         thread.run(probe.disconnect)
         thread.run(probe.release)
         cancelled.wait()
+
+    @pytest.mark.usefixtures("looks_often")
+    def test_a_task_that_goes_on_does_not_keep_the_thread_that_it_has_given_work(
+        self, runner: Runner, thread: OneThread, log: LogWatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The thread stays for its cleanup, but not for ever if the task ignores that it is cancelled."""
+        monkeypatch.setattr("bridge._asgi_to_wsgi.task.CLEANUP_SECONDS", 0.05)
+        runner.disconnect_grace = 0.01
+        go_on, cancelled = Flag(), Flag()
+
+        async def work(task: Probe) -> None:
+            while not go_on.is_set():
+                try:
+                    await go_on.waited()
+                except asyncio.CancelledError:
+                    cancelled.set()
+
+        probe = started(runner, thread, work)
+        assert probe.thread.submit(cancelled.wait)
+        probe.disconnect()
+        with pytest.raises(PeerGone):
+            thread.run(probe.next)
+        assert log.having("WARNING", "goes on long after its client has left")
+        thread.run(probe.release)
+        go_on.set()
+
+    @pytest.mark.usefixtures("looks_often")
+    def test_a_task_that_is_cancelled_before_its_first_step_ends(self, runner: Runner, thread: OneThread) -> None:
+        """By code of the application that cancels all tasks. Then nothing of it runs, which could say so."""
+
+        def spawn(function: Any, context: contextvars.Context) -> Callable[[], object]:
+            task = runner.loop.loop.create_task(function(), context=context)
+            task.cancel()
+            return task.cancel
+
+        async def work(task: Probe) -> None:
+            pytest.fail("it has begun")
+
+        runner.spawn = spawn  # type: ignore[method-assign]
+        probe = started(runner, thread, work)
+        assert [] == written(probe, thread)
+        assert isinstance(probe.error, asyncio.CancelledError)
+        assert [probe] == runner.ended
 
     def test_a_task_whose_client_left_before_it_began_begins(self, runner: Runner, thread: OneThread) -> None:
         """Its client left at once: the app is called all the same, and hears of it."""

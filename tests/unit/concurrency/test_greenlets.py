@@ -198,7 +198,7 @@ adapter.close()
 import socket
 from bridge._concurrency.server_thread import ServerThread
 
-waiter = ServerThread(monkey.get_original("_thread", "allocate_lock")())
+waiter = ServerThread()
 client, server = socket.socketpair()
 for _ in range(3):
     waiter.wake()
@@ -208,6 +208,40 @@ print(waiter.await_readable(server.fileno(), 60), waiter.await_wake(0.01))
 client.close(), server.close()
 """
         assert ["True", "True", "True", "True False"] == run_script(GEVENT + script)
+
+    def test_a_response_that_the_garbage_collector_ends_in_another_thread(self) -> None:
+        """The watcher of its greenlet is stopped in the hub's thread, the only one that may touch it."""
+        script = """
+import gc
+from bridge._concurrency import greenlets
+
+stopped = []
+stop = greenlets._stop
+
+def noting(watcher):
+    stopped.append(monkey.get_original("threading", "get_ident")() == main_thread)
+    stop(watcher)
+
+async def collecting(scope, receive, send):
+    if scope["path"] == "/collect":
+        gc.collect()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"one", "more_body": True})
+    await send({"type": "http.response.body"})
+
+gc.disable()
+greenlets._stop = noting
+adapter = AsgiToWsgi(collecting, lifespan="off")
+cycle = [adapter(environ_for("GET", "/"), lambda *_: None)]
+cycle.append(cycle)
+del cycle
+request("/collect")
+while len(stopped) < 2:
+    gevent.sleep(0.001)
+print(*stopped)
+adapter.close()
+"""
+        assert ["True True"] == run_script(GEVENT + script)
 
 
 PROCESSES = """

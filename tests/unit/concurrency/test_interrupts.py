@@ -140,6 +140,95 @@ def test_the_server_gets_it(app: str, seen: str) -> None:
     assert ["SystemExit", "KeyboardInterrupt", "RuntimeError", "b'next'", seen] == printed
 
 
+EACH_STEP = """
+import contextlib, itertools, os, signal, sys, threading
+from asgiref.sync import sync_to_async
+import bridge
+from bridge import AsgiToWsgi, WsgiToAsgi
+from support.asgi_apps import chunk, end, start
+from support.plain_servers import environ_for
+
+HERE = os.path.dirname(bridge.__file__)
+
+class Stop(SystemExit):
+    pass
+
+def handler(number, frame):
+    raise Stop
+
+def signal_at(step):
+    # Python looks for signals where a function begins, and where one written in C has returned.
+    left = [step]
+
+    def profile(frame, event, argument):
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(HERE):
+            left[0] -= 1
+            if not left[0]:
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGUSR1)
+
+    sys.setprofile(profile)
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [])
+    yield b"one"
+    yield b"two"
+
+async def sensitive(scope, receive, send):
+    await start(send)
+    await sync_to_async(int)()
+    await chunk(send, b"one")
+    await sync_to_async(int)()
+    await end(send)
+
+async def stream(scope, receive, send):
+    await start(send)
+    while True:
+        await chunk(send, bytes(70_000))
+
+def request(adapter):
+    response = adapter(environ_for("GET", "/"), lambda *_: None)
+    try:
+        list(itertools.islice(response, 2))
+    finally:
+        if hasattr(response, "close"):
+            response.close()
+
+signal.signal(signal.SIGUSR1, handler)
+sys.unraisablehook = lambda _: None  # a generator that is dropped half-way
+with AsgiToWsgi({app}, lifespan="off", disconnect_grace=0.01) as adapter:
+    request(adapter)
+    runner, _ = adapter._runners.here()
+    for step in itertools.count(1):
+        ended, signal_came = threading.Event(), False
+        signal_at(step)
+        try:
+            request(adapter)
+        except Stop:
+            signal_came = True
+        except BaseException as error:
+            print(step, "the server got", repr(error))
+            signal_came = True
+        sys.setprofile(None)
+        for _ in range(2000):
+            if not runner.live:
+                break
+            ended.wait(0.001)
+        else:
+            print(step, "the task goes on")
+            break
+        if not signal_came:
+            break
+    print("served", len(runner.live), "more than 50 steps:", step > 50)
+"""
+
+
+@pytest.mark.parametrize("app", ["WsgiToAsgi(wsgi)", "sensitive", "stream"])
+def test_at_whatever_step_it_comes(app: str) -> None:
+    """The server gets it, and not an error of our own; the task of the request ends."""
+    assert ["served 0 more than 50 steps: True"] == run_script(EACH_STEP.format(app=app), quiet=False)
+
+
 @pytest.mark.parametrize("error", [LookupError(), pytest.fail.Exception("x"), pytest.skip.Exception("x")])
 def test_what_an_application_raises_may_pass(error: BaseException) -> None:
     """The outcome of a test too, which is no `Exception`."""

@@ -2,19 +2,25 @@
 
 import contextlib
 import fcntl
+import gc
 import os
 import select
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from bridge._concurrency import server_thread
 from bridge._concurrency.server_thread import ServerThread
+from support.asgi_apps import chunk, end, start
 from support.patience import PATIENCE
+from support.plain_servers import environ_for
+from support.scripted_wsgi_server import adapted, ask
 from support.waiting import FOREVER, Flag, OneThread, Work, bounded
 
 SHORT = 0.01
@@ -32,19 +38,19 @@ class TestWait:
     """Wake-ups alone."""
 
     def test_a_wake_up_ends_it(self) -> None:
-        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        thread, waiter = OneThread(), ServerThread()
         waited = thread.begin(lambda: waiter.await_wake(FOREVER))
         waiter.wake()
         assert waited() is True
         thread.end()
 
     def test_a_wake_up_before_it_is_not_lost(self) -> None:
-        waiter = ServerThread(threading.Lock())
+        waiter = ServerThread()
         waiter.wake()
         assert bounded(lambda: waiter.await_wake(FOREVER)) is True
 
     def test_without_a_wake_up_it_ends_in_time(self) -> None:
-        waiter = ServerThread(threading.Lock())
+        waiter = ServerThread()
         assert waiter.await_wake(SHORT) is False
         waiter.wake()
         assert waiter.await_wake(SHORT) is True
@@ -52,7 +58,7 @@ class TestWait:
 
     def test_none_of_many_is_lost(self) -> None:
         """A thread that looks after each wake-up sees what was there before it."""
-        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        thread, waiter = OneThread(), ServerThread()
         handed = 0
 
         def take() -> int:
@@ -73,7 +79,7 @@ class TestWaitReadable:
 
     def test_data_ends_it(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
-        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        thread, waiter = OneThread(), ServerThread()
         waited = thread.begin(lambda: waiter.await_readable(server.fileno(), FOREVER))
         client.sendall(b"x")
         assert waited() is True
@@ -84,7 +90,7 @@ class TestWaitReadable:
     @pytest.mark.parametrize("how", ["close", "half"])
     def test_the_end_of_the_connection_ends_it(self, how: str, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
-        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        thread, waiter = OneThread(), ServerThread()
         waited = thread.begin(lambda: waiter.await_readable(server.fileno(), FOREVER))
         client.close() if how == "close" else client.shutdown(socket.SHUT_WR)
         assert waited() is True
@@ -92,7 +98,7 @@ class TestWaitReadable:
         thread.end()
 
     def test_a_wake_up_ends_it(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        thread, waiter = OneThread(), ServerThread()
         waited = thread.begin(lambda: waiter.await_readable(pair[1].fileno(), FOREVER))
         waiter.wake()
         assert waited() is True
@@ -100,13 +106,13 @@ class TestWaitReadable:
         thread.end()
 
     def test_a_wake_up_before_it_is_not_lost(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        waiter = ServerThread(threading.Lock())
+        waiter = ServerThread()
         waiter.wake()
         assert bounded(lambda: waiter.await_readable(pair[1].fileno(), FOREVER)) is True
         waiter.leave()
 
     def test_without_either_it_ends_in_time(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        waiter = ServerThread(threading.Lock())
+        waiter = ServerThread()
         assert waiter.await_readable(pair[1].fileno(), SHORT) is False
         waiter.wake()
         assert waiter.await_readable(pair[1].fileno(), SHORT) is True
@@ -115,7 +121,7 @@ class TestWaitReadable:
 
     def test_wake_ups_in_turn_with_data_are_all_noticed(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
-        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        thread, waiter = OneThread(), ServerThread()
         handed = taken = read = 0
         turn = threading.Semaphore(0)
 
@@ -160,7 +166,7 @@ class TestWaitReadable:
             return poll(descriptors, timeout, outputs)
 
         monkeypatch.setattr(server_thread, "wait_for_input", slow_poll)
-        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        thread, waiter = OneThread(), ServerThread()
         waited = thread.begin(lambda: waiter.await_readable(pair[1].fileno(), FOREVER))
         polling.wait()
         assert waiter._pipe is not None
@@ -175,7 +181,7 @@ class TestWaitReadable:
 
     def test_leave_closes_what_it_needed(self, pair: tuple[socket.socket, socket.socket]) -> None:
         before = set(os.listdir("/proc/self/fd"))
-        waiter = ServerThread(threading.Lock())
+        waiter = ServerThread()
         waiter.await_readable(pair[1].fileno(), SHORT)
         waiter.leave()
         waiter.leave()
@@ -183,7 +189,7 @@ class TestWaitReadable:
 
     def test_wake_ups_after_leave_write_nowhere(self, pair: tuple[socket.socket, socket.socket]) -> None:
         """The number of a closed descriptor may be that of somebody's file by then."""
-        waiter = ServerThread(threading.Lock())
+        waiter = ServerThread()
         waiter.await_readable(pair[1].fileno(), SHORT)
         waiter.leave()
         ends = os.pipe()
@@ -201,7 +207,7 @@ class TestWaitReadable:
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A thread that comes out of its wait, for another reason, lets the wake-up end before it closes the pipe."""
-        thread, waiter = OneThread(), ServerThread(threading.Lock())
+        thread, waiter = OneThread(), ServerThread()
         polling, at_the_pipe, far = Flag(), Flag(), Flag()
         poll, open_still = server_thread.wait_for_input, []
 
@@ -252,7 +258,7 @@ class TestDescribe:
 
     def test_it_names_the_thread_and_where_it_is(self) -> None:
         thread = OneThread()
-        waiter = thread.run(lambda: ServerThread(threading.Lock()))
+        waiter = thread.run(lambda: ServerThread())
         at_work, go_on = Flag(), Flag()
 
         def busy_with_this() -> None:
@@ -270,9 +276,34 @@ class TestDescribe:
         assert "busy_with_this" in description
 
     def test_a_thread_that_has_ended_is_no_error(self) -> None:
-        thread = threading.Thread(target=lambda: waiters.append(ServerThread(threading.Lock())))
+        thread = threading.Thread(target=lambda: waiters.append(ServerThread()))
         waiters: list[ServerThread] = []
         thread.start()
         thread.join()
 
         assert "it has ended" in waiters[0].describe()
+
+
+def test_a_response_that_is_dropped_while_another_request_submits_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector may find it there, on the loop, and then ends it within that step."""
+    dropped: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await sync_to_async(int)()
+        await start(send)
+        await chunk(send, b"one")
+        await end(send)
+
+    def collecting() -> deque[Any]:
+        if dropped:
+            dropped[0].append(dropped.pop())  # a cycle
+            gc.collect()
+        return deque()
+
+    monkeypatch.setattr(server_thread, "deque", collecting)
+    with adapted(app) as adapter:
+        response = bounded(lambda: adapter(environ_for("GET", "/"), lambda *_: None))
+        dropped.append([response])
+        del response
+        assert b"one" == ask(adapter).body
+    assert not dropped
