@@ -431,7 +431,9 @@ def _stay(task: Task, until: float | None) -> float:
     now = monotonic()
     until = until or now + task.runner.disconnect_grace + CLEANUP_SECONDS
     if now >= until:
-        _log.warning("%s goes on long after its client has left; its thread leaves it", task.connection.title)
+        _log.warning(
+            "%s still runs long after its client left; its thread no longer waits for it", task.connection.title
+        )
         raise PeerGone
     return until
 

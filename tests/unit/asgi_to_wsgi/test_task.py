@@ -438,7 +438,7 @@ class TestDisconnecting:
         probe.disconnect()
         with pytest.raises(PeerGone):
             thread.run(probe.next)
-        assert log.having("WARNING", "goes on long after its client has left")
+        assert log.having("WARNING", "still runs long after its client left")
         thread.run(probe.release)
         go_on.set()
 
