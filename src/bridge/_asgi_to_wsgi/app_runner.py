@@ -211,11 +211,6 @@ class AppRunner:
         more = f" and {len(live) - _NAMED_TASKS} more" if len(live) > _NAMED_TASKS else ""
         return f", with {named}{more} in progress" if live else ""
 
-    def end_forked(self, error: BaseException) -> None:
-        """End this process if it is a child that a task has forked. Call this for whatever its code raises."""
-        if self.private is not None:
-            self.private.end_forked(error)
-
     def task_ended(self, task: LiveTask) -> None:
         """Forget a task."""
         self.live.discard(task)

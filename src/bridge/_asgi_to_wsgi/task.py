@@ -21,6 +21,7 @@ from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone, call_of
 from bridge._concurrency.jobs import request_executor
 from bridge._concurrency.loops import LoopClosed, Posted, Spawn, refuse_on_loop
+from bridge._concurrency.per_process import end_child, forks
 from bridge._concurrency.server_thread import ServerThread
 from bridge._servers.connection import Connection
 from bridge._types import Event
@@ -291,11 +292,14 @@ class Task:
         __traceback_hide__ = True
         if self._inherits and self.context is not None:
             interop.restore_context(self.context)
+        before = forks.count
         try:
             await self.work()
         except BaseException as error:
             self.error = error
-            self.runner.end_forked(error)
+        if forks.count != before:
+            # It shares the descriptors of the loop. If it ran the loop, the parent's would no longer wake up.
+            end_child(self.error)
         _end(self)
 
     async def _expire(self) -> None:

@@ -26,7 +26,7 @@ from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.loops import LoopClosed, Posted, Spawn
-from bridge._concurrency.per_process import PerProcess
+from bridge._concurrency.per_process import EndsChildren, PerProcess
 from bridge._log_once import warn_once
 from bridge._servers.process import stop_of
 from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
@@ -394,9 +394,9 @@ class WebSocketSession:
         self._order = WebSocketOrder(session["subprotocols"])
         counters = self.responder.runner.counters
         try:
-            await self._app(session, self._receive, self._send)
+            with EndsChildren():
+                await self._app(session, self._receive, self._send)
         except BaseException as error:
-            self.responder.runner.end_forked(error)
             self._leave_reading()
             if not self.responder.upgraded:
                 raise

@@ -18,6 +18,7 @@ from bridge._concurrency.byte_queue import HIGH_WATER_BYTES, ITEM_OVERHEAD_BYTES
 from bridge._concurrency.interrupts import may_pass
 from bridge._concurrency.jobs import JobThread, PoolClosed, current, request_executor
 from bridge._concurrency.loops import AsyncioLoop, LoopClosed, LoopHandle, Spawn, refuse_on_loop, spawner
+from bridge._concurrency.per_process import end_child, forks
 from bridge._concurrency.pool import ThreadPool
 from bridge._stats import Counters
 
@@ -134,12 +135,15 @@ class Call:
             thread.loop = dispatcher
             thread.tasks = dispatcher.token.enter()
         if not self.abandoned and context is not None:
+            before = forks.count
             try:
                 if len(context):
                     context.run(interop.restore_context, context)
                 self._steps = context.run(self.work)
             except BaseException as error:
                 self.error = error
+            if forks.count != before:
+                end_child(self.error)
             if self._steps is not None:
                 return True
         self._finish()
@@ -149,16 +153,20 @@ class Call:
         """Work until it can be halted next. Returns False at the end."""
         assert self.context is not None
         assert self._steps is not None
+        before = forks.count
+        more = False
         try:
             self.context.run(next, self._steps)
+            more = True
         except StopIteration:
             pass
         except BaseException as error:
             self.error = error
-        else:
-            return True
-        self._finish()
-        return False
+        if forks.count != before:
+            end_child(self.error)
+        if not more:
+            self._finish()
+        return more
 
     def close(self) -> None:
         """End the work where it was halted. The handler of a signal may have halted it before it began, or at its

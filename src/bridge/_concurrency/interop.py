@@ -26,7 +26,7 @@ from bridge._concurrency.borrowed_thread import BorrowedThread
 from bridge._concurrency.interrupts import is_interrupt
 from bridge._concurrency.jobs import Job, JobThread, current, request_executor
 from bridge._concurrency.loops import AsyncioLoop, LoopHandle
-from bridge._concurrency.per_process import PerProcess
+from bridge._concurrency.per_process import EndsChildren, PerProcess
 from bridge._concurrency.pool import ThreadPool
 
 try:
@@ -210,7 +210,8 @@ class SensitiveWork:
         future = self.future
         if future.set_running_or_notify_cancel():
             try:
-                result = self._function()
+                with EndsChildren():
+                    result = self._function()
             except BaseException as error:
                 if is_interrupt(error):
                     # For the server, not for the application, whose request is given up.

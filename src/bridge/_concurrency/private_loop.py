@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any, Final
 from bridge._concurrency.greenlets import start_thread, threads_are_greenlets
 from bridge._concurrency.jobs import describe
 from bridge._concurrency.loops import AsyncioLoop, LoopClosed, Posted, refuse_on_loop
-from bridge._concurrency.per_process import PerProcess
+from bridge._concurrency.per_process import PerProcess, end_child
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # How long the tasks that are left may take to end once they are cancelled, in seconds.
@@ -215,18 +214,6 @@ class PrivateLoop:
         if wait and not self._end.wait(2 * _CANCEL_GRACE_SECONDS):
             _log.warning("the private event loop does not stop: %s", self.describe())
 
-    def end_forked(self, error: BaseException) -> None:
-        """End this process with `error` if it is a child that code on the loop has forked. It shares the descriptors of
-        the loop: if it ran the loop, or closed it, the parent's would no longer wake up.
-        """
-        if os.getpid() == self.pid:
-            return
-        code = error.code if isinstance(error, SystemExit) else 1
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
-                stream.flush()
-        os._exit(code if isinstance(code, int) else code is not None)
-
     def _set_stop(self) -> None:
         assert self._stop is not None
         self._stop.set()
@@ -278,7 +265,9 @@ class PrivateLoop:
                 self.loop.lose(repr(error))
                 return
             except BaseException as error:
-                self.end_forked(error)
+                if os.getpid() != self.pid:
+                    # It shares the descriptors of the loop. If it ran the loop, the parent's would no longer wake up.
+                    end_child(error)
                 # asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and stops when any code
                 # calls stop(). This thread obeys neither: the process belongs to the server, and the loop to us.
                 _log.exception(

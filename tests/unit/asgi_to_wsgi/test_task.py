@@ -48,9 +48,6 @@ class Runner:
         self.live.discard(task)
         self.ended.append(task)
 
-    def end_forked(self, error: BaseException) -> None:
-        self.private.end_forked(error)
-
     def log_if_blocked(self) -> None:
         self.looked_after.set()
 

@@ -231,32 +231,6 @@ class TestRunning:
 
         assert 2 == len(log.having("ERROR", "of a callback"))
 
-    def test_a_child_that_the_app_forks_on_it_may_end(self) -> None:
-        """With `sys.exit`, which is contained in the parent only. The parent's loop is left as it was."""
-        script = """
-import os, sys
-from bridge import AsgiToWsgi
-from support.asgi_apps import reply
-from support.plain_servers import environ_for
-from support.scripted_wsgi_server import ask
-
-children = []
-
-async def app(scope, receive, send):
-    if scope["path"] == "/fork":
-        children.append(os.fork())
-        if not children[0]:
-            print("the child")
-            sys.exit(3)
-    await reply(send, b"ok")
-
-with AsgiToWsgi(app, lifespan="off") as adapter:
-    ask(adapter, environ_for("GET", "/fork"))
-    print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
-    print({ask(adapter).body for _ in range(20)})
-"""
-        assert ["the child", "3", "{b'ok'}"] == run_script(script, quiet=False)
-
     def test_an_app_that_cancels_all_tasks_does_not_end_it(self) -> None:
         """As some do when they shut themselves down; the requests among them fail, and the next ones are served."""
         loops: list[asyncio.AbstractEventLoop] = []
