@@ -2,9 +2,10 @@
 see it?
 """
 
+import functools
 import signal
 import threading
-from typing import Final
+from typing import Any, Final
 
 # Packages whose exceptions end tests. These are not `Exception`s, so that code under test lets them pass.
 _TEST_TOOLS: Final = frozenset(("_pytest", "hypothesis"))
@@ -20,11 +21,19 @@ def is_interrupt(error: BaseException) -> bool:
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     if isinstance(error, KeyboardInterrupt) and signal.default_int_handler in handlers:
         return True  # this handler is written in C, and leaves no frame
-    codes = {getattr(handler, "__code__", None) for handler in handlers} - {None}
+    codes = {_code_of(handler) for handler in handlers if callable(handler)} - {None}
     step = error.__traceback__
     while step is not None and step.tb_frame.f_code not in codes:
         step = step.tb_next
     return step is not None
+
+
+def _code_of(handler: Any) -> object:
+    """The code that runs first when `handler` is called. None if that is not written in Python."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    # Functions and methods have it; of other objects the method is called.
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
 
 
 def may_pass(error: BaseException) -> bool:

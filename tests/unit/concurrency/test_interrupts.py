@@ -1,6 +1,7 @@
 """What a signal raises in the server's thread goes to the server, whatever that thread does for a request."""
 
 import asyncio
+import functools
 import signal
 import sys
 import threading
@@ -21,6 +22,9 @@ class Worker:
 
     def leave(self) -> None:
         sys.exit(1)
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.leave()
 
 
 def end(number: int, frame: object) -> None:
@@ -52,9 +56,12 @@ def handle_fixture() -> Any:
     signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.parametrize("handler", [end, Worker().end, signal.default_int_handler])
+HANDLERS = [end, Worker().end, Worker(), functools.partial(end), signal.default_int_handler]
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
 def test_what_a_handler_raises_is_one(handle: Any, handler: Any) -> None:
-    """A function's, a method's, and that of Python for Ctrl-C."""
+    """Whatever kind of callable it is; that of Python for Ctrl-C is written in C."""
     assert is_interrupt(raised(handle(handler)))
 
 
