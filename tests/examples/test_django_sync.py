@@ -21,6 +21,7 @@ import pytest
 from support.browser import Browser
 from support.example_process import Site
 from support.paths import ROOT
+from support.processes import free_port
 
 PROJECT = ROOT / "examples" / "django_sync"
 STOCK_PROJECT = Path(django.__file__).parent / "conf" / "project_template"
@@ -456,9 +457,7 @@ class TestRun:
 
     def test_runs_and_stops(self, tmp_path: Path) -> None:
         """It migrates, seeds, says what to look at and serves; Ctrl-C ends it with status 0 and leaves nothing."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         command = [str(PROJECT / "serve.py"), "--port", str(port)]
         with served(command, tmp_path) as site, site.client() as client:
             assert 200 == client.get("/movements.csv").status_code

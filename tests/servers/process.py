@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import random
 import re
 import signal
 import socket
@@ -23,6 +22,7 @@ from servers.pages import read_pages
 from support import processes
 from support.paths import PYTHONPATH
 from support.patience import PROCESS_PATIENCE
+from support.processes import free_port
 from support.signals import Signals
 
 GRACE = 5  # seconds that a server is told to wait for live requests when it stops, unless BRIDGE_TEST_GRACE says other
@@ -161,15 +161,6 @@ def grace() -> int:
 def threads() -> int:
     """How many requests at once the servers are started for from here on, where that is theirs to say."""
     return int(os.environ.get("BRIDGE_TEST_THREADS", THREADS))
-
-
-def free_port() -> int:
-    """A port that nobody listens on, outside of the range that the kernel takes client ports from."""
-    while True:
-        port = random.randrange(16_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def serve(

@@ -562,8 +562,12 @@ class TestContextApplication:
 
         async def story(adapter: WsgiToAsgi) -> None:
             for _ in range(2):
-                await adapter(get().scope, None, drop)
+                await adapter(get().scope, stay, drop)
             seen.append(user.get())
+
+        async def stay() -> Event:
+            await asyncio.Event().wait()
+            raise AssertionError
 
         async def drop(event: Event) -> None:
             pass

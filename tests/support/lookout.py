@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import pytest
 
 from support.example_process import Site
 from support.paths import ROOT
+from support.processes import free_port
 
 PROJECT = ROOT / "examples" / "django_async"
 # What each server says when it serves, and its exit status after SIGTERM.
@@ -33,9 +33,7 @@ class Lookout:
         self._temporary.mkdir()
         self._temporary.chmod(0o777)
         self._environment = {"LOOKOUT_VAR": str(directory / "var"), "LOOKOUT_SITE": str(directory), **environment}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
 
     @contextmanager
     def serving(self, *arguments: str) -> Iterator[Site]:

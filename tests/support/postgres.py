@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from support import debian
 from support.patience import PROCESS_PATIENCE
+from support.processes import free_port
 
 
 @contextmanager
@@ -30,9 +30,7 @@ def _serve(directory: Path) -> Iterator[int]:
     user = "postgres" if os.geteuid() == 0 else None
     if user is not None:
         shutil.chown(directory, user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     run = {"user": user, "cwd": directory, "stdin": subprocess.DEVNULL}
     made = subprocess.run(
         [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],

@@ -5,6 +5,7 @@ at once, one test's server would take or remove what another's has made there.
 """
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -81,10 +82,14 @@ def listens(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody has, outside of the range that the kernel takes other ports from: it might give
+    one of those away before the server has it.
+    """
+    while True:
+        port = random.randrange(16_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def end(process: "subprocess.Popen[Any]", how: signal.Signals = signal.SIGTERM) -> None:

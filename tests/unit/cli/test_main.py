@@ -21,7 +21,7 @@ from bridge.cli._main import main
 from bridge.cli._servers import SERVERS
 from support.paths import ROOT, SOURCE
 from support.patience import PROCESS_PATIENCE
-from support.processes import start_logging
+from support.processes import free_port, start_logging
 
 SCRIPT = Path(sys.executable).with_name("bridge")
 SHOP = """\
@@ -109,8 +109,7 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(directory: Path, *words: str) -> Iterator[Serving]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     server = Serving(directory, [*words, "--port", str(port)], port)
     try:
         yield server
