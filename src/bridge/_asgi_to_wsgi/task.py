@@ -516,10 +516,9 @@ async def changed_meanwhile(task: Task) -> None:
     await task.runner.loop.wait_at_most(POLL_SECONDS, waiter)
     if task._waiters and waiter in task._waiters:
         task._waiters.remove(waiter)
-    if not (task.over or task.upgraded):
-        # Once the thread has left, the descriptor may be that of another connection.
-        if has_left(task) and not thread.left:
-            task.disconnect()
+    # Once the thread has left, the descriptor may be that of another connection.
+    if not (task.over or task.upgraded) and has_left(task) and not thread.left:
+        task.disconnect()
 
 
 async def end_of(served: Future[object], thread: ServerThread) -> None:

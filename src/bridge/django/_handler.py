@@ -65,7 +65,8 @@ class Handler(WSGIHandler):
             if isinstance(error, asyncio.CancelledError):
                 # A CancelledError, so that Django's middleware does not turn it into a response. But that would end a
                 # worker of the server.
-                raise Connection(environ).departure("the client left before the request was over", begun=False) from None
+                left = "the client left before the request was over"
+                raise Connection(environ).departure(left, begun=False) from None
             raise
         finally:
             keep_caches()
