@@ -219,7 +219,8 @@ def wsgi_no_content(environ: Environ, start_response: Any) -> Iterable[bytes]:
 
 
 def wsgi_not_modified(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    start_response("304 Not Modified", [("ETag", '"1"')])
+    """With the length that a 200 would have (RFC 9110 8.6). Some servers wait for as many bytes."""
+    start_response("304 Not Modified", [("ETag", '"1"'), ("Content-Length", "10")])
     return [b""]
 
 
@@ -520,7 +521,8 @@ async def asgi_no_content(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def asgi_not_modified(scope: Any, receive: Any, send: Any) -> None:
-    await start(send, 304, [("ETag", '"1"')])
+    """With the length that a 200 would have (RFC 9110 8.6). Some servers wait for as many bytes."""
+    await start(send, 304, [("ETag", '"1"'), ("Content-Length", "10")])
     await chunk(send, b"", more=False)
 
 

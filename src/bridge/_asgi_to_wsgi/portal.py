@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import anyio.lowlevel
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner, AppRunners, Options, RunnerEnded
-from bridge._asgi_to_wsgi.task import CLEANUP_SECONDS, ENDED, POLL_SECONDS, Task, look_at_client
+from bridge._asgi_to_wsgi.task import CLEANUP_SECONDS, ENDED, POLL_SECONDS, Task, has_left, look_at_client
 from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
@@ -22,7 +22,6 @@ from bridge._concurrency.loops import Spawn, aclose
 from bridge._concurrency.private_loop import LoopFactory
 from bridge._servers.connection import Connection
 from bridge._types import ASGIApp, ClosableIterator, Environ
-from bridge.errors import ClientDisconnected
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 # What `uninstall` needs: whether `install` gave the thread a loop, and what `prepare` was before.
@@ -214,7 +213,9 @@ def _raise_error(task: Task) -> None:
     if error is None:
         return
     try:
-        if isinstance(error, asyncio.CancelledError) and not task.disconnected:
+        # If this task's code waited for another task of the same request (an async view below async and sync middleware
+        # of Django), only that one was told that the client has left.
+        if isinstance(error, asyncio.CancelledError) and not (task.disconnected or has_left(task)):
             # Nothing cancels this thread: the code let a CancelledError out that it should have caught.
             raise RuntimeError("async code ended with a CancelledError, but its client has not left") from error
         raise error
@@ -245,7 +246,7 @@ class PortalIterator:
         return self
 
     def __next__(self) -> bytes:
-        """Wait for the next chunk. Raises what the iterable raises, or `ClientDisconnected`."""
+        """Wait for the next chunk. Raises what the iterable raises, or what tells the server that the client left."""
         iteration = self._iteration
         try:
             item = iteration.next()
@@ -259,7 +260,7 @@ class PortalIterator:
         if item is ENDED:
             self.close()
             if iteration.disconnected:
-                raise ClientDisconnected("the client left in the middle of the response")
+                raise iteration.connection.departure("the client left in the middle of the response", begun=True)
             _raise_error(iteration)
             raise StopIteration
         output = iteration.output

@@ -458,6 +458,11 @@ def _turned_away(task: Task) -> bool:
     return task.finished or (task.thread.await_wake(POLL_SECONDS) and task.finished)
 
 
+def has_left(task: Task) -> bool:
+    """Whether the client is known to have left, or is treated as gone, although the task may not know it yet."""
+    return _given_up(task.thread) or task.connection.has_left()
+
+
 def _given_up(thread: ServerThread) -> bool:
     """Whether `thread` works for an event loop, and the task that waits for it there has given up the request."""
     outer = None if thread.outer is None else call_of(thread.outer)
@@ -511,11 +516,9 @@ async def changed_meanwhile(task: Task) -> None:
     await task.runner.loop.wait_at_most(POLL_SECONDS, waiter)
     if task._waiters and waiter in task._waiters:
         task._waiters.remove(waiter)
-    if not (task.over or task.upgraded):
-        gone = _given_up(thread) or task.connection.has_left()
-        # Once the thread has left, the descriptor may be that of another connection.
-        if gone and not thread.left:
-            task.disconnect()
+    # Once the thread has left, the descriptor may be that of another connection.
+    if not (task.over or task.upgraded) and has_left(task) and not thread.left:
+        task.disconnect()
 
 
 async def end_of(served: Future[object], thread: ServerThread) -> None:

@@ -184,9 +184,13 @@ class AsgiResponse:
         code = event.get("status")
         line = status_line(code)
         headers, length = wsgi_headers(event.get("headers", ()))
+        # RFC 9110 6.4.1 and 8.6: these have no body, and their Content-Length is not a promise. A server that takes it
+        # for one closes the connection (Waitress).
+        self.bodyless = code in (204, 304) or line < "2"
+        if self.bodyless and length is not None:
+            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+        self.bodyless |= self._head_only
         self._head = Head(line, headers)
-        # RFC 9110 6.4.1 and 8.6: these have no body, and their Content-Length is not a promise.
-        self.bodyless = self._head_only or code in (204, 304) or line < "2"
         self._length = length
         self._left = 0 if self.bodyless else length
 

@@ -135,9 +135,13 @@ class WsgiResponse:
         except BaseException:
             self.state = ORDER[self.state][INVALID]
             raise
+        # RFC 9110 6.4.1 and 8.6: these have no body, and their Content-Length is not a promise. A server that takes it
+        # for one closes the connection (Uvicorn with httptools).
+        self._bodyless = code in (204, 304) or code < 200
+        if self._bodyless and length is not None:
+            pairs = [pair for pair in pairs if pair[0] != b"content-length"]
+        self._bodyless |= self._head_only
         self._head = {"type": "http.response.start", "status": code, "headers": pairs}
-        # RFC 9110 6.4.1 and 8.6: these have no body, and their Content-Length is not a promise.
-        self._bodyless = self._head_only or code in (204, 304) or code < 200
         self._length = length
         self._left = 0 if self._bodyless else length
         self.state = following

@@ -17,6 +17,7 @@ from django.urls import set_script_prefix
 
 from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.pool import at_end
+from bridge._servers.connection import Connection
 from bridge._types import Environ, StartResponse
 from bridge._wsgi_to_asgi import AsyncBody
 from bridge.django import _hops, _signals
@@ -64,7 +65,8 @@ class Handler(WSGIHandler):
             if isinstance(error, asyncio.CancelledError):
                 # A CancelledError, so that Django's middleware does not turn it into a response. But that would end a
                 # worker of the server.
-                raise ClientDisconnected("the client left before the request was over") from None
+                left = "the client left before the request was over"
+                raise Connection(environ).departure(left, begun=False) from None
             raise
         finally:
             keep_caches()

@@ -1,6 +1,7 @@
 """The request that views and middleware get: Django's own for WSGI, with the ASGI scope in addition."""
 
 import io
+from collections.abc import Callable
 from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Final, cast
@@ -128,21 +129,21 @@ class Input(io.IOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         """At most `size` bytes. For -1 or None, everything that is left."""
         wanted = self._wanted(size)
-        data = self._take(self._from.read(wanted), wanted)
+        data = self._take(self._from.read, wanted)
         if len(data) == wanted:
             return data
         # Django expects one read to return everything, which PEP 3333 does not promise.
         chunks = [data]
         while missing := wanted - sum(map(len, chunks)):
-            chunks.append(self._take(self._from.read(missing), missing))
+            chunks.append(self._take(self._from.read, missing))
         return b"".join(chunks)
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """One line, or at most `size` bytes of a line."""
         wanted = self._wanted(size)
-        line = self._take(self._from.readline(wanted), wanted)
+        line = self._take(self._from.readline, wanted)
         while len(line) < wanted and not line.endswith(b"\n"):
-            line += self._take(self._from.readline(wanted - len(line)), wanted)
+            line += self._take(self._from.readline, wanted - len(line))
         return line
 
     def _wanted(self, size: int | None) -> int:
@@ -150,12 +151,21 @@ class Input(io.IOBase):
             raise self._failure
         return self._left if size is None or size < 0 else min(size, self._left)
 
-    def _take(self, data: bytes, wanted: int) -> bytes:
+    def _take(self, read: Callable[[int], bytes], wanted: int) -> bytes:
+        reset: ConnectionError | None = None
+        try:
+            data = read(wanted)
+        except ClientDisconnected as error:
+            self._failure = error
+            raise
+        except ConnectionError as error:
+            # Gunicorn passes on what its socket raises. For Django, a client that resets its connection has left, too.
+            data, reset = b"", error
         if not data and wanted:
             self._failure = ClientDisconnected(
                 f"the request body broke off after {self.limit - self._left} of {self.limit} bytes"
             )
-            raise self._failure
+            raise self._failure from reset
         self._left -= len(data)
         return data
 

@@ -156,6 +156,33 @@ class TestCall:
             assert [thread.ident] == cleaned
             thread.end()
 
+    def test_the_client_leaves_a_call_inside_a_call(self, portal: Portal) -> None:
+        """Django calls like this for async middleware, sync middleware below it, and an async view. Only the inner one
+        is told of the leave, and the outer one takes its end for that, not for a failure.
+        """
+        waiting = Flag()
+
+        async def waits() -> None:
+            waiting.set()
+            await asyncio.Event().wait()
+
+        class Gone:
+            def fileno(self) -> int:
+                return reader.fileno()
+
+        import socket
+
+        reader, writer = socket.socketpair()
+        environ = {"gunicorn.socket": Gone()}
+        with reader, writer:
+            thread = OneThread()
+            outcome = thread.begin(lambda: portal.call(environ, sync_to_async(lambda: portal.call(environ, waits))))
+            waiting.wait()
+            writer.close()
+            with pytest.raises(asyncio.CancelledError):
+                outcome()
+            thread.end()
+
 
 class TestIterate:
     def test_chunks(self, portal: Portal) -> None:
@@ -188,6 +215,21 @@ class TestIterate:
         )
         with contextlib.closing(PortalIterator(lambda: iteration)) as chunks:
             assert 60_000 < len(next(chunks)) < 70_000
+
+    def test_waitress_hears_of_the_leave_in_its_own_words(self, portal: Portal) -> None:
+        """It logs every other exception as an error."""
+        channel = pytest.importorskip("waitress.channel")
+        left: list[bool] = []
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"one"
+            await asyncio.Event().wait()
+
+        taken = portal.iterate({"waitress.client_disconnected": lambda: bool(left)}, chunks)
+        assert b"one" == next(taken)
+        left.append(True)
+        with pytest.raises(channel.ClientDisconnected):
+            next(taken)
 
     def test_backpressure(self, portal: Portal) -> None:
         """It runs ahead by a bounded number of bytes."""

@@ -15,7 +15,8 @@ from bridge._concurrency import pool
 from bridge.django import get_asgi_application, get_wsgi_application
 from support import django_project
 from support.django_clients import Asgi, Reply, Wsgi
-from support.waiting import Flag, until
+from support.plain_servers import environ_for
+from support.waiting import PATIENCE, Flag, until
 
 Face = Asgi | Wsgi
 Start = Callable[..., Face]
@@ -267,6 +268,20 @@ class TestBodies:
         assert reply.status in (0, 400, 500)
         assert reply.body != b"half"
         assert b"hello\n" == face.ask("/hello").body
+
+
+def test_waitress_hears_in_its_own_words_that_a_client_has_left_an_async_view() -> None:
+    """It logs every other exception as an error."""
+    channel = pytest.importorskip("waitress.channel")
+    django_project.events.clear()
+    environ = environ_for("GET", "/async_waits")
+    environ["waitress.client_disconnected"] = lambda: bool(django_project.events)  # the view has begun
+    application = get_wsgi_application()
+    try:
+        with ThreadPoolExecutor(1) as pool, pytest.raises(channel.ClientDisconnected):
+            pool.submit(application, environ, lambda *_: None).result(PATIENCE)
+    finally:
+        application.close()
 
 
 class TestStreams:

@@ -3,6 +3,7 @@
 import gc
 import io
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,22 @@ def test_a_body_that_ends_early(read: Any) -> None:
     """Raises, whatever way it is read."""
     with pytest.raises(ClientDisconnected, match="broke off after 4 of 6 bytes"):
         read(Input(io.BytesIO(b"ab\nc"), 6))
+
+
+@pytest.mark.parametrize("name", ["read", "readline"])
+def test_a_client_that_resets_its_connection(name: str) -> None:
+    """Gunicorn passes on what its socket raises: the client has left, as at an early end, and no view has failed."""
+
+    def reset(size: int) -> bytes:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    body = Input(SimpleNamespace(read=reset, readline=reset), 6)
+
+    for _ in range(2):
+        with pytest.raises(ClientDisconnected, match="broke off after 0 of 6 bytes"):
+            getattr(body, name)()
+    with pytest.raises(ClientDisconnected):
+        body.bring(100)
 
 
 def test_django_makes_its_own_error_of_it() -> None:
