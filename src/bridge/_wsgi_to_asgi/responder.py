@@ -206,6 +206,7 @@ class WsgiResponder(Call):
                 yield  # from here on the iterable is closed, even if nothing is ever taken from it
                 yield from self._chunks_of(iterable)
             finally:
+                self.cleans_up = True
                 # PEP 3333, Specification Details: close() must be called, however the request ended.
                 _close(iterable)
         except BaseException as error:
