@@ -94,11 +94,12 @@ class AsgiResponder(Task):
                 opened = items.popleft().opened
                 try:
                     start_response(item.status, item.headers)
+                    self.await_background()
+                    self.release()
+                    return cast(Iterable[bytes], environ["wsgi.file_wrapper"](opened, STEP_BYTES))
                 except BaseException:
                     opened.close()
                     raise
-                self.release()
-                return cast(Iterable[bytes], environ["wsgi.file_wrapper"](opened, STEP_BYTES))
             start_response(item.status, item.headers)
             if len(items) == 2 and items[1] is END and not self.thread.sensitive:
                 # PEP 3333, Handling the Content-Length Header: servers have a fast path for a list of one bytestring.

@@ -6,7 +6,10 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+from wsgiref.util import FileWrapper
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -92,6 +95,27 @@ class TestBefore:
 
         assert body == ask(adapted(asked, background="before"), method, close=close)
         assert ["done"] == asked.done
+
+    def test_it_is_done_before_the_server_gets_a_file(
+        self, tmp_path: Path, adapted: Callable[..., AsgiToWsgi]
+    ) -> None:
+        """The server sends it by itself: nothing tells when it has."""
+        file = tmp_path / "file"
+        file.write_bytes(b"content")
+        done, threads = [], []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.pathsend", "path": str(file)})
+            await asyncio.sleep(TASK)
+            threads.append(await sync_to_async(threading.current_thread)())
+            done.append("done")
+
+        sends_files = environ() | {"wsgi.file_wrapper": FileWrapper}
+        with closing(adapted(app, background="before", pathsend=True)(sends_files, lambda *_: None)) as chunks:
+            assert ["done"] == done
+            assert b"content" == b"".join(chunks)
+        assert [threading.current_thread()] == threads
 
     def test_work_in_the_thread_of_the_request(self, adapted: Callable[..., AsgiToWsgi]) -> None:
         """Thread-sensitive code after the response runs in the thread that waits for it (Django's ORM)."""
