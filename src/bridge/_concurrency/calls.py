@@ -63,7 +63,6 @@ class Call:
     | field | set by | cleared by | looked at by |
     |---|---|---|---|
     | `finished` | the thread, at the end (the loop, if no thread took it) | never | the loop |
-    | `cleans_up` | the thread, before it begins to clean up | never | the loop, before it cancels tasks |
     | `abandoned` | the loop; the thread, if the loop is closed | never | the thread, before it waits or writes |
     | `_posted` | the thread, before the post | the loop, before it looks | the thread: one post serves many changes |
     | `_thread_waits` | the thread, before it looks again | the loop, when it wakes it | the loop, after each change |
@@ -91,8 +90,6 @@ class Call:
     thread_sensitive = False
     # Whether it is fed only when it asks, so that the client does not send what nobody wants.
     fed_on_demand = False
-    # The work is over, and what is left is its cleanup, which runs to its end: it has nothing to ask of the other end.
-    cleans_up = False
     _steps: Generator[None] | None = None
     _thread_waits = _room_wanted = _read_wanted = False
     _waiter: Awaitable[None] | None = None
@@ -366,9 +363,8 @@ class Call:
             self.context = None
         thread = self.thread
         if thread is not None and thread.job is self:
-            if not self.cleans_up:
-                for task in thread.tasks:
-                    task.cancel()  # what asgiref's async_to_sync runs on this loop for the thread
+            for task in thread.tasks:
+                task.cancel()  # what asgiref's async_to_sync runs on this loop for the thread
             thread.wake()
         self.wake()
 

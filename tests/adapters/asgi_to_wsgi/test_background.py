@@ -96,9 +96,7 @@ class TestBefore:
         assert body == ask(adapted(asked, background="before"), method, close=close)
         assert ["done"] == asked.done
 
-    def test_it_is_done_before_the_server_gets_a_file(
-        self, tmp_path: Path, adapted: Callable[..., AsgiToWsgi]
-    ) -> None:
+    def test_it_is_done_before_the_server_gets_a_file(self, tmp_path: Path, adapted: Callable[..., AsgiToWsgi]) -> None:
         """The server sends it by itself: nothing tells when it has."""
         file = tmp_path / "file"
         file.write_bytes(b"content")
