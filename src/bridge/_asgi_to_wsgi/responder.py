@@ -349,7 +349,9 @@ class ResponseIterator:
         if self._responder.response.bodyless:
             if first:
                 return b""
-            raise StopIteration  # the head is the whole response, whatever else the application sends
+            # The head is the whole response, whatever else the application sends. Many hosts never call `close`.
+            self.close()
+            raise StopIteration
         try:
             while not self._sent_all:
                 if data := self._read_file() or self._next_data():

@@ -23,10 +23,13 @@ TASK = 0.1  # seconds that work takes, so that who does not wait for it is seen;
 class App:
     """Answers, and then works: `work` is what it does after its response."""
 
-    def __init__(self, work: Callable[[], Any] | None = None, *, pieces: int = 1, status: int = 200) -> None:
+    def __init__(
+        self, work: Callable[[], Any] | None = None, *, pieces: int = 1, pause: float = 0, status: int = 200
+    ) -> None:
         self.done: list[str] = []
         self._work = work or self._sleep
         self._pieces = pieces
+        self._pause = pause
         self._status = status
 
     async def _sleep(self) -> None:
@@ -39,7 +42,7 @@ class App:
             more = number + 1 < self._pieces
             await send({"type": "http.response.body", "body": b"x" if self._status == 200 else b"", "more_body": more})
             if more:
-                await asyncio.sleep(0)
+                await asyncio.sleep(self._pause)
         await self._work()
         self.done.append("done")
 
@@ -84,6 +87,7 @@ class TestBefore:
             pytest.param(lambda: App(), "GET", b"x", id="short"),
             pytest.param(lambda: App(pieces=3), "GET", b"xxx", id="streamed"),
             pytest.param(lambda: App(), "HEAD", b"", id="HEAD"),
+            pytest.param(lambda: App(pieces=2, pause=TASK), "HEAD", b"", id="HEAD of a stream"),
             pytest.param(lambda: App(status=204), "GET", b"", id="204"),
         ],
     )
