@@ -35,8 +35,8 @@ def post_worker_init(worker: Any) -> None:
     worker.bridge_reserve = reserve
     # Only in this process: the arbiter, which kills workers, uses the configured value.
     worker.cfg.set("graceful_timeout", int(grace - reserve))
-    if getattr(worker.cfg, "worker_class_str", "") == "gthread":
-        process.tell_threads(worker.cfg.threads)
+    if (threads := process.threads_of_gunicorn(worker)) is not None:
+        process.tell_threads(threads)  # told here, since the adapter finds the worker through its handler of SIGTERM
     process.tell_stop(lambda: not worker.alive)
     _close_websockets_on_sigterm()
 

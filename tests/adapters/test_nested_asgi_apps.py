@@ -17,7 +17,7 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 
 from bridge import AsgiToWsgi, WsgiToAsgi
 from bridge.errors import LifespanFailed
@@ -534,6 +534,40 @@ class TestAsgiAppOnAnAsgiServer:
             assert 2 * len(data) == len(exchange.body)
             assert [(threading.get_ident(), "here")] == seen
             assert ["bridge-wsgi-1"] == adapters_own_threads()
+
+    async def test_the_body_is_there_while_its_thread_waits_for_async_code(self) -> None:
+        """A WSGI app within the ASGI app has the thread, which reads for others too while it waits."""
+        waits, read = Flag(), Flag()
+
+        def wsgi_app(environ: Environ, start_response: Any) -> list[bytes]:
+            async_to_sync(until_read)()
+            start_response("200 OK", [])
+            return [b"read"]
+
+        async def until_read() -> None:
+            waits.set()
+            await read.waited()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def ask_inside() -> None:
+                answers.append((await fetch(innermost)).body)
+
+            answers: list[bytes] = []
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask_inside)
+                await waits.waited()
+                with anyio.fail_after(PATIENCE):
+                    body = await read_body(receive)
+                read.set()
+            await reply(send, b"%d bytes, %s" % (len(body), *answers))
+
+        data = b"x" * (8 * BOUND)
+        innermost = WsgiToAsgi(wsgi_app)
+        with innermost, outer_and_inner(app) as outer:
+            length = (b"content-length", b"%d" % len(data))
+            whole = {"type": "http.request", "body": data, "more_body": False}
+            exchange = await fetch(outer, scope_for("POST", "/", [length]), whole)
+            assert b"%d bytes, read" % len(data) == exchange.body
 
     async def test_two_layers_more_hear_of_a_disconnect(self) -> None:
         events: list[str] = []

@@ -44,8 +44,8 @@ class Settings:
     """Gunicorn's configuration, as far as the hooks look at it."""
 
     graceful_timeout = 30
-    worker_class_str = "sync"
     threads = 1
+    worker_connections = 1000
 
     def set(self, name: str, value: int) -> None:
         assert name == "graceful_timeout"
@@ -65,15 +65,32 @@ def test_a_third_of_the_grace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [7.5] == given
 
 
-def test_sigterm_closes_websockets_and_is_gunicorns_own_then(monkeypatch: pytest.MonkeyPatch) -> None:
+class ThreadWorker:
+    """Gunicorn's, as far as the hooks look at it."""
+
+    __module__ = "gunicorn.workers.gthread"
+
+    def __init__(self) -> None:
+        self.cfg = Settings()
+        self.cfg.threads = 7
+
+
+class GeventWorker:
+    __module__ = "gunicorn.workers.ggevent"
+
+    def __init__(self) -> None:
+        self.cfg = Settings()
+        self.cfg.worker_connections = 7
+
+
+@pytest.mark.parametrize("kind", [ThreadWorker, GeventWorker])
+def test_sigterm_closes_websockets_and_is_gunicorns_own_then(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """At once, in the order of the signal handlers; and the adapter has learnt of the threads."""
     called: list[str] = []
     monkeypatch.setattr(process, "begin_stop", lambda: called.append("websockets"))
-    worker = SimpleNamespace(cfg=Settings())
-    worker.cfg.worker_class_str, worker.cfg.threads = "gthread", 7
     before = signal.signal(signal.SIGTERM, lambda *_: called.append("gunicorn"))
     try:
-        post_worker_init(worker)
+        post_worker_init(kind())
         signal.raise_signal(signal.SIGTERM)
         assert ["websockets", "gunicorn"] == called
         assert 7 == process.server_threads()

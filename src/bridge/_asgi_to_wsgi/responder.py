@@ -94,11 +94,12 @@ class AsgiResponder(Task):
                 opened = items.popleft().opened
                 try:
                     start_response(item.status, item.headers)
+                    self.await_background()
+                    self.release()
+                    return cast(Iterable[bytes], environ["wsgi.file_wrapper"](opened, STEP_BYTES))
                 except BaseException:
                     opened.close()
                     raise
-                self.release()
-                return cast(Iterable[bytes], environ["wsgi.file_wrapper"](opened, STEP_BYTES))
             start_response(item.status, item.headers)
             if len(items) == 2 and items[1] is END and not self.thread.sensitive:
                 # PEP 3333, Handling the Content-Length Header: servers have a fast path for a list of one bytestring.
@@ -348,7 +349,9 @@ class ResponseIterator:
         if self._responder.response.bodyless:
             if first:
                 return b""
-            raise StopIteration  # the head is the whole response, whatever else the application sends
+            # The head is the whole response, whatever else the application sends. Many hosts never call `close`.
+            self.close()
+            raise StopIteration
         try:
             while not self._sent_all:
                 if data := self._read_file() or self._next_data():

@@ -20,7 +20,7 @@ from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import ITEM_OVERHEAD_BYTES, ByteQueue
 from bridge._concurrency.calls import PeerGone, call_of
 from bridge._concurrency.jobs import request_executor
-from bridge._concurrency.loops import LoopClosed, Posted, Spawn, refuse_on_loop
+from bridge._concurrency.loops import LoopClosed, Posted, Spawn, ThreadEvent, refuse_on_loop
 from bridge._concurrency.per_process import end_child, forks
 from bridge._concurrency.server_thread import ServerThread
 from bridge._servers.connection import Connection
@@ -488,7 +488,7 @@ async def _serve_meanwhile(task: Task) -> bool:
 
     served = thread.submit_meanwhile(serve_or_rest)
     if served is not None:
-        await end_of(served, thread)
+        await end_of(served, task)
         return True
     if body is None or body.reading is IDLE or not task.connection.never_waits:
         return False
@@ -500,7 +500,7 @@ async def _serve_meanwhile(task: Task) -> bool:
 
     served = thread.submit_meanwhile(read_again, for_others=True)
     if served is not None:
-        await end_of(served, thread)
+        await end_of(served, task)
     return body.reading is IDLE
 
 
@@ -521,10 +521,14 @@ async def changed_meanwhile(task: Task) -> None:
         task.disconnect()
 
 
-async def end_of(served: Future[object], thread: ServerThread) -> None:
-    """Wait for what `thread` does while it waits for the running task."""
+async def end_of(served: Future[object], task: Task) -> None:
+    """Wait for what the thread of `task` does while it waits for the running task. Raises what it raises."""
+    ended = ThreadEvent(task.runner.loop)
+    served.add_done_callback(lambda _: ended.set())
     try:
-        await asyncio.wrap_future(served)
-    except asyncio.CancelledError:
-        thread.notify()  # it need not wait for a task that is gone
+        await ended.wait()
+    except BaseException:
+        served.cancel()
+        task.thread.notify()  # it need not wait for a task that is gone
         raise
+    served.result()

@@ -446,7 +446,7 @@ class WebSocketSession:
                 await changed_meanwhile(responder)
             else:
                 self._leave_reading()  # the thread does, as it waits for this anyway
-                await end_of(served, responder.thread)
+                await end_of(served, responder)
         data: str | bytes = inbox.items.popleft()
         if inbox.acknowledge_item(len(data)):
             if self._reader is None:

@@ -250,9 +250,12 @@ class ThreadEvent:
         """Wake the task."""
         self._loop.wake(self._waiter)
 
-    async def wait(self, timeout: float) -> None:
-        """Wait for `set`, `timeout` seconds at most."""
-        await self._loop.wait_at_most(timeout, self._waiter)
+    async def wait(self, timeout: float | None = None) -> None:
+        """Wait for `set`, `timeout` seconds at most if there is a limit."""
+        if timeout is None:
+            await self._waiter
+        else:
+            await self._loop.wait_at_most(timeout, self._waiter)
 
 
 async def aclose(iterator: object) -> None:

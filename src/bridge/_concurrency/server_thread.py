@@ -78,8 +78,10 @@ class ServerThread:
     left = False
     _call: Call | None = None
     _reserved = _busy = _notified = False
-    # The server's own thread-locals, while ours replace them.
+    # The server's own thread-locals, while ours replace them, and the thread whose they are: a server may call for the
+    # response in one thread, and close it in another.
     _saved: Sequence[object] | None = None
+    _saved_of = 0
     _pipe: tuple[int, int] | None = None
     _pipe_lock: Lock
     _polling = False
@@ -181,8 +183,9 @@ class ServerThread:
         """
         if not self._jobs:
             return False
-        if self._saved is None:
-            self._saved = interop.save()
+        here = threading.get_ident()
+        if self._saved is None or self._saved_of != here:
+            self._saved, self._saved_of = interop.save(), here
         job = self._jobs[0]
         if isinstance(job, Call):
             self.job = self._call = job  # first, because the handler of a signal may raise once it is taken
@@ -246,7 +249,8 @@ class ServerThread:
                 self._go_on(self._call.close)
         finally:
             if self._saved is not None:
-                interop.restore(self._saved)
+                if self._saved_of == threading.get_ident():
+                    interop.restore(self._saved)
                 self._saved = None
             self.owner = None  # it refers to this object; freed now, it needs no garbage collection
             if self._pipe is not None:

@@ -56,13 +56,23 @@ def server_threads() -> int | None:
     """How many requests the server of this thread or greenlet handles at once in this process. None if unknown."""
     if (told := _threads.here().get("all")) is not None:
         return told
-    settings: Any = getattr(_gunicorn_worker(), "cfg", None)
-    kind = getattr(settings, "worker_class_str", "")
-    if kind == "gthread":
-        return whole(settings.threads)
-    if kind.startswith("gevent"):
-        return whole(settings.worker_connections)
+    if (count := threads_of_gunicorn(_gunicorn_worker())) is not None:
+        return count
     return whole(getattr(getattr(_gevent_server(), "pool", None), "size", None))
+
+
+def threads_of_gunicorn(worker: Any) -> int | None:
+    """How many requests a worker of Gunicorn handles at once. None if unknown.
+
+    By its class and those that it inherits from: its setting may be a name, a path, or a class of the project.
+    """
+    modules = {kind.__module__ for kind in type(worker).__mro__}
+    settings = getattr(worker, "cfg", None)
+    if "gunicorn.workers.gthread" in modules:
+        return whole(getattr(settings, "threads", None))
+    if "gunicorn.workers.ggevent" in modules:
+        return whole(getattr(settings, "worker_connections", None))
+    return None
 
 
 def whole(value: Any) -> int | None:

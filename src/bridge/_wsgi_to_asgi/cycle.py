@@ -136,11 +136,14 @@ class RequestResponseCycle:
             if self._watcher is not None:
                 self._watcher.cancel()
             raise
-        limit = monotonic() + _END_GRACE_SECONDS
-        while responder.stream is not None and not responder.stream.closed and (left := limit - monotonic()) > 0:
-            await responder.dispatcher.loop.wait_at_most(left, responder.changed())
+        try:
+            limit = monotonic() + _END_GRACE_SECONDS
+            while responder.stream is not None and not responder.stream.closed and (left := limit - monotonic()) > 0:
+                await responder.dispatcher.loop.wait_at_most(left, responder.changed())
+        finally:
+            if self._watcher is not None:
+                self._watcher.cancel()
         if self._watcher is not None:
-            self._watcher.cancel()
             await asyncio.wait([self._watcher], timeout=_END_GRACE_SECONDS)
 
     async def _serve_on_trio(self) -> None:

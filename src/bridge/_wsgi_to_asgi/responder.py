@@ -207,13 +207,25 @@ class WsgiResponder(Call):
                 yield from self._chunks_of(iterable)
             finally:
                 # PEP 3333, Specification Details: close() must be called, however the request ended.
-                _close(iterable)
+                self._close_to_its_end(iterable)
         except BaseException as error:
             if not (self.abandoned and isinstance(error, (GeneratorExit, PeerGone))):
                 self._log(error)
             raise
         finally:
             self.clean_up()
+
+    def _close_to_its_end(self, iterable: object) -> None:
+        """Close the iterable. This asks nothing of the client, so its leave does not cancel the async code that runs on
+        the loop for this: `abandon` does not find it.
+        """
+        thread = self.thread
+        assert thread is not None
+        tasks, thread.tasks = thread.tasks, []
+        try:
+            _close(iterable)
+        finally:
+            thread.tasks = tasks
 
     def _chunks_of(self, iterable: Iterable[bytes]) -> Generator[None]:
         response = self._response

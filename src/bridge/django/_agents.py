@@ -223,7 +223,7 @@ class WsgiCall:
         try:
             body = call(self._environ, self.start_response)
         except BaseException:
-            if self._response is not None:
+            if self._response is not None and not self._response.closed:
                 self._response.close()  # it does not reach the server, which would close it
             raise
         if self._left:
@@ -252,7 +252,7 @@ class WsgiCall:
             self._left = True
             request.close()
             nobody: Any = HttpResponse(status=_CLIENT_LEFT, reason="Client Closed Request")
-            response = nobody
+            response = self._response = nobody
         except BaseException:
             request.close()
             signals.request_finished.send(sender=sender)

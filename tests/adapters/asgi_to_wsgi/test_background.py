@@ -6,7 +6,10 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+from wsgiref.util import FileWrapper
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -20,10 +23,13 @@ TASK = 0.1  # seconds that work takes, so that who does not wait for it is seen;
 class App:
     """Answers, and then works: `work` is what it does after its response."""
 
-    def __init__(self, work: Callable[[], Any] | None = None, *, pieces: int = 1, status: int = 200) -> None:
+    def __init__(
+        self, work: Callable[[], Any] | None = None, *, pieces: int = 1, pause: float = 0, status: int = 200
+    ) -> None:
         self.done: list[str] = []
         self._work = work or self._sleep
         self._pieces = pieces
+        self._pause = pause
         self._status = status
 
     async def _sleep(self) -> None:
@@ -36,7 +42,7 @@ class App:
             more = number + 1 < self._pieces
             await send({"type": "http.response.body", "body": b"x" if self._status == 200 else b"", "more_body": more})
             if more:
-                await asyncio.sleep(0)
+                await asyncio.sleep(self._pause)
         await self._work()
         self.done.append("done")
 
@@ -81,6 +87,7 @@ class TestBefore:
             pytest.param(lambda: App(), "GET", b"x", id="short"),
             pytest.param(lambda: App(pieces=3), "GET", b"xxx", id="streamed"),
             pytest.param(lambda: App(), "HEAD", b"", id="HEAD"),
+            pytest.param(lambda: App(pieces=2, pause=TASK), "HEAD", b"", id="HEAD of a stream"),
             pytest.param(lambda: App(status=204), "GET", b"", id="204"),
         ],
     )
@@ -92,6 +99,25 @@ class TestBefore:
 
         assert body == ask(adapted(asked, background="before"), method, close=close)
         assert ["done"] == asked.done
+
+    def test_it_is_done_before_the_server_gets_a_file(self, tmp_path: Path, adapted: Callable[..., AsgiToWsgi]) -> None:
+        """The server sends it by itself: nothing tells when it has."""
+        file = tmp_path / "file"
+        file.write_bytes(b"content")
+        done, threads = [], []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.pathsend", "path": str(file)})
+            await asyncio.sleep(TASK)
+            threads.append(await sync_to_async(threading.current_thread)())
+            done.append("done")
+
+        sends_files = environ() | {"wsgi.file_wrapper": FileWrapper}
+        with closing(adapted(app, background="before", pathsend=True)(sends_files, lambda *_: None)) as chunks:
+            assert ["done"] == done
+            assert b"content" == b"".join(chunks)
+        assert [threading.current_thread()] == threads
 
     def test_work_in_the_thread_of_the_request(self, adapted: Callable[..., AsgiToWsgi]) -> None:
         """Thread-sensitive code after the response runs in the thread that waits for it (Django's ORM)."""

@@ -13,7 +13,7 @@ from support.asgi_apps import end, reply, start
 from support.patience import PATIENCE
 from support.plain_servers import environ_for
 from support.python_process import run_script
-from support.scripted_wsgi_server import Served, adapted, ask
+from support.scripted_wsgi_server import Call, Served, adapted, ask
 from support.waiting import FOREVER, Flag, Work
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
@@ -382,6 +382,24 @@ class TestThreadSensitive:
             served.thread.run(set_of_somebody_else)
             served.close()
             assert "of somebody else" == served.thread.run(lambda: SyncToAsync.threadlocal.main_event_loop)
+
+    def test_a_close_in_another_thread_changes_nothing_there(self) -> None:
+        """Tornado closes a response on its loop, and has called the application in a thread."""
+        from asgiref.sync import SyncToAsync, sync_to_async
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await sync_to_async(int)()
+            await start(send)
+            await end(send)
+
+        def close() -> object:
+            SyncToAsync.threadlocal.main_event_loop = "of somebody else"
+            Call.close(served)
+            return getattr(SyncToAsync.threadlocal, "main_event_loop", None)
+
+        with adapted(app) as adapter, Served(adapter) as served:
+            served.call()
+            assert "of somebody else" == Work(close).result()
 
     def test_django_runs_signals_and_view_in_the_servers_thread(self) -> None:
         """Its ASGI handler makes a thread per request elsewhere; persistent database connections need this one."""

@@ -248,6 +248,90 @@ async def test_a_request_that_is_cancelled_after_its_client_has_left(adapt: Adap
 
 @on_asyncio
 @pytest.mark.anyio
+@pytest.mark.parametrize("ends", ["cancel after the response", "leave before its end was sent"])
+async def test_async_cleanup_in_close_runs_to_its_end(adapt: Adapt, ends: str) -> None:
+    """`close()` may run async code on the server's loop: nothing waits for more of the app, so nothing is cancelled."""
+    from asgiref.sync import async_to_sync
+
+    sending, closing, go, closed, noticed = Flag(), Flag(), Flag(), Flag(), anyio.Event()
+    leaves = ends.startswith("leave")
+    asks: list[Callable[[], bool]] = []
+
+    def pieces() -> Iterator[bytes]:
+        yield b"one"
+        sending.wait()
+
+    async def clean_up() -> None:
+        closing.set()
+        await go.waited()
+        closed.set()
+
+    def app(environ: Environ, start_response: Any) -> Chunks:
+        asks.append(environ["bridge.client_disconnected"])
+        start_response("200 OK", [])
+        chunks = Chunks(pieces())
+        chunks.close = async_to_sync(clean_up)  # type: ignore[method-assign]
+        return chunks
+
+    async def slow(event: Event) -> None:
+        if event["type"] == "http.response.body":
+            sending.set()
+            if leaves:
+                await noticed.wait()
+
+    adapter = adapt(app, threads=1)
+    async with opened(adapter, *get(), slow) as request:
+        await closing.waited()
+        if leaves:
+            await request.asked()
+            request.leave()
+            await eventually(asks[0])
+            noticed.set()
+        else:
+            await request.until(lambda: request.complete)
+            request.cancel()
+        await request.ended()
+        go.set()
+        await closed.waited()
+
+
+@on_asyncio
+@pytest.mark.anyio
+async def test_a_request_that_is_cancelled_while_its_stream_is_closed(adapt: Adapt) -> None:
+    """Nothing waits for the client any more, also if the server's `receive()` never returns."""
+    closing, go = Flag(), Flag()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+
+    def close() -> None:
+        closing.set()
+        go.wait()
+
+    def app(_environ: Environ, start_response: Any) -> AsyncBody:
+        start_response("200 OK", [])
+        return AsyncBody(chunks, pytest.fail, close, int)
+
+    stopped = Flag()
+
+    async def receive() -> Event:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            stopped.set()
+
+    adapter = adapt(app)
+    task = asyncio.ensure_future(Request(lambda scope, _, send: adapter(scope, receive, send), *get()).run())
+    await closing.waited()
+    await eventually(lambda: adapter.stats().served)
+    task.cancel()
+    await asyncio.wait([task])
+    go.set()
+    await stopped.waited()
+
+
+@on_asyncio
+@pytest.mark.anyio
 async def test_a_request_that_is_cancelled_after_its_response(adapt: Adapt) -> None:
     """While it waits for the end of its stream: it is counted once, as served."""
     closing, go = Flag(), Flag()

@@ -383,6 +383,37 @@ def test_a_response_that_cannot_be_started_is_closed(watcher: Watcher) -> None:
     assert [type(server.app)] == finished
 
 
+@pytest.mark.parametrize("closes", [False, True], ids=["at once", "after it has closed it"])
+def test_the_end_of_a_client_that_has_left_is_told_if_the_code_around_it_raises(
+    closes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The response that only this code sees is closed once, like any other: its signal is sent."""
+    given = WSGIHandler.__call__
+
+    def call(handler: Any, environ: Any, start_response: Any) -> Any:
+        response = given.__get__(handler)(environ, start_response)
+        if closes:
+            response.close()
+        raise OSError("no more")
+
+    finished: list[object] = []
+
+    def note(sender: object, **_: object) -> None:
+        finished.append(sender)
+
+    with serving("wsgi") as server:
+        monkeypatch.setattr(WSGIHandler, "__call__", call)
+        environ = Ask("/async_digest", pieces=[b"x" * 10], length=20).environ()
+        environ["wsgi.input"] = io.BufferedReader(environ["wsgi.input"])  # as above
+        request_finished.connect(note)
+        try:
+            with pytest.raises(OSError, match="no more"):
+                server.app(environ, lambda *_: pytest.fail("a response has begun"))
+        finally:
+            request_finished.disconnect(note)
+    assert [type(server.app)] == finished
+
+
 # --- the other functions
 
 

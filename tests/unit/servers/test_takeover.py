@@ -248,18 +248,23 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         process._threads.here().clear()
 
 
+@pytest.mark.parametrize("inherits", [False, True], ids=["itself", "of the project"])
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("gthread", 8), ("gevent", 1000), ("gevent_pywsgi", 1000), ("unheard_of", None)]
+    ("module", "expected"),
+    [("gunicorn.workers.gthread", 8), ("gunicorn.workers.ggevent", 1000), ("gunicorn.workers.unheard_of", None)],
 )
-def test_threads_of_gunicorn(kind: str, expected: int | None) -> None:
-    """Its worker is known by its handler of SIGTERM."""
+def test_threads_of_gunicorn(module: str, expected: int | None, inherits: bool) -> None:
+    """Its worker is known by its handler of SIGTERM, and the kind of it by its class, however that was named."""
 
     class Worker:
-        alive, cfg = True, SimpleNamespace(worker_class_str=kind, threads=8, worker_connections=1000)
+        __module__ = module
+        alive, cfg = True, SimpleNamespace(worker_class_str="some.path", threads=8, worker_connections=1000)
 
         def handle_exit(self, *_: object) -> None: ...
 
-    before = signal.signal(signal.SIGTERM, Worker().handle_exit)
+    class OwnWorker(Worker): ...
+
+    before = signal.signal(signal.SIGTERM, (OwnWorker if inherits else Worker)().handle_exit)
     try:
         assert expected == threads_of({"wsgi.multithread": True})
     finally:
