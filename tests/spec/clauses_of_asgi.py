@@ -318,6 +318,8 @@ HTTP_FORMAT = (
                 " as Content-Length says.",
                 """TestResponseServer a_response_that_has_no_body_carries_none more_than_content_length_is_cut
                 less_than_content_length_is_an_error""",
+                note="With status 204 or 304 the Content-Length is left out (RFC 9110 8.6): some servers would wait for"
+                " as many bytes.",
             ),
         ),
     ),

@@ -367,6 +367,7 @@ PEP_3333 = (
                 "Otherwise Content-Length is passed on.",
                 """TestContentLengthServer zero_is_a_length
                 TestStartResponseApplication content_length_passes""",
+                note="With status 204 or 304 it is left out (RFC 9110 8.6): some servers would wait for as many bytes.",
             ),
         ),
     ),
