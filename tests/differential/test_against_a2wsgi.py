@@ -80,6 +80,14 @@ CASES = [
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
+def kept(seen: Seen) -> dict[str, list[str]]:
+    """The headers of a2wsgi's response that we send too: all, but for the length of a 304, which has no body."""
+    headers = seen.by_name()
+    if seen.status == 304:
+        assert ["10"] == headers.pop("content-length")
+    return headers
+
+
 # --- WSGI apps -------------------------------------------------------------------------------------------------------
 
 
@@ -115,7 +123,7 @@ def test_a_wsgi_app_answers_alike(case: Case) -> None:
     (expected, _), (actual, _) = from_asgi(case)
 
     assert (None, None) == (expected.error, actual.error)
-    assert (expected.status, expected.by_name()) == (actual.status, actual.by_name())
+    assert (expected.status, kept(expected)) == (actual.status, actual.by_name())
     assert (b"" if case.method == "HEAD" else expected.body) == actual.body
 
 
@@ -178,7 +186,7 @@ def test_an_asgi_app_answers_alike(case: Case, loop: asyncio.AbstractEventLoop) 
     (expected, _), (actual, _) = from_wsgi(case, loop)
 
     assert (None, None) == (expected.error, actual.error)
-    assert (expected.status, expected.by_name()) == (actual.status, actual.by_name())
+    assert (expected.status, kept(expected)) == (actual.status, actual.by_name())
     assert (b"" if case.method == "HEAD" else expected.body) == actual.body
 
 

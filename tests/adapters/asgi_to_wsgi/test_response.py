@@ -40,7 +40,9 @@ class TestSmallResponse:
     @pytest.mark.parametrize(("method", "status"), [("GET", 204), ("GET", 304), ("HEAD", 200), ("HEAD", 404)])
     @pytest.mark.parametrize("body", [b"", b"surplus"])
     def test_what_has_no_body_is_one_empty_bytestring(self, method: str, status: int, body: bytes) -> None:
-        """RFC 9110 6.4.1: the bytes would be taken for the next response. There are servers that fail at no chunk."""
+        """RFC 9110 6.4.1: the bytes would be taken for the next response. There are servers that fail at no chunk, and
+        servers that wait for as many bytes as the header says, but for HEAD.
+        """
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await start(send, status, [(b"content-length", b"7")])
@@ -50,7 +52,7 @@ class TestSmallResponse:
             served = ask(adapter, environ_for(method, "/"))
 
         assert [b""] == served.result
-        assert ["7"] == served.header("content-length")
+        assert (["7"] if method == "HEAD" else []) == served.header("content-length")
 
     def test_no_length_is_worked_out_for_head(self) -> None:
         """RFC 9110 8.6: that of a list of one bytestring would be 0, and GET may say another one."""
