@@ -46,7 +46,8 @@ apt-get install -y -qq --no-install-recommends "$@"
 enabled | grep -vxFf "$before" | while read -r service; do
     echo "== $service is not to start at boot"
     case $service in
-    *.service) deb-systemd-helper disable "$service" >/dev/null ;;
+    # It refuses to work unless dpkg calls it, as this variable says.
+    *.service) DPKG_MAINTSCRIPT_PACKAGE=$1 deb-systemd-helper disable "$service" >/dev/null ;;
     *) update-rc.d "$service" disable >/dev/null ;;
     esac
 done

@@ -30,7 +30,11 @@ ln -sf ../init.d/apache2 "$root/etc/rc2.d/S01apache2"
 exit ${APT_STATUS:-0}
 """
 # Stand for what disables a service.
-HELPER = '#!/bin/sh\n[ "$1" = disable ] && rm "$BRIDGE_DEBIAN_ROOT/etc/systemd/system/multi-user.target.wants/$2"\n'
+HELPER = """\
+#!/bin/sh
+[ "$DPKG_MAINTSCRIPT_PACKAGE" ] || { echo "$0 was not called from dpkg. Exiting." >&2; exit 1; }
+[ "$1" = disable ] && rm "$BRIDGE_DEBIAN_ROOT/etc/systemd/system/multi-user.target.wants/$2"
+"""
 UPDATE_RC = '#!/bin/sh\n[ "$2" = disable ] && rm "$BRIDGE_DEBIAN_ROOT/etc/rc2.d/S01$1"\n'
 
 
