@@ -295,11 +295,8 @@ async def test_async_cleanup_in_close_runs_to_its_end(adapt: Adapt, ends: str) -
         await closed.waited()
 
 
-@on_asyncio
-@pytest.mark.anyio
-async def test_a_request_that_is_cancelled_while_its_stream_is_closed(adapt: Adapt) -> None:
-    """Nothing waits for the client any more, also if the server's `receive()` never returns."""
-    closing, go = Flag(), Flag()
+def stream_that_closes(closing: Flag, go: Flag) -> Callable[[Environ, Any], AsyncBody]:
+    """An app whose async stream is over at once, and whose `close()` sets `closing` and waits for `go`."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b"one"
@@ -312,6 +309,14 @@ async def test_a_request_that_is_cancelled_while_its_stream_is_closed(adapt: Ada
         start_response("200 OK", [])
         return AsyncBody(chunks, pytest.fail, close, int)
 
+    return app
+
+
+@on_asyncio
+@pytest.mark.anyio
+async def test_a_request_that_is_cancelled_while_its_stream_is_closed(adapt: Adapt) -> None:
+    """Nothing waits for the client any more, also if the server's `receive()` never returns."""
+    closing, go = Flag(), Flag()
     stopped = Flag()
 
     async def receive() -> Event:
@@ -320,7 +325,7 @@ async def test_a_request_that_is_cancelled_while_its_stream_is_closed(adapt: Ada
         finally:
             stopped.set()
 
-    adapter = adapt(app)
+    adapter = adapt(stream_that_closes(closing, go))
     task = asyncio.ensure_future(Request(lambda scope, _, send: adapter(scope, receive, send), *get()).run())
     await closing.waited()
     await eventually(lambda: adapter.stats().served)
@@ -335,19 +340,7 @@ async def test_a_request_that_is_cancelled_while_its_stream_is_closed(adapt: Ada
 async def test_a_request_that_is_cancelled_after_its_response(adapt: Adapt) -> None:
     """While it waits for the end of its stream: it is counted once, as served."""
     closing, go = Flag(), Flag()
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield b"one"
-
-    def close() -> None:
-        closing.set()
-        go.wait()
-
-    def app(_environ: Environ, start_response: Any) -> AsyncBody:
-        start_response("200 OK", [])
-        return AsyncBody(chunks, pytest.fail, close, int)
-
-    adapter = adapt(app)
+    adapter = adapt(stream_that_closes(closing, go))
     async with opened(adapter, *get()) as request:
         await closing.waited()
         await eventually(lambda: adapter.stats().served)
