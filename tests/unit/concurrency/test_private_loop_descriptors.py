@@ -4,6 +4,7 @@ Other files get their numbers then. The loop is replaced, and must not touch tho
 """
 
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from bridge._concurrency import private_loop
+from bridge._concurrency.loops import Posted
 from bridge._concurrency.private_loop import PrivateLoop
 from support.asgi_apps import reply
 from support.plain_servers import environ_for
@@ -105,17 +107,22 @@ def test_closed_on_the_loop(descriptors: Descriptors, log: LogWatch) -> None:
 def test_closed_while_the_loop_waits(descriptors: Descriptors, log: LogWatch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing can wake it, which the next request finds out."""
     waits = Flag()
-    select = descriptors.loop._selector.select
+    selector = descriptors.loop._selector
 
     def watched(timeout: float | None = None) -> Any:
         if timeout is None:
-            waits.set()
-        return select(timeout)
+            # In a copy, which is the same file whether it is replaced in this wait or just before it.
+            with select.epoll.fromfd(os.dup(selector.fileno())) as copy:
+                waits.set()
+                copy.poll()
+            timeout = 0
+        return wait(timeout)
 
+    wait = selector.select
     with site(descriptors.replace) as adapter:
         assert works(adapter)
-        monkeypatch.setattr(descriptors.loop._selector, "select", watched)
-        assert works(adapter)
+        # On the loop: what the request has posted is done, and the next wait is the one that lasts.
+        descriptors.handle.post(Posted(lambda: monkeypatch.setattr(selector, "select", watched)))
         waits.wait()
         descriptors.replace()
         for _ in range(2):
