@@ -24,6 +24,7 @@ from bridge._concurrency.loops import AsyncioLoop, TrioLoop
 from bridge._concurrency.pool import ThreadPool, Worker
 from bridge._concurrency.private_loop import PrivateLoop
 from bridge._concurrency.server_thread import ServerThread
+from support.waiting import Flag
 
 _SLEEP: Final = (time.sleep,)  # within a tuple, where freezegun does not replace it
 _TIMERS_LATE_SECONDS: Final = 0.05
@@ -79,6 +80,10 @@ DELAYS: Final[Mapping[str, tuple[Step, ...]]] = MappingProxyType(
         ),
         # The thread of a server looks late at what the task has for it.
         "inbox": (Step(ServerThread, "expect_notice", 0.005), Step(ServerThread, "run_job", 0.005)),
+        # Code of a test has said that it is there, and does not get on yet.
+        "said": (Step(Flag, "set", 0.02, after=True),),
+        # A test has been told, and looks late.
+        "told": (Step(Flag, "wait", 0.02, after=True),),
     }
 )
 # Timers of the package are late.

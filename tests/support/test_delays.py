@@ -17,7 +17,7 @@ from support.asgi_apps import reply
 from support.plain_servers import environ_for
 from support.scripted_asgi_server import get, lifespan, opened, piece_event, post, serve
 from support.scripted_wsgi_server import ask
-from support.waiting import Flag
+from support.waiting import Flag, eventually
 from support.wsgi_apps import reply as wsgi_reply
 
 
@@ -32,6 +32,9 @@ def everything() -> None:
         waiter = ServerThread()
         assert waiter.await_readable(server.fileno(), 0.0)
         waiter.leave()
+    said = Flag()
+    said.set()
+    said.wait()
 
 
 def on_wsgi_server() -> None:
@@ -50,16 +53,16 @@ async def on_asgi_server() -> None:
     """A thread is started, waits for a body that comes late, answers in parts, is woken from its rest, and ended by the
     lifespan.
     """
-    entered = Flag()
+    entered: list[bool] = []  # not a Flag, whose delay would outlast the wait for the body
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
-        entered.set()
+        entered.append(True)
         yield from wsgi_reply(start_response, environ["wsgi.input"].read())
 
     adapter = WsgiToAsgi(app, threads=1, collect=1)
     async with lifespan(adapter):
         async with opened(adapter, *post(b"half", length=8, ends=False)) as request:
-            await entered.waited()
+            await eventually(lambda: entered)
             request.feed(piece_event(b"half", more=False))
             await request.ended()
         await serve(adapter, *get())
