@@ -7,8 +7,8 @@ takes the connection from the server, and keeps it until the end.
 import enum
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from functools import partial
 from time import monotonic
 from typing import Final, cast
@@ -19,14 +19,13 @@ from bridge._asgi_to_wsgi.app_runner import AppRunner
 from bridge._asgi_to_wsgi.request_events import RequestEvents
 from bridge._asgi_to_wsgi.responder import AsgiResponder, Upgrade, refuse
 from bridge._asgi_to_wsgi.task import POLL_SECONDS, changed_meanwhile, end_of
-from bridge._asgi_to_wsgi.websocket_options import WebSocketOptions
+from bridge._asgi_to_wsgi.websocket_options import LATER, WebSocketOptions, counted
 from bridge._asgi_to_wsgi.websocket_protocol import Answer, Closed, WebSocketProtocol
 from bridge._asgi_to_wsgi.websocket_wire import LoopReader, Output, loop_reader
 from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.calls import PeerGone
-from bridge._concurrency.greenlets import new_lock
 from bridge._concurrency.loops import LoopClosed, Posted, Spawn
-from bridge._concurrency.per_process import EndsChildren, PerProcess
+from bridge._concurrency.per_process import EndsChildren
 from bridge._log_once import warn_once
 from bridge._servers.process import stop_of
 from bridge._servers.takeover import NoTakeover, Takeover, Wire, find, threads_of
@@ -46,35 +45,8 @@ _SENDS_IN_A_ROW: Final = 16
 _NORMAL, _ABNORMAL, _FAULT, _SILENT, _RESTART = 1000, 1006, 1011, 1011, 1012
 _RESTARTING: Final = "the server is being restarted"
 _INTERNAL: Final = "internal error"
-_LATER: Final = ("another try, later", "RFC 9110 15.6.4", 503)
 
 _log = logging.getLogger("bridge")
-
-
-class _Count:
-    """Counts the sessions of all adapters in one process, because they share the server's threads."""
-
-    def __init__(self) -> None:
-        self.lock = new_lock()
-        self.sessions = 0
-
-
-_count: Final = PerProcess(_Count)
-
-
-@contextmanager
-def _counted(limit: float) -> Iterator[None]:
-    """Count a session while it lasts. Raises `ClientProtocolError` if there are `limit` sessions already."""
-    count = _count.here()
-    with count.lock:
-        if count.sessions >= limit:
-            raise ClientProtocolError("asked for a WebSocket while the maximum number was open", *_LATER)
-        count.sessions += 1
-    try:
-        yield
-    finally:
-        with count.lock:
-            count.sessions -= 1
 
 
 def open_session(environ: Environ, app: ASGIApp, options: WebSocketOptions) -> "WebSocketSession | None":
@@ -186,7 +158,7 @@ class WebSocketSession:
         """Run the application until the connection has ended, or is denied. Raises as `AsgiResponder.respond` does."""
         with ExitStack() as stack:
             try:
-                stack.enter_context(_counted(self._limit))
+                stack.enter_context(counted(self._limit))
             except ClientProtocolError as refusal:
                 runner.rejected.add()
                 return refuse(refusal, start_response)
@@ -220,7 +192,7 @@ class WebSocketSession:
         except (OSError, ValueError) as error:
             self._depart(_ABNORMAL, "")
             _log.warning("%s cannot use the connection of the server: %s", self.responder.request(), error)
-            raise ClientProtocolError("asked for a WebSocket whose connection cannot be used", *_LATER) from error
+            raise ClientProtocolError("asked for a WebSocket whose connection cannot be used", *LATER) from error
         with output.lock:
             output.attach(self._wire)
             if early:
@@ -297,9 +269,9 @@ class WebSocketSession:
 
     def _flush(self, output: Output) -> None:
         """Send what is left over, as far as there is room. Changes the phase if the connection is closing or broken."""
-        if self._closed is not None:
-            closed, self._closed = self._closed, None
+        if (closed := self._closed) is not None:
             self._depart(closed.code, closed.reason)
+            self._closed = None  # after that, since another call of `_depart` would not know of it
             self._phase = Phase.DISCARDING if closed.failed else Phase.FLUSHING
             self._deadline = min(self._deadline, monotonic() + self.responder.runner.disconnect_grace)
         if output.unsent:
@@ -308,7 +280,8 @@ class WebSocketSession:
             if not output.unsent:
                 self.responder.wake_task()
         if output.broken:
-            self._depart(_ABNORMAL, "")
+            with output.lock:  # the loop may be reading a close frame, whose answer could not be sent
+                self._depart(_ABNORMAL, "")
             self._phase = Phase.DONE
         elif not output.unsent and self._phase is Phase.FLUSHING:
             self._phase = Phase.DONE
@@ -375,8 +348,10 @@ class WebSocketSession:
                 raise LoopClosed("the event loop was closed in the middle of a WebSocket")
 
     def _depart(self, code: int, reason: str) -> None:
-        """Note that nothing more will come. The first call says why."""
+        """Note that nothing more will come. The client's close frame says why, if it has come; else the first call."""
         if self._departure is None:
+            if (closed := self._closed) is not None:
+                code, reason = closed.code, closed.reason
             self._departure = {"type": "websocket.disconnect", "code": code, "reason": reason}
             if self._close_sent:
                 self.responder.wake_task()

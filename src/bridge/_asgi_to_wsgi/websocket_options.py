@@ -1,9 +1,17 @@
-"""What `AsgiToWsgi` may be told about WebSockets."""
+"""What `AsgiToWsgi` may be told about WebSockets, and how many of them may be open."""
 
 import math
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
 
 from bridge import _arguments
+from bridge._concurrency.greenlets import new_lock
+from bridge._concurrency.per_process import PerProcess
+from bridge.errors import ClientProtocolError
+
+# What was expected, the clause, and the status, of a handshake that may succeed at another time.
+LATER: Final = ("another try, later", "RFC 9110 15.6.4", 503)
 
 
 class WebSocketOptions:
@@ -41,3 +49,29 @@ class WebSocketOptions:
             return self.max_websockets
         # One stays free for requests, if there is more than one.
         return math.inf if threads is None else max(threads - 1, 1)
+
+
+class _Count:
+    """Counts the sessions of all adapters in one process, because they share the server's threads."""
+
+    def __init__(self) -> None:
+        self.lock = new_lock()
+        self.sessions = 0
+
+
+_count: Final = PerProcess(_Count)
+
+
+@contextmanager
+def counted(limit: float) -> Iterator[None]:
+    """Count a session while it lasts. Raises `ClientProtocolError` if there are `limit` sessions already."""
+    count = _count.here()
+    with count.lock:
+        if count.sessions >= limit:
+            raise ClientProtocolError("asked for a WebSocket while the maximum number was open", *LATER)
+        count.sessions += 1
+    try:
+        yield
+    finally:
+        with count.lock:
+            count.sessions -= 1

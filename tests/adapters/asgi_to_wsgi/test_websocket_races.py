@@ -165,6 +165,60 @@ class TestClose:
                 client.see_the_end()
             assert [] == running.errors
 
+    def test_a_close_that_the_loop_has_read_is_no_1006_for_the_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Which was about to read, and finds that the client has gone since."""
+        app, about_to_read, goes_on = Recording(), Flag(), Flag()
+        read, loop_reader = websocket.WebSocketSession._read, websocket.loop_reader
+
+        def late(session: websocket.WebSocketSession, output: Any) -> bool:
+            about_to_read.set()
+            goes_on.wait()
+            return read(session, output)
+
+        def reader(*args: Any) -> Any:
+            about_to_read.wait()
+            return loop_reader(*args)
+
+        monkeypatch.setattr(websocket.WebSocketSession, "_read", late)
+        monkeypatch.setattr(websocket, "loop_reader", reader)
+        with opened(app) as (_, client):
+            client.open()
+            client.raw(client.frame(ws.CloseConnection(4001, "bye")))
+            assert Closed(4001, "bye") == client.receive()
+            client.socket.close()
+            goes_on.set()
+            assert (4001, "bye") == app.departure
+
+    def test_a_close_that_cannot_be_answered_is_no_1006(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The thread notices that nothing can be sent before the loop has noted what it has read."""
+        app, departed = Recording(), Flag()
+        push, depart = websocket_wire.Output.push, websocket.WebSocketSession._depart
+        sessions: list[websocket.WebSocketSession] = []
+
+        def broken(output: websocket_wire.Output, data: bytes, *, last: bool = False) -> None:
+            push(output, data, last=last)
+            if last and sessions and not output.broken:
+                output.broken = True
+                sessions[0].responder.thread.notify()
+                assert not departed.comes()
+
+        def told(session: websocket.WebSocketSession, code: int, reason: str) -> None:
+            depart(session, code, reason)
+            departed.set()
+
+        async def noted(scope: Any, receive: Any, send: Any) -> None:
+            sessions.append(receive.__self__)
+            await app(scope, receive, send)
+
+        monkeypatch.setattr(websocket_wire.Output, "push", broken)
+        monkeypatch.setattr(websocket.WebSocketSession, "_depart", told)
+        with opened(noted) as (_, client):
+            client.open()
+            client.send("read by the loop")
+            until(lambda: app.events)
+            client.close(4001, "bye")
+            assert (4001, "bye") == app.departure
+
 
 class TestAccept:
     def test_the_thread_ends_its_work_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
