@@ -137,8 +137,9 @@ class AppRunner:
                 lasting = self._own_spawn
             self.lifespan = LifespanRun(options.app, loop, lasting, demanded=options.lifespan == "on")
         self._slow_warning = options.slow_warning
-        # Set by any thread that waits. Two threads may both warn at the same moment; that is not worth a lock.
-        self._warned = False
+        # The block that was logged last, by its beginning. Set by any thread that waits. Two threads may both log it at
+        # the same moment; that is not worth a lock.
+        self._warned_of: float | None = None
         # There is a timer for `_look_after_sessions`.
         self._watching = False
         self._emptied: Any = None
@@ -181,14 +182,12 @@ class AppRunner:
         """
         if self.private is None or self._slow_warning is None or not isinstance(self.loop, MeasuredLoop):
             return
-        blocked = self.loop.blocked_for
-        if blocked <= self._slow_warning:
-            self._warned = False
-            if not blocked:
-                with suppress(LoopClosed):  # which `Task.rest` finds out
-                    self.loop.post(self)
-        elif not self._warned:
-            self._warned = True
+        since = self.loop.unnoticed_since
+        if since is None:
+            with suppress(LoopClosed):  # which `Task.rest` finds out
+                self.loop.post(self)
+        elif since != self._warned_of and (blocked := monotonic() - since) > self._slow_warning:
+            self._warned_of = since
             _log.warning(
                 "the event loop has been blocked for %.1f seconds%s; its %s",
                 blocked,

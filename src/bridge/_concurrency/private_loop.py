@@ -38,11 +38,11 @@ class MeasuredLoop(AsyncioLoop):
     On asyncio's own loop it has a pair of sockets to wake the loop with. `call_soon_threadsafe` does the same, and in
     addition makes a handle and a copy of the context, and reads its socket until there is an error.
 
-    Memory order, besides that of `AsyncioLoop`. `_since` is set by the thread that has set the flag, before it signals.
-    The loop clears `_since` before it clears the flag. So no thread sets it in between. If two threads set the flag at
-    once, their values are so close that it does not matter which one stays. `close` follows after the loop is closed,
-    and `drop_posted` after that: a thread whose signal came too late has appended its item by then, and one that finds
-    the socket closed drops its item itself.
+    Memory order, besides that of `AsyncioLoop`. `unnoticed_since` is set by the thread that has set the flag, before it
+    signals. The loop clears `unnoticed_since` before it clears the flag. So no thread sets it in between. If two
+    threads set the flag at once, their values are so close that it does not matter which one stays. `close` follows
+    after the loop is closed, and `drop_posted` after that: a thread whose signal came too late has appended its item by
+    then, and one that finds the socket closed drops its item itself.
     """
 
     # Code that closes all descriptors, as daemons do, has closed the loop's. Set in any thread, never cleared.
@@ -53,7 +53,8 @@ class MeasuredLoop(AsyncioLoop):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.longest_block = 0.0
-        self._since: float | None = None
+        # When something was posted that the loop has not noticed yet.
+        self.unnoticed_since: float | None = None
         self._opened: dict[socket.socket, tuple[int, int] | None] = {}
 
     def open(self) -> None:
@@ -96,7 +97,7 @@ class MeasuredLoop(AsyncioLoop):
 
     def signal(self) -> None:
         """Have the loop notice what was posted. From any thread. Raises `RuntimeError` if the loop is closed."""
-        self._since = monotonic()
+        self.unnoticed_since = monotonic()
         sender = self._sender
         if sender is not None:
             try:
@@ -122,7 +123,7 @@ class MeasuredLoop(AsyncioLoop):
 
     def deliver(self) -> None:
         """Run what was posted; on the loop."""
-        since, self._since = self._since, None
+        since, self.unnoticed_since = self.unnoticed_since, None
         if since is not None and (block := monotonic() - since) > self.longest_block:
             self.longest_block = block
         super().deliver()
@@ -130,7 +131,7 @@ class MeasuredLoop(AsyncioLoop):
     @property
     def blocked_for(self) -> float:
         """For how many seconds the loop has not noticed what was posted."""
-        since = self._since
+        since = self.unnoticed_since
         return 0.0 if since is None else monotonic() - since
 
 

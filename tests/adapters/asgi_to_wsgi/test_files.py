@@ -88,8 +88,10 @@ class TestPathSend:
 
         environ = environ_for("GET", "/", wsgi__file_wrapper=Wrapper)
         with adapted(app, pathsend=True) as adapter, Served(adapter, environ) as served:
-            served.on_start = go.set
-            assert content == served.run().body
+            served.call()
+            go.set()
+            assert content == served.rest()
+            served.close()
 
     def test_an_app_hears_of_a_file_that_has_vanished(self, tmp_path: Path) -> None:
         """And can still answer something else."""

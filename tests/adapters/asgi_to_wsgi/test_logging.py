@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bridge import ClientDisconnected
+from bridge._asgi_to_wsgi.app_runner import AppRunner
 from support.asgi_apps import chunk, end, hello, reply, start
 from support.plain_servers import environ_for
 from support.scripted_wsgi_server import Served, adapted, ask
@@ -75,6 +76,45 @@ class TestObservability:
 
         assert "secret" not in line
         assert "/idle" not in line
+
+    @pytest.mark.usefixtures("looks_often")
+    def test_a_block_that_follows_another_is_logged_too(self, log: LogWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No thread has looked in between, when the loop was free."""
+        entered, goes_on = {"/1": Flag(), "/2": Flag()}, {"/1": Flag(), "/2": Flag()}
+        runners: list[AppRunner] = []
+        look = AppRunner.log_if_blocked
+        monkeypatch.setattr(AppRunner, "log_if_blocked", lambda runner: runners.append(runner))
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            entered[scope["path"]].set()
+            goes_on[scope["path"]].wait()
+            await reply(send)
+
+        def blocked() -> bool:
+            runners[0].loop.post(runners[0])
+            return runners[0].loop.blocked_for > 0.01  # type: ignore[attr-defined]
+
+        with (
+            adapted(app, slow_warning=0.01) as adapter,
+            Served(adapter, environ_for("GET", "/1")) as first,
+            Served(adapter, environ_for("GET", "/2")) as second,
+        ):
+            first_called = first.begin()
+            entered["/1"].wait()
+            second_called = second.begin()
+            until(lambda: runners)
+            for path in ("/1", "/2"):
+                entered[path].wait()
+                until(blocked)
+                for _ in range(2):
+                    look(runners[0])
+                goes_on[path].set()
+            first_called()
+            second_called()
+            first.close()
+            second.close()
+
+        assert ["GET '/1'", "GET '/2'"] == [line.partition(" by ")[2][:8] for line in log.having("has been blocked")]
 
     @pytest.mark.usefixtures("looks_often")
     @pytest.mark.parametrize("inherits", [True, False])

@@ -19,7 +19,7 @@ from support.asgi_apps import chunk, end, start
 from support.endless import EndlessItems
 from support.plain_servers import environ_for
 from support.scripted_wsgi_server import Served, adapted
-from support.waiting import Flag
+from support.waiting import Flag, until
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 
@@ -140,6 +140,7 @@ class TestResponseIterator:
             served.close()
             left.wait()
             served.close()
+            until(lambda: not adapter.stats().busy)
             assert 1 == adapter.stats().client_disconnects
 
     def test_a_file_that_cannot_be_sent_whole_is_closed(self, tmp_path: Any) -> None:

@@ -471,9 +471,10 @@ class TestDisconnecting:
         thread.run(probe.start)
         over.wait()
         thread.run(probe.release)
+        until(lambda: runner.ended)
 
         assert [True] == seen
-        assert 1 == len(runner.ended)
+        assert [probe] == runner.ended
 
 
 class TestThread:

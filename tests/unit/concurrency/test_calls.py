@@ -135,6 +135,7 @@ async def test_a_call_that_cannot_post_is_ended(
     following = Scripted(dispatcher, lambda _call: None)
     dispatcher.submit(following)
     await finished(following)
+    await eventually(lambda: call.error)  # its thread is later than the loop that does not wait to be woken
 
     assert isinstance(call.error, MemoryError)
     assert closed.is_set() is streams
