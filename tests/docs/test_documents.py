@@ -18,6 +18,7 @@ In the text, each relative link leads to something, each `name=value` is an opti
 `bridge.…` is a name, a key of an environ or a logger of ours, and each `make …` is a verb of the Makefile.
 """
 
+import argparse
 import ast
 import contextlib
 import importlib
@@ -173,15 +174,23 @@ def check_console(place: str, text: str, directory: Path) -> None:
 
 
 def curl(words: list[str]) -> str:
-    data = words.pop(words.index("-d") + 1).encode() if "-d" in words else None
-    urls = [word for word in words if word not in ("-d", "-s")]
-    assert len(urls) == 1, f"{words}: only `curl [-s] [-d DATA] URL` is understood"
+    """What curl shows; spaces at the end of a line are not seen."""
+    parser = argparse.ArgumentParser("curl")
+    parser.add_argument("-s", action="store_true")
+    parser.add_argument("-d", "--json", dest="data", type=str.encode)
+    parser.add_argument("-H", action="append", default=[])
+    parser.add_argument("url")
+    given, unknown = parser.parse_known_args(words)
+    assert not unknown, f"{words}: of curl's options, only -s, -d, --json and -H are understood"
+    json = {"Content-Type": "application/json", "Accept": "application/json"} if "--json" in words else {}
+    headers = json | dict(header.split(": ", 1) for header in given.H)
+    request = urllib.request.Request(given.url, given.data, headers)
     try:
-        response = urllib.request.urlopen(urls[0], data, timeout=PROCESS_PATIENCE)
+        response = urllib.request.urlopen(request, timeout=PROCESS_PATIENCE)
     except urllib.error.HTTPError as error:  # curl prints the page of an error as any other
         response = error
     with response:
-        return str(response.read().decode())
+        return re.sub(r"[ \r]+$", "", response.read().decode(), flags=re.MULTILINE)
 
 
 @contextlib.contextmanager
@@ -291,7 +300,7 @@ def _anchors(page: Path) -> set[str]:
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 # Their code needs what only the group `hosts` installs.
 WITH_HOSTS = {f"docs/howto/{name}.md" for name in ("celery", "channels", "debug_toolbar", "django_ninja")}
-WITH_HOSTS |= {f"docs/howto/{name}.md" for name in ("django_rest_framework", "metrics", "tracing")}
+WITH_HOSTS |= {f"docs/howto/{name}.md" for name in ("django_rest_framework", "graphql", "metrics", "tracing")}
 CODE_PAGES = [
     pytest.param(page, id=name, marks=[pytest.mark.hosts] if name in WITH_HOSTS else [])
     for page, name in ((page, str(page.relative_to(ROOT))) for page in PAGES)

@@ -127,6 +127,7 @@ SEARCHES = {
     "get_asgi_application": "reference/",
     "getting started": "tutorial/",
     "GIL": "pythons/",
+    "GraphQL": "howto/graphql/",
     "gunicorn timeout": "servers/gunicorn/",
     "gzip": "troubleshooting/",
     "hangs at stop": "troubleshooting/",
