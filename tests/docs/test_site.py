@@ -200,6 +200,7 @@ SEARCHES = {
     "workers": "howto/tuning/",
     "X-Accel-Redirect": "howto/tuning/",
     "X-Forwarded-For": "deploying/",
+    "Zappa": "servers/serverless/",
 }
 
 
