@@ -79,6 +79,7 @@ THREAD_MAKERS = {
     "bridge._concurrency.pool": {"Thread"},
     "bridge._concurrency.greenlets": {"Thread", "ThreadPool"},
     "bridge._check.progress": {"Timer"},
+    "bridge.cli._end": {"Timer"},
 }
 # `greenlets` makes a thread for whoever calls this, which is `private_loop` alone.
 NATIVE_THREAD, NATIVE_TAKERS = "start_thread", {"bridge._concurrency.greenlets", "bridge._concurrency.private_loop"}
@@ -105,7 +106,6 @@ SHORT = {
     "bridge.__main__": "Python finds it by its name",
     "bridge._log_once": "the ground of both directions: neither may have it",
     "bridge._tables": "cli and django print tables, and neither imports from the other",
-    "bridge.cli._mounts": "one subcommand, beside those of the others",
     "bridge.django.apps": "Django finds it by its name",
 }
 
@@ -412,7 +412,7 @@ class TestThreadsAndLoops:
     def test_threads_are_made_in_one_place_for_each_use(self, name: str) -> None:
         """Worker threads in `pool`, and the one of a private loop in `greenlets`, for `private_loop`.
 
-        `bridge check`, whose process is its own, has timers beside: for code that does not come back.
+        The commands, whose process is their own, have timers beside: for code that does not come back.
         """
         made = references(name) & (WORKER_THREADS | OTHER_WAYS_TO_A_THREAD)
         if "gevent" in {other.partition(".")[0] for other in IMPORTS[name]}:

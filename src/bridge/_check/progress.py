@@ -67,6 +67,7 @@ class Interruptible:
         self._lock = threading.Lock()
         self._timers: list[threading.Timer] = []
         self._before: Any = None
+        self._process = os.getpid()
 
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGINT, self._interrupt)
@@ -99,6 +100,8 @@ class Interruptible:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            raise KeyboardInterrupt  # in a child process of the application, which has no report
         if self._progress.interrupted:
             self._end()
         self._progress.interrupted = f"after {self._seconds:g} seconds (--timeout)" if self._expired else "by Ctrl-C"
@@ -107,4 +110,8 @@ class Interruptible:
         raise Interrupted(self._progress.interrupted)
 
     def _end(self) -> None:
-        os._exit(self._give_up())
+        status = 1
+        try:
+            status = self._give_up()
+        finally:
+            os._exit(status)

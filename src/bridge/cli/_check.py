@@ -6,12 +6,13 @@ import logging
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from bridge._check.findings import Finding, Outcome
 from bridge._check.probe import names, probe_asgi, probe_wsgi
 from bridge._check.progress import END_SECONDS, Interrupted, Interruptible, Progress
-from bridge._check.requests import requests_for
+from bridge._check.requests import CheckRequest, requests_for
+from bridge.cli._end import OpenFile, kept_apart, put
 from bridge.cli._load import describe, load
 from bridge.interfaces import Interface, as_asgi, as_wsgi
 
@@ -25,11 +26,15 @@ def check(spec: str, *, paths: Sequence[str], safe: bool, as_json: bool, timeout
     `timeout`: seconds for the whole check, or None. Raises `SystemExit` like `load`. If the application does not end
     after an interruption, the process ends.
     """
-    report = _Report(spec, sys.stdout, as_json=as_json)
     requests = [request for path in paths for request in requests_for(path, safe=safe)]
-    # What the application prints is not part of the report.
+    with kept_apart() as out:
+        report = _Report(spec, out, as_json=as_json)
+        _ask(spec, requests, report, timeout)
+        return report.finish()
+
+
+def _ask(spec: str, requests: Sequence[CheckRequest], report: "_Report", timeout: float | None) -> None:
     with (
-        contextlib.redirect_stdout(sys.stderr),
         contextlib.suppress(Interrupted),
         Interruptible(timeout, report.progress, report.announce, report.finish),
     ):
@@ -43,13 +48,12 @@ def check(spec: str, *, paths: Sequence[str], safe: bool, as_json: bool, timeout
             probe_wsgi(as_wsgi(app), requests, report.progress)
         if interface != "wsgi":
             probe_asgi(as_asgi(app), requests, report.progress)
-    return report.finish()
 
 
 class _Report:
     """The report of one check, on `out`: rows as they are found, or JSON at the end."""
 
-    def __init__(self, spec: str, out: TextIO, *, as_json: bool) -> None:
+    def __init__(self, spec: str, out: OpenFile, *, as_json: bool) -> None:
         self.progress = Progress(self._add)
         self._spec = spec
         self._out = out
@@ -87,22 +91,27 @@ class _Report:
 
     def _print(self, *lines: str) -> None:
         if not self._as_json:
-            self._out.writelines(f"{line}\n" for line in lines)
-            self._out.flush()
+            put(self._out, "".join(f"{line}\n" for line in lines))
 
     def announce(self, reason: str) -> None:
         """Say at once that the interruption was noticed. The application may take time to end."""
         self._interrupted = self.progress.asking, self.progress.seconds
         told = f"the application has {END_SECONDS:.0f} seconds to end; Ctrl-C ends it at once"
-        sys.stderr.write(f"bridge: interrupted {reason}; {told}\n")
-        sys.stderr.flush()
+        # It may be closed, or this signal may have come while the application was writing to it.
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"bridge: interrupted {reason}; {told}\n")
+            sys.stderr.flush()
 
     def finish(self) -> int:
         """Print the rest, once. Returns the exit status."""
-        with self._lock:
-            if not self._finished:
-                self._conclude()
-                self._finished = True
+        # A thread that waits for a reader of the report holds the lock for as long.
+        if self._lock.acquire(timeout=END_SECONDS):
+            try:
+                if not self._finished:
+                    self._conclude()
+                    self._finished = True
+            finally:
+                self._lock.release()
         if self.progress.interrupted:
             return _CTRL_C_STATUS if "Ctrl-C" in self.progress.interrupted else 1
         return int(bool(self._broken))
@@ -119,8 +128,7 @@ class _Report:
             }
             if reason:
                 told["interrupted"] = {"reason": reason, "asking": asked, "seconds": round(seconds, 1)}
-            self._out.write(json.dumps(told, indent=2) + "\n")
-            self._out.flush()
+            put(self._out, json.dumps(told, indent=2) + "\n")
             return
         if reason and asked:
             self._row("ENDED", asked, f"interrupted after {seconds:.1f} seconds")

@@ -6,10 +6,11 @@ import platform
 import sys
 import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import bridge
 from bridge.cli._check import check
+from bridge.cli._end import leave
 from bridge.cli._mounts import show_mounts
 from bridge.cli._serve import LOG_LEVELS, SERVER_NAMES, serve
 
@@ -78,12 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> NoReturn:
-    """Run the command line, and exit."""
+    """Run the command line, and exit, whatever threads the application has started."""
+    status: Any
     try:
-        sys.exit(main())
+        status = main()
+    except SystemExit as error:
+        status = error.code
     except KeyboardInterrupt as interrupt:
         sys.stderr.write(" ".join(["bridge: interrupted by Ctrl-C", *map(str, interrupt.args)]) + "\n")
-        sys.exit(130)
+        status = 130
+    leave(status)
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
@@ -168,6 +173,8 @@ def _seconds(text: str) -> float:
 def _path(text: str) -> str:
     if not text.startswith("/"):
         raise argparse.ArgumentTypeError(f"a path starts with a slash, got {text!r}")
+    if not text.isprintable():  # which the bytes that are not UTF-8 are not, either
+        raise argparse.ArgumentTypeError(f"{text!r} has characters that are not printable")
     return text
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from bridge._tables import aligned
+from bridge.cli._end import put
 from bridge.cli._load import describe, load
 from bridge.mounts import AsgiMounts, Mount, Mounts, WsgiMounts
 
@@ -16,7 +17,7 @@ def show_mounts(spec: str) -> int:
     site, interface = load(spec)
     if not isinstance(site, Mounts | AsgiMounts | WsgiMounts):
         raise SystemExit(f"bridge: expected a bridge.Mounts, but {spec} is {describe(site)}, which speaks {interface}")
-    sys.stdout.writelines(f"{line}\n" for line in aligned([_HEAD, *_rows(site.mounts, "")]))
+    put(sys.stdout, "".join(f"{line}\n" for line in aligned([_HEAD, *_rows(site.mounts, "")])))
     return 0
 
 

@@ -29,7 +29,9 @@ def serve(options: argparse.Namespace, further: list[str]) -> NoReturn:
             _refuse(f"{server.title} has no --{name.replace('_', '-')}", status=2)
     if importlib.util.find_spec(options.under) is None:
         _refuse(f"{server.title} is not installed: pip install '{server.install}'")
+    here = Path.cwd()
     app, interface = load(options.app)
+    os.chdir(here)  # a module may have changed it, and the server would not find that module again
     threads = options.threads or _DEFAULT_THREADS
     wanted = server.wants(interface)
     if options.threads and not server.own_threads(wanted) and not _runs_in_threads(app, wanted):
@@ -77,6 +79,8 @@ def _cannot_listen(host: str, port: int, uds: str | None) -> str | None:
             probe.listen()
     except OSError as error:
         return error.strerror or str(error)
+    except UnicodeError:  # of a name with an empty part, or one of more than 63 letters
+        return "it is not the name of a host"
     return None
 
 

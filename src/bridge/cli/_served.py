@@ -8,13 +8,19 @@ import asyncio
 import json
 import os
 import signal
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
 from bridge._concurrency.wake_policy import threads_take_turns
 from bridge._servers import process
+from bridge._types import Environ, StartResponse
 from bridge._wsgi_to_asgi import WsgiToAsgi
-from bridge.cli._load import find
+from bridge.cli._load import find, users_traceback
 from bridge.cli._servers import KEY
 from bridge.interfaces import as_asgi, as_wsgi, asgi_side, wsgi_side
 
@@ -67,7 +73,44 @@ def _from_environment() -> Any:
         servers.wait_closed = _wait_for_the_sockets
     if told["reload"] or (told["under"] == "granian" and not threads_take_turns()):
         process.register(LastWord(told["grace"]))
-    return adapted(find(told["app"]), told["wanted"], told["threads"], told["grace"])
+    try:
+        app = find(told["app"])
+    except (Exception, SystemExit) as error:
+        if not told["reload"]:
+            raise
+        sys.stderr.write(users_traceback())
+        _watch(error)
+        app = _NotLoaded(told["app"])
+    return adapted(app, told["wanted"], told["threads"], told["grace"])
+
+
+class _NotLoaded:
+    """A WSGI application in the place of one that cannot be imported after a change of its files.
+
+    If the import raised, Gunicorn and Hypercorn would end, and not look at the files any more.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self._told = f"{spec} cannot be loaded since the last change. The output of bridge serve says why.\n".encode()
+
+    def __call__(self, _environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(self._told)))]
+        start_response("500 Internal Server Error", headers)
+        return [self._told]
+
+
+def _watch(error: BaseException) -> None:
+    """Show the files that `error` comes from to the reloaders that look at the files of `sys.modules`. Python has
+    removed from there what could not be imported.
+    """
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        files.append(error.filename)
+    for number, file in enumerate(dict.fromkeys(files)):
+        if Path(file).is_file():
+            module = ModuleType(f"{__name__}.file{number}")
+            module.__file__ = file
+            sys.modules[module.__name__] = module
 
 
 app = _from_environment()

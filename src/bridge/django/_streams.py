@@ -1,7 +1,8 @@
 """The parts of a `StreamingHttpResponse`, one at a time, for a server that needs the other kind of iterator."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextvars import copy_context
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -53,17 +54,37 @@ def on_loop(response: Any) -> AsyncIterator[bytes]:
     # One context for all steps, so that what a generator sets in one step is there in the next, and can be reset.
     context = copy_context()
     take: Any = sync_to_async(next, thread_sensitive=True, context=context)
+    close = _Close(getattr(given, "close", None), context)
+    # If the client leaves while a part is being sent, Django's ASGI handler does not close `pull`. Then the end of the
+    # response is the last step.
+    response._resource_closers[:] = [
+        close if each == close.function else partial(context.run, each) for each in response._resource_closers
+    ]
 
     async def pull() -> AsyncIterator[bytes]:
         try:
             while (part := await take(iterator, _END)) is not _END:
                 yield part
         finally:
-            close = getattr(given, "close", None)
-            if close is not None:
-                await sync_to_async(close, thread_sensitive=True, context=context)()
+            if close.function is not None:
+                await sync_to_async(close, thread_sensitive=True)()
 
     return pull()
+
+
+class _Close:
+    """Calls `function`, in `context`, the first time that it is called itself: a `close()` may give back what the next
+    request then has.
+    """
+
+    def __init__(self, function: Callable[[], object] | None, context: Context) -> None:
+        self.function = function
+        self._context = context
+
+    def __call__(self) -> None:
+        function, self.function = self.function, None
+        if function is not None:
+            self._context.run(function)
 
 
 def is_async(response: HttpResponseBase) -> bool:

@@ -1,7 +1,8 @@
 """All steps of a sync stream run in one context, wherever they run: what a step has set can be reset in another."""
 
+import asyncio
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from django.urls import path
 from bridge.django import get_asgi_application, get_wsgi_application, on_loop
 from support import django_project
 from support.django_clients import Asgi, Plain, Wsgi
-from support.waiting import until
+from support.plain_servers import scope_for
+from support.waiting import PATIENCE, until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("stream_contexts", default="unset")
 outcomes: list[str] = []
@@ -45,8 +47,37 @@ async def view_on_the_loop(request: HttpRequest, number: int) -> StreamingHttpRe
     return StreamingHttpResponse(_parts(number))
 
 
-VIEWS = [sync_view, async_view, view_on_the_loop]
-urlpatterns = [path(f"{view.__name__}/<int:number>", view) for view in VIEWS]
+class Parts:
+    """An iterator whose `close()` gives something back, which must not be done twice."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self._left -= 1
+        if self._left < 0:
+            raise StopIteration
+        return "part"
+
+    def close(self) -> None:
+        outcomes.append("closed")
+
+
+def sync_iterator(request: HttpRequest, number: int) -> StreamingHttpResponse:
+    return StreamingHttpResponse(Parts(number))
+
+
+@on_loop
+async def iterator_on_the_loop(request: HttpRequest, number: int) -> StreamingHttpResponse:
+    return StreamingHttpResponse(Parts(number))
+
+
+VIEWS: list[Any] = [sync_view, async_view, view_on_the_loop]
+ITERATORS: list[Any] = [sync_iterator, iterator_on_the_loop]
+urlpatterns = [path(f"{view.__name__}/<int:number>", view) for view in [*VIEWS, *ITERATORS]]
 
 
 @pytest.fixture(params=["asgi", "asgi, all async", "wsgi", "middleware under Django's ASGI handler"])
@@ -82,4 +113,49 @@ def test_left_in_the_middle(face: Asgi | Wsgi, view: Any) -> None:
         assert opened.next()
         opened.leave()
         until(lambda: outcomes)
+    assert outcomes == ["reset"]
+
+
+@pytest.mark.parametrize("view", ITERATORS, ids=lambda view: view.__name__)
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "left"])
+def test_an_iterator_is_closed_once(face: Asgi | Wsgi, view: Any, whole: bool) -> None:
+    """By the stream, or by the response."""
+    if whole:
+        assert face.ask(f"/{view.__name__}/3").body == b"part" * 3
+    else:
+        with face.open(f"/{view.__name__}/1000000") as opened:
+            assert opened.next()
+            opened.leave()
+    until(lambda: outcomes)
+    assert outcomes == ["closed"]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
+def test_left_while_a_part_is_sent(view: Any) -> None:
+    """Django's ASGI handler then closes the response, and not the stream."""
+    outcomes.clear()
+
+    async def serve() -> None:
+        sending, left = asyncio.Event(), asyncio.Event()
+        events = [{"type": "http.request"}]
+
+        async def receive() -> dict[str, Any]:
+            if events:
+                return events.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(event: Mapping[str, Any]) -> None:
+            if event["type"] == "http.response.body":
+                sending.set()
+                await asyncio.Event().wait()
+
+        request = asyncio.ensure_future(ASGIHandler()(scope_for("GET", f"/{view.__name__}/3", []), receive, send))
+        async with asyncio.timeout(PATIENCE):
+            await sending.wait()
+            left.set()
+            await request
+
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=["bridge.django.BridgeMiddleware"]):
+        asyncio.run(serve())
     assert outcomes == ["reset"]

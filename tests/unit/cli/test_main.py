@@ -165,6 +165,14 @@ class TestServing:
                     again += 3
             server.stop(signal.SIGTERM)
 
+    @pytest.mark.parametrize("under", SERVERS)
+    def test_an_app_that_changes_the_directory(self, shop: Path, under: str) -> None:
+        """Its server finds it from where the command was given."""
+        (shop / "there").mkdir()
+        (shop / "goes.py").write_text("import os\n\nfrom shop import old\n\nos.chdir('there')\n")
+        with serving(shop, "goes:old", "--under", under) as server:
+            server.get()
+
     def test_options_of_the_server_go_behind_two_dashes(self, shop: Path) -> None:
         with serving(shop, "shop:old", "--port", "1") as server:  # the last one counts
             assert b"old" == server.get()[:3]
@@ -280,6 +288,113 @@ class TestInterruptedChecks:
         # The second may find Python about to end, and without handlers. To a shell this is 130 as well.
         assert process.returncode in {1: (130,), 2: (130, -signal.SIGINT)}[times]
         assert out.splitlines()[-1].startswith("interrupted by Ctrl-C, with ")
+
+
+LEFT = """\
+import atexit, os, subprocess, sys, threading
+
+from shop import old
+
+threading.Thread(target=threading.Event().wait, name="poller").start()
+atexit.register(print, "printed at exit")
+subprocess.run([sys.executable, "-c", "print('printed by a child')"])
+"""
+
+
+class TestWhatIsLeft:
+    """A command ends, whatever the application leaves behind, and its output is its own."""
+
+    @pytest.fixture(autouse=True)
+    def left(self, shop: Path) -> None:
+        (shop / "left.py").write_text(LEFT)
+
+    def test_after_a_check(self, shop: Path) -> None:
+        status, out, told = ran(shop, "check", "left:old", "--safe", "--json")
+
+        assert (0, "left:old") == (status, json.loads(out)["app"])
+        assert "printed by a child\n" in told
+        assert told.endswith("bridge: ended after 5 seconds without waiting for the application's threads poller\n")
+
+    def test_after_a_refusal(self, shop: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            status, _, told = ran(shop, "serve", "left:old", "--port", str(taken.getsockname()[1]))
+
+        assert (1, True) == (status, "Address already in use" in told), told
+
+    def test_what_it_prints_at_exit(self, shop: Path) -> None:
+        (shop / "left.py").write_text(LEFT.replace("threading.Thread", "# "))
+        status, out, told = ran(shop, "check", "left:old", "--safe", "--json")
+
+        assert (0, "left:old", True) == (status, json.loads(out)["app"], told.endswith("printed at exit\n"))
+
+    def test_a_child_that_gets_ctrl_c_reports_nothing(self, shop: Path) -> None:
+        """It is a worker process, which a terminal interrupts together with its parent."""
+        (shop / "left.py").write_text(
+            "import os, signal\n\nfrom shop import old\n\n"
+            "child = os.fork()\n"
+            "if not child:\n"
+            "    try:\n"
+            "        signal.raise_signal(signal.SIGINT)\n"
+            "    finally:\n"
+            "        os._exit(3)\n"
+            "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3\n"
+        )
+        status, out, told = ran(shop, "check", "left:old", "--safe")
+
+        assert (0, "nothing is broken", "") == (status, out.splitlines()[-1], told)
+
+
+FULL = "cannot write to standard output: No space left on device"
+
+
+class TestOutput:
+    """What nobody reads is one line on standard error, and a status that is not 0."""
+
+    @pytest.mark.parametrize(
+        ("to", "words", "problem"),
+        [
+            (">&-", ("check", "shop:old", "--safe"), "standard output is closed"),
+            (">&-", ("mounts", "shop:site"), "standard output is closed"),
+            (">/dev/full", ("check", "shop:old", "--safe"), FULL),
+            (">/dev/full", ("mounts", "shop:site"), FULL),
+            (">/dev/full", ("--help",), FULL),
+        ],
+    )
+    def test_that_cannot_be_written(self, shop: Path, to: str, words: Sequence[str], problem: str) -> None:
+        shell = ("sh", "-c", f'exec "$0" -m bridge "$@" {to}', sys.executable)
+
+        assert (1, "", f"bridge: {problem}\n") == ran(shop, *words, command=shell)
+
+    def test_whose_reader_has_gone(self, shop: Path) -> None:
+        reads, writes = os.pipe()
+        os.close(reads)
+        command = [sys.executable, "-m", "bridge", "check", "shop:old", "--safe"]
+        try:
+            done = subprocess.run(
+                command, cwd=shop, env=environment(), stdout=writes, stderr=subprocess.PIPE, timeout=PROCESS_PATIENCE
+            )
+        finally:
+            os.close(writes)
+        assert (1, b"bridge: cannot write to standard output: Broken pipe\n") == (done.returncode, done.stderr)
+
+    def test_whose_reader_does_not_read(self, shop: Path) -> None:
+        """--timeout ends it all the same."""
+        reads, writes = os.pipe()
+        os.set_blocking(writes, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writes, bytes(2**16))
+        os.set_blocking(writes, True)
+        command = [sys.executable, "-m", "bridge", "check", "shop:old", "--safe", "--timeout", "1"]
+        try:
+            done = subprocess.run(
+                command, cwd=shop, env=environment(), stdout=writes, stderr=subprocess.PIPE, timeout=PROCESS_PATIENCE
+            )
+        finally:
+            os.close(reads)
+            os.close(writes)
+        assert 1 == done.returncode
+        assert done.stderr.startswith(b"bridge: interrupted after 1 seconds (--timeout); ")
 
 
 # A module that is still being imported when Ctrl-C comes: it says that its import has begun, and then waits.
@@ -418,6 +533,7 @@ class TestCommands:
             (["serve", "a:b", "--workers", "0"], "'0' is not a whole number of 1 or more"),
             (["serve", "a:b", "--under", "apache"], "invalid choice: 'apache'"),
             (["check", "a:b", "--path", "x"], "a path starts with a slash, got 'x'"),
+            (["check", "a:b", "--path", "/\udcff"], r"'/\udcff' has characters that are not printable"),
             (["check", "a:b", "--timeout", "0"], "'0' is not a number of seconds above 0"),
             (["check", "a:b", "--timeout", "nan"], "'nan' is not a number of seconds above 0"),
             (["check", "a:b", "--timeout", "soon"], "'soon' is not a number of seconds above 0"),

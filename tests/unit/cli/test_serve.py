@@ -191,8 +191,9 @@ class TestListening:
     def test_a_port_that_is_free(self) -> None:
         assert module_of_serve._cannot_listen("127.0.0.1", 0, None) is None
 
-    def test_a_host_that_is_none(self) -> None:
-        assert module_of_serve._cannot_listen("not a host", 0, None)
+    @pytest.mark.parametrize("host", ["not a host", "a..b", "a" * 64])
+    def test_a_host_that_is_none(self, host: str) -> None:
+        assert module_of_serve._cannot_listen(host, 0, None)
 
     def test_a_unix_socket(self, tmp_path: Path) -> None:
         assert module_of_serve._cannot_listen("", 0, str(tmp_path / "s")) is None

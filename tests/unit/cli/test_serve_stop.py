@@ -170,3 +170,33 @@ class TestReload:
                         again += 3
             server.process.send_signal(signal.SIGTERM)
             server.process.wait(PROCESS_PATIENCE)
+
+    @pytest.mark.parametrize("mistake", ["def broken(:", "not_a_name", "raise SystemExit(0)", "del old, new"])
+    @pytest.mark.parametrize("under", ["uvicorn", "hypercorn", "gunicorn"])
+    def test_with_a_mistake_that_is_then_mended(self, shop: Path, under: str, mistake: str) -> None:
+        """The server stays, says what is wrong, and serves what comes next."""
+        with serving(shop, "shop:old", "--under", under, "--reload") as server:
+            assert server.quick() == b"old"
+            save_until(server, shop / "shop.py", f"{SHOP}\n\n{mistake}\n", 500, b"shop:old cannot be loaded")
+            save_until(server, shop / "shop.py", SHOP.replace('b"old"', 'b"mended"'), 200, b"mended")
+
+
+def save_until(server: Serving, file: Path, text: str, status: int, begins: bytes) -> None:
+    """Save the file, and wait until the server answers so."""
+    file.write_text(text)
+    deadline = time.monotonic() + PROCESS_PATIENCE
+    again = time.monotonic() + 3
+    while True:
+        assert server.process.poll() is None, server.log()
+        assert time.monotonic() < deadline, server.log()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PROCESS_PATIENCE)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/quick")
+            response = connection.getresponse()
+            if status == response.status and response.read().startswith(begins):
+                return
+        time.sleep(0.05)  # there is no signal for it
+        if time.monotonic() > again:
+            # A server that looked at the files only now has taken it for what was there before.
+            file.touch()
+            again += 3
