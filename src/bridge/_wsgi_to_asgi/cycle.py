@@ -136,6 +136,9 @@ class RequestResponseCycle:
             if self._watcher is not None:
                 self._watcher.cancel()
             raise
+        finally:
+            # The thread may go on for long, and then count as slow. By then, nobody may call receive() any more.
+            responder.on_slow = None
         try:
             limit = monotonic() + _END_GRACE_SECONDS
             while responder.stream is not None and not responder.stream.closed and (left := limit - monotonic()) > 0:

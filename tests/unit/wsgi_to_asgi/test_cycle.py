@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
 from bridge._concurrency.byte_queue import ByteQueue
@@ -350,6 +351,37 @@ async def test_a_client_that_leaves_ends_the_wait_for_the_app(dispatchers: Dispa
 
     assert [GeneratorExit] == raised
     assert 1 == dispatchers.stats().client_disconnects
+
+
+async def test_nobody_receives_for_a_request_that_was_cancelled(dispatchers: Dispatchers) -> None:
+    """Its thread may go on for long. Middleware that has cancelled it, for a time limit, may receive by then."""
+    asked: list[bool] = []
+    go = Flag()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def note() -> Event:
+            asked.append(request.over)
+            event: Event = await receive()
+            return event
+
+        await cycle(scope, note, send)
+
+    def wait(_environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"half"
+        go.wait()
+
+    cycle = Cycle(dispatchers, wait)
+    async with opened(app, *get()) as request:
+        await request.until(lambda: request.body)
+        request.cancel()
+        await request.ended()
+        if cycle.responder.dispatcher.loop.is_asyncio:  # on trio, nobody looks how long it takes any more
+            await eventually(lambda: cycle.responder.slow)
+        await anyio.lowlevel.checkpoint()
+        go.set()
+
+    assert [] == asked
 
 
 class _Overtaken(WsgiResponder):
