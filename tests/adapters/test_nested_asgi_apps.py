@@ -311,7 +311,7 @@ class TestAsgiAppOnAnAsgiServer:
 
         assert kinds in ([], ["http.disconnect"], ["http.request", "http.disconnect"])
 
-    async def test_a_request_that_the_server_cancels_ends_for_the_app(self) -> None:
+    async def test_a_request_that_the_server_cancels_ends_for_the_app(self, log: LogWatch) -> None:
         """By a disconnect, or where tasks belong to a scope (trio) by its cancellation."""
         over = Flag()
 
@@ -332,6 +332,7 @@ class TestAsgiAppOnAnAsgiServer:
             await over.waited()
 
         assert not exchange.complete
+        assert [] == log.complaints()
 
     async def test_an_app_that_does_not_listen_is_cancelled_on_the_loop(self) -> None:
         cleaned = Flag()
