@@ -17,9 +17,11 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.sync import async_to_sync, sync_to_async
 
 from bridge import AsgiToWsgi, WsgiToAsgi
+from bridge._asgi_to_wsgi import task
 from bridge.errors import LifespanFailed
 from support.asgi_apps import Lifespan, chunk, end, hello, read_body, reply, start
 from support.lenient_asgi_server import LenientRequest, fetch, living, opened_leniently
@@ -536,9 +538,27 @@ class TestAsgiAppOnAnAsgiServer:
             assert [(threading.get_ident(), "here")] == seen
             assert ["bridge-wsgi-1"] == adapters_own_threads()
 
-    async def test_the_body_is_there_while_its_thread_waits_for_async_code(self) -> None:
-        """A WSGI app within the ASGI app has the thread, which reads for others too while it waits."""
-        waits, read = Flag(), Flag()
+    @pytest.mark.parametrize("late", [False, True])
+    async def test_the_body_is_there_while_its_thread_waits_for_async_code(
+        self, late: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A WSGI app within the ASGI app has the thread, which reads for others too while it waits, also if these have
+        asked just before it does.
+        """
+        waits, read, looked = Flag(), Flag(), Flag()
+        run, wait = CurrentThreadExecutor.run_until_future, task.changed_meanwhile
+
+        def run_late(self: Any, future: Any) -> None:
+            looked.wait()
+            run(self, future)
+
+        def note(waiting: Any) -> Any:
+            looked.set()
+            return wait(waiting)
+
+        if late:
+            monkeypatch.setattr(CurrentThreadExecutor, "run_until_future", run_late)
+            monkeypatch.setattr(task, "changed_meanwhile", note)
 
         def wsgi_app(environ: Environ, start_response: Any) -> list[bytes]:
             async_to_sync(until_read)()
