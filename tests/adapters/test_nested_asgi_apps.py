@@ -17,9 +17,11 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.sync import async_to_sync, sync_to_async
 
 from bridge import AsgiToWsgi, WsgiToAsgi
+from bridge._asgi_to_wsgi import task
 from bridge.errors import LifespanFailed
 from support.asgi_apps import Lifespan, chunk, end, hello, read_body, reply, start
 from support.lenient_asgi_server import LenientRequest, fetch, living, opened_leniently
@@ -311,7 +313,7 @@ class TestAsgiAppOnAnAsgiServer:
 
         assert kinds in ([], ["http.disconnect"], ["http.request", "http.disconnect"])
 
-    async def test_a_request_that_the_server_cancels_ends_for_the_app(self) -> None:
+    async def test_a_request_that_the_server_cancels_ends_for_the_app(self, log: LogWatch) -> None:
         """By a disconnect, or where tasks belong to a scope (trio) by its cancellation."""
         over = Flag()
 
@@ -332,6 +334,7 @@ class TestAsgiAppOnAnAsgiServer:
             await over.waited()
 
         assert not exchange.complete
+        assert [] == log.complaints()
 
     async def test_an_app_that_does_not_listen_is_cancelled_on_the_loop(self) -> None:
         cleaned = Flag()
@@ -535,9 +538,27 @@ class TestAsgiAppOnAnAsgiServer:
             assert [(threading.get_ident(), "here")] == seen
             assert ["bridge-wsgi-1"] == adapters_own_threads()
 
-    async def test_the_body_is_there_while_its_thread_waits_for_async_code(self) -> None:
-        """A WSGI app within the ASGI app has the thread, which reads for others too while it waits."""
-        waits, read = Flag(), Flag()
+    @pytest.mark.parametrize("late", [False, True])
+    async def test_the_body_is_there_while_its_thread_waits_for_async_code(
+        self, late: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A WSGI app within the ASGI app has the thread, which reads for others too while it waits, also if these have
+        asked just before it does.
+        """
+        waits, read, looked = Flag(), Flag(), Flag()
+        run, wait = CurrentThreadExecutor.run_until_future, task.changed_meanwhile
+
+        def run_late(self: Any, future: Any) -> None:
+            looked.wait()
+            run(self, future)
+
+        def note(waiting: Any) -> Any:
+            looked.set()
+            return wait(waiting)
+
+        if late:
+            monkeypatch.setattr(CurrentThreadExecutor, "run_until_future", run_late)
+            monkeypatch.setattr(task, "changed_meanwhile", note)
 
         def wsgi_app(environ: Environ, start_response: Any) -> list[bytes]:
             async_to_sync(until_read)()

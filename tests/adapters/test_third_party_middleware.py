@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -32,6 +33,8 @@ from support.asgi_apps import chunk, end, reply, start
 from support.lenient_asgi_server import LenientRequest, fetch, opened_leniently
 from support.paths import TESTS
 from support.plain_servers import Environ, environ_for, scope_for
+from support.scripted_asgi_server import get as get_sent
+from support.scripted_asgi_server import opened
 from support.scripted_wsgi_server import Call, Served, ask
 from support.waiting import Flag, bounded
 
@@ -195,7 +198,7 @@ class TestWsgiMiddlewareAroundAnAsgiApp:
                 await exchange.until(lambda: exchange.over)
 
         assert ["http.disconnect"] == kinds
-        assert not exchange.complete
+        assert not exchange.complete or 499 == exchange.status  # of the profiler, nothing has come before that
 
     @every_wsgi_middleware
     async def test_an_exception_reaches_the_server(self, middleware: Any) -> None:
@@ -475,6 +478,32 @@ class TestAsgiMiddlewareAroundAWsgiApp:
             echoed = ask(outer, environ_for("POST", "/echo", b"body"))
 
         assert (b"|/where", b"body") == (unpacked(served), echoed.body)
+
+
+# --- ASGI middleware around a WSGI app, on an ASGI server -------------------------------------------------------------
+
+
+async def test_a_client_that_leaves_is_no_error_of_middleware() -> None:
+    """BaseHTTPMiddleware, as in `@app.middleware("http")` of FastAPI, raises one if it gets no response at all."""
+    entered, go = Flag(), Flag()
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        entered.set()
+        go.wait()
+        return []
+
+    inner = WsgiToAsgi(app, shutdown_timeout=3.0)
+    async with opened(base_http(inner), *get_sent()) as request:
+        await entered.waited()
+        await request.asked()
+        await anyio.sleep(0.02)  # a server that says it at once is not believed
+        request.leave()
+        await request.ended()
+        go.set()
+    await anyio.to_thread.run_sync(inner.close)
+
+    assert 1 == inner.stats().client_disconnects
+    assert (499, [b"1"]) == (request.status, request.header(b"x-passed"))
 
 
 # --- up to depth four -------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 Only this file calls `start_response`.
 """
 
-import asyncio
 import errno
 import logging
 import os
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import BinaryIO, Final, NamedTuple, Self, cast
 
+import anyio
 import anyio.lowlevel
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
@@ -233,9 +233,11 @@ class AsgiResponder(Task):
             if unfinished is not None:
                 raise unfinished
         except BaseException as error:
-            if self.disconnected:
-                expected = error is unfinished or isinstance(error, (ClientDisconnected, asyncio.CancelledError))
-                _log.info("%s ended after its client had left", self.request(), exc_info=None if expected else error)
+            cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+            # On trio, an outer request that is cancelled takes this one with it, before its thread can tell of that.
+            if self.disconnected or (cancelled and not self.runner.loop.is_asyncio):
+                quiet = cancelled or error is unfinished or isinstance(error, ClientDisconnected)
+                _log.info("%s ended after its client had left", self.request(), exc_info=None if quiet else error)
             else:
                 after = " after its response was complete" if response.complete else ""
                 _log.error("%s raised%s", self.request(), after, exc_info=error)

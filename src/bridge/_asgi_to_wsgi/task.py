@@ -471,6 +471,8 @@ def _given_up(thread: ServerThread) -> bool:
 
 async def _wait_for_client(task: Task) -> None:
     """Wait for an event of the client."""
+    # Set before the look at what the thread does: if that changes after the look, the thread finds this.
+    task.thread.awaited = True
     if not (task.thread.works and await _serve_meanwhile(task)):
         await changed_meanwhile(task)
 

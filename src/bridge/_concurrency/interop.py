@@ -303,6 +303,9 @@ def _run_and_tell(self: Any, future: Any) -> None:
     waiting, thread = _waiting.here(), threading.get_ident()  # the same at the end, even in a child forked meanwhile
     before = waiting.get(thread)
     waiting[thread] = self
+    tell = getattr(current.thread, "tell_owner", None)
+    if tell is not None:
+        tell()  # its task may have looked just before this
     try:
         _run_until_future(self, future)
     finally:

@@ -195,14 +195,17 @@ class ServerThread:
         self._jobs.popleft()
         before, self._busy = self._busy, True
         try:
-            self._tell_owner()
+            self.tell_owner()
             job()
         finally:
             self._busy = before
         return True
 
-    def _tell_owner(self) -> None:
-        """Have the task look again, if it waits for this thread, which begins to work: the work may wait for it."""
+    def tell_owner(self) -> None:
+        """Have the task look again, if it waits for this thread, which begins to work or to wait in `async_to_sync`.
+
+        The work may wait for the task.
+        """
         owner = self.owner
         if owner is not None and (owner.room_wanted or self.awaited):
             self.awaited = False  # from now on, the task looks after the client itself
@@ -218,7 +221,7 @@ class ServerThread:
         before, current.thread = current.thread, self
         call, self._busy = self._call, True
         try:
-            self._tell_owner()
+            self.tell_owner()
             step()
         finally:
             self._busy = False

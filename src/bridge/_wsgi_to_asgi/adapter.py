@@ -18,7 +18,7 @@ from bridge._types import Closable, Environ, Receive, Scope, Send, WSGIApp
 from bridge._wsgi_to_asgi.cycle import RequestResponseCycle, start, take_next
 from bridge._wsgi_to_asgi.dispatchers import Dispatchers
 from bridge._wsgi_to_asgi.lifespan import answer_lifespan
-from bridge._wsgi_to_asgi.refusals import deny_websocket, refuse, unavailable
+from bridge._wsgi_to_asgi.refusals import answer_nobody, deny_websocket, refuse, unavailable
 from bridge._wsgi_to_asgi.responder import Responder, WsgiResponder
 from bridge.errors import ClientDisconnected, ClientProtocolError, ServerProtocolError
 
@@ -156,6 +156,7 @@ class WsgiToAsgi(Closable):
             _count(dispatcher, responder, cycle, error)
             if not isinstance(error, ClientDisconnected):
                 raise
+            await _answer_nobody(responder, cycle, send)
         finally:
             if responder is not None and responder.body is not None and not responder.begun:
                 responder.body.discard(dispatcher)
@@ -223,6 +224,14 @@ class WsgiToAsgi(Closable):
         A later request starts new threads. Raises `RuntimeError` on an event loop while requests are served.
         """
         self._dispatchers.close()
+
+
+async def _answer_nobody(responder: Responder | None, cycle: RequestResponseCycle | None, send: Send) -> None:
+    """Answer a request whose client has left, unless its response has begun: then an outer adapter's `send` has said
+    so.
+    """
+    if responder is not None and not (responder.begun if cycle is None else cycle.started):
+        await answer_nobody(send)
 
 
 def _count(

@@ -20,7 +20,7 @@ from bridge._log_once import warn_once
 from bridge._translate.events_to_input import BodyCounter
 from bridge._translate.response_to_events import END, body_event
 from bridge._types import Event, Receive, Send
-from bridge._wsgi_to_asgi.refusals import truncated, unavailable
+from bridge._wsgi_to_asgi.refusals import answer_nobody, truncated, unavailable
 from bridge._wsgi_to_asgi.request_body import RequestBody, SpoolFile
 from bridge._wsgi_to_asgi.responder import Responder, WsgiResponder
 from bridge.errors import ClientDisconnected, ClientProtocolError
@@ -52,7 +52,9 @@ class RequestResponseCycle:
         self._send = send
         self._counter = counter
         self._watcher: asyncio.Task[None] | None = None
-        self._started = self._ended = False
+        self._ended = False
+        # The response has begun.
+        self.started = False
         # The request has been counted.
         self.counted = False
         # The server has reported a disconnect that may be false, and until when to wait for the response all the same.
@@ -136,6 +138,9 @@ class RequestResponseCycle:
             if self._watcher is not None:
                 self._watcher.cancel()
             raise
+        finally:
+            # The thread may go on for long, and then count as slow. By then, nobody may call receive() any more.
+            responder.on_slow = None
         try:
             limit = monotonic() + _END_GRACE_SECONDS
             while responder.stream is not None and not responder.stream.closed and (left := limit - monotonic()) > 0:
@@ -211,6 +216,8 @@ class RequestResponseCycle:
                     self._start_watcher()
                 await responder.changed()
         self._conclude()
+        if not self.started:
+            await answer_nobody(self._send)
 
     @property
     def _given_up(self) -> bool:
@@ -234,7 +241,7 @@ class RequestResponseCycle:
             self._fail(responder.error)
 
     async def _send_whole(self, head: Event, body: bytes) -> None:
-        self._started = self._ended = True
+        self.started = self._ended = True
         if self._doubtful:
             if (hasty := self._responder.dispatcher.hasty) is not None:
                 self._responder.dispatcher.hasty = hasty + 1
@@ -264,7 +271,7 @@ class RequestResponseCycle:
             elif item is END:
                 self._ended = True
             else:
-                self._started = True
+                self.started = True
                 path_sent = item["type"] == "http.response.pathsend"
                 await send(item)
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -276,7 +283,7 @@ class RequestResponseCycle:
 
     def _fail(self, error: BaseException | None) -> None:
         """Let the server answer 500, or abort a response that has begun."""
-        if not self._started:
+        if not self.started:
             if isinstance(error, PoolClosed):
                 raise unavailable(f"when {error}") from error
             if isinstance(error, ClientProtocolError):
@@ -355,7 +362,7 @@ class RequestResponseCycle:
         if self._ended:
             return
         dispatcher = self._responder.dispatcher
-        if at_once and dispatcher.hasty is not None and not self._started:
+        if at_once and dispatcher.hasty is not None and not self.started:
             self._doubtful = True
             self._doubt_ends = monotonic() + _DOUBT_SECONDS
             if dispatcher.hasty >= _HASTY_DISCONNECTS:

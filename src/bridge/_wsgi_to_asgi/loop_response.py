@@ -111,9 +111,10 @@ class LoopResponse:
             return
         if self.owner.output is None:
             self.owner.output = ByteQueue()
-        # It is made in its own context too: tracers pass on what is active there.
+        # It is made in its own context too: tracers pass on what is active there. In a copy, because an eager task
+        # enters its context at once.
         make = asyncio.get_running_loop().create_task
-        self.task = task = self.context.run(lambda: make(self._run(), context=self.context))
+        self.task = task = self.context.copy().run(make, self._run(), context=self.context)
         self.owner.dispatcher.streams.add(self)  # a loop holds its tasks weakly
         task.add_done_callback(self._finish)
 
@@ -144,6 +145,9 @@ class LoopResponse:
         self.owner.wake()
 
     async def _run(self) -> None:
+        if self.task is None:
+            # An eager task, because the loop has such a task factory. Nothing waits for what it writes yet.
+            await asyncio.sleep(0)
         interop.restore_context(self.context)
         if not (self.owner.thread_sensitive and interop.enclosing_executor() is not None):
             request_executor.set(self.thread)

@@ -1,11 +1,21 @@
 """Refuses requests that cannot be served now, requests that are not complete, and WebSockets."""
 
 import logging
+from contextlib import suppress
+from typing import Final
+
+import anyio
 
 from bridge._concurrency.calls import Dispatcher
 from bridge._translate.response_to_events import text_events
 from bridge._types import Receive, Scope, Send
 from bridge.errors import ClientDisconnected, ClientProtocolError
+
+# What proxies log for a request whose client has left.
+_CLIENT_CLOSED_REQUEST: Final = 499
+_CLIENT_CLOSED_TEXT: Final = "the client left before the response began"
+# How long the server may take for it.
+_NOBODY_SECONDS: Final = 1.0
 
 _log = logging.getLogger("bridge")
 
@@ -33,6 +43,17 @@ async def refuse(dispatcher: Dispatcher, refusal: ClientProtocolError, send: Sen
     extra = ((b"retry-after", b"1"),) if refusal.status == 503 else ()
     for event in text_events(refusal.status, str(refusal), *extra):
         await send(event)
+
+
+async def answer_nobody(send: Send) -> None:
+    """Answer a request whose client has left. The server drops this, or raises an error, which means nothing.
+
+    Middleware may wait for a response, and raise an error of its own if there is none (Starlette's BaseHTTPMiddleware
+    does: "No response returned").
+    """
+    with anyio.move_on_after(_NOBODY_SECONDS), suppress(Exception):
+        for event in text_events(_CLIENT_CLOSED_REQUEST, _CLIENT_CLOSED_TEXT):
+            await send(event)
 
 
 async def deny_websocket(scope: Scope, receive: Receive, send: Send) -> None:

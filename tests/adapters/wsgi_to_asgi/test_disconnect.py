@@ -53,6 +53,9 @@ STAGES = [
     Closing,
 ]
 
+# What middleware is told where the client has left before the response began.
+LEFT = 499
+
 
 def by_name(kinds: list[type[Stage]]) -> list[Any]:
     return [pytest.param(kind, id=kind.__name__.lower()) for kind in kinds]
@@ -392,8 +395,47 @@ async def test_a_client_that_leaves_during_its_upload(adapt: Adapt, upload: tupl
     request = await serve(adapter, scope, [*events, {"type": "http.disconnect"}])
 
     assert outcomes in ([], [ClientDisconnected])
-    assert not request.complete
+    assert request.status == LEFT
     assert (adapter.stats().client_disconnects, adapter.stats().rejected) == (1, 0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["takes it", "raises", "waits"])
+async def test_middleware_gets_a_response_though_the_client_has_left(
+    adapt: Adapt, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some raises an error where none comes. What the server makes of it is none of the request's business."""
+    monkeypatch.setattr("bridge._wsgi_to_asgi.refusals._NOBODY_SECONDS", 0.05)
+    go = Flag()
+    statuses: list[int] = []
+
+    def app(_environ: Environ, start_response: Any) -> list[bytes]:
+        go.wait()
+        return reply(start_response)
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        async def note(event: Event) -> None:
+            if event["type"] == "http.response.start":
+                statuses.append(event["status"])
+            if how == "raises":
+                raise RuntimeError("the connection is closed")
+            if how == "waits":
+                await anyio.sleep_forever()
+            await send(event)
+
+        await adapter(scope, receive, note)
+
+    adapter = adapt(app)
+    async with opened(middleware, *get()) as request:
+        await request.asked()
+        await anyio.sleep(0.02)  # longer than what counts as at once
+        request.leave()
+        await request.ended()
+        go.set()
+
+    assert statuses == [LEFT]
+    assert request.complete == (how == "takes it")
+    assert adapter.stats().client_disconnects == 1
 
 
 @pytest.mark.anyio
@@ -404,7 +446,7 @@ async def test_a_client_that_leaves_during_a_chunked_upload(adapt: Adapt) -> Non
     request = await serve(adapt(app), scope, [*events, {"type": "http.disconnect"}])
 
     assert app.paths == []
-    assert request.sent == []
+    assert request.status == LEFT
 
 
 @pytest.mark.anyio
@@ -611,7 +653,7 @@ async def test_a_disconnect_at_once_ends_a_stream(adapt: Adapt, before: int) -> 
     app.pieces = [b"x" * KIB] * 1000
     request = await app.serve(adapter, DISCONNECT)
 
-    assert not request.complete
+    assert (request.status, request.complete) == ((200, False) if before else (LEFT, True))
     await eventually(lambda: adapter.stats().busy == 0)
 
 
@@ -633,5 +675,5 @@ async def test_a_server_that_has_waited_is_believed(adapt: Adapt) -> None:
         await first.ended()
     request = await asked.serve(adapter, DISCONNECT)
 
-    assert request.sent == []
+    assert request.status == LEFT
     assert adapter.stats().client_disconnects == 1

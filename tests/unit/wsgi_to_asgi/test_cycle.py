@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
 from bridge._concurrency.byte_queue import ByteQueue
@@ -352,6 +353,39 @@ async def test_a_client_that_leaves_ends_the_wait_for_the_app(dispatchers: Dispa
     assert 1 == dispatchers.stats().client_disconnects
 
 
+async def test_nobody_receives_for_a_request_that_was_cancelled(dispatchers: Dispatchers) -> None:
+    """Its thread may go on for long. Middleware that has cancelled it, for a time limit, may receive by then."""
+    asked: list[bool] = []
+    waits, go = Flag(), Flag()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def note() -> Event:
+            asked.append(request.over)
+            event: Event = await receive()
+            return event
+
+        await cycle(scope, note, send)
+
+    def wait(_environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"half"
+        waits.set()
+        go.wait()
+
+    cycle = Cycle(dispatchers, wait)
+    async with opened(app, *get()) as request:
+        await request.until(lambda: request.body)
+        await waits.waited()
+        request.cancel()
+        await request.ended()
+        if cycle.responder.dispatcher.loop.is_asyncio:  # on trio, nobody looks how long it takes any more
+            await eventually(lambda: cycle.responder.slow)
+        await anyio.lowlevel.checkpoint()
+        go.set()
+
+    assert [] == asked
+
+
 class _Overtaken(WsgiResponder):
     """Its thread is done with a body that broke off before the loop gets on."""
 
@@ -363,7 +397,7 @@ class _Overtaken(WsgiResponder):
 
 @pytest.mark.parametrize("raises", [True, False])
 async def test_an_app_that_ends_before_the_loop_gives_the_request_up(dispatchers: Dispatchers, raises: bool) -> None:
-    """It has seen that the body broke off: the request is counted as one whose client has left, and not answered."""
+    """It has seen that the body broke off: the request is counted as one whose client has left, and answered so."""
     entered = Flag()
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:
@@ -384,7 +418,7 @@ async def test_an_app_that_ends_before_the_loop_gives_the_request_up(dispatchers
     stats = dispatchers.stats()
 
     assert (1, 0, 0) == (stats.client_disconnects, stats.served, stats.aborted)
-    assert [] == request.sent
+    assert 499 == request.status
 
 
 async def test_a_server_that_repeats_the_end_of_the_request_is_asked_no_more(dispatchers: Dispatchers) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import functools
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
 from asgiref.sync import sync_to_async
 
 from bridge import ApplicationProtocolError
@@ -90,6 +92,42 @@ async def test_the_thread_is_free_meanwhile(adapt: Adapt) -> None:
         go.set()
     assert b"onetwo" == request.body
     assert 1 == adapter.stats().served
+
+
+def _entering(loop: Any, coroutine: Any, *, context: Any = None, **options: Any) -> Any:
+    """A task factory that does what asyncio's eager one does first; that one exists since Python 3.12."""
+    if context is not None:
+        context.run(bool)
+    return asyncio.Task(coroutine, loop=loop, context=context, **options)
+
+
+async def test_on_a_loop_whose_tasks_are_eager(adapt: Adapt, log: LogWatch) -> None:
+    """Such a task enters its context while it is being made, and takes its first step before anything waits for it."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, uvloop.Loop) and (3, 13) <= sys.version_info < (3, 13, 3):
+        pytest.xfail("uvloop gives task factories an argument that asyncio's eager one does not take there")
+    go, makers = asyncio.Event(), set[Any]()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        makers.add(asyncio.current_task())
+        yield b"one"
+        await go.wait()
+        makers.add(asyncio.current_task())
+        yield b"two"
+
+    site = Site(chunks)
+    loop.set_task_factory(getattr(asyncio, "eager_task_factory", _entering))
+    try:
+        async with opened(adapt(site), *get()) as request:
+            await request.until(lambda: request.body == b"one")
+            go.set()
+        await site.closed.waited()
+    finally:
+        loop.set_task_factory(None)
+
+    assert b"onetwo" == request.body
+    assert 1 == len(makers - {None, asyncio.current_task()}) == len(makers)
+    assert [] == log.complaints()
 
 
 async def test_a_client_that_leaves_while_it_is_sent_to(adapt: Adapt) -> None:
