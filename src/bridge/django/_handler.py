@@ -24,7 +24,7 @@ from bridge.django import _hops, _signals
 from bridge.django._agents import GET_RESPONSE_ASYNC, AsyncFace, WsgiCall, make_request
 from bridge.django._isolation import Nothing, find_caches, keep_caches, leave_caches
 from bridge.django._request import Request
-from bridge.django._streams import async_parts
+from bridge.django._streams import async_parts, like_the_view
 from bridge.errors import ClientDisconnected
 
 _log = logging.getLogger("bridge")
@@ -146,6 +146,8 @@ class Handler(WSGIHandler):
             )
         if isinstance(response, FileResponse):
             response.block_size = max(response.block_size, BLOCK_BYTES)
+        elif not self._on_asgi:  # there, the thread is one of the pool's, which finds the server's loop
+            like_the_view(response, self.portal)
         return response
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.handlers.wsgi import WSGIRequest
-from django.http import HttpRequest
+from django.http import FileResponse, HttpRequest
 from django.http.response import HttpResponseBase
 
 from bridge._asgi_to_wsgi import Portal
@@ -87,13 +87,16 @@ class BridgeMiddleware:
         return response
 
     def _match(self, response: Any, bridge: ServerBridge, *, is_async_wanted: bool) -> None:
-        """Give the response an iterator of the kind that Django's handler does not read to the end before it sends."""
-        if is_async_wanted == _streams.is_async(response):
-            return
-        if is_async_wanted:
+        """Give the response an iterator of the kind that Django's handler does not read to the end before it sends. Its
+        steps find the same loop as the view.
+        """
+        is_async = _streams.is_async(response)
+        if is_async_wanted and not is_async:
             response.streaming_content = _streams.on_loop(response)
-        else:
+        elif is_async and not is_async_wanted:
             response.streaming_content = _streams.in_thread(response, self._portal, bridge.environ)
+        elif not (is_async or isinstance(response, FileResponse)):
+            _streams.like_the_view(response, self._portal)
 
 
 def _is_for_a_loop(request: HttpRequest) -> bool:

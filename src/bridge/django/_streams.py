@@ -72,6 +72,34 @@ def on_loop(response: Any) -> AsyncIterator[bytes]:
     return pull()
 
 
+def like_the_view(response: Any, portal: Portal) -> None:
+    """Have a sync iterator find the loop of `portal` in its thread, in each step and at its end, as its view did."""
+    response._iterator = _Steps(response._iterator, portal)
+    response._resource_closers[:] = [partial(_installed, portal, each) for each in response._resource_closers]
+
+
+class _Steps:
+    """Takes the parts of `iterator` with `portal` installed."""
+
+    def __init__(self, iterator: Iterator[Any], portal: Portal) -> None:
+        self._iterator = iterator
+        self._portal = portal
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return _installed(self._portal, self._iterator.__next__)
+
+
+def _installed(portal: Portal, function: Callable[[], Any]) -> Any:
+    installed = portal.install()
+    try:
+        return function()
+    finally:
+        portal.uninstall(installed)
+
+
 class _Close:
     """Calls `function`, in `context`, the first time that it is called itself: a `close()` may give back what the next
     request then has.

@@ -1,4 +1,6 @@
-"""All steps of a sync stream run in one context, wherever they run: what a step has set can be reset in another."""
+"""All steps of a sync stream run in one context, wherever they run: what a step has set can be reset in another. And
+async code that they call runs on one loop.
+"""
 
 import asyncio
 import contextvars
@@ -6,19 +8,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
 
 from bridge.django import get_asgi_application, get_wsgi_application, on_loop
 from support import django_project
-from support.django_clients import Asgi, Plain, Wsgi
+from support.django_clients import Asgi, Plain, Wsgi, portals_closed
 from support.plain_servers import scope_for
 from support.waiting import PATIENCE, until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("stream_contexts", default="unset")
 outcomes: list[str] = []
+loops: list[asyncio.AbstractEventLoop] = []
 
 
 def _parts(number: int) -> Iterator[str]:
@@ -75,9 +80,27 @@ async def iterator_on_the_loop(request: HttpRequest, number: int) -> StreamingHt
     return StreamingHttpResponse(Parts(number))
 
 
+async def _note_loop() -> None:
+    loops.append(asyncio.get_running_loop())
+
+
+def calls_async_code(request: HttpRequest, number: int) -> StreamingHttpResponse:
+    def parts() -> Iterator[str]:
+        try:
+            for _ in range(number):
+                async_to_sync(_note_loop)()
+                yield "part"
+        finally:
+            async_to_sync(_note_loop)()
+            outcomes.append("ended")
+
+    async_to_sync(_note_loop)()
+    return StreamingHttpResponse(parts())
+
+
 VIEWS: list[Any] = [sync_view, async_view, view_on_the_loop]
 ITERATORS: list[Any] = [sync_iterator, iterator_on_the_loop]
-urlpatterns = [path(f"{view.__name__}/<int:number>", view) for view in [*VIEWS, *ITERATORS]]
+urlpatterns = [path(f"{view.__name__}/<int:number>", view) for view in [*VIEWS, *ITERATORS, calls_async_code]]
 
 
 @pytest.fixture(params=["asgi", "asgi, all async", "wsgi", "middleware under Django's ASGI handler"])
@@ -128,6 +151,26 @@ def test_an_iterator_is_closed_once(face: Asgi | Wsgi, view: Any, whole: bool) -
             opened.leave()
     until(lambda: outcomes)
     assert outcomes == ["closed"]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "left"])
+@pytest.mark.parametrize("middleware", [True, False], ids=["middleware", "application"])
+def test_its_async_code_runs_on_one_loop(middleware: bool, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the view, on a WSGI server. A pool of connections belongs to one loop."""
+    outcomes.clear()
+    loops.clear()
+    chain = ["bridge.django.BridgeMiddleware"] if middleware else []
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=chain), portals_closed(monkeypatch):
+        server = Wsgi(Plain(WSGIHandler()) if middleware else get_wsgi_application())
+        if whole:
+            assert server.ask("/calls_async_code/3").body == b"part" * 3
+        else:
+            with server.open("/calls_async_code/1000000") as opened:
+                assert opened.next()
+        server.close()
+    assert outcomes == ["ended"]
+    assert len(loops) == (5 if whole else 3)
+    assert len(set(loops)) == 1
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
