@@ -19,7 +19,7 @@ from bridge._wsgi_to_asgi.responder import WsgiResponder
 from bridge.errors import ClientDisconnected, ClientProtocolError
 from support.scripted_asgi_server import Environ, Event, get, opened, piece_event, post, serve
 from support.waiting import Flag, eventually, until
-from support.wsgi_apps import reply
+from support.wsgi_apps import hello, reply
 
 pytestmark = pytest.mark.anyio
 BOUND = 15
@@ -384,6 +384,45 @@ async def test_nobody_receives_for_a_request_that_was_cancelled(dispatchers: Dis
         go.set()
 
     assert [] == asked
+
+
+async def test_nobody_receives_for_a_request_that_is_over(
+    dispatchers: Dispatchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop may see its end, be late with what the thread has posted of that, and count it as slow in between."""
+    dispatcher = dispatchers.here()
+    genuine, held, asked = dispatcher.loop.post, list[Any](), list[bool]()
+    done = Flag()
+
+    def post(target: Any) -> None:
+        if done.is_set() or not getattr(target, "finished", False):
+            genuine(target)
+        else:
+            held.append(target)
+            done.set()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def note() -> Event:
+            asked.append(request.over)
+            event: Event = await receive()
+            return event
+
+        await cycle(scope, note, send)
+
+    cycle = Cycle(dispatchers, hello)
+    monkeypatch.setattr(dispatcher.loop, "post", post)
+    async with opened(app, *get()) as request:
+        await done.waited()
+        cycle.responder.wake()
+        await request.ended()
+        if dispatcher.loop.is_asyncio:  # on trio, the ticks are a task of the request
+            for _ in range(3):
+                dispatcher.tick(held[0])
+        await anyio.lowlevel.checkpoint()
+        genuine(held[0])
+
+    assert request.complete
+    assert True not in asked
 
 
 class _Overtaken(WsgiResponder):
