@@ -330,7 +330,7 @@ class TestInputServer:
 
         assert [ClientDisconnected] == [type(error) for error in errors]
         assert isinstance(errors[0], OSError)
-        assert not exchange.started or 400 == exchange.status
+        assert exchange.status == (499 if ending == "disconnect" else 400)
         assert exchange.broken == []
 
     def test_errors_takes_text(self, monkeypatch: pytest.MonkeyPatch) -> None:

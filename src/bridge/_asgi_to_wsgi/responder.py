@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import BinaryIO, Final, NamedTuple, Self, cast
 
-import anyio
 import anyio.lowlevel
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
@@ -233,7 +232,7 @@ class AsgiResponder(Task):
             if unfinished is not None:
                 raise unfinished
         except BaseException as error:
-            cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+            cancelled = isinstance(error, self.runner.loop.cancelled)
             # On trio, an outer request that is cancelled takes this one with it, before its thread can tell of that.
             if self.disconnected or (cancelled and not self.runner.loop.is_asyncio):
                 quiet = cancelled or error is unfinished or isinstance(error, ClientDisconnected)

@@ -78,6 +78,8 @@ class AsyncioLoop:
     """
 
     is_asyncio = True
+    # What is raised in a task that is cancelled.
+    cancelled: type[BaseException] = asyncio.CancelledError
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -176,6 +178,7 @@ class TrioLoop:
 
     def __init__(self) -> None:
         self._token: Any = anyio.lowlevel.current_token().native_token
+        self.cancelled = anyio.get_cancelled_exc_class()
 
     def post(self, target: Postable) -> None:
         """Have `target.run_on_loop()` called on the loop; from any thread. Raises `LoopClosed`."""
