@@ -24,7 +24,7 @@ from bridge.django import _hops, _signals
 from bridge.django._agents import GET_RESPONSE_ASYNC, AsyncFace, WsgiCall, make_request
 from bridge.django._isolation import Nothing, find_caches, keep_caches, leave_caches
 from bridge.django._request import Request
-from bridge.django._streams import async_parts, like_the_view
+from bridge.django._streams import async_parts, is_file, like_the_view
 from bridge.errors import ClientDisconnected
 
 _log = logging.getLogger("bridge")
@@ -106,8 +106,11 @@ class Handler(WSGIHandler):
         """Like Django's, but receives the body before async code begins, because only this thread can wait for it."""
         self.portal.prepare(request.prepare_body)
         response: Any = super().get_response(request)
-        if response.streaming and response.is_async:
-            request.prepare_body()
+        if response.streaming:
+            if response.is_async:
+                request.prepare_body()
+            elif not (self._on_asgi or is_file(response)):  # there, the thread is one of the pool's
+                like_the_view(response, self.portal, request.prepare_body)
         return response
 
     def _get_response_as_asgi(self, request: Any) -> Any:
@@ -146,8 +149,6 @@ class Handler(WSGIHandler):
             )
         if isinstance(response, FileResponse):
             response.block_size = max(response.block_size, BLOCK_BYTES)
-        elif not self._on_asgi:  # there, the thread is one of the pool's, which finds the server's loop
-            like_the_view(response, self.portal)
         return response
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.handlers.wsgi import WSGIRequest
-from django.http import FileResponse, HttpRequest
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from bridge._asgi_to_wsgi import Portal
@@ -45,18 +46,26 @@ class BridgeMiddleware:
             return self._acall(request, bridge)
         hops = _hops.begin(_crossed(request)) if self._timing else None
         installed = self._portal.install()
-        brought: list[Input | None] = []
+        brought: list[Input] = []
+
+        def bring() -> None:
+            if type(request) is WSGIRequest and (body := bring_body_of(request)) is not None:
+                brought.append(body)
+
         if type(request) is WSGIRequest:
-            self._portal.prepare(lambda: brought.append(bring_body_of(request)))
+            self._portal.prepare(bring)
         try:
             response: HttpResponseBase = self._get_response(request)
-            if type(request) is WSGIRequest and response.streaming and _streams.is_async(response):
-                brought.append(bring_body_of(request))  # the stream may read it, on the loop
+            if response.streaming and _streams.is_async(response):
+                bring()  # the stream may read it, on the loop
         finally:
             self._portal.uninstall(installed)
-        closing: Any = response
-        closing._resource_closers += [each.close for each in brought if each is not None]
-        return self._finish(request, response, bridge, hops)
+        self._finish(request, response, bridge, hops, bring)
+        if brought or response.streaming:
+            # Last, because the end of a stream may read it. What a stream itself brings is not there yet.
+            closing: Any = response
+            closing._resource_closers.append(partial(_close_all, brought))
+        return response
 
     async def _acall(self, request: HttpRequest, bridge: ServerBridge) -> HttpResponseBase:
         hops = _hops.begin() if self._timing else None
@@ -65,7 +74,8 @@ class BridgeMiddleware:
         except asyncio.CancelledError:
             bridge.cancelled = True  # for sync code of the request, which goes on in its thread
             raise
-        return self._finish(request, response, bridge, hops)
+        self._finish(request, response, bridge, hops)
+        return response
 
     def _introduce(self, request: HttpRequest) -> ServerBridge:
         if isinstance(request, Request):
@@ -76,17 +86,23 @@ class BridgeMiddleware:
         return bridge
 
     def _finish(
-        self, request: HttpRequest, response: HttpResponseBase, bridge: ServerBridge, hops: _hops.Hops | None
-    ) -> HttpResponseBase:
+        self,
+        request: HttpRequest,
+        response: HttpResponseBase,
+        bridge: ServerBridge,
+        hops: _hops.Hops | None,
+        bring: Callable[[], None] | None = None,
+    ) -> None:
         # The handlers of this package accept streams of both kinds.
         if response.streaming and not isinstance(request, Request):
-            self._match(response, bridge, is_async_wanted=_is_for_a_loop(request))
+            self._match(response, bridge, bring, is_async_wanted=_is_for_a_loop(request))
         if hops is not None:
             before = response.headers.get("Server-Timing")
             response.headers["Server-Timing"] = f"{before}, {hops.header()}" if before else hops.header()
-        return response
 
-    def _match(self, response: Any, bridge: ServerBridge, *, is_async_wanted: bool) -> None:
+    def _match(
+        self, response: Any, bridge: ServerBridge, bring: Callable[[], None] | None, *, is_async_wanted: bool
+    ) -> None:
         """Give the response an iterator of the kind that Django's handler does not read to the end before it sends. Its
         steps find the same loop as the view.
         """
@@ -95,8 +111,13 @@ class BridgeMiddleware:
             response.streaming_content = _streams.on_loop(response)
         elif is_async and not is_async_wanted:
             response.streaming_content = _streams.in_thread(response, self._portal, bridge.environ)
-        elif not (is_async or isinstance(response, FileResponse)):
-            _streams.like_the_view(response, self._portal)
+        elif not (is_async or bring is None or _streams.is_file(response)):
+            _streams.like_the_view(response, self._portal, bring)
+
+
+def _close_all(bodies: list[Input]) -> None:
+    for body in bodies:
+        body.close()
 
 
 def _is_for_a_loop(request: HttpRequest) -> bool:

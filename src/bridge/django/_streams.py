@@ -72,32 +72,36 @@ def on_loop(response: Any) -> AsyncIterator[bytes]:
     return pull()
 
 
-def like_the_view(response: Any, portal: Portal) -> None:
-    """Have a sync iterator find the loop of `portal` in its thread, in each step and at its end, as its view did."""
-    response._iterator = _Steps(response._iterator, portal)
-    response._resource_closers[:] = [partial(_installed, portal, each) for each in response._resource_closers]
+def like_the_view(response: Any, portal: Portal, prepare: Callable[[], None]) -> None:
+    """Have a sync iterator find the loop of `portal` in its thread, in each step and at its end, as its view did.
+
+    `prepare` is called there before async code runs, which must not wait for the request body on the loop.
+    """
+
+    def call(function: Callable[[], Any]) -> Any:
+        installed = portal.install()
+        try:
+            portal.prepare(prepare)
+            return function()
+        finally:
+            portal.uninstall(installed)
+
+    response._iterator = _Steps(response._iterator, call)
+    response._resource_closers[:] = [partial(call, each) for each in response._resource_closers]
 
 
 class _Steps:
-    """Takes the parts of `iterator` with `portal` installed."""
+    """Takes the parts of `iterator` through `call`."""
 
-    def __init__(self, iterator: Iterator[Any], portal: Portal) -> None:
-        self._iterator = iterator
-        self._portal = portal
+    def __init__(self, iterator: Iterator[Any], call: Callable[[Callable[[], Any]], Any]) -> None:
+        self._take = iterator.__next__
+        self._call = call
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        return _installed(self._portal, self._iterator.__next__)
-
-
-def _installed(portal: Portal, function: Callable[[], Any]) -> Any:
-    installed = portal.install()
-    try:
-        return function()
-    finally:
-        portal.uninstall(installed)
+        return self._call(self._take)
 
 
 class _Close:
@@ -118,3 +122,8 @@ class _Close:
 def is_async(response: HttpResponseBase) -> bool:
     """Whether a streaming response has an async iterator."""
     return bool(getattr(response, "is_async", False))
+
+
+def is_file(response: HttpResponseBase) -> bool:
+    """Whether a streaming response is a file, which the server may read. A `FileResponse` can be a generator, too."""
+    return getattr(response, "file_to_stream", None) is not None

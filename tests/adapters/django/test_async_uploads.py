@@ -71,11 +71,25 @@ def by_an_async_stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts())
 
 
+@csrf_exempt
+def by_a_sync_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """The code that reads is async. It may begin with the response, or once the client has got some of it."""
+
+    async def read() -> bytes:
+        return request.read(64 * 1024)
+
+    def parts() -> Iterator[bytes]:
+        while data := async_to_sync(read)():
+            yield data
+
+    return StreamingHttpResponse(parts())
+
+
 async def quick(request: HttpRequest) -> HttpResponse:
     return HttpResponse("quick")
 
 
-VIEWS = [by_async_to_sync, by_call_async, by_an_async_view, by_a_view_on_the_loop, by_an_async_stream]
+VIEWS = [by_async_to_sync, by_call_async, by_an_async_view, by_a_view_on_the_loop, by_an_async_stream, by_a_sync_stream]
 urlpatterns = [*(path(view.__name__, view) for view in VIEWS), path("quick", quick)]
 each_view = pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
 
@@ -153,6 +167,29 @@ def test_a_slow_upload_does_not_hold_the_private_loop(view: Any, middleware: boo
             assert face.ask("/quick").body == b"quick"
             hold.set()
             response()
+            served.rest()
+            served.close()
+        face.close()
+
+    assert served.body == b"slow"
+
+
+@pytest.mark.parametrize("middleware", [False, True])
+def test_a_slow_upload_does_not_hold_the_loop_of_a_stream(middleware: bool) -> None:
+    """The same for async code that a sync stream calls."""
+    hold = Flag()
+    with override_settings(MIDDLEWARE=FIRST if middleware else []):
+        app: Any = Plain(WSGIHandler()) if middleware else get_wsgi_application()
+        face = Wsgi(app)
+        body = Input(b"slow", hold=hold)
+        environ = Ask("/by_a_sync_stream", pieces=[b"slow"]).environ() | {"wsgi.input": body}
+        with Served(app, environ) as served:
+            served.call()
+            part = served.begin_next()
+            body.reading.wait()
+            assert face.ask("/quick").body == b"quick"
+            hold.set()
+            part()
             served.rest()
             served.close()
         face.close()

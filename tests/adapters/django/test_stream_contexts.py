@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
 
@@ -95,7 +95,7 @@ def calls_async_code(request: HttpRequest, number: int) -> StreamingHttpResponse
             outcomes.append("ended")
 
     async_to_sync(_note_loop)()
-    return StreamingHttpResponse(parts())
+    return FileResponse(parts()) if "as_file" in request.GET else StreamingHttpResponse(parts())
 
 
 VIEWS: list[Any] = [sync_view, async_view, view_on_the_loop]
@@ -155,7 +155,10 @@ def test_an_iterator_is_closed_once(face: Asgi | Wsgi, view: Any, whole: bool) -
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "left"])
 @pytest.mark.parametrize("middleware", [True, False], ids=["middleware", "application"])
-def test_its_async_code_runs_on_one_loop(middleware: bool, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("query", ["", "?as_file"])
+def test_its_async_code_runs_on_one_loop(
+    middleware: bool, whole: bool, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That of the view, on a WSGI server. A pool of connections belongs to one loop."""
     outcomes.clear()
     loops.clear()
@@ -163,9 +166,9 @@ def test_its_async_code_runs_on_one_loop(middleware: bool, whole: bool, monkeypa
     with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=chain), portals_closed(monkeypatch):
         server = Wsgi(Plain(WSGIHandler()) if middleware else get_wsgi_application())
         if whole:
-            assert server.ask("/calls_async_code/3").body == b"part" * 3
+            assert server.ask(f"/calls_async_code/3{query}").body == b"part" * 3
         else:
-            with server.open("/calls_async_code/1000000") as opened:
+            with server.open(f"/calls_async_code/1000000{query}") as opened:
                 assert opened.next()
         server.close()
     assert outcomes == ["ended"]
