@@ -7,11 +7,13 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.handlers.wsgi import WSGIRequest
+from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from bridge._asgi_to_wsgi import Portal
 from bridge._concurrency.jobs import current
+from bridge._concurrency.pool import at_end
 from bridge.django import _hops, _settings, _streams
 from bridge.django._bridge import ServerBridge
 from bridge.django._request import Input, Request, bring_body_of
@@ -38,6 +40,8 @@ class BridgeMiddleware:
             markcoroutinefunction(self)
         if self._timing:
             _hops.install()
+        # Our threads may run Django's own handlers, and what their async code does after the response. As in `Handler`.
+        at_end.add(connections.close_all)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Django's middleware protocol."""

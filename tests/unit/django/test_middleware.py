@@ -1,12 +1,18 @@
 """`BridgeMiddleware` under Django's own handlers, its test clients, and those of `bridge.django`."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.handlers.wsgi import WSGIHandler
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import AsyncClient, Client
 
+from bridge import WsgiToAsgi
+from bridge._concurrency import pool
 from support.django_clients import Asgi, Wsgi
+from support.waiting import Flag
 
 pytestmark = pytest.mark.usefixtures("bridged")
 
@@ -32,6 +38,29 @@ class TestLoops:
             return asyncio.get_running_loop()
 
         assert async_to_sync(loop)() is not async_to_sync(loop)()
+
+
+class TestConnections:
+    def test_they_are_closed_with_a_thread_of_an_adapter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A persistent one ends with the thread, although the application is Django's own."""
+        closed = Flag()
+        close = DatabaseWrapper._close
+
+        def noting(self: Any) -> None:
+            close(self)
+            closed.set()
+
+        found = set(pool.at_end)
+        pool.at_end.clear()  # what handlers of this package, in other tests, have put there
+        monkeypatch.setattr(pool, "IDLE_SECONDS", 0.001)
+        monkeypatch.setattr(DatabaseWrapper, "_close", noting)
+        face = Asgi(WsgiToAsgi(WSGIHandler(), threads=1, shutdown_timeout=2.0))
+        try:
+            assert 200 == face.ask("/database").status
+            closed.wait()
+        finally:
+            face.close()
+            pool.at_end.update(found)
 
 
 class TestClients:
