@@ -60,6 +60,8 @@ class AsgiResponder(Task):
     _guarded = False
     # There is, or was, an open file in `output`. Set on the loop, before it is put there.
     _has_file = False
+    # The application has received `http.disconnect`.
+    _told = False
 
     def __init__(self, runner: AppRunner, spawn: Spawn, app: ASGIApp, scope: Scope, body: RequestEvents) -> None:
         super().__init__(runner, spawn, body.connection)
@@ -229,7 +231,7 @@ class AsgiResponder(Task):
         try:
             await self._app(self._scope, self._receive, self._send)
             unfinished = response.unfinished()
-            if unfinished is not None:
+            if unfinished is not None and not self._satisfied:
                 raise unfinished
         except BaseException as error:
             cancelled = isinstance(error, self.runner.loop.cancelled)
@@ -245,15 +247,26 @@ class AsgiResponder(Task):
                 raise
         if self.disconnected and not response.complete:
             counters.client_disconnects += 1
+        elif not response.complete:
+            counters.served += 1
 
     async def _receive(self) -> Event:
         """ASGI HTTP, "Request" and "Disconnect"."""
-        if self.complete or self.disconnected:
-            return dict(DISCONNECT)
-        if self.body.received_all:
-            await self.wait_until_over()
-            return dict(DISCONNECT)
-        return await self.next_event() or dict(DISCONNECT)
+        event: Event | None = None
+        if not (self.complete or self.disconnected):
+            if self.body.received_all:
+                await self.wait_until_over()
+            else:
+                event = await self.next_event()
+        self._told = event is None
+        return event or dict(DISCONNECT)
+
+    @property
+    def _satisfied(self) -> bool:
+        """Whether the server has got all that it takes (the head of an endless response to HEAD, for example), and the
+        application, which was told so, may end without the rest.
+        """
+        return self._told and self.demand is not ALL and not self.disconnected
 
     async def _send(self, event: Event) -> None:
         """ASGI HTTP, "Response Start" and "Response Body"."""

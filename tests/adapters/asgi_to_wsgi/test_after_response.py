@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from support.asgi_apps import chunk, end, start
-from support.scripted_wsgi_server import adapted, ask
-from support.waiting import Flag
+from support.plain_servers import environ_for
+from support.scripted_wsgi_server import Served, adapted, ask
+from support.waiting import Flag, LogWatch, until
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 
@@ -55,3 +56,37 @@ class TestBackgroundTask:
             assert 0 == adapter.stats().client_disconnects
 
         assert ["http.disconnect"] == events
+
+
+class TestRestThatNobodyTakes:
+    """A server takes the head of a response to HEAD, and no more bytes than Content-Length says."""
+
+    @pytest.mark.parametrize(
+        ("method", "headers"), [("HEAD", []), ("GET", [(b"content-length", b"1")])], ids=["HEAD", "Content-Length"]
+    )
+    @pytest.mark.parametrize("told", [True, False])
+    def test_an_app_that_is_told_so_may_leave_it_out(
+        self, method: str, headers: list[tuple[bytes, bytes]], told: bool, log: LogWatch
+    ) -> None:
+        """As feeds do when they receive `http.disconnect`. Without that, it is an error to leave it out."""
+        go_on = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send, headers=headers)
+            await chunk(send, b"x")
+            await go_on.waited()
+            while told and (await receive())["type"] != "http.disconnect":
+                pass
+
+        with adapted(app) as adapter:
+            with Served(adapter, environ_for(method, "/")) as served:
+                served.call()
+                served.next()
+                served.close()
+            go_on.set()
+            until(lambda: adapter.stats().busy == 0)
+            stats = adapter.stats()
+
+        assert ((1, 0) if told else (0, 1)) == (stats.served, stats.aborted)
+        assert 0 == stats.client_disconnects
+        assert bool(log.complaints()) is not told
