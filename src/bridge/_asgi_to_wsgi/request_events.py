@@ -44,10 +44,20 @@ class RequestEvents:
 
     The thread appends to `_events` and then posts. If the task finds no event there, it sets `reading` to WANTED,
     notifies the thread and waits. The thread sets `complete` before it posts the last event. Only the task uses
-    `received_all`.
+    `received_all` and `told`.
     """
 
-    __slots__ = ("_body", "_empty", "_events", "complete", "connection", "disconnected", "reading", "received_all")
+    __slots__ = (
+        "_body",
+        "_empty",
+        "_events",
+        "complete",
+        "connection",
+        "disconnected",
+        "reading",
+        "received_all",
+        "told",
+    )
 
     def __init__(self, body: BodyEvents, connection: Connection) -> None:
         self.reading = IDLE
@@ -61,6 +71,8 @@ class RequestEvents:
         self._events: deque[Event] | None = None
         # The task has received the last event: only `http.disconnect` can follow.
         self.received_all = False
+        # The task has received `http.disconnect` because the request is over.
+        self.told = False
 
     # -- in the server's thread
 

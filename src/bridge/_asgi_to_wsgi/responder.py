@@ -60,8 +60,6 @@ class AsgiResponder(Task):
     _guarded = False
     # There is, or was, an open file in `output`. Set on the loop, before it is put there.
     _has_file = False
-    # The application has received `http.disconnect`.
-    _told = False
 
     def __init__(self, runner: AppRunner, spawn: Spawn, app: ASGIApp, scope: Scope, body: RequestEvents) -> None:
         super().__init__(runner, spawn, body.connection)
@@ -258,7 +256,7 @@ class AsgiResponder(Task):
                 await self.wait_until_over()
             else:
                 event = await self.next_event()
-        self._told = event is None
+        self.body.told = event is None
         return event or dict(DISCONNECT)
 
     @property
@@ -266,7 +264,7 @@ class AsgiResponder(Task):
         """Whether the server has got all that it takes (the head of an endless response to HEAD, for example), and the
         application, which was told so, may end without the rest.
         """
-        return self._told and self.demand is not ALL and not self.disconnected
+        return self.body.told and self.demand is not ALL and not self.disconnected
 
     async def _send(self, event: Event) -> None:
         """ASGI HTTP, "Response Start" and "Response Body"."""
