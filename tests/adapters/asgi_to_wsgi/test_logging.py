@@ -39,7 +39,7 @@ class TestObservability:
             ended()
             served.close()
 
-        assert 1 == len(log.having("has been blocked"))
+        assert 1 == len(log.having("has been blocked", "the_culprit"))
         assert adapter.stats().longest_block > 0.01
 
     @pytest.mark.usefixtures("looks_often")
