@@ -4,11 +4,13 @@ What programs keep for a user (Gunicorn's control socket, caches) has one path f
 at once, one test's server would take or remove what another's has made there.
 """
 
+import fcntl
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +20,9 @@ from typing import IO, Any
 from support.patience import PROCESS_PATIENCE
 
 LOOK_AGAIN = 0.02  # seconds, where there is no signal to wait for
+
+PORTS = range(16_000, 32_000)
+TURNS = Path(tempfile.gettempdir(), f"bridge-test-ports-{os.getuid()}")  # how many of them have been given away
 
 
 def own_folders(directory: Path) -> dict[str, str]:
@@ -82,14 +87,26 @@ def listens(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, outside of the range that the kernel takes other ports from: it might give
-    one of those away before the server has it.
+    """A port of 127.0.0.1 that nobody has, and that no other test has been given of late, of whatever process.
+
+    A server takes its port some time after it is started. Were that port given to another test meanwhile, the server
+    that is up first would answer both tests. So the ports go round, by a counter that the user's processes share. They
+    are outside of the range that the kernel takes other ports from: it might give one of those away.
     """
     while True:
-        port = random.randrange(16_000, 32_000)
+        port = PORTS[_next_turn() % len(PORTS)]
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def _next_turn() -> int:
+    with open(os.open(TURNS, os.O_RDWR | os.O_CREAT, 0o600), "r+") as turns:
+        fcntl.flock(turns, fcntl.LOCK_EX)
+        turn = int(turns.read() or random.randrange(len(PORTS)))
+        turns.seek(0)
+        turns.write(str(turn + 1))
+        return turn
 
 
 def end(process: "subprocess.Popen[Any]", how: signal.Signals = signal.SIGTERM) -> None:
