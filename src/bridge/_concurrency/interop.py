@@ -303,9 +303,11 @@ def _run_and_tell(self: Any, future: Any) -> None:
     waiting, thread = _waiting.here(), threading.get_ident()  # the same at the end, even in a child forked meanwhile
     before = waiting.get(thread)
     waiting[thread] = self
-    tell = getattr(current.thread, "tell_owner", None)
-    if tell is not None:
-        tell()  # its task may have looked just before this
+    # What its task waits for may be a step of a call, or thread-sensitive work. The task may have looked just before.
+    for at_work in (current.thread, request_executor.get()):
+        tell = getattr(at_work, "tell_owner", None)
+        if tell is not None:
+            tell()
     try:
         _run_until_future(self, future)
     finally:
