@@ -50,7 +50,7 @@ def in_thread(response: Any, portal: Portal, environ: Environ) -> Iterator[bytes
 def on_loop(response: Any) -> AsyncIterator[bytes]:
     """The parts of a sync iterator, for a loop. Each is made in the request's own thread."""
     # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
-    given, iterator = response._iterator, iter(response.streaming_content)
+    given, iterator = getattr(response, "_iterator", None), iter(response)
     # One context for all steps, so that what a generator sets in one step is there in the next, and can be reset.
     context = copy_context()
     take: Any = sync_to_async(next, thread_sensitive=True, context=context)
@@ -75,8 +75,11 @@ def on_loop(response: Any) -> AsyncIterator[bytes]:
 def like_the_view(response: Any, portal: Portal, prepare: Callable[[], None]) -> None:
     """Have a sync iterator find the loop of `portal` in its thread, in each step and at its end, as its view did.
 
-    `prepare` is called there before async code runs, which must not wait for the request body on the loop.
+    `prepare` is called there before async code runs, which must not wait for the request body on the loop. A response
+    of the project's own kind, which Django's WSGI handler takes too, is left as it is.
     """
+    if not hasattr(response, "_iterator"):
+        return
 
     def call(function: Callable[[], Any]) -> Any:
         installed = portal.install()

@@ -128,6 +128,7 @@ def test_closed_while_the_loop_waits(descriptors: Descriptors, log: LogWatch, mo
         for _ in range(2):
             assert works(adapter)
         assert not descriptors.ended.is_set()
+        assert not descriptors.handle.blocked_for  # which would grow for ever, in the stats of the adapter
     assert len(log.having("cannot continue")) == 1
 
 
