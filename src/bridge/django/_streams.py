@@ -32,11 +32,14 @@ def async_parts(response: Any) -> AsyncIterator[bytes]:
     return iterate()
 
 
-def in_thread(response: Any, portal: Portal, environ: Environ) -> Iterator[bytes]:
-    """The parts of an async iterator, for a thread. They are made on the loop that `portal` finds for it."""
+def in_thread(response: Any, portal: Portal, environ: Environ, prepare: Callable[[], None]) -> Iterator[bytes]:
+    """The parts of an async iterator, for a thread. They are made on the loop that `portal` finds for it. `prepare` is
+    called there before, because they must not wait for the request body on the loop.
+    """
     parts = async_parts(response)
 
     def pull() -> Iterator[bytes]:
+        prepare()
         _hops.count(2)
         chunks = portal.iterate(environ, lambda: parts)
         try:
