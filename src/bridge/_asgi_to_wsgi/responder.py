@@ -3,6 +3,7 @@
 Only this file calls `start_response`.
 """
 
+import asyncio
 import errno
 import logging
 import os
@@ -233,8 +234,7 @@ class AsgiResponder(Task):
                 raise unfinished
         except BaseException as error:
             cancelled = isinstance(error, self.runner.loop.cancelled)
-            # On trio, an outer request that is cancelled takes this one with it, before its thread can tell of that.
-            if self.disconnected or (cancelled and not self.runner.loop.is_asyncio):
+            if self.disconnected or (cancelled and _is_cancelled_by_server(self.runner)):
                 quiet = cancelled or error is unfinished or isinstance(error, ClientDisconnected)
                 _log.info("%s ended after its client had left", self.request(), exc_info=None if quiet else error)
             else:
@@ -321,6 +321,16 @@ class AsgiResponder(Task):
     def request(self) -> str:
         """Return the request, for log lines."""
         return f"the application, asked for {request_title(self._scope['method'], self._scope['path'])},"
+
+
+def _is_cancelled_by_server(runner: AppRunner) -> bool:
+    """Whether the running task is cancelled with what else the server runs on its loop, before its thread can tell of
+    that. On trio, an outer request that is cancelled takes this one with it; on asyncio, the end of the loop.
+    """
+    if runner.private is not None:
+        return False
+    task = asyncio.current_task() if runner.loop.is_asyncio else None
+    return task is None or task.cancelling() > 0  # 0: the application has raised it
 
 
 def _open_regular(path: str) -> BinaryIO:
