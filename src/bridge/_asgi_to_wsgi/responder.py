@@ -10,13 +10,14 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from time import monotonic
 from typing import BinaryIO, Final, NamedTuple, Self, cast
 
 import anyio.lowlevel
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
 from bridge._asgi_to_wsgi.request_events import STEP_BYTES, RequestEvents
-from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task, look_at_client
+from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task, has_left, look_at_client
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.interrupts import may_pass
@@ -32,6 +33,9 @@ _REFUSAL_HEADERS: Final = {426: ("Sec-WebSocket-Version", "13"), 503: ("Retry-Af
 
 # With this, an open never waits, for example for the writer of a pipe. It changes nothing for a regular file.
 _WITHOUT_WAITING: Final[int] = getattr(os, "O_NONBLOCK", 0)
+
+# How long the thread of a request that the server has cancelled may have to wait until it is told.
+_TOLD_SECONDS: Final = 0.5
 
 _log = logging.getLogger("bridge")
 
@@ -168,6 +172,7 @@ class AsgiResponder(Task):
 
     def failure(self) -> BaseException:
         """The exception for the server if the application ended before its response began, or was complete."""
+        self._hear_of_leave()
         if self.disconnected:
             return self.connection.departure(
                 "the client left, or the adapter was closed, before the response began", begun=False
@@ -195,9 +200,21 @@ class AsgiResponder(Task):
         """Like `failure`, for a response that has begun: it breaks off, and must not look complete."""
         self._guarded = False
         self.connection.end_with_reset(True)
+        self._hear_of_leave()
         if self.disconnected:
             return self.connection.departure("the client left in the middle of the response", begun=True)
         return self.failure()
+
+    def _hear_of_leave(self) -> None:
+        """If the server has cancelled the application's task with the request that this thread works for, wait until it
+        has told this thread so. The task may have been the first to end.
+        """
+        on_servers_loop = self.runner.private is None
+        if on_servers_loop and not self.disconnected and isinstance(self.error, self.runner.loop.cancelled):
+            limit = monotonic() + _TOLD_SECONDS
+            while not (left := has_left(self)) and (rest := limit - monotonic()) > 0:
+                self.thread.await_wake(rest)
+            self.disconnected = self.disconnected or left
 
     def release(self) -> None:
         """End the thread's part. Jobs that are not done yet go to another thread."""
