@@ -219,8 +219,8 @@ class ServerThread:
 
     def _go_on(self, step: Callable[[], object]) -> None:
         """Let the call take a step. Raises what a signal handler has raised meanwhile: that is for the server."""
+        self._ident = threading.get_ident()  # as in `run_job`; here, since the handler of a signal may raise after it
         before, current.thread = current.thread, self
-        self._ident = threading.get_ident()  # as in `run_job`
         call, self._busy = self._call, True
         try:
             self.tell_owner()
