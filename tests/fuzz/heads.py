@@ -159,10 +159,13 @@ def _check_environ(environ: dict[str, Any]) -> None:
     for key in NATIVE:
         assert _is_native(environ[key]), key
     assert isinstance(environ["SERVER_NAME"], str)
+    assert isinstance(environ["REMOTE_ADDR"], str)
     assert environ["SERVER_NAME"]
     assert environ["SERVER_PORT"]
     assert environ["PATH_INFO"][:1] in ("", "/")
     for key, value in environ.items():
+        if key.startswith("SSL_"):
+            assert isinstance(value, str), key
         if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             assert _is_native(value), key
             assert {"\r", "\n", "\0"}.isdisjoint(value), key
