@@ -351,7 +351,8 @@ def _is_tls(value: Any) -> bool:
     return (
         isinstance(chain, Sequence)
         and not isinstance(chain, str)
-        and all(map(_is_text, (*texts, *chain)))
+        and all(isinstance(certificate, str) for certificate in chain)
+        and all(map(_is_text, texts))
         and all(number is None or isinstance(number, int) for number in numbers)
     )
 

@@ -520,6 +520,7 @@ class TestServerAtFault:
             ({"extensions": {"tls": {"client_cert_chain": 5}}}, {}),
             ({"extensions": {"tls": {"client_cert_chain": "PEM"}}}, {"SSL_CLIENT_CERT": "", "SSL_CLIENT_VERIFY": ""}),
             ({"extensions": {"tls": {"client_cert_chain": [b"PEM"]}}}, {"SSL_CLIENT_CERT": ""}),
+            ({"extensions": {"tls": {"client_cert_chain": ["PEM", None]}}}, {"SSL_CLIENT_CERT": ""}),
             ({"extensions": {"tls": {"client_cert_name": b"CN"}}}, {"SSL_CLIENT_S_DN": "", "SSL_CLIENT_VERIFY": ""}),
             ({"extensions": {"tls": {"server_cert": 5}}}, {"SSL_SERVER_CERT": ""}),
             ({"extensions": {"tls": {"client_cert_error": ["bad"]}}}, {"SSL_CLIENT_VERIFY": ""}),
