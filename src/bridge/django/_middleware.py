@@ -65,6 +65,8 @@ class BridgeMiddleware:
         finally:
             self._portal.uninstall(installed)
         self._finish(request, response, bridge, hops, bring)
+        if type(request) is WSGIRequest:
+            _streams.end_like_the_view(response, self._portal)
         if brought or response.streaming:
             # Last, because the end of a stream may read it. What a stream itself brings is not there yet.
             closing: Any = response
