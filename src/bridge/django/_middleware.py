@@ -92,10 +92,12 @@ class BridgeMiddleware:
         # The handlers of this package accept streams of both kinds.
         if response.streaming and not isinstance(request, Request):
             self._match(response, bridge, partial(_bring, request, brought), is_async_wanted=_is_for_a_loop(request))
-        if brought or (response.streaming and type(request) is WSGIRequest):
-            # Last, because the end of a stream may read it. What a stream itself brings is not there yet.
-            closing: Any = response
-            closing._resource_closers.append(partial(_close_all, brought))
+        if type(request) is WSGIRequest:
+            _streams.end_like_the_view(response, self._portal)
+            if brought or response.streaming:
+                # Last, because the end of a stream may read it. What a stream itself brings is not there yet.
+                closing: Any = response
+                closing._resource_closers.append(partial(_close_all, brought))
         if hops is not None:
             before = response.headers.get("Server-Timing")
             response.headers["Server-Timing"] = f"{before}, {hops.header()}" if before else hops.header()

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
+from django.core.signals import request_finished
 from django.http.response import HttpResponseBase
 
 from bridge._asgi_to_wsgi import Portal
@@ -83,17 +84,25 @@ def like_the_view(response: Any, portal: Portal, prepare: Callable[[], None]) ->
     """
     if not hasattr(response, "_iterator"):
         return
-
-    def call(function: Callable[[], Any]) -> Any:
-        installed = portal.install()
-        try:
-            portal.prepare(prepare)
-            return function()
-        finally:
-            portal.uninstall(installed)
-
+    call = partial(_on_loop_of, portal, prepare)
     response._iterator = _Steps(response._iterator, call)
     response._resource_closers[:] = [partial(call, each) for each in response._resource_closers]
+
+
+def end_like_the_view(response: Any, portal: Portal) -> None:
+    """Have async receivers of `request_finished` run on the loop of `portal`, as the view's async code did."""
+    if any(is_async for *_, is_async in request_finished.receivers):
+        # The body is closed before the signal is sent.
+        response.close = partial(_on_loop_of, portal, None, response.close)
+
+
+def _on_loop_of(portal: Portal, prepare: Callable[[], None] | None, function: Callable[[], Any]) -> Any:
+    installed = portal.install()
+    try:
+        portal.prepare(prepare)
+        return function()
+    finally:
+        portal.uninstall(installed)
 
 
 class _Steps:
