@@ -373,7 +373,7 @@ class ResponseIterator:
 
     def __init__(self, responder: AsgiResponder) -> None:
         self._responder = responder
-        self._sent_all = self._begun = self._awaited = False
+        self._sent_all = self._begun = self._stayed = False
         self._file: BinaryIO | None = None  # from a pathsend event after the head has left
         responder.guard()
         self._closed = False
@@ -454,11 +454,12 @@ class ResponseIterator:
         return block
 
     def _linger(self) -> None:
-        """Stay for thread-sensitive code after the response, for example Django's signals."""
+        """Stay, once, for work after the response, for example Django's signals, which may be thread-sensitive."""
         responder = self._responder
         responder.unguard()
-        if not self._awaited:
-            self._awaited = True
-            responder.await_background()
+        if self._stayed:
+            return
+        self._stayed = True
+        responder.await_background()
         if responder.thread.sensitive and not responder.disconnected:
             responder.linger(responder.runner.disconnect_grace)

@@ -218,6 +218,25 @@ class TestThreadSensitive:
             assert not over.is_set()
             over.set()
 
+    def test_a_close_after_the_whole_response_does_not_stay_again(self) -> None:
+        """Tornado closes on its loop, where it must not wait at all."""
+        from asgiref.sync import sync_to_async
+
+        over = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await sync_to_async(int)()
+            await reply(send, b"ok")
+            await over.waited()
+
+        async def close() -> None:
+            Call.close(served)
+
+        with adapted(app, disconnect_grace=0.02) as adapter, Served(adapter) as served:
+            assert b"ok" == served.call().rest()
+            bounded(lambda: asyncio.run(close()))
+            over.set()
+
     def test_what_comes_after_the_thread_has_left_runs_elsewhere(self) -> None:
         """Not in the thread, which may be in another request by then; and one after the other."""
         from asgiref.sync import sync_to_async
