@@ -448,21 +448,23 @@ class Dispatcher:
         self.token = interop.LoopToken(loop)
         self.slow_warning = slow_warning
         self.counters = Counters()
-        # Responses that continue without a thread (`LoopResponse`).
+        # Responses that continue without a thread (`LoopResponse`), until they are closed.
         self.streams: set[Any] = set()
         # How often the other side has said at once that a client had left, but the response was ready anyway. None when
         # the other side was seen to wait before it said it.
         self.hasty: int | None = 0
         self.serving = Serving()
+        # Calls that a shutdown does not wait for any longer.
+        self.left_behind: set[Call] = set()
         # How many ticks old each call is.
         self._calls: dict[Any, int] = {}
         self._logged: set[Any] = set()
         self._growing = self._ticking = False
 
     @property
-    def live(self) -> int:
-        """How many calls have not finished."""
-        return len(self._calls)
+    def live(self) -> list[Any]:
+        """The calls that have not finished. A loop that is closed hears of no end."""
+        return [call for call in list(self._calls) if not call.finished]
 
     def submit(self, call: Call) -> None:
         """Start a call. On the loop. Raises `RuntimeError` if no thread can be started."""

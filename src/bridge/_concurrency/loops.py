@@ -158,6 +158,11 @@ class AsyncioLoop:
         """Whether the loop is closed."""
         return self.loop.is_closed()
 
+    @property
+    def runs(self) -> bool:
+        """Whether the loop runs now. From any thread."""
+        return self.loop.is_running()
+
 
 class _TrioWaiter:
     """What a task on trio waits for, instead of a future."""
@@ -204,6 +209,11 @@ class TrioLoop:
         except RuntimeError:
             return True
         return False
+
+    @property
+    def runs(self) -> bool:
+        """Whether the run goes on. From any thread."""
+        return not self.closed
 
 
 LoopHandle = AsyncioLoop | TrioLoop

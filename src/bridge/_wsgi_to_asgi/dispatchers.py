@@ -6,16 +6,20 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
+from typing import Final
 
 import anyio
 import anyio.lowlevel
 
-from bridge._concurrency.calls import Dispatcher
+from bridge._concurrency.calls import Call, Dispatcher
 from bridge._concurrency.loops import AsyncioLoop, LoopHandle, ThreadEvent, TrioLoop, refuse_on_loop, runs_loop
 from bridge._concurrency.per_process import PerProcess
 from bridge._concurrency.pool import ThreadPool
 from bridge._servers.process import register, unregister
 from bridge._stats import Counters, ThreadStats
+
+# How often a loop that ends, while others go on, looks whether its own requests have ended.
+_LOOK_SECONDS: Final = 0.02
 
 _log = logging.getLogger("bridge")
 
@@ -131,7 +135,10 @@ class Dispatchers:
 
     def close(self, timeout: float | None = None) -> None:
         """Stop the threads, and wait for them. Raises `RuntimeError` on an event loop while they serve requests."""
-        if any(dispatcher.live or dispatcher.streams for dispatcher in list(self._pools.here().dispatchers.values())):
+        if any(
+            dispatcher.live or (dispatcher.streams and not dispatcher.loop.closed)
+            for dispatcher in list(self._pools.here().dispatchers.values())
+        ):
             refuse_on_loop(
                 "WsgiToAsgi.close() was called while requests were served",
                 "leave it to the lifespan's shutdown, or call it in a thread (asyncio.to_thread)",
@@ -153,7 +160,9 @@ class Dispatchers:
             pools.discard()
 
     async def drain(self, dispatcher: Dispatcher) -> None:
-        """Stop the threads, and wait for them on the loop of `dispatcher`."""
+        """Stop the threads, and wait for them on the loop of `dispatcher`. While other loops run, whose requests need
+        the threads, only wait for what they do for this loop.
+        """
         deadline = monotonic() + self._shutdown_timeout
         # Their cleanup may need threads, and whatever is removed after this.
         stopping = [stream for stream in dispatcher.streams if stream.stopping]
@@ -162,6 +171,9 @@ class Dispatchers:
             self._report([f"the cleanup of {stream.owner}" for stream in stopping if stream.task in left])
             for task in left:
                 task.cancel()
+        if self._serves_others(dispatcher):
+            await self._wait_for_own(dispatcher, deadline)
+            return
         detached = self._detach()
         events = [ThreadEvent(dispatcher.loop) for _ in detached]
         for pool, drained in zip(detached, events, strict=True):
@@ -169,6 +181,26 @@ class Dispatchers:
         for pool, drained in zip(detached, events, strict=True):
             await drained.wait(max(deadline - monotonic(), 0.0))
             self._report(pool.join(0))
+
+    async def _wait_for_own(self, dispatcher: Dispatcher, deadline: float) -> None:
+        """Wait until nothing runs in a thread for this loop, except what an earlier wait has given up."""
+
+        def calls() -> set[Call]:
+            return {call for call in dispatcher.live if isinstance(call, Call)} - dispatcher.left_behind
+
+        while calls() or any(stream.done for stream in dispatcher.streams):
+            if (left := deadline - monotonic()) <= 0:
+                break
+            await dispatcher.loop.wait_at_most(min(left, _LOOK_SECONDS), dispatcher.loop.waiter())
+        late = calls()
+        dispatcher.left_behind |= late
+        self._report([call.thread.describe() for call in late if call.thread is not None])
+
+    def _serves_others(self, dispatcher: Dispatcher) -> bool:
+        pools = self._pools.here()
+        with pools.lock:
+            others = [known.loop for key, known in pools.dispatchers.items() if key != dispatcher.key]
+        return any(loop.runs for loop in others)
 
     def _detach(self) -> list[ThreadPool]:
         unregister(self)

@@ -142,6 +142,7 @@ class LoopResponse:
     def run_on_loop(self) -> None:
         """Note that the response is closed."""
         self.closed = True
+        self.owner.dispatcher.streams.discard(self)
         self.owner.wake()
 
     async def _run(self) -> None:
@@ -195,7 +196,6 @@ class LoopResponse:
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         # Not at the end of the task itself: a task that is cancelled before its first step does not get there.
-        self.owner.dispatcher.streams.discard(self)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None and not self.owner.abandoned:
             self.owner.fail(error)

@@ -1,20 +1,23 @@
 """The lifespan of the server: hooks, the state, and the end of all threads."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from bridge import WsgiToAsgi
 from bridge._wsgi_to_asgi.loop_response import AsyncBody
 from support.event_loops import on_asyncio
 from support.failures import AppError
+from support.patience import PATIENCE
 from support.scripted_asgi_server import Adapt, Environ, Event, get, lifespan, opened, serve, types_of
-from support.waiting import LogWatch, eventually
+from support.waiting import LogWatch, Work, eventually
 from support.wsgi_apps import Gate, hello, reply
 
 
@@ -272,6 +275,87 @@ async def test_a_shutdown_names_the_threads_that_did_not_stop(adapt: Adapt, log:
     assert types_of(server.sent)[-1] == "lifespan.shutdown.complete"
     assert "bridge-wsgi-1" in line
     assert "wsgi_apps.py" in line
+
+
+@contextlib.asynccontextmanager
+async def another_loop(adapter: WsgiToAsgi, scope: Event, events: list[Event]) -> AsyncIterator[Callable[[], Any]]:
+    """A loop that serves one request, in a thread of its own. Gives a function that waits for the request's end."""
+
+    async def main() -> Any:
+        return await serve(adapter, scope, events)
+
+    work = Work(lambda: asyncio.run(main()))
+    yield work.result
+
+
+@pytest.mark.anyio
+async def test_a_shutdown_while_another_loop_serves(adapt: Adapt, log: LogWatch) -> None:
+    """It does not wait for the requests of the other loop. Those in a thread, and those that wait for one, go on."""
+    app = Gate("/")
+    adapter = adapt(app, threads=1)
+    async with another_loop(adapter, *get("/held")) as held:
+        await app.entered.waited()
+        async with another_loop(adapter, *get("/waits")) as waits:
+            await eventually(lambda: adapter.stats().waiting)
+            with anyio.fail_after(PATIENCE):
+                async with lifespan(adapter) as server:
+                    adapter._dispatchers.here()
+            assert types_of(server.sent)[-1] == "lifespan.shutdown.complete"
+            assert not app.go.is_set()
+            app.go.set()
+            assert [held().status, waits().status] == [200, 200]
+
+    assert log.at(logging.WARNING) == []
+
+
+@pytest.mark.anyio
+async def test_a_shutdown_waits_for_its_own_requests_while_another_loop_serves(adapt: Adapt, log: LogWatch) -> None:
+    """Before the hook is called; what does not end in time is named, and what runs for the other loop is not."""
+    other, own = Gate("/other"), Gate("/own")
+    order: list[str] = []
+
+    def site(environ: Environ, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/other":
+            return other(environ, start_response)
+        body = own(environ, start_response)
+        order.append("request")
+        return body
+
+    adapter = adapt(site, shutdown=lambda: order.append("hook"))
+    async with another_loop(adapter, *get("/other")) as held:
+        await other.entered.waited()
+        async with opened(adapter, *get("/own")) as request:
+            await own.entered.waited()
+            async with lifespan(adapter) as server:
+                server.feed({"type": "lifespan.shutdown"})
+                for _ in range(20):
+                    await anyio.lowlevel.checkpoint()
+                assert order == []
+                own.go.set()
+        assert request.status == 200
+        assert order == ["request", "hook"]
+        other.go.set()
+        assert held().status == 200
+
+    assert log.at(logging.WARNING) == []
+
+
+@pytest.mark.anyio
+async def test_a_shutdown_names_its_own_threads_while_another_loop_serves(adapt: Adapt, log: LogWatch) -> None:
+    """After `shutdown_timeout` seconds it names them, once, and not those of the other loop."""
+    app = Gate("/")
+    adapter = adapt(app, shutdown_timeout=0.05)
+    async with another_loop(adapter, *get("/other")) as held:
+        await app.entered.waited()
+        async with opened(adapter, *get("/own")):
+            await eventually(lambda: adapter.stats().busy == 2)
+            async with lifespan(adapter):
+                pass
+            lines = log.at(logging.WARNING)
+            app.go.set()
+        assert held().status == 200
+
+    assert len(lines) == 1
 
 
 @pytest.mark.anyio

@@ -20,7 +20,7 @@ from bridge._wsgi_to_asgi.dispatchers import Dispatchers
 from bridge._wsgi_to_asgi.lifespan import run_hook
 from support.event_loops import loop_factories
 from support.patience import PATIENCE
-from support.waiting import Flag, LogWatch, eventually
+from support.waiting import Flag, LogWatch, Work, eventually, until
 
 
 @pytest.fixture
@@ -343,3 +343,57 @@ def test_a_thread_that_ends_after_its_loop(new_loop: Any) -> None:
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
     go.set()
+
+
+@loop_factories
+def test_close_on_a_loop_after_another_one_ended_in_a_request(dispatchers: Dispatchers, new_loop: Any) -> None:
+    """The thread has ended its call, but its loop could not hear of that any more. Nothing is served, so nothing is
+    refused.
+    """
+    entered, go = Flag(), Flag()
+
+    def hold() -> None:
+        entered.set()
+        go.wait()
+
+    async def give_up() -> None:
+        task = asyncio.create_task(run_in_thread(dispatchers.here(), hold))
+        await entered.waited()
+        task.cancel()
+        await asyncio.wait([task])
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(give_up())
+    with pytest.raises(RuntimeError, match="while requests were served"):
+        run(new_loop, dispatchers.close)
+    go.set()
+    until(lambda: dispatchers.stats().busy == 0)
+
+    run(new_loop, dispatchers.close)
+
+
+def test_loops_that_run_keep_the_threads(dispatchers: Dispatchers) -> None:
+    """The end of one loop stops the threads only if no other loop runs that has used them."""
+    here, over = Flag(), Flag()
+
+    async def stay() -> Any:
+        dispatcher = dispatchers.here()
+        here.set()
+        await over.waited()
+        await dispatchers.drain(dispatcher)
+        return dispatcher
+
+    async def come_and_go() -> Any:
+        dispatcher = dispatchers.here()
+        await run_in_thread(dispatcher, lambda: None)
+        await dispatchers.drain(dispatcher)
+        return dispatcher
+
+    other = Work(lambda: asyncio.run(stay()))
+    here.wait()
+    pool = asyncio.run(come_and_go()).pool
+    assert pool.usable
+    over.set()
+
+    assert other.result().pool is pool
+    assert not pool.usable
