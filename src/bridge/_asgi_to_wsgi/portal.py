@@ -18,7 +18,7 @@ from bridge._concurrency import interop
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.jobs import current
-from bridge._concurrency.loops import Spawn, aclose
+from bridge._concurrency.loops import LoopClosed, Spawn, aclose
 from bridge._concurrency.private_loop import LoopFactory
 from bridge._servers.connection import Connection
 from bridge._types import ASGIApp, ClosableIterator, Environ
@@ -168,6 +168,10 @@ class _AsyncCall(Task):
                 if not (self.finished or thread.serve_one()):
                     self.rest(POLL_SECONDS)
             self.linger(CLEANUP_SECONDS)
+        except LoopClosed:
+            # The server's loop has ended. If it had given up the request before, nobody waits for a response.
+            if not (self.disconnected or has_left(self)):
+                raise
         finally:
             if not self.finished:
                 self.disconnect()

@@ -15,6 +15,7 @@ from bridge import ClientDisconnected, WsgiToAsgi
 from bridge._asgi_to_wsgi.portal import Portal, PortalIterator
 from bridge._concurrency.byte_queue import ByteQueue
 from bridge._concurrency.jobs import current
+from bridge._concurrency.loops import AsyncioLoop
 from support.endless import EndlessItems
 from support.scripted_asgi_server import get, opened, serve
 from support.waiting import Flag, OneThread, until
@@ -377,3 +378,44 @@ class TestOnTheServersLoop:
                 await waiting.waited()
                 request.leave()
                 await ended.waited()
+
+    @pytest.mark.usefixtures("looks_often")
+    def test_a_loop_that_is_closed_before_the_function_begins(
+        self, portal: Portal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server had given up the request. It ends as if its client had left, which nobody logs as an error."""
+        raised: list[BaseException] = []
+        begun, go, called, over = Flag(), Flag(), Flag(), Flag()
+        post = AsyncioLoop.post
+
+        def posting(loop: AsyncioLoop, target: Any) -> None:
+            post(loop, target)
+            if go.is_set():
+                called.set()
+
+        def app(environ: Any, start_response: Any) -> list[bytes]:
+            begun.set()
+            go.wait()
+            try:
+                portal.call(environ, _echo)
+            except BaseException as error:
+                raised.append(error)
+            over.set()
+            return reply(start_response)
+
+        async def main() -> None:
+            request = asyncio.create_task(serve(adapter, *get()))
+            await begun.waited()
+            request.cancel()
+            await asyncio.wait([request])
+
+        monkeypatch.setattr(AsyncioLoop, "post", posting)
+        with WsgiToAsgi(app) as adapter:
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(main())
+            go.set()
+            called.wait()
+            loop.close()
+            over.wait()
+
+        assert [asyncio.CancelledError] == [type(error) for error in raised]
