@@ -131,28 +131,6 @@ async def test_a_send_that_raises(adapt: Adapt, error: type[Exception], fatal: i
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("pieces", [[b""], [b"abc"], [b"abc", b"def"]], ids=["empty", "one event", "two events"])
-async def test_a_client_that_leaves_between_its_body_and_the_end_of_its_request(
-    adapt: Adapt, pieces: list[bytes]
-) -> None:
-    """Over HTTP/2 these are two frames. The server tells of the leave once, in the place of the second one."""
-    chunks = Chunks(endless())
-
-    def app(_environ: Environ, start_response: Any) -> Chunks:
-        start_response("200 OK", [])
-        return chunks
-
-    adapter = adapt(app, threads=1)
-    async with opened(adapter, *post(*pieces, ends=False, http_version="2")) as request:
-        await request.asked()
-        request.leave()
-        await request.ended()
-        await chunks.closed.waited()
-
-    await eventually(lambda: (adapter.stats().busy, adapter.stats().client_disconnects) == (0, 1))
-
-
-@pytest.mark.anyio
 @pytest.mark.parametrize("fatal", [0, 1])
 async def test_a_send_that_raises_for_a_whole_response(adapt: Adapt, fatal: int) -> None:
     """Also a response that was there as a whole ends with the error of the server."""
