@@ -37,6 +37,8 @@ def fuzz_scope(draw: Draw) -> None:
         _check_refusal(error)
         return
     _check_environ(environ)
+    if given.get("wsgi_environ") is None:  # from where it is carried over as it is
+        assert all(isinstance(value, str) for key, value in environ.items() if key.startswith("SSL_"))
     # What is made here is a legal environ: so it has a scope, but where a length is no number of bytes.
     try:
         again = environ_to_scope(environ, outer=given if draw.seldom() else None)
@@ -159,6 +161,7 @@ def _check_environ(environ: dict[str, Any]) -> None:
     for key in NATIVE:
         assert _is_native(environ[key]), key
     assert isinstance(environ["SERVER_NAME"], str)
+    assert isinstance(environ["REMOTE_ADDR"], str)
     assert environ["SERVER_NAME"]
     assert environ["SERVER_PORT"]
     assert environ["PATH_INFO"][:1] in ("", "/")

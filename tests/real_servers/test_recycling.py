@@ -1,13 +1,14 @@
 """Workers that come and go: recycled after a number of requests, reloaded by a signal."""
 
 import os
+import re
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import servers
-from real_servers.cases import settled
 from real_servers.kinds import ASGI_APP, HELLO, WSGI_APP
 from real_servers.processes import GRACEFUL, MERCY, lifespans, patiently
 from servers.process import GRACE, Server, serve
@@ -16,21 +17,26 @@ from support import apps
 pytestmark = pytest.mark.servers
 WHOLE = ["startup", "shutdown"]
 FIVE = ["--max-requests", "5"]
+LOGGED = re.compile(r"^\[pid: (\d+)\|", re.MULTILINE)
 UVICORN = ["--timeout-graceful-shutdown", str(GRACE)]
 
 
-def until_a_worker_is_replaced(server: Server) -> None:
-    """Go on until a worker of uWSGI has just been replaced, so that no other has served its five requests.
+def until_a_worker_is_replaced(server: Server, asked: int) -> None:
+    """Go on until a worker of uWSGI has just been replaced, so that no other has served its five requests. `asked` is
+    how many requests there have been.
 
     A stop kills a worker that is about to end, and the master stays if it is about to replace one.
     """
 
     def ended() -> int:
-        return server.log().count("The work of process")
+        """How many workers have served theirs: uWSGI logs each request, with its worker."""
+        server.wait_for(lambda: len(LOGGED.findall(server.log())) == asked, "each request is logged")
+        return sum(served == 5 for served in Counter(LOGGED.findall(server.log())).values())
 
-    before = settled(ended)
-    while settled(ended) == before:
+    before = ended()
+    while ended() == before:
         assert (200, HELLO) == patiently(lambda: server.get("/hello"))
+        asked += 1
     server.wait_for(lambda: server.log().count("Respawned") == ended(), "each worker that has ended has a successor")
 
 
@@ -53,10 +59,12 @@ class TestRecycling:
     def test_max_requests(self, name: str, app: str, more: list[str], tmp_path: Path) -> None:
         """Requests one after the other are all answered, by four processes; each starts and shuts down once."""
         with serve(name, tmp_path, app, more) as server:
+            asked = 1  # it has been asked whether it answers
             while len(lifespans(server)) < 4:
                 assert (200, HELLO) == patiently(lambda: server.get("/hello"))
+                asked += 1
             if name.startswith("uwsgi"):
-                until_a_worker_is_replaced(server)
+                until_a_worker_is_replaced(server, asked)
             server.stop()
             ends = [tuple(told) for told in lifespans(server).values()]
             assert ("startup", "shutdown") in ends

@@ -482,7 +482,11 @@ class AppRunners:
             total.add(runners.past)
             for runner in runners.all:
                 total.add(runner.counters)
-                busy += len(runner.live)
+                if isinstance(runner.loop, MeasuredLoop) and runner.loop.lost:
+                    # What was in progress has failed with the loop.
+                    total.aborted += sum(not task.complete for task in list(runner.live))
+                else:
+                    busy += len(runner.live)
                 if runner.private is not None and isinstance(runner.loop, MeasuredLoop):
                     tasks += runner.private.tasks()
                     block = max(block, runner.loop.longest_block, runner.loop.blocked_for)

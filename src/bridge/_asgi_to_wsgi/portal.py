@@ -90,9 +90,10 @@ class Portal:
         """
         return current.thread is None and interop.enter_lazily(self.loop), current.prepare
 
-    def prepare(self, prepare: Callable[[], None]) -> None:
-        """Until `uninstall`, call `prepare` before async code runs for this thread: it gets ready whatever the code may
-        need from the thread. Not for a thread of a dispatcher, whose calls have a `prepare_async` of their own.
+    def prepare(self, prepare: Callable[[], None] | None) -> None:
+        """Until `uninstall`, call `prepare`, if it is given, before async code runs for this thread: it gets ready
+        whatever the code may need from the thread. Not for a thread of a dispatcher, whose calls have a `prepare_async`
+        of their own.
         """
         current.prepare = prepare
 

@@ -3,19 +3,21 @@
 Only this file calls `start_response`.
 """
 
+import asyncio
 import errno
 import logging
 import os
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from time import monotonic
 from typing import BinaryIO, Final, NamedTuple, Self, cast
 
 import anyio.lowlevel
 
 from bridge._asgi_to_wsgi.app_runner import AppRunner, RunnerEnded
 from bridge._asgi_to_wsgi.request_events import STEP_BYTES, RequestEvents
-from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task, look_at_client
+from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task, has_left, look_at_client
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.interrupts import may_pass
@@ -31,6 +33,9 @@ _REFUSAL_HEADERS: Final = {426: ("Sec-WebSocket-Version", "13"), 503: ("Retry-Af
 
 # With this, an open never waits, for example for the writer of a pipe. It changes nothing for a regular file.
 _WITHOUT_WAITING: Final[int] = getattr(os, "O_NONBLOCK", 0)
+
+# How long the thread of a request that the server has cancelled may have to wait until it is told.
+_TOLD_SECONDS: Final = 0.5
 
 _log = logging.getLogger("bridge")
 
@@ -167,6 +172,7 @@ class AsgiResponder(Task):
 
     def failure(self) -> BaseException:
         """The exception for the server if the application ended before its response began, or was complete."""
+        self._hear_of_leave()
         if self.disconnected:
             return self.connection.departure(
                 "the client left, or the adapter was closed, before the response began", begun=False
@@ -194,9 +200,21 @@ class AsgiResponder(Task):
         """Like `failure`, for a response that has begun: it breaks off, and must not look complete."""
         self._guarded = False
         self.connection.end_with_reset(True)
+        self._hear_of_leave()
         if self.disconnected:
             return self.connection.departure("the client left in the middle of the response", begun=True)
         return self.failure()
+
+    def _hear_of_leave(self) -> None:
+        """If the server has cancelled the application's task with the request that this thread works for, wait until it
+        has told this thread so. The task may have been the first to end.
+        """
+        on_servers_loop = self.runner.private is None
+        if on_servers_loop and not self.disconnected and isinstance(self.error, self.runner.loop.cancelled):
+            limit = monotonic() + _TOLD_SECONDS
+            while not (left := has_left(self)) and (rest := limit - monotonic()) > 0:
+                self.thread.await_wake(rest)
+            self.disconnected = self.disconnected or left
 
     def release(self) -> None:
         """End the thread's part. Jobs that are not done yet go to another thread."""
@@ -233,8 +251,7 @@ class AsgiResponder(Task):
                 raise unfinished
         except BaseException as error:
             cancelled = isinstance(error, self.runner.loop.cancelled)
-            # On trio, an outer request that is cancelled takes this one with it, before its thread can tell of that.
-            if self.disconnected or (cancelled and not self.runner.loop.is_asyncio):
+            if self.disconnected or (cancelled and _is_cancelled_by_server(self.runner)):
                 quiet = cancelled or error is unfinished or isinstance(error, ClientDisconnected)
                 _log.info("%s ended after its client had left", self.request(), exc_info=None if quiet else error)
             else:
@@ -323,6 +340,16 @@ class AsgiResponder(Task):
         return f"the application, asked for {request_title(self._scope['method'], self._scope['path'])},"
 
 
+def _is_cancelled_by_server(runner: AppRunner) -> bool:
+    """Whether the running task is cancelled with what else the server runs on its loop, before its thread can tell of
+    that. On trio, an outer request that is cancelled takes this one with it; on asyncio, the end of the loop.
+    """
+    if runner.private is not None:
+        return False
+    task = asyncio.current_task() if runner.loop.is_asyncio else None
+    return task is None or task.cancelling() > 0  # 0: the application has raised it
+
+
 def _open_regular(path: str) -> BinaryIO:
     """Open the file of `http.response.pathsend` before `send` returns: after that, the application may remove it.
 
@@ -346,7 +373,7 @@ class ResponseIterator:
 
     def __init__(self, responder: AsgiResponder) -> None:
         self._responder = responder
-        self._sent_all = self._begun = self._awaited = False
+        self._sent_all = self._begun = self._stayed = False
         self._file: BinaryIO | None = None  # from a pathsend event after the head has left
         responder.guard()
         self._closed = False
@@ -427,11 +454,12 @@ class ResponseIterator:
         return block
 
     def _linger(self) -> None:
-        """Stay for thread-sensitive code after the response, for example Django's signals."""
+        """Stay, once, for work after the response, for example Django's signals, which may be thread-sensitive."""
         responder = self._responder
         responder.unguard()
-        if not self._awaited:
-            self._awaited = True
-            responder.await_background()
+        if self._stayed:
+            return
+        self._stayed = True
+        responder.await_background()
         if responder.thread.sensitive and not responder.disconnected:
             responder.linger(responder.runner.disconnect_grace)

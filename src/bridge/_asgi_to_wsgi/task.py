@@ -321,9 +321,10 @@ class Task:
 
     def write(self, items: Sequence[object]) -> bool:
         """Hand `items` to the thread. Returns False if it takes nothing more. Raises `PeerGone`."""
-        if self.demand is not ALL:
+        gone = self.disconnected or self.thread.left
+        if self.demand is not ALL:  # looked at last: the thread says first that it wants no more, and then leaves
             return False
-        if self.disconnected or self.thread.left:
+        if gone:
             raise PeerGone
         output = self.output
         for item in items:
@@ -347,7 +348,7 @@ class Task:
             if output.full:
                 await self.changed()
         self.room_wanted = False
-        if self.disconnected or thread.left:
+        if self.disconnected or (thread.left and self.demand is ALL):
             raise PeerGone
 
     async def next_event(self) -> Event | None:

@@ -303,10 +303,12 @@ def _run_and_tell(self: Any, future: Any) -> None:
     waiting, thread = _waiting.here(), threading.get_ident()  # the same at the end, even in a child forked meanwhile
     before = waiting.get(thread)
     waiting[thread] = self
-    tell = getattr(current.thread, "tell_owner", None)
-    if tell is not None:
-        tell()  # its task may have looked just before this
     try:
+        # What its task waits for is a step of a call, or thread-sensitive work. The task may have looked just before.
+        for at_work in (current.thread, request_executor.get()):
+            tell = getattr(at_work, "tell_owner", None)
+            if tell is not None:
+                tell()
         _run_until_future(self, future)
     finally:
         if before is None:

@@ -130,9 +130,9 @@ class MeasuredLoop(AsyncioLoop):
 
     @property
     def blocked_for(self) -> float:
-        """For how many seconds the loop has not noticed what was posted."""
+        """For how many seconds the loop has not noticed what was posted. 0 if it will never notice anything."""
         since = self.unnoticed_since
-        return 0.0 if since is None else monotonic() - since
+        return 0.0 if since is None or self.closed else monotonic() - since
 
 
 def _file_of(end: socket.socket) -> tuple[int, int] | None:

@@ -42,7 +42,8 @@ class Waits(Protocol):
 
 
 class ServerThread:
-    """A thread that waits for `owner`, and runs jobs of the same request meanwhile. Made in the thread itself.
+    """A thread that waits for `owner`, and runs jobs of the same request meanwhile. Made in the thread itself. (The
+    server may go on in another one: Tornado asks for each piece in any of its threads.)
 
     It is the `JobThread` of these jobs, and the `RequestExecutor` that takes them. `owner` is set before it waits, and
     None once it has left. The thread is that of a server, and then has its own inbox, or a worker of ours (nested
@@ -183,7 +184,7 @@ class ServerThread:
         """
         if not self._jobs:
             return False
-        here = threading.get_ident()
+        here = self._ident = threading.get_ident()  # a server may ask for each piece in another thread
         if self._saved is None or self._saved_of != here:
             self._saved, self._saved_of = interop.save(), here
         job = self._jobs[0]
@@ -218,6 +219,7 @@ class ServerThread:
 
     def _go_on(self, step: Callable[[], object]) -> None:
         """Let the call take a step. Raises what a signal handler has raised meanwhile: that is for the server."""
+        self._ident = threading.get_ident()  # as in `run_job`; here, since the handler of a signal may raise after it
         before, current.thread = current.thread, self
         call, self._busy = self._call, True
         try:

@@ -32,6 +32,8 @@ _RDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
 _GONE: Final = _RDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _REGULAR_CLOSE: Final = struct.pack("ii", 0, 0)
+# The server's own `wsgi.input`, if another has taken its place: it may be the only way to the connection.
+_SERVERS_INPUT: Final = "bridge.servers_input"
 # The packages whose classes of `wsgi.input` end with the body.
 _INPUTS_THAT_END: Final = ("_pyvoy",)
 _PIECE_BYTES: Final = 64 * 1024
@@ -43,6 +45,12 @@ def complete(environ: Environ) -> Environ:
         # In uWSGI 2.0, `wsgi.input` is then empty, and the API gives all chunks (`_read_uwsgi`).
         environ["wsgi.input_terminated"] = True
     return environ
+
+
+def replace_input(environ: Environ, received: Any) -> None:
+    """Put what was received of the body in the place of `wsgi.input`, for code that reads that itself."""
+    environ.setdefault(_SERVERS_INPUT, environ["wsgi.input"])
+    environ["wsgi.input"] = received
 
 
 def _ends_by_itself(body: Any) -> bool:
@@ -280,7 +288,7 @@ class Connection:
         for key in ("gunicorn.socket", "gunicorn.sock", "werkzeug.socket"):
             if key in self._environ:
                 return self._environ[key]
-        body = self._body
+        body = self._environ.get(_SERVERS_INPUT, self._body)
         if "uwsgi.version" in self._environ:
             return body
         if "waitress.client_disconnected" in self._environ:

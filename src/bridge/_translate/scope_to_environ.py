@@ -98,6 +98,8 @@ def _environ(scope: Scope, max_repeats: int) -> Environ:
 
 def _put_client(environ: Environ, host: str | None, port: Any) -> None:
     if host:
+        if not isinstance(host, str):
+            raise TypeError("the host of the client is not a str")
         environ["REMOTE_ADDR"] = host
         # Servers behind a proxy know only the address, and give port 0.
         if port:
@@ -345,7 +347,14 @@ def _is_tls(value: Any) -> bool:
         return False
     numbers = (value.get("tls_version"), value.get("cipher_suite"))
     chain = value.get("client_cert_chain") or ()
-    return isinstance(chain, Sequence) and all(number is None or isinstance(number, int) for number in numbers)
+    texts = (value.get("server_cert"), value.get("client_cert_name"), value.get("client_cert_error"))
+    return (
+        isinstance(chain, Sequence)
+        and not isinstance(chain, str)
+        and all(isinstance(certificate, str) for certificate in chain)
+        and all(map(_is_text, texts))
+        and all(number is None or isinstance(number, int) for number in numbers)
+    )
 
 
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {

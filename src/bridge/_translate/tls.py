@@ -31,10 +31,17 @@ TLS_KEYS = ("SSL_PROTOCOL", "SSL_CIPHER", "SSL_CLIENT_CERT", "SSL_CLIENT_S_DN", 
 
 
 def put_tls(environ: Environ, tls: Mapping[str, Any]) -> None:
-    """The variables of Apache's mod_ssl, which WSGI apps know, from the ASGI TLS extension."""
-    chain = list(tls.get("client_cert_chain") or ())
+    """The variables of Apache's mod_ssl, which WSGI apps know, from the ASGI TLS extension.
+
+    Raises `TypeError` if it holds something else than texts and numbers.
+    """
+    chain = tls.get("client_cert_chain") or ()
+    if isinstance(chain, str):
+        raise TypeError("client_cert_chain is a str")
+    chain = list(chain)
     name = tls.get("client_cert_name")
     error = tls.get("client_cert_error")
+    "".join([*chain, tls.get("server_cert") or "", name or "", error or ""])  # a TypeError if one is not a text
     for key, value in (
         ("SSL_PROTOCOL", TLS_VERSIONS.get(tls.get("tls_version") or 0)),
         ("SSL_CIPHER", TLS_CIPHERS.get(tls.get("cipher_suite") or 0)),

@@ -62,7 +62,7 @@ def server_address(server: Any, host: str | None, scheme: str) -> tuple[str, str
     """
     if server and server[0] and server[1]:
         name: str = server[0]
-        if ":" in name and name[0] != "[":
+        if name.find(":") >= 0 and name[0] != "[":  # find(), because a list can be asked for what is "in" it too
             # RFC 3875 4.1.14: an IPv6 address is in brackets, so that URLs made from it are correct.
             name = f"[{name}]"
         return name, str(int(server[1]))

@@ -24,7 +24,7 @@ from bridge.django import _hops, _signals
 from bridge.django._agents import GET_RESPONSE_ASYNC, AsyncFace, WsgiCall, make_request
 from bridge.django._isolation import Nothing, find_caches, keep_caches, leave_caches
 from bridge.django._request import Request
-from bridge.django._streams import async_parts, is_file, like_the_view
+from bridge.django._streams import async_parts, end_like_the_view, is_async, is_file, like_the_view
 from bridge.errors import ClientDisconnected
 
 _log = logging.getLogger("bridge")
@@ -107,10 +107,12 @@ class Handler(WSGIHandler):
         self.portal.prepare(request.prepare_body)
         response: Any = super().get_response(request)
         if response.streaming:
-            if response.is_async:
+            if is_async(response):
                 request.prepare_body()
-            elif not (self._on_asgi or is_file(response)):  # there, the thread is one of the pool's
+            elif not (self._on_asgi or is_file(response)):
                 like_the_view(response, self.portal, request.prepare_body)
+        if not self._on_asgi:  # there, the thread is one of the pool's
+            end_like_the_view(response, self.portal)
         return response
 
     def _get_response_as_asgi(self, request: Any) -> Any:
@@ -143,7 +145,7 @@ class Handler(WSGIHandler):
         """The iterable of a streaming response: the response itself, or what replaces it."""
         if environ["REQUEST_METHOD"] == "HEAD":
             return Nothing(response.close)  # a stream may have no end, and servers iterate over it to drop it
-        if response.is_async:
+        if is_async(response):
             return AsyncBody(
                 lambda: async_parts(response), partial(self.portal.iterate, environ), response.close, _between
             )

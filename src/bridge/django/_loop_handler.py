@@ -268,7 +268,7 @@ class _Chain(LoopResponse):
             return
         if isinstance(response, FileResponse):
             response.block_size = max(response.block_size, BLOCK_BYTES)
-        await self.send(_streams.async_parts(response) if response.is_async else _streams.on_loop(response))
+        await self.send(_streams.async_parts(response) if _streams.is_async(response) else _streams.on_loop(response))
 
     def end(self) -> None:
         try:

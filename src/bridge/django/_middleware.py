@@ -51,11 +51,7 @@ class BridgeMiddleware:
         hops = _hops.begin(_crossed(request)) if self._timing else None
         installed = self._portal.install()
         brought: list[Input] = []
-
-        def bring() -> None:
-            if type(request) is WSGIRequest and (body := bring_body_of(request)) is not None:
-                brought.append(body)
-
+        bring = partial(_bring, request, brought)
         if type(request) is WSGIRequest:
             self._portal.prepare(bring)
         try:
@@ -64,11 +60,7 @@ class BridgeMiddleware:
                 bring()  # the stream may read it, on the loop
         finally:
             self._portal.uninstall(installed)
-        self._finish(request, response, bridge, hops, bring)
-        if brought or response.streaming:
-            # Last, because the end of a stream may read it. What a stream itself brings is not there yet.
-            closing: Any = response
-            closing._resource_closers.append(partial(_close_all, brought))
+        self._finish(request, response, bridge, hops, brought)
         return response
 
     async def _acall(self, request: HttpRequest, bridge: ServerBridge) -> HttpResponseBase:
@@ -78,7 +70,7 @@ class BridgeMiddleware:
         except asyncio.CancelledError:
             bridge.cancelled = True  # for sync code of the request, which goes on in its thread
             raise
-        self._finish(request, response, bridge, hops)
+        self._finish(request, response, bridge, hops, [])
         return response
 
     def _introduce(self, request: HttpRequest) -> ServerBridge:
@@ -95,18 +87,22 @@ class BridgeMiddleware:
         response: HttpResponseBase,
         bridge: ServerBridge,
         hops: _hops.Hops | None,
-        bring: Callable[[], None] | None = None,
+        brought: list[Input],
     ) -> None:
         # The handlers of this package accept streams of both kinds.
         if response.streaming and not isinstance(request, Request):
-            self._match(response, bridge, bring, is_async_wanted=_is_for_a_loop(request))
+            self._match(response, bridge, partial(_bring, request, brought), is_async_wanted=_is_for_a_loop(request))
+        if type(request) is WSGIRequest:
+            _streams.end_like_the_view(response, self._portal)
+            if brought or response.streaming:
+                # Last, because the end of a stream may read it. What a stream itself brings is not there yet.
+                closing: Any = response
+                closing._resource_closers.append(partial(_close_all, brought))
         if hops is not None:
             before = response.headers.get("Server-Timing")
             response.headers["Server-Timing"] = f"{before}, {hops.header()}" if before else hops.header()
 
-    def _match(
-        self, response: Any, bridge: ServerBridge, bring: Callable[[], None] | None, *, is_async_wanted: bool
-    ) -> None:
+    def _match(self, response: Any, bridge: ServerBridge, bring: Callable[[], None], *, is_async_wanted: bool) -> None:
         """Give the response an iterator of the kind that Django's handler does not read to the end before it sends. Its
         steps find the same loop as the view.
         """
@@ -114,9 +110,15 @@ class BridgeMiddleware:
         if is_async_wanted and not is_async:
             response.streaming_content = _streams.on_loop(response)
         elif is_async and not is_async_wanted:
-            response.streaming_content = _streams.in_thread(response, self._portal, bridge.environ)
-        elif not (is_async or bring is None or _streams.is_file(response)):
+            response.streaming_content = _streams.in_thread(response, self._portal, bridge.environ, bring)
+        elif not (is_async or _streams.is_file(response)):
             _streams.like_the_view(response, self._portal, bring)
+
+
+def _bring(request: HttpRequest, brought: list[Input]) -> None:
+    """Receive the body of a request of Django's WSGI handler, and note what has to be closed."""
+    if type(request) is WSGIRequest and (body := bring_body_of(request)) is not None:
+        brought.append(body)
 
 
 def _close_all(bodies: list[Input]) -> None:

@@ -11,7 +11,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.utils.functional import cached_property
 
 from bridge._asgi_to_wsgi import Portal
-from bridge._servers.connection import complete, whole_body
+from bridge._servers.connection import complete, replace_input, whole_body
 from bridge._translate.environ_to_scope import environ_to_scope
 from bridge._translate.input_to_events import body_length
 from bridge._types import Environ, Scope
@@ -57,7 +57,7 @@ class Request(WSGIRequest):
         A body larger than `FILE_UPLOAD_MAX_MEMORY_SIZE` is put into a temporary file.
         """
         if self._input is not None and self._stream is self._input:
-            self._input.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
+            _bring(self._input, self.environ)
 
     def prepare_body(self) -> None:
         """Like `bring_body`, before async code begins. If the body broke off, reading it raises the error."""
@@ -83,8 +83,14 @@ def bring_body_of(request: WSGIRequest) -> "Input | None":
         return None
     brought = django_request._stream = Input(limited, left)
     with suppress(ClientDisconnected):
-        brought.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
+        _bring(brought, request.environ)
     return brought
+
+
+def _bring(body: "Input", environ: Environ) -> None:
+    # For code that reads `wsgi.input` itself, for example another application that a view calls.
+    if (received := body.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)) is not None:
+        replace_input(environ, received)
 
 
 def take_chunked(environ: Environ) -> None:
@@ -106,7 +112,7 @@ def take_chunked(environ: Environ) -> None:
     environ["CONTENT_LENGTH"] = str(length)
     environ.pop("HTTP_TRANSFER_ENCODING", None)  # the body is no longer encoded (RFC 9112 7.1.3)
     if length:
-        environ["wsgi.input"] = spool
+        replace_input(environ, spool)
     else:
         spool.close()  # nobody reads it
 
@@ -169,10 +175,12 @@ class Input(io.IOBase):
         self._left -= len(data)
         return data
 
-    def bring(self, memory: int) -> None:
-        """Receive the rest, into memory up to this number of bytes, and otherwise into a file."""
+    def bring(self, memory: int) -> IO[bytes] | None:
+        """Receive the rest, into memory up to this number of bytes, and otherwise into a file. Returns what holds it
+        now, or None if there was nothing to wait for.
+        """
         if not self._left or isinstance(self._from, io.BytesIO | SpooledTemporaryFile):
-            return
+            return None
         left = self._left
         if left <= memory:
             self._from = io.BytesIO(self.read())
@@ -184,6 +192,7 @@ class Input(io.IOBase):
             spool.seek(0)
             self._from = spool
         self._left = left
+        return cast(IO[bytes], self._from)
 
     def close(self) -> None:
         """Remove the file, if there is one. The server closes its own input."""

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
+from django.core.signals import request_finished
 from django.http.response import HttpResponseBase
 
 from bridge._asgi_to_wsgi import Portal
@@ -32,11 +33,14 @@ def async_parts(response: Any) -> AsyncIterator[bytes]:
     return iterate()
 
 
-def in_thread(response: Any, portal: Portal, environ: Environ) -> Iterator[bytes]:
-    """The parts of an async iterator, for a thread. They are made on the loop that `portal` finds for it."""
+def in_thread(response: Any, portal: Portal, environ: Environ, prepare: Callable[[], None]) -> Iterator[bytes]:
+    """The parts of an async iterator, for a thread. They are made on the loop that `portal` finds for it. `prepare` is
+    called there before, because they must not wait for the request body on the loop.
+    """
     parts = async_parts(response)
 
     def pull() -> Iterator[bytes]:
+        prepare()
         _hops.count(2)
         chunks = portal.iterate(environ, lambda: parts)
         try:
@@ -50,7 +54,7 @@ def in_thread(response: Any, portal: Portal, environ: Environ) -> Iterator[bytes
 def on_loop(response: Any) -> AsyncIterator[bytes]:
     """The parts of a sync iterator, for a loop. Each is made in the request's own thread."""
     # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
-    given, iterator = response._iterator, iter(response.streaming_content)
+    given, iterator = getattr(response, "_iterator", None), iter(response)
     # One context for all steps, so that what a generator sets in one step is there in the next, and can be reset.
     context = copy_context()
     take: Any = sync_to_async(next, thread_sensitive=True, context=context)
@@ -75,19 +79,30 @@ def on_loop(response: Any) -> AsyncIterator[bytes]:
 def like_the_view(response: Any, portal: Portal, prepare: Callable[[], None]) -> None:
     """Have a sync iterator find the loop of `portal` in its thread, in each step and at its end, as its view did.
 
-    `prepare` is called there before async code runs, which must not wait for the request body on the loop.
+    `prepare` is called there before async code runs, which must not wait for the request body on the loop. A response
+    of the project's own kind, which Django's WSGI handler takes too, is left as it is.
     """
-
-    def call(function: Callable[[], Any]) -> Any:
-        installed = portal.install()
-        try:
-            portal.prepare(prepare)
-            return function()
-        finally:
-            portal.uninstall(installed)
-
+    if not hasattr(response, "_iterator"):
+        return
+    call = partial(_on_loop_of, portal, prepare)
     response._iterator = _Steps(response._iterator, call)
     response._resource_closers[:] = [partial(call, each) for each in response._resource_closers]
+
+
+def end_like_the_view(response: Any, portal: Portal) -> None:
+    """Have async receivers of `request_finished` run on the loop of `portal`, as the view's async code did."""
+    if any(is_async for *_, is_async in request_finished.receivers):
+        # The body is closed before the signal is sent.
+        response.close = partial(_on_loop_of, portal, None, response.close)
+
+
+def _on_loop_of(portal: Portal, prepare: Callable[[], None] | None, function: Callable[[], Any]) -> Any:
+    installed = portal.install()
+    try:
+        portal.prepare(prepare)
+        return function()
+    finally:
+        portal.uninstall(installed)
 
 
 class _Steps:

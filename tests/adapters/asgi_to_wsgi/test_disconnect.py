@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge.errors import ClientDisconnected
 from support.asgi_apps import Recorder, chunk, end, hello, start
 from support.plain_servers import environ_for
@@ -161,6 +162,34 @@ class TestDisconnect:
             closed.set()
             over.wait()
             assert (1, 0) == (adapter.stats().served, adapter.stats().client_disconnects)
+
+    def test_nor_if_the_app_waits_until_the_last_bytes_are_taken(self, log: LogWatch) -> None:
+        """The server has closed the response before the app hears that they are."""
+        loops: list[asyncio.AbstractEventLoop] = []
+        held, closed, over = Flag(), Flag(), Flag()
+        size = 2 * HIGH_WATER_BYTES
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            loops.append(asyncio.get_running_loop())
+            await start(send, 200, [(b"content-length", b"%d" % size)])
+            await chunk(send, b"x" * size)
+            await end(send)
+            over.set()
+
+        def hold() -> None:
+            held.set()
+            closed.wait()
+
+        with adapted(app) as adapter, Served(adapter) as served:
+            served.call()
+            loops[0].call_soon_threadsafe(hold)
+            held.wait()
+            assert size == len(served.next() or b"")
+            served.close()
+            closed.set()
+            over.wait()
+            assert (1, 0) == (adapter.stats().served, adapter.stats().aborted)
+        assert [] == log.complaints()
 
     @pytest.mark.usefixtures("looks_often")
     def test_a_client_that_the_server_knows_has_left_frees_the_thread(self) -> None:

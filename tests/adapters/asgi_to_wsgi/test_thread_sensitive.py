@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from bridge.errors import ClientDisconnected
-from support.asgi_apps import end, reply, start
+from support.asgi_apps import chunk, end, read_body, reply, start
 from support.patience import PATIENCE
 from support.plain_servers import environ_for
 from support.python_process import run_script
 from support.scripted_wsgi_server import Call, Served, adapted, ask
-from support.waiting import FOREVER, Flag, Work
+from support.waiting import FOREVER, Flag, Work, bounded
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 
@@ -71,6 +71,23 @@ class TestThreadSensitive:
         body = bytes(range(256)) * 2000
         with adapted(app) as adapter, Served(adapter, environ_for("POST", "/", body)) as served:
             assert body == served.run().body
+
+    def test_it_can_receive_in_another_thread_than_the_first(self) -> None:
+        """Tornado asks for each piece of the response in any of its threads, and that one does the work then."""
+        from asgiref.sync import async_to_sync, sync_to_async
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await chunk(send, b"one")
+            read: Any = sync_to_async(async_to_sync(read_body))
+            await chunk(send, await read(receive))
+            await end(send)
+
+        body = bytes(range(256)) * 2000
+        with adapted(app) as adapter, Served(adapter, environ_for("POST", "/", body)) as served:
+            assert b"one" == served.call().next()
+            assert body == bounded(lambda: b"".join(served.iterator))
+            served.close()
 
     @pytest.mark.usefixtures("looks_often")
     def test_it_can_wait_for_the_client_to_leave(self) -> None:
@@ -199,6 +216,25 @@ class TestThreadSensitive:
         with adapted(app, disconnect_grace=0.02) as adapter:
             assert b"ok" == ask(adapter).body
             assert not over.is_set()
+            over.set()
+
+    def test_a_close_after_the_whole_response_does_not_stay_again(self) -> None:
+        """Tornado closes on its loop, where it must not wait at all."""
+        from asgiref.sync import sync_to_async
+
+        over = Flag()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await sync_to_async(int)()
+            await reply(send, b"ok")
+            await over.waited()
+
+        async def close() -> None:
+            Call.close(served)
+
+        with adapted(app, disconnect_grace=0.02) as adapter, Served(adapter) as served:
+            assert b"ok" == served.call().rest()
+            bounded(lambda: asyncio.run(close()))
             over.set()
 
     def test_what_comes_after_the_thread_has_left_runs_elsewhere(self) -> None:

@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 import wsproto.events as ws
+from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.sync import async_to_sync, sync_to_async
 
 from bridge import WsgiToAsgi
+from bridge._asgi_to_wsgi.task import changed_meanwhile
 from bridge.errors import ClientDisconnected
-from support.asgi_apps import reply
+from support.asgi_apps import read_body, reply
 from support.lenient_asgi_server import opened_leniently
 from support.plain_servers import environ_for, scope_for
 from support.scripted_wsgi_server import Served, adapted
-from support.waiting import Flag, bounded, eventually
+from support.waiting import FOREVER, Flag, bounded, eventually
 from support.websocket_clients import Accepted, Client, Closed, site
 from support.websocket_sessions import close_under, opened
 
@@ -178,6 +180,42 @@ def test_the_task_gets_the_body_if_the_thread_waits_in_asgiref(early: bool) -> N
             assert body == served.rest()
             served.close()
             assert {served.thread.ident} == set(threads)
+
+
+def test_the_task_gets_the_body_if_it_has_asked_just_before_the_thread_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread tells it, once it waits in asgiref."""
+    monkeypatch.setattr("bridge._asgi_to_wsgi.task.POLL_SECONDS", FOREVER)
+    looked = Flag()
+    run = CurrentThreadExecutor.run_until_future
+
+    def run_late(self: Any, future: Any) -> None:
+        looked.wait()
+        run(self, future)
+
+    def note(waiting: Any) -> Any:
+        looked.set()
+        return changed_meanwhile(waiting)
+
+    monkeypatch.setattr(CurrentThreadExecutor, "run_until_future", run_late)
+    monkeypatch.setattr("bridge._asgi_to_wsgi.task.changed_meanwhile", note)
+    body = bytes(range(256)) * 1000
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        at_work = asyncio.Event()
+
+        async def read() -> bytes:
+            await at_work.wait()
+            return await read_body(receive)
+
+        async def join() -> bytes:
+            at_work.set()
+            return await reader
+
+        reader = asyncio.create_task(read())
+        await reply(send, await sync_to_async(async_to_sync(join))())
+
+    with adapted(app) as adapter, Served(adapter, environ_for("POST", "/", body)) as served:
+        assert body == served.run().body
 
 
 @pytest.mark.parametrize("streams", [True, False])

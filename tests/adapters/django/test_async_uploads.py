@@ -13,6 +13,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
+from django.utils.decorators import async_only_middleware
 from django.views.decorators.csrf import csrf_exempt
 
 from bridge import WsgiToAsgi
@@ -188,6 +189,37 @@ def test_a_slow_upload_does_not_hold_the_loop_of_a_stream(middleware: bool) -> N
             part = served.begin_next()
             body.reading.wait()
             assert face.ask("/quick").body == b"quick"
+            hold.set()
+            part()
+            served.rest()
+            served.close()
+        face.close()
+
+    assert served.body == b"slow"
+
+
+@async_only_middleware
+def only_async(get_response: Any) -> Any:
+    async def middleware(request: HttpRequest) -> Any:
+        return await get_response(request)
+
+    return middleware
+
+
+@pytest.mark.parametrize("view", [by_an_async_stream, by_a_sync_stream], ids=lambda view: view.__name__)
+def test_nor_below_async_middleware_alone(view: Any) -> None:
+    """Django runs such a chain on a loop of its own, but the stream is made on the private one."""
+    hold = Flag()
+    with override_settings(MIDDLEWARE=["bridge.django.BridgeMiddleware", f"{__name__}.only_async"]):
+        app: Any = Plain(WSGIHandler())
+        face = Wsgi(app)
+        body = Input(b"slow", hold=hold)
+        environ = Ask(f"/{view.__name__}", pieces=[b"slow"]).environ() | {"wsgi.input": body}
+        with Served(app, environ) as served:
+            served.call()
+            part = served.begin_next()
+            body.reading.wait()
+            assert face.ask("/by_an_async_stream").body == b""
             hold.set()
             part()
             served.rest()

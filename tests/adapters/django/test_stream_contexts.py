@@ -4,14 +4,15 @@ async code that they call runs on one loop.
 
 import asyncio
 import contextvars
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
-from django.http import FileResponse, HttpRequest, StreamingHttpResponse
+from django.core.signals import request_finished
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
 
@@ -98,9 +99,23 @@ def calls_async_code(request: HttpRequest, number: int) -> StreamingHttpResponse
     return FileResponse(parts()) if "as_file" in request.GET else StreamingHttpResponse(parts())
 
 
+def whole_response(request: HttpRequest, number: int) -> HttpResponse:
+    async_to_sync(_note_loop)()
+    return HttpResponse("whole")
+
+
+async def async_stream(request: HttpRequest, number: int) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[str]:
+        yield "part"
+
+    await _note_loop()
+    return StreamingHttpResponse(parts())
+
+
 VIEWS: list[Any] = [sync_view, async_view, view_on_the_loop]
 ITERATORS: list[Any] = [sync_iterator, iterator_on_the_loop]
-urlpatterns = [path(f"{view.__name__}/<int:number>", view) for view in [*VIEWS, *ITERATORS, calls_async_code]]
+OTHERS: list[Any] = [calls_async_code, whole_response, async_stream]
+urlpatterns = [path(f"{view.__name__}/<int:number>", view) for view in [*VIEWS, *ITERATORS, *OTHERS]]
 
 
 @pytest.fixture(params=["asgi", "asgi, all async", "wsgi", "middleware under Django's ASGI handler"])
@@ -174,6 +189,33 @@ def test_its_async_code_runs_on_one_loop(
     assert outcomes == ["ended"]
     assert len(loops) == (5 if whole else 3)
     assert len(set(loops)) == 1
+
+
+@pytest.mark.parametrize("middleware", [True, False], ids=["middleware", "application"])
+@pytest.mark.parametrize("view", [whole_response, calls_async_code, async_stream], ids=lambda view: view.__name__)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_async_code_at_the_end_of_the_request_runs_on_that_loop(
+    middleware: bool, view: Any, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver of `request_finished` may give back what belongs to the loop."""
+    loops.clear()
+    ended: list[asyncio.AbstractEventLoop] = []
+
+    async def receiver(**_: Any) -> None:
+        ended.append(asyncio.get_running_loop())
+
+    chain = ["bridge.django.BridgeMiddleware"] if middleware else []
+    request_finished.connect(receiver)
+    try:
+        with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=chain), portals_closed(monkeypatch):
+            server = Wsgi(Plain(WSGIHandler()) if middleware else get_wsgi_application())
+            for _ in range(2):
+                server.ask(f"/{view.__name__}/1", method=method)
+            server.close()
+    finally:
+        request_finished.disconnect(receiver)
+    assert len(ended) == 2
+    assert len({*loops, *ended}) == 1
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)

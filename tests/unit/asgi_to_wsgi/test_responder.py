@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 def responder_for(method: str = "GET") -> AsgiResponder:
     """One whose task is never started: what the thread's side says of it is the test's to set."""
     environ = environ_for(method, "/", wsgi__input=io.BytesIO())
-    runner: Any = SimpleNamespace(disconnect_grace=0.0, background_timeout=None)
+    runner: Any = SimpleNamespace(private=object(), disconnect_grace=0.0, background_timeout=None)
     body = RequestEvents(BodyEvents(0), Connection(environ))
     return AsgiResponder(runner, _no_task, _no_app, environ_to_scope(environ), body)
 

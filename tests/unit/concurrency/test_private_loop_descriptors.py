@@ -3,6 +3,7 @@
 Other files get their numbers then. The loop is replaced, and must not touch those files.
 """
 
+import asyncio
 import os
 import select
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from bridge._concurrency import private_loop
-from bridge._concurrency.loops import Posted
+from bridge._concurrency.loops import LoopClosed, Posted
 from bridge._concurrency.private_loop import PrivateLoop
 from support.asgi_apps import reply
 from support.plain_servers import environ_for
@@ -85,6 +86,10 @@ def site(at_break: Callable[[], object]) -> Iterator[Any]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/breaks":
             at_break()
+        if scope["path"] == "/waits":
+            task: Any = asyncio.current_task()
+            task._log_destroy_pending = False  # it never ends
+            await asyncio.Event().wait()
         await reply(send, b"ok")
 
     with adapted(app) as adapter:
@@ -128,7 +133,22 @@ def test_closed_while_the_loop_waits(descriptors: Descriptors, log: LogWatch, mo
         for _ in range(2):
             assert works(adapter)
         assert not descriptors.ended.is_set()
+        assert not descriptors.handle.blocked_for  # which would grow for ever, in the stats of the adapter
     assert len(log.having("cannot continue")) == 1
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_requests_in_progress_count_as_aborted(descriptors: Descriptors) -> None:
+    """Once there is another loop, the first counts as neither busy nor blocked."""
+    with site(descriptors.replace) as adapter, Served(adapter, environ_for("GET", "/waits")) as waiting:
+        called = waiting.begin()
+        until(lambda: adapter.stats().busy)
+        assert works(adapter, "/breaks")
+        with pytest.raises(LoopClosed):
+            called()
+        assert works(adapter)
+        stats = adapter.stats()
+        assert (0, 1, 2) == (stats.busy, stats.aborted, stats.served)
 
 
 def test_a_request_that_has_not_begun_starts_again_before_the_loop_is_closed(

@@ -3,16 +3,19 @@
 import gc
 import io
 import random
+import socket
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import UnreadablePostError
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.django._request import Input, Request, take_chunked
+from bridge._servers.connection import Connection
+from bridge.django._request import Input, Request, bring_body_of, take_chunked
 from bridge.errors import ClientDisconnected, ClientProtocolError
 from support import django_project  # noqa: F401  # sets Django up
 from support.plain_servers import PiecemealInput, environ_for
@@ -101,6 +104,44 @@ def test_bring_of_a_body_that_breaks_off() -> None:
     """Raises in the thread, not on the loop."""
     with pytest.raises(ClientDisconnected):
         Input(io.BufferedReader(io.BytesIO(b"half")), 8).bring(100)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+@pytest.mark.parametrize("of_django", [False, True])
+def test_what_was_brought_is_the_input_of_others(size: int, of_django: bool) -> None:
+    """Of an application that a view calls with the environ of its request. As without that, it gets what was not read
+    before.
+    """
+    data = random.Random(1).randbytes(size)
+    environ = environ_for("POST", "/", data)
+    environ["wsgi.input"] = io.BufferedReader(PiecemealInput([data[:7], data[7:]]), 1)
+    request: WSGIRequest = WSGIRequest(environ) if of_django else Request(environ)
+    assert data[:3] == request.read(3)
+    with override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=100):
+        brought = bring_body_of(request) if of_django else request.bring_body()  # type: ignore[attr-defined]
+    assert data[3:] == environ["wsgi.input"].read()
+    request.close()
+    if brought is not None:
+        brought.close()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_connection_is_found_behind_what_was_brought(chunked: bool) -> None:
+    """uWSGI and wsgiref show it as the input alone. Without it, nobody notices that the client leaves."""
+    client, server = socket.socketpair()
+    with client, server, server.makefile("rb") as stream:
+        environ = environ_for("POST", "/", b"four", uwsgi__version=b"2.0.31")
+        environ["wsgi.input"] = SimpleNamespace(read=stream.read, readline=stream.readline, fileno=server.fileno)
+        client.sendall(b"four")
+        client.shutdown(socket.SHUT_WR)
+        if chunked:
+            del environ["CONTENT_LENGTH"]
+            environ["wsgi.input_terminated"] = True
+            take_chunked(environ)
+        request = Request(environ)
+        request.bring_body()
+        assert (b"four", server.fileno()) == (request.body, Connection(environ).descriptor)
+        request.close()
 
 
 @pytest.mark.parametrize("size", [0, 10, 300_000])

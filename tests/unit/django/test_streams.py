@@ -1,7 +1,14 @@
 """Streams of either kind, on servers of either kind."""
 
-import pytest
+from collections.abc import Iterator
 
+import pytest
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.test import override_settings
+from django.urls import path
+
+from bridge.django import on_loop
 from support import django_project
 from support.django_clients import Asgi, Wsgi
 from support.waiting import until
@@ -9,6 +16,31 @@ from support.waiting import until
 BOTH = pytest.mark.parametrize("prefix", ["", "async_"])
 
 pytestmark = pytest.mark.usefixtures("bridged")
+
+
+class OwnKind(HttpResponseBase):
+    """A stream that is no `StreamingHttpResponse`: Django's WSGI handler iterates over whatever it gets."""
+
+    streaming = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (b"one\n", b"two\n")
+
+
+async def async_own_kind(_request: HttpRequest) -> OwnKind:
+    return OwnKind()
+
+
+@on_loop
+async def own_kind_on_loop(_request: HttpRequest) -> OwnKind:
+    return OwnKind()
+
+
+urlpatterns = [
+    path("own_kind", lambda _request: OwnKind()),
+    path("async_own_kind", async_own_kind),
+    path("own_kind_on_loop", own_kind_on_loop),
+]
 
 
 class TestStreams:
@@ -30,3 +62,10 @@ class TestStreams:
         """A `FileResponse` is not read into memory first."""
         with open(django_project.__file__, "rb") as source:
             assert source.read() == face.ask(f"/{prefix}file").body
+
+    @pytest.mark.parametrize("view", ["own_kind", "async_own_kind", "own_kind_on_loop"])
+    @pytest.mark.parametrize("face", ["django wsgi", "WsgiToAsgi", "bridge wsgi", "bridge asgi"], indirect=True)
+    def test_responses_of_a_projects_own_kind(self, face: Asgi | Wsgi, view: str) -> None:
+        """They stream, as with Django's own handler."""
+        with override_settings(ROOT_URLCONF=__name__):
+            assert b"one\ntwo\n" == face.ask(f"/{view}").body
