@@ -177,10 +177,13 @@ class AsgiResponder(Task):
             return self.connection.departure(
                 "the client left, or the adapter was closed, before the response began", begun=False
             )
+        return self._own_failure()
+
+    def _own_failure(self) -> BaseException:
         error = self.error or self.response.unfinished()
         if error is not None and may_pass(error):
             return error
-        failure = RuntimeError(f"the application ended its task with {error!r}")
+        failure = _passing(error)
         failure.__cause__ = error
         return failure
 
@@ -203,7 +206,7 @@ class AsgiResponder(Task):
         self._hear_of_leave()
         if self.disconnected:
             return self.connection.departure("the client left in the middle of the response", begun=True)
-        return self.failure()
+        return self._own_failure()
 
     def _hear_of_leave(self) -> None:
         """If the server has cancelled the application's task with the request that this thread works for, wait until it
@@ -251,7 +254,8 @@ class AsgiResponder(Task):
                 raise unfinished
         except BaseException as error:
             cancelled = isinstance(error, self.runner.loop.cancelled)
-            if self.disconnected or (cancelled and _is_cancelled_by_server(self.runner)):
+            by_server = cancelled and _is_cancelled_by_server(self.runner)
+            if self.disconnected or by_server:
                 quiet = cancelled or error is unfinished or isinstance(error, ClientDisconnected)
                 _log.info("%s ended after its client had left", self.request(), exc_info=None if quiet else error)
             else:
@@ -259,6 +263,8 @@ class AsgiResponder(Task):
                 _log.error("%s raised%s", self.request(), after, exc_info=error)
             if not (response.complete or self.disconnected):
                 counters.aborted += 1
+                if cancelled and not by_server:
+                    raise _passing(error) from error  # the thread need not wait to hear of a cancellation
                 raise
         if self.disconnected and not response.complete:
             counters.client_disconnects += 1
@@ -338,6 +344,11 @@ class AsgiResponder(Task):
     def request(self) -> str:
         """Return the request, for log lines."""
         return f"the application, asked for {request_title(self._scope['method'], self._scope['path'])},"
+
+
+def _passing(error: BaseException | None) -> RuntimeError:
+    """What the server gets in place of an exception that would end more than the request."""
+    return RuntimeError(f"the application ended its task with {error!r}")
 
 
 def _is_cancelled_by_server(runner: AppRunner) -> bool:
