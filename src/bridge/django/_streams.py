@@ -59,8 +59,10 @@ def in_thread(response: Any, portal: Portal, environ: Environ, prepare: Callable
 
 def on_loop(response: Any) -> AsyncIterator[bytes]:
     """The parts of a sync iterator, for a loop. Each is made in the request's own thread."""
+    iterator = iter(response)
     # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
-    given, iterator = getattr(response, "_iterator", None), iter(response)
+    is_djangos = getattr(type(response), "__iter__", None) is StreamingHttpResponse.__iter__
+    given = response._iterator if is_djangos else iterator
     # One context for all steps, so that what a generator sets in one step is there in the next, and can be reset.
     context = copy_context()
     take: Any = sync_to_async(next, thread_sensitive=True, context=context)
