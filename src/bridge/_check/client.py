@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from bridge._check.progress import Interrupted
 from bridge._check.requests import CheckRequest
+from bridge._concurrency.per_process import EndsChildren
 from bridge._types import ASGIApp, Event
 from bridge.errors import ClientDisconnected
 
@@ -63,7 +64,9 @@ class CheckClient:
 
     async def _call(self, app: ASGIApp) -> None:
         try:
-            await app(self._scope, self._receive, self._send)
+            # A child that the application has forked would make the rest of the check too.
+            with EndsChildren():
+                await app(self._scope, self._receive, self._send)
         except BaseException as error:
             # Any exception: a SystemExit would end the check before the report.
             self.error = error

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +53,7 @@ def probe_wsgi(app: WSGIApp, requests: Sequence[CheckRequest], progress: Progres
     """Check a WSGI application, behind the adapter that an ASGI server would need."""
     progress = progress or Progress()
     with WsgiToAsgi(wsgi_validator(app, _note), shutdown_timeout=GRACE_SECONDS, slow_warning=None) as adapter:
-        return asyncio.run(_ask_all(asgi_validator(adapter, _note), requests, "wsgi", None, progress))
+        return _run(_ask_all(asgi_validator(adapter, _note), requests, "wsgi", None, progress), progress)
 
 
 def probe_asgi(app: ASGIApp, requests: Sequence[CheckRequest], progress: Progress | None = None) -> list[Outcome]:
@@ -86,7 +86,17 @@ def probe_asgi(app: ASGIApp, requests: Sequence[CheckRequest], progress: Progres
         return outcomes
 
     with outer, inner:
-        return asyncio.run(ask())
+        return _run(ask(), told)
+
+
+def _run(asking: Coroutine[Any, Any, list[Outcome]], progress: Progress) -> list[Outcome]:
+    """Run it on a new loop. Returns what has been found until the application ended that loop, if it does."""
+    try:
+        return asyncio.run(asking)
+    except (asyncio.CancelledError, RuntimeError):  # RuntimeError: the loop was stopped
+        if not progress.loop_lost:
+            raise
+        return progress.outcomes
 
 
 async def _ask_all(
@@ -95,7 +105,16 @@ async def _ask_all(
     outcomes = []
     for request in requests:
         progress.begin(request.name)
-        outcomes.append(await _ask(app, request, interface, state))
+        try:
+            outcomes.append(await _ask(app, request, interface, state))
+        except asyncio.CancelledError:
+            if not progress.interrupted:
+                # Nobody but the application cancels the check, or stops its loop, which cancels it too.
+                progress.loop_lost = True
+                did = "stopped the event loop, or cancelled tasks of the server"
+                found = Finding(did, *_ERRORS[interface])
+                progress.end(Outcome(request.name, "no response, and the rest is not asked", [found]))
+            raise
         progress.end(outcomes[-1])
     return outcomes
 

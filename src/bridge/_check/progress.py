@@ -22,12 +22,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Progress:
-    """What has been asked so far, and what is being asked now. `on_end` is called with each outcome as it comes."""
+    """What has been asked so far, and what is being asked now. `on_end` is called with each outcome as it comes.
+
+    `loop_lost`: whether the application has ended the loop of the check, so that the rest is not asked.
+    """
 
     def __init__(self, on_end: Callable[[Outcome], object] = lambda _outcome: None) -> None:
         self.outcomes: list[Outcome] = []
         self.asking: str | None = None
         self.interrupted = ""
+        self.loop_lost = False
         self._on_end = on_end
         self._since = monotonic()
 

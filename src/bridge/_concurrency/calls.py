@@ -346,7 +346,8 @@ class Call:
         # The more waits, the less often, so that it does not grow fast.
         waiting = queue.written - queue.acknowledged
         limit = monotonic() + _UNREAD_SECONDS * max(waiting / _UNREAD_BYTES, 1.0)
-        while queue.full and not (self.finished or self.abandoned or (_writes(self) and monotonic() > limit)):
+        # What it has written may be on its way: a server may let a send wait for ever, although the client has left.
+        while queue.full and not (self.finished or self.abandoned or (self.output is not None and monotonic() > limit)):
             self._room_wanted = True
             if queue.full:
                 self._room_waiter = waiter = loop.waiter()

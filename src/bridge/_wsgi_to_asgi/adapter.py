@@ -181,7 +181,8 @@ class WsgiToAsgi(Closable):
             cycle.await_demand()
             return cycle
         data = await take_next(counter, receive) if framed else counter.take(await receive())
-        if length is not None and counter.ended and not counter.truncated:
+        # If the client has left behind its body, the server has said so, and says it only once.
+        if length is not None and counter.ended and not counter.truncated and not counter.disconnected:
             environ["wsgi.input"] = io.BytesIO(data)
             return None
         cycle = RequestResponseCycle(responder, receive, send, counter)

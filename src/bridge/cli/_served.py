@@ -11,14 +11,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
 from bridge._asgi_to_wsgi import AsgiToWsgi
 from bridge._concurrency.wake_policy import threads_take_turns
 from bridge._servers import process
-from bridge._types import Environ, StartResponse
+from bridge._types import ASGIApp, Environ, Event, Receive, Scope, Send, StartResponse
 from bridge._wsgi_to_asgi import WsgiToAsgi
 from bridge.cli._load import find, users_traceback
 from bridge.cli._servers import KEY
@@ -38,17 +39,25 @@ class LastWord:
     When a file has changed, nothing ends Gunicorn's old worker. It would stay until its last stream has ended, and the
     new worker would not start before that. On a Python without a lock, Granian's workers are threads, which it cannot
     end.
+
+    `as_ended`: with exit status 0, as if it had ended by itself. Otherwise by the signal, which also ends code that
+    does not let Python handle signals. Hypercorn ends altogether if a worker has another status.
     """
 
-    def __init__(self, grace: int) -> None:
+    def __init__(self, grace: int, *, as_ended: bool = False) -> None:
         self._grace = grace
+        self._as_ended = as_ended
 
     def exit(self, timeout: float | None = None) -> None:
         """Called when Python begins to exit, in its main thread."""
         del timeout
         # A thread cannot do this: none can be started at that time.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, _end if self._as_ended else signal.SIG_DFL)
         signal.alarm(self._grace)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)
 
 
 _wait_closed: Final = asyncio.Server.wait_closed
@@ -72,26 +81,27 @@ def _from_environment() -> Any:
         servers: Any = asyncio.Server
         servers.wait_closed = _wait_for_the_sockets
     if told["reload"] or (told["under"] == "granian" and not threads_take_turns()):
-        process.register(LastWord(told["grace"]))
+        process.register(LastWord(told["grace"], as_ended=told["under"] == "hypercorn"))
+    adapter = partial(adapted, wanted=told["wanted"], threads=told["threads"], grace=told["grace"])
+    if not told["reload"]:
+        return adapter(find(told["app"]))
     try:
-        app = find(told["app"])
+        app = adapter(find(told["app"]))
     except (Exception, SystemExit) as error:
-        if not told["reload"]:
-            raise
         sys.stderr.write(users_traceback())
         _watch(error)
-        app = _NotLoaded(told["app"])
-    return adapted(app, told["wanted"], told["threads"], told["grace"])
+        return adapter(_Failing(f"{told['app']} cannot be loaded since the last change"))
+    return app if told["wanted"] == "wsgi" else _KeptUp(app, told["app"])
 
 
-class _NotLoaded:
-    """A WSGI application in the place of one that cannot be imported after a change of its files.
+class _Failing:
+    """A WSGI application in the place of one that cannot be imported after a change of its files, or does not start.
 
     If the import raised, Gunicorn and Hypercorn would end, and not look at the files any more.
     """
 
-    def __init__(self, spec: str) -> None:
-        self._told = f"{spec} cannot be loaded since the last change. The output of bridge serve says why.\n".encode()
+    def __init__(self, problem: str) -> None:
+        self._told = f"{problem}. The output of bridge serve says why.\n".encode()
 
     def __call__(self, _environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(self._told)))]
@@ -99,18 +109,68 @@ class _NotLoaded:
         return [self._told]
 
 
+class _KeptUp:
+    """An ASGI application whose lifespan may fail without ending the server. If it does not start, requests get 500.
+
+    Hypercorn and Granian would end, and not look at the files any more. Uvicorn would let requests wait.
+    """
+
+    def __init__(self, app: ASGIApp, spec: str) -> None:
+        self._app = app
+        self._spec = spec
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        failed: list[str] = []
+
+        async def send_success(event: Event) -> None:
+            phase = event["type"].removeprefix("lifespan.").removesuffix(".failed")
+            if event["type"] == f"lifespan.{phase}.failed":
+                failed.append(phase)
+                sys.stderr.write(f"bridge: {self._spec}: its {phase} failed: {event.get('message', '')}\n")
+                if phase == "startup":
+                    self._app = WsgiToAsgi(_Failing(f"{self._spec} has not started"))
+                event = {"type": f"lifespan.{phase}.complete"}
+            await send(event)
+
+        app = self._app
+        try:
+            await app(scope, receive, send_success)
+        except Exception:
+            if not failed:
+                raise
+        if failed == ["startup"]:
+            await receive()  # lifespan.shutdown
+            await send({"type": "lifespan.shutdown.complete"})
+
+
 def _watch(error: BaseException) -> None:
     """Show the files that `error` comes from to the reloaders that look at the files of `sys.modules`. Python has
     removed from there what could not be imported.
     """
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError) and error.filename:
-        files.append(error.filename)
+    files = []
+    for each in _chain(error):
+        files += [frame.filename for frame in traceback.extract_tb(each.__traceback__)]
+        if isinstance(each, SyntaxError) and each.filename:
+            files.append(each.filename)
     for number, file in enumerate(dict.fromkeys(files)):
         if Path(file).is_file():
             module = ModuleType(f"{__name__}.file{number}")
             module.__file__ = file
             sys.modules[module.__name__] = module
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error, and those that code of the application had caught before it raised this one."""
+    chain = [error]
+    for each in chain:
+        chain += [one for one in (each.__cause__, each.__context__) if one is not None and one not in chain]
+    return chain
 
 
 app = _from_environment()

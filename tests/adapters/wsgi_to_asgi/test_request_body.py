@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from bridge import WsgiToAsgi
 from support.plain_servers import call_asgi
-from support.scripted_asgi_server import Adapt, Environ, Event, get, opened, piece_event, post, serve
+from support.scripted_asgi_server import DISCONNECT, Adapt, Environ, Event, get, opened, piece_event, post, serve
 from support.sizes import BOUND, KIB
 from support.waiting import HOLD, Flag, eventually
-from support.wsgi_apps import hello, reader, reply
+from support.wsgi_apps import Chunks, endless, hello, reader, reply
 
 
 @pytest.mark.anyio
@@ -104,6 +104,52 @@ async def test_over_http_2_a_response_waits_for_the_end_of_its_request(
 
     assert seen[0] == b"".join(pieces)
     assert request.complete
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pieces", [[b""], [b"abc"], [b"abc", b"def"]], ids=["empty", "one event", "two events"])
+async def test_a_client_that_leaves_between_its_body_and_the_end_of_its_request(
+    adapt: Adapt, pieces: list[bytes]
+) -> None:
+    """Over HTTP/2 these are two frames. The server tells of the leave once, in the place of the second one."""
+    chunks = Chunks(endless())
+
+    def app(_environ: Environ, start_response: Any) -> Chunks:
+        start_response("200 OK", [])
+        return chunks
+
+    adapter = adapt(app, threads=1)
+    async with opened(adapter, *post(*pieces, ends=False, http_version="2")) as request:
+        await request.asked()
+        request.leave()
+        await request.ended()
+        await chunks.closed.waited()
+
+    await eventually(lambda: (adapter.stats().busy, adapter.stats().client_disconnects) == (0, 1))
+
+
+@pytest.mark.anyio
+async def test_a_stream_whose_first_part_is_never_taken_beside_its_upload(adapt: Adapt) -> None:
+    """Hypercorn lets a send wait for the client over HTTP/2 even when it has left. The app ends all the same."""
+    chunks = Chunks(endless())
+
+    def app(_environ: Environ, start_response: Any) -> Chunks:
+        start_response("200 OK", [])
+        return chunks
+
+    async def stuck(_event: Event) -> None:
+        await anyio.sleep_forever()
+
+    adapter = adapt(app, threads=1, collect=1)
+    upload = post(*[b"x" * 65536] * 3, length=2**20, ends=False, http_version="2")
+    async with opened(adapter, *upload, stuck) as request:
+        await request.until(lambda: request.sending)
+        await eventually(lambda: chunks.taken > 32 * KIB)
+        request.feed(DISCONNECT)
+        await chunks.closed.waited()
+        request.cancel()
+        await request.ended()
+    await eventually(lambda: adapter.stats().busy == 0)
 
 
 @pytest.mark.anyio

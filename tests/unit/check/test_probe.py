@@ -124,6 +124,22 @@ def test_an_app_that_blocks_the_loop_is_interrupted() -> None:
     assert "raised TimeoutError: the event loop was blocked" in found[0].did
 
 
+@pytest.mark.parametrize("how", ["stops the loop", "cancels all tasks"])
+def test_an_app_that_ends_the_loop_ends_the_check(how: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and how == "stops the loop":
+            asyncio.get_running_loop().stop()
+        elif scope["type"] == "http":
+            for task in asyncio.all_tasks():
+                task.cancel()
+        await receive()
+
+    outcomes = probe_asgi(app, [GET, GET])
+    found = [(outcome.asked, [each.did for each in outcome.findings]) for outcome in outcomes]
+    assert ("GET", ["stopped the event loop, or cancelled tasks of the server"]) == found[0]
+    assert ["GET", "lifespan"] == [asked for asked, _ in found]
+
+
 def test_it_asks_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_WATCH_SECONDS", 10.0)  # eight responses may take their time on a busy machine
     barrier = threading.Barrier(8, timeout=PATIENCE)

@@ -343,6 +343,24 @@ class TestWhatIsLeft:
 
         assert (0, "nothing is broken", "") == (status, out.splitlines()[-1], told)
 
+    @pytest.mark.parametrize("comes_back", ["raise SystemExit", "pass"])
+    def test_a_child_of_a_request_that_comes_back_reports_nothing(self, shop: Path, comes_back: str) -> None:
+        """It does not make the rest of the check a second time, on a copy of the loop."""
+        (shop / "left.py").write_text(
+            "import os\n\nimport shop\n\n\n"
+            "async def new(scope, receive, send):\n"
+            "    assert scope['type'] == 'http'\n"
+            "    child = os.fork()\n"
+            "    if not child:\n"
+            f"        {comes_back}\n"
+            "        return\n"
+            "    os.waitpid(child, 0)\n"
+            "    await shop.new(scope, receive, send)\n"
+        )
+        status, out, _ = ran(shop, "check", "left:new", "--safe")
+
+        assert (0, 1, "nothing is broken") == (status, out.count("lifespan"), out.splitlines()[-1])
+
 
 FULL = "cannot write to standard output: No space left on device"
 

@@ -51,6 +51,36 @@ async def new(scope, receive, send):
         await asyncio.sleep(0.05)
     await send({"type": "http.response.body", "body": b"new"})
 """
+IMPORT = """\
+try:
+    import shelf
+except Exception as error:
+    raise LookupError("there is no shelf") from error
+"""
+THREAD = """\
+import threading
+
+threading.Thread(target=threading.Event().wait).start()
+
+"""
+LIFESPAN = """\
+fails = []
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        for phase in ("startup", "shutdown"):
+            await receive()
+            if phase in fails:
+                await send({"type": f"lifespan.{phase}.failed", "message": f"no {phase} here"})
+                raise RuntimeError(phase)
+            await send({"type": f"lifespan.{phase}.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"served"})
+
+
+"""
 
 
 class Serving:
@@ -171,7 +201,9 @@ class TestReload:
             server.process.send_signal(signal.SIGTERM)
             server.process.wait(PROCESS_PATIENCE)
 
-    @pytest.mark.parametrize("mistake", ["def broken(:", "not_a_name", "raise SystemExit(0)", "del old, new"])
+    @pytest.mark.parametrize(
+        "mistake", ["def broken(:", "not_a_name", "raise SystemExit(0)", "del old, new", "old = None"]
+    )
     @pytest.mark.parametrize("under", ["uvicorn", "hypercorn", "gunicorn"])
     def test_with_a_mistake_that_is_then_mended(self, shop: Path, under: str, mistake: str) -> None:
         """The server stays, says what is wrong, and serves what comes next."""
@@ -179,6 +211,37 @@ class TestReload:
             assert server.quick() == b"old"
             save_until(server, shop / "shop.py", f"{SHOP}\n\n{mistake}\n", 500, b"shop:old cannot be loaded")
             save_until(server, shop / "shop.py", SHOP.replace('b"old"', 'b"mended"'), 200, b"mended")
+
+    @pytest.mark.parametrize("under", ["uvicorn", "hypercorn", "gunicorn"])
+    def test_with_a_mistake_in_a_module_whose_error_the_app_raises_as_its_own(self, shop: Path, under: str) -> None:
+        """The file that is to be mended is not the one that has raised last."""
+        (shop / "shelf.py").write_text("")
+        (shop / "shop.py").write_text(f"{IMPORT}\n\n{SHOP}")
+        with serving(shop, "shop:old", "--under", under, "--reload") as server:
+            assert server.quick() == b"old"
+            save_until(server, shop / "shelf.py", "not_a_name\n", 500, b"shop:old cannot be loaded")
+            save_until(server, shop / "shelf.py", "# mended\n", 200, b"old")
+
+    @pytest.mark.parametrize("under", ["uvicorn", "hypercorn", "gunicorn"])
+    def test_of_an_app_whose_thread_does_not_end(self, shop: Path, under: str) -> None:
+        """It holds up the old process, which is then ended. The server is not."""
+        with serving(shop, "shop:old", "--under", under, "--reload") as server:
+            assert server.quick() == b"old"
+            save_until(server, shop / "shop.py", THREAD + SHOP.replace('b"old"', 'b"with a thread"'), 200, b"with")
+            save_until(server, shop / "shop.py", SHOP.replace('b"old"', 'b"without"'), 200, b"without")
+
+    @pytest.mark.parametrize("under", ["uvicorn", "hypercorn"])
+    def test_of_a_lifespan_that_fails(self, shop: Path, under: str) -> None:
+        """In its startup and in its shutdown: the server stays, says what is wrong, and serves what comes next."""
+        (shop / "shop.py").write_text(LIFESPAN)
+        with serving(shop, "shop:app", "--under", under, "--reload") as server:
+            assert server.quick() == b"served"
+            save_until(server, shop / "shop.py", f"{LIFESPAN}fails = ['startup']\n", 500, b"shop:app has not started")
+            save_until(server, shop / "shop.py", f"{LIFESPAN}fails = ['shutdown']\n", 200, b"served")
+            save_until(server, shop / "shop.py", LIFESPAN.replace('b"served"', 'b"mended"'), 200, b"mended")
+            log = server.log()
+        for phase in ("startup", "shutdown"):
+            assert f"bridge: shop:app: its {phase} failed: no {phase} here\n" in log
 
 
 def save_until(server: Serving, file: Path, text: str, status: int, begins: bytes) -> None:
