@@ -21,7 +21,7 @@ from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task, has_
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.interrupts import may_pass
-from bridge._concurrency.loops import Spawn
+from bridge._concurrency.loops import Spawn, runs_loop
 from bridge._translate.events_to_response import END, SENT, AsgiResponse, EarlyHint, File, Head, Items, text_response
 from bridge._translate.input_to_events import DISCONNECT
 from bridge._translate.urls import request_title
@@ -384,7 +384,7 @@ class ResponseIterator:
 
     def __init__(self, responder: AsgiResponder) -> None:
         self._responder = responder
-        self._sent_all = self._begun = self._stayed = False
+        self._sent_all = self._begun = self._awaited = self._stayed = False
         self._file: BinaryIO | None = None  # from a pathsend event after the head has left
         responder.guard()
         self._closed = False
@@ -468,9 +468,10 @@ class ResponseIterator:
         """Stay, once, for work after the response, for example Django's signals, which may be thread-sensitive."""
         responder = self._responder
         responder.unguard()
-        if self._stayed:
-            return
-        self._stayed = True
-        responder.await_background()
-        if responder.thread.sensitive and not responder.disconnected:
+        if not self._awaited:
+            self._awaited = True
+            responder.await_background()
+        # The first such work may come between the end of the iteration and `close`, which may be called on a loop.
+        if responder.thread.sensitive and not (self._stayed or responder.disconnected or runs_loop()):
+            self._stayed = True
             responder.linger(responder.runner.disconnect_grace)
