@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from bridge import AsgiToWsgi, WsgiToAsgi
+from bridge._asgi_to_wsgi import responder
 from bridge._asgi_to_wsgi.responder import AsgiResponder
 from bridge._wsgi_to_asgi.responder import WsgiResponder
 from support.asgi_apps import chunk, end, start
@@ -119,3 +120,32 @@ def test_an_app_that_raises_what_cancels_is_one(log: LogWatch) -> None:
         asyncio.run(serve(outer))
 
     assert log.having("asked for GET '/', raised", "CancelledError", level=logging.ERROR)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("how", ["raises", "cancels"])
+def test_its_thread_does_not_wait_for_a_client_to_leave(how: str, begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread is there for other requests. Whose a cancellation of the task is, it finds out once."""
+    looks: list[object] = []
+    monkeypatch.setattr(responder, "_TOLD_SECONDS", 0.0)
+    monkeypatch.setattr(responder, "has_left", looks.append)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if begun:
+            await start(send)
+            await chunk(send, b"x")
+        if how == "raises":
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.Event().wait()
+
+    async def serve(outer: WsgiToAsgi) -> None:
+        with pytest.raises(RuntimeError):
+            await fetch(outer)
+
+    with both(app) as outer:
+        asyncio.run(serve(outer))
+
+    assert len(looks) == (how == "cancels")

@@ -157,6 +157,16 @@ class AppRunner:
         """Whether nothing runs on the loop of a server any more, and nothing will."""
         return self.private is None and (self.loop.closed or (self.closing and not self.live))
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the private loop cannot continue."""
+        return isinstance(self.loop, MeasuredLoop) and self.loop.lost
+
+    @property
+    def failed(self) -> int:
+        """How many responses have failed with the private loop. They still count as live."""
+        return sum(not task.complete for task in list(self.live)) if self.has_failed else 0
+
     def start(self, timeout: float) -> None:
         """Run the startup of the lifespan, once, from a thread. Raises `LifespanFailed` and `RunnerEnded`."""
         if self.lifespan is not None:
@@ -327,6 +337,7 @@ class _Runners:
         """Forget a runner, but not its counts. With the lock held."""
         self.all.remove(runner)
         self.past.add(runner.counters)
+        self.past.aborted += runner.failed
         if isinstance(runner.loop, MeasuredLoop):
             self.past_block = max(self.past_block, runner.loop.longest_block)
 
@@ -482,11 +493,8 @@ class AppRunners:
             total.add(runners.past)
             for runner in runners.all:
                 total.add(runner.counters)
-                if isinstance(runner.loop, MeasuredLoop) and runner.loop.lost:
-                    # What was in progress has failed with the loop.
-                    total.aborted += sum(not task.complete for task in list(runner.live))
-                else:
-                    busy += len(runner.live)
+                total.aborted += runner.failed
+                busy += 0 if runner.has_failed else len(runner.live)
                 if runner.private is not None and isinstance(runner.loop, MeasuredLoop):
                     tasks += runner.private.tasks()
                     block = max(block, runner.loop.longest_block, runner.loop.blocked_for)

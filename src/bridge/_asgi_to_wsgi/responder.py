@@ -21,7 +21,7 @@ from bridge._asgi_to_wsgi.task import ALL, ENDED, HEAD_ONLY, NOTHING, Task, has_
 from bridge._concurrency.byte_queue import HIGH_WATER_BYTES
 from bridge._concurrency.calls import PeerGone
 from bridge._concurrency.interrupts import may_pass
-from bridge._concurrency.loops import Spawn
+from bridge._concurrency.loops import Spawn, runs_loop
 from bridge._translate.events_to_response import END, SENT, AsgiResponse, EarlyHint, File, Head, Items, text_response
 from bridge._translate.input_to_events import DISCONNECT
 from bridge._translate.urls import request_title
@@ -177,10 +177,13 @@ class AsgiResponder(Task):
             return self.connection.departure(
                 "the client left, or the adapter was closed, before the response began", begun=False
             )
+        return self._own_failure()
+
+    def _own_failure(self) -> BaseException:
         error = self.error or self.response.unfinished()
         if error is not None and may_pass(error):
             return error
-        failure = RuntimeError(f"the application ended its task with {error!r}")
+        failure = _passing(error)
         failure.__cause__ = error
         return failure
 
@@ -203,7 +206,7 @@ class AsgiResponder(Task):
         self._hear_of_leave()
         if self.disconnected:
             return self.connection.departure("the client left in the middle of the response", begun=True)
-        return self.failure()
+        return self._own_failure()
 
     def _hear_of_leave(self) -> None:
         """If the server has cancelled the application's task with the request that this thread works for, wait until it
@@ -251,7 +254,8 @@ class AsgiResponder(Task):
                 raise unfinished
         except BaseException as error:
             cancelled = isinstance(error, self.runner.loop.cancelled)
-            if self.disconnected or (cancelled and _is_cancelled_by_server(self.runner)):
+            by_server = cancelled and _is_cancelled_by_server(self.runner)
+            if self.disconnected or by_server:
                 quiet = cancelled or error is unfinished or isinstance(error, ClientDisconnected)
                 _log.info("%s ended after its client had left", self.request(), exc_info=None if quiet else error)
             else:
@@ -259,6 +263,8 @@ class AsgiResponder(Task):
                 _log.error("%s raised%s", self.request(), after, exc_info=error)
             if not (response.complete or self.disconnected):
                 counters.aborted += 1
+                if cancelled and not by_server:
+                    raise _passing(error) from error  # the thread need not wait to hear of a cancellation
                 raise
         if self.disconnected and not response.complete:
             counters.client_disconnects += 1
@@ -340,6 +346,11 @@ class AsgiResponder(Task):
         return f"the application, asked for {request_title(self._scope['method'], self._scope['path'])},"
 
 
+def _passing(error: BaseException | None) -> RuntimeError:
+    """What the server gets in place of an exception that would end more than the request."""
+    return RuntimeError(f"the application ended its task with {error!r}")
+
+
 def _is_cancelled_by_server(runner: AppRunner) -> bool:
     """Whether the running task is cancelled with what else the server runs on its loop, before its thread can tell of
     that. On trio, an outer request that is cancelled takes this one with it; on asyncio, the end of the loop.
@@ -373,7 +384,7 @@ class ResponseIterator:
 
     def __init__(self, responder: AsgiResponder) -> None:
         self._responder = responder
-        self._sent_all = self._begun = self._stayed = False
+        self._sent_all = self._begun = self._awaited = self._stayed = False
         self._file: BinaryIO | None = None  # from a pathsend event after the head has left
         responder.guard()
         self._closed = False
@@ -457,9 +468,10 @@ class ResponseIterator:
         """Stay, once, for work after the response, for example Django's signals, which may be thread-sensitive."""
         responder = self._responder
         responder.unguard()
-        if self._stayed:
-            return
-        self._stayed = True
-        responder.await_background()
-        if responder.thread.sensitive and not responder.disconnected:
+        if not self._awaited:
+            self._awaited = True
+            responder.await_background()
+        # The first such work may come between the end of the iteration and `close`, which may be called on a loop.
+        if responder.thread.sensitive and not (self._stayed or responder.disconnected or runs_loop()):
+            self._stayed = True
             responder.linger(responder.runner.disconnect_grace)

@@ -126,10 +126,12 @@ class _KeptUp:
             await self._app(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered: list[str] = []
         failed: list[str] = []
 
         async def send_success(event: Event) -> None:
             phase = event["type"].removeprefix("lifespan.").removesuffix(".failed")
+            answered.append(phase)
             if event["type"] == f"lifespan.{phase}.failed":
                 failed.append(phase)
                 sys.stderr.write(f"bridge: {self._spec}: its {phase} failed: {event.get('message', '')}\n")
@@ -141,6 +143,11 @@ class _KeptUp:
         app = self._app
         try:
             await app(scope, receive, send_success)
+        except SystemExit as error:
+            # Other errors without an answer say that the app has no lifespan. This one would end a server.
+            if not failed:
+                phase = "shutdown" if answered else "startup"
+                await send_success({"type": f"lifespan.{phase}.failed", "message": repr(error)})
         except Exception:
             if not failed:
                 raise

@@ -34,7 +34,7 @@ class Request(WSGIRequest):
         super().__init__(environ)
         limited: Any = self._stream
         if limited.limit:
-            self._stream: Any = Input(environ["wsgi.input"], limited.limit)
+            self._stream: Any = Input(environ["wsgi.input"], limited.limit, environ)
             self._input = self._stream
 
     @cached_property
@@ -57,7 +57,7 @@ class Request(WSGIRequest):
         A body larger than `FILE_UPLOAD_MAX_MEMORY_SIZE` is put into a temporary file.
         """
         if self._input is not None and self._stream is self._input:
-            _bring(self._input, self.environ)
+            self._input.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
 
     def prepare_body(self) -> None:
         """Like `bring_body`, before async code begins. If the body broke off, reading it raises the error."""
@@ -81,16 +81,10 @@ def bring_body_of(request: WSGIRequest) -> "Input | None":
     left: int = 0 if isinstance(limited, Input) else getattr(limited, "limit", 0) - getattr(limited, "_pos", 0)
     if not left:
         return None
-    brought = django_request._stream = Input(limited, left)
+    brought = django_request._stream = Input(limited, left, request.environ)
     with suppress(ClientDisconnected):
-        _bring(brought, request.environ)
+        brought.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
     return brought
-
-
-def _bring(body: "Input", environ: Environ) -> None:
-    # For code that reads `wsgi.input` itself, for example another application that a view calls.
-    if (received := body.bring(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)) is not None:
-        replace_input(environ, received)
 
 
 def take_chunked(environ: Environ) -> None:
@@ -124,8 +118,9 @@ class Input(io.IOBase):
     turns it into an `UnreadablePostError`.
     """
 
-    def __init__(self, stream: Any, limit: int) -> None:
+    def __init__(self, stream: Any, limit: int, environ: Environ | None = None) -> None:
         self._from = stream
+        self._environ = environ
         self._left = self.limit = limit
         # Each later read raises it again.
         self._failure: ClientDisconnected | None = None
@@ -175,12 +170,10 @@ class Input(io.IOBase):
         self._left -= len(data)
         return data
 
-    def bring(self, memory: int) -> IO[bytes] | None:
-        """Receive the rest, into memory up to this number of bytes, and otherwise into a file. Returns what holds it
-        now, or None if there was nothing to wait for.
-        """
+    def bring(self, memory: int) -> None:
+        """Receive the rest, into memory up to this number of bytes, and otherwise into a file."""
         if not self._left or isinstance(self._from, io.BytesIO | SpooledTemporaryFile):
-            return None
+            return
         left = self._left
         if left <= memory:
             self._from = io.BytesIO(self.read())
@@ -192,10 +185,17 @@ class Input(io.IOBase):
             spool.seek(0)
             self._from = spool
         self._left = left
-        return cast(IO[bytes], self._from)
+        if self._environ is not None:
+            # For code that reads `wsgi.input` itself, for example another application that a view calls.
+            replace_input(self._environ, self._from)
 
     def close(self) -> None:
-        """Remove the file, if there is one. The server closes its own input."""
+        """Remove the file, if there is one. The server closes its own input. Django calls this as soon as a view has
+        read `request.body`.
+        """
         super().close()
         if self._file is not None:
             self._file.close()
+            if self._environ is not None and self._environ.get("wsgi.input") is self._file:
+                # WSGI middleware may read what the application has left, also when the application is done.
+                self._environ["wsgi.input"] = io.BytesIO()

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.core.signals import request_finished
-from django.http.response import HttpResponseBase
+from django.http.response import HttpResponseBase, StreamingHttpResponse
 
 from bridge._asgi_to_wsgi import Portal
+from bridge._concurrency.loops import aclose
 from bridge._types import Environ
 from bridge.django import _hops
 
@@ -19,16 +20,21 @@ _END: Final = object()
 def async_parts(response: Any) -> AsyncIterator[bytes]:
     """The parts of an async iterator. It is closed at the end, because response.close() does not do that."""
     # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
-    given, parts = response._iterator, response.streaming_content
+    given, own = getattr(response, "_iterator", None), None
+    if type(response).__aiter__ is StreamingHttpResponse.__aiter__:
+        parts = response.streaming_content  # Django's own method would take a TypeError for a sync iterator
+    else:
+        own = parts = aiter(response)
 
     async def iterate() -> AsyncIterator[bytes]:
         try:
             async for part in parts:
                 yield part
         finally:
-            aclose = getattr(given, "aclose", None)
-            if aclose is not None:
-                await aclose()
+            try:
+                await aclose(own)
+            finally:
+                await aclose(given)
 
     return iterate()
 
@@ -53,8 +59,10 @@ def in_thread(response: Any, portal: Portal, environ: Environ, prepare: Callable
 
 def on_loop(response: Any) -> AsyncIterator[bytes]:
     """The parts of a sync iterator, for a loop. Each is made in the request's own thread."""
+    iterator = iter(response)
     # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
-    given, iterator = getattr(response, "_iterator", None), iter(response)
+    is_djangos = getattr(type(response), "__iter__", None) is StreamingHttpResponse.__iter__
+    given = response._iterator if is_djangos else iterator
     # One context for all steps, so that what a generator sets in one step is there in the next, and can be reset.
     context = copy_context()
     take: Any = sync_to_async(next, thread_sensitive=True, context=context)
@@ -92,8 +100,9 @@ def like_the_view(response: Any, portal: Portal, prepare: Callable[[], None]) ->
 def end_like_the_view(response: Any, portal: Portal) -> None:
     """Have async receivers of `request_finished` run on the loop of `portal`, as the view's async code did."""
     if any(is_async for *_, is_async in request_finished.receivers):
-        # The body is closed before the signal is sent.
-        response.close = partial(_on_loop_of, portal, None, response.close)
+        close = response.close
+        # Not twice, for a view may give the same response to many requests.
+        response.close = _End(portal, close.replaced if isinstance(close, _End) else close)
 
 
 def _on_loop_of(portal: Portal, prepare: Callable[[], None] | None, function: Callable[[], Any]) -> Any:
@@ -103,6 +112,24 @@ def _on_loop_of(portal: Portal, prepare: Callable[[], None] | None, function: Ca
         return function()
     finally:
         portal.uninstall(installed)
+
+
+class _End:
+    """Takes the place of the `close` of a response: the body is closed before the signal is sent."""
+
+    def __init__(self, portal: Portal, replaced: Callable[[], None]) -> None:
+        self._portal = portal
+        self.replaced = replaced
+
+    def __call__(self) -> None:
+        _on_loop_of(self._portal, None, self.replaced)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _same, (self.replaced,)  # a cache that keeps the response gets it as it was
+
+
+def _same(close: Any) -> Any:
+    return close
 
 
 class _Steps:
@@ -136,7 +163,10 @@ class _Close:
 
 def is_async(response: HttpResponseBase) -> bool:
     """Whether a streaming response has an async iterator."""
-    return bool(getattr(response, "is_async", False))
+    is_async = getattr(response, "is_async", None)
+    if is_async is None:  # a project's own kind, which Django's handlers iterate over
+        is_async = hasattr(response, "__aiter__") and not hasattr(response, "__iter__")
+    return bool(is_async)
 
 
 def is_file(response: HttpResponseBase) -> bool:

@@ -14,7 +14,7 @@ from support.patience import PATIENCE
 from support.plain_servers import environ_for
 from support.python_process import run_script
 from support.scripted_wsgi_server import Call, Served, adapted, ask
-from support.waiting import FOREVER, Flag, Work, bounded
+from support.waiting import FOREVER, Flag, Work, bounded, until
 
 pytestmark = pytest.mark.usefixtures("nothing_waits_by_the_clock")
 
@@ -236,6 +236,41 @@ class TestThreadSensitive:
             assert b"ok" == served.call().rest()
             bounded(lambda: asyncio.run(close()))
             over.set()
+
+    @pytest.mark.parametrize("on_a_loop", [False, True])
+    def test_work_that_first_comes_between_the_last_part_and_close(self, on_a_loop: bool) -> None:
+        """It runs in the server's thread, unless that runs a loop then (Tornado), where it must not wait."""
+        from asgiref.sync import sync_to_async
+
+        taken, submitted, over = Flag(), Flag(), Flag()
+        seen: list[int] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await start(send)
+            await chunk(send, b"x")
+            await taken.waited()  # so that the response is an iterator
+            await end(send)
+            await over.waited()
+            work = asyncio.ensure_future(sync_to_async(lambda: seen.append(threading.get_ident()))())
+            asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, submitted.set)
+            await work
+
+        async def close() -> None:
+            Call.close(served)
+
+        with adapted(app, disconnect_grace=FOREVER) as adapter, Served(adapter) as served:
+            served.call()
+            assert served.next() == b"x"
+            taken.set()
+            served.rest()
+            over.set()
+            submitted.wait()
+            if on_a_loop:
+                bounded(lambda: asyncio.run(close()))
+            else:
+                served.close()
+            until(lambda: seen)
+            assert (seen == [served.thread.ident]) != on_a_loop
 
     def test_what_comes_after_the_thread_has_left_runs_elsewhere(self) -> None:
         """Not in the thread, which may be in another request by then; and one after the other."""

@@ -16,6 +16,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpRe
 from django.test import override_settings
 from django.urls import path
 
+from bridge._asgi_to_wsgi import Portal
 from bridge.django import get_asgi_application, get_wsgi_application, on_loop
 from support import django_project
 from support.django_clients import Asgi, Plain, Wsgi, portals_closed
@@ -114,7 +115,14 @@ async def async_stream(request: HttpRequest, number: int) -> StreamingHttpRespon
 
 VIEWS: list[Any] = [sync_view, async_view, view_on_the_loop]
 ITERATORS: list[Any] = [sync_iterator, iterator_on_the_loop]
-OTHERS: list[Any] = [calls_async_code, whole_response, async_stream]
+SHARED = HttpResponse("shared")
+
+
+def shared_response(request: HttpRequest, number: int) -> HttpResponse:
+    return SHARED
+
+
+OTHERS: list[Any] = [calls_async_code, whole_response, shared_response, async_stream]
 urlpatterns = [path(f"{view.__name__}/<int:number>", view) for view in [*VIEWS, *ITERATORS, *OTHERS]]
 
 
@@ -216,6 +224,59 @@ def test_async_code_at_the_end_of_the_request_runs_on_that_loop(
         request_finished.disconnect(receiver)
     assert len(ended) == 2
     assert len({*loops, *ended}) == 1
+
+
+@pytest.fixture
+def ended() -> Iterator[list[object]]:
+    """What an async receiver of `request_finished` has seen."""
+    seen: list[object] = []
+
+    async def receiver(sender: object, **_: Any) -> None:
+        seen.append(sender)
+
+    request_finished.connect(receiver)
+    yield seen
+    request_finished.disconnect(receiver)
+
+
+@pytest.mark.parametrize("middleware", [True, False], ids=["middleware", "application"])
+def test_a_view_may_give_the_same_response_to_many_requests(
+    middleware: bool, ended: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    install = Portal.install
+
+    def counted(portal: Portal) -> Any:
+        calls.append(portal)
+        return install(portal)
+
+    chain = ["bridge.django.BridgeMiddleware"] if middleware else []
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=chain), portals_closed(monkeypatch):
+        server = Wsgi(Plain(WSGIHandler()) if middleware else get_wsgi_application())
+        monkeypatch.setattr(Portal, "install", counted)
+        steps = []
+        for _ in range(3):
+            calls.clear()
+            server.ask("/shared_response/1")
+            steps.append(len(calls))
+        server.close()
+    assert len(ended) == 3
+    assert steps == [steps[0]] * 3
+
+
+def test_a_cache_may_keep_the_response(ended: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of Django is often the first in MIDDLEWARE, before `BridgeMiddleware`."""
+    chain = ["django.middleware.cache.UpdateCacheMiddleware", "bridge.django.BridgeMiddleware"]
+    chain.append("django.middleware.cache.FetchFromCacheMiddleware")
+    caches = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": __name__}}
+    settings = override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=chain, CACHES=caches)
+    with settings, portals_closed(monkeypatch):
+        server = Wsgi(Plain(WSGIHandler()))
+        loops.clear()
+        assert [b"whole"] * 3 == [server.ask("/whole_response/1").body for _ in range(3)]
+        server.close()
+    assert len(loops) == 1
+    assert len(ended) == 3
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)

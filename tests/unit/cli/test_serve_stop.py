@@ -65,15 +65,18 @@ threading.Thread(target=threading.Event().wait).start()
 """
 LIFESPAN = """\
 fails = []
+exits = ""
 
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         for phase in ("startup", "shutdown"):
             await receive()
+            if phase == exits:
+                raise SystemExit(f"no {phase} here")
             if phase in fails:
                 await send({"type": f"lifespan.{phase}.failed", "message": f"no {phase} here"})
-                raise RuntimeError(phase)
+                raise SystemExit(phase) if exits else RuntimeError(phase)
             await send({"type": f"lifespan.{phase}.complete"})
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -232,14 +235,23 @@ class TestReload:
 
     @pytest.mark.parametrize("under", ["uvicorn", "hypercorn"])
     def test_of_a_lifespan_that_fails(self, shop: Path, under: str) -> None:
-        """In its startup and in its shutdown: the server stays, says what is wrong, and serves what comes next."""
+        """In its startup and in its shutdown, perhaps with `sys.exit()`: the server stays, says what is wrong, and
+        serves what comes next.
+        """
         (shop / "shop.py").write_text(LIFESPAN)
         with serving(shop, "shop:app", "--under", under, "--reload") as server:
             assert server.quick() == b"served"
             save_until(server, shop / "shop.py", f"{LIFESPAN}fails = ['startup']\n", 500, b"shop:app has not started")
             save_until(server, shop / "shop.py", f"{LIFESPAN}fails = ['shutdown']\n", 200, b"served")
             save_until(server, shop / "shop.py", LIFESPAN.replace('b"served"', 'b"mended"'), 200, b"mended")
+            save_until(
+                server, shop / "shop.py", f"{LIFESPAN}fails = ['startup']\nexits = 'later'\n", 500, b"shop:app has"
+            )
+            save_until(server, shop / "shop.py", LIFESPAN.replace('b"served"', 'b"again"'), 200, b"again")
+            save_until(server, shop / "shop.py", f"{LIFESPAN}exits = 'startup'\n", 500, b"shop:app has not started")
+            save_until(server, shop / "shop.py", LIFESPAN, 200, b"served")
             log = server.log()
+        assert "its startup failed: SystemExit('no startup here')\n" in log
         for phase in ("startup", "shutdown"):
             assert f"bridge: shop:app: its {phase} failed: no {phase} here\n" in log
 

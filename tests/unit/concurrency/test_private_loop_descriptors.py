@@ -149,6 +149,8 @@ def test_requests_in_progress_count_as_aborted(descriptors: Descriptors) -> None
         assert works(adapter)
         stats = adapter.stats()
         assert (0, 1, 2) == (stats.busy, stats.aborted, stats.served)
+        bounded(adapter.close)
+        assert adapter.stats().aborted == 1
 
 
 def test_a_request_that_has_not_begun_starts_again_before_the_loop_is_closed(

@@ -125,6 +125,28 @@ def test_what_was_brought_is_the_input_of_others(size: int, of_django: bool) -> 
         brought.close()
 
 
+@pytest.mark.parametrize("size", [10, 5000])
+@pytest.mark.parametrize("kind", ["of Django", "ours", "chunked"])
+def test_what_was_brought_can_be_read_when_it_is_closed(size: int, kind: str) -> None:
+    """WSGI middleware may read the rest of each body. Django closes its stream as soon as it has read the body."""
+    data = random.Random(1).randbytes(size)
+    environ = environ_for("POST", "/", data)
+    environ["wsgi.input"] = io.BufferedReader(PiecemealInput([data[:7], data[7:]]), 1)
+    with override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=100):
+        if kind == "chunked":
+            del environ["CONTENT_LENGTH"]
+            environ["wsgi.input_terminated"] = True
+            take_chunked(environ)
+        request: WSGIRequest = WSGIRequest(environ) if kind == "of Django" else Request(environ)
+        brought = bring_body_of(request) if kind == "of Django" else request.bring_body()  # type: ignore[attr-defined]
+    assert data == request.body
+    assert environ["wsgi.input"].read() == b""
+    request.close()
+    if brought is not None:
+        brought.close()
+    assert environ["wsgi.input"].read() == b""
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_connection_is_found_behind_what_was_brought(chunked: bool) -> None:
     """uWSGI and wsgiref show it as the input alone. Without it, nobody notices that the client leaves."""

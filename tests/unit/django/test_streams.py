@@ -1,9 +1,11 @@
 """Streams of either kind, on servers of either kind."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.test import override_settings
 from django.urls import path
@@ -27,6 +29,68 @@ class OwnKind(HttpResponseBase):
         yield from (b"one\n", b"two\n")
 
 
+class OwnEndlessKind(HttpResponseBase):
+    """Its parts end on the loop, or in a thread."""
+
+    streaming = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"part\n"
+        finally:
+            with suppress(RuntimeError):
+                asyncio.get_running_loop()
+                django_project.events.append(("closed on the loop", None))
+            django_project.events.append(("closed", None))
+
+
+class OwnAsyncKind(HttpResponseBase):
+    """The same for Django's ASGI handler."""
+
+    streaming = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            yield b"one\n"
+            yield b"two\n"
+        finally:
+            django_project.events.append(("closed", None))
+
+
+class SaysThatItIsAsync(OwnAsyncKind):
+    is_async = True
+
+
+class InBrackets(StreamingHttpResponse):
+    """Django's ASGI handler iterates over the response, and not over its `streaming_content`."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self.streaming_content:
+            yield b"[%s]" % part
+
+
+async def own_endless_kind(_request: HttpRequest) -> OwnEndlessKind:
+    return OwnEndlessKind()
+
+
+async def own_async_kind(_request: HttpRequest) -> OwnAsyncKind:
+    return OwnAsyncKind()
+
+
+@on_loop
+async def says_that_it_is_async(_request: HttpRequest) -> OwnAsyncKind:
+    return SaysThatItIsAsync()
+
+
+async def in_brackets(_request: HttpRequest) -> InBrackets:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    return InBrackets(parts())
+
+
 async def async_own_kind(_request: HttpRequest) -> OwnKind:
     return OwnKind()
 
@@ -40,6 +104,11 @@ urlpatterns = [
     path("own_kind", lambda _request: OwnKind()),
     path("async_own_kind", async_own_kind),
     path("own_kind_on_loop", own_kind_on_loop),
+    path("own_endless_kind", own_endless_kind),
+    path("own_endless_kind_on_loop", on_loop(own_endless_kind)),
+    path("own_async_kind", own_async_kind),
+    path("says_that_it_is_async", says_that_it_is_async),
+    path("in_brackets", in_brackets),
 ]
 
 
@@ -69,3 +138,24 @@ class TestStreams:
         """They stream, as with Django's own handler."""
         with override_settings(ROOT_URLCONF=__name__):
             assert b"one\ntwo\n" == face.ask(f"/{view}").body
+
+    @pytest.mark.parametrize("view", ["own_endless_kind", "own_endless_kind_on_loop"])
+    @pytest.mark.parametrize("face", ["bridge asgi"], indirect=True)
+    def test_the_end_of_a_response_of_a_projects_own_kind(self, face: Asgi | Wsgi, view: str) -> None:
+        """Sync code does not run on the loop when the client has left."""
+        with override_settings(ROOT_URLCONF=__name__), face.open(f"/{view}") as opened:
+            assert opened.next()
+            opened.leave()
+            until(lambda: "closed" in dict(django_project.events))
+        assert "closed on the loop" not in dict(django_project.events)
+
+    @pytest.mark.parametrize("view", ["own_async_kind", "says_that_it_is_async", "in_brackets"])
+    @pytest.mark.parametrize("face", ["django asgi", "bridge wsgi", "bridge asgi"], indirect=True)
+    def test_async_responses_of_a_projects_own_kind(self, face: Asgi | Wsgi, view: str) -> None:
+        with override_settings(ROOT_URLCONF=__name__):
+            body = face.ask(f"/{view}").body
+        if view == "in_brackets":
+            assert b"[one][two]" == body
+        else:
+            assert b"one\ntwo\n" == body
+            until(lambda: "closed" in dict(django_project.events))
