@@ -106,9 +106,11 @@ class BridgeMiddleware:
         """Give the response an iterator of the kind that Django's handler does not read to the end before it sends. Its
         steps find the same loop as the view.
         """
+        if not hasattr(response, "_iterator"):
+            return  # of the project's own kind: it has no content that could be replaced
         is_async = _streams.is_async(response)
         if is_async_wanted and not is_async:
-            response.streaming_content = _streams.on_loop(response)
+            response.streaming_content = _streams.on_loop(response, content=True)
         elif is_async and not is_async_wanted:
             response.streaming_content = _streams.in_thread(response, self._portal, bridge.environ, bring)
         elif not (is_async or _streams.is_file(response)):

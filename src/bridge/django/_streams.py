@@ -17,11 +17,15 @@ from bridge.django import _hops
 _END: Final = object()
 
 
-def async_parts(response: Any) -> AsyncIterator[bytes]:
-    """The parts of an async iterator. It is closed at the end, because response.close() does not do that."""
+def async_parts(response: Any, *, content: bool = False) -> AsyncIterator[bytes]:
+    """The parts of an async iterator. It is closed at the end, because response.close() does not do that.
+
+    `content`: those of its `streaming_content`, although a class of the project may have an iteration of its own. They
+    are to take the place of that content, over which such an iteration will go.
+    """
     # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
     given, own = getattr(response, "_iterator", None), None
-    if type(response).__aiter__ is StreamingHttpResponse.__aiter__:
+    if content or type(response).__aiter__ is StreamingHttpResponse.__aiter__:
         parts = response.streaming_content  # Django's own method would take a TypeError for a sync iterator
     else:
         own = parts = aiter(response)
@@ -40,10 +44,10 @@ def async_parts(response: Any) -> AsyncIterator[bytes]:
 
 
 def in_thread(response: Any, portal: Portal, environ: Environ, prepare: Callable[[], None]) -> Iterator[bytes]:
-    """The parts of an async iterator, for a thread. They are made on the loop that `portal` finds for it. `prepare` is
-    called there before, because they must not wait for the request body on the loop.
+    """The parts of an async iterator, to take its place in a thread. They are made on the loop that `portal` finds for
+    it. `prepare` is called there before, because they must not wait for the request body on the loop.
     """
-    parts = async_parts(response)
+    parts = async_parts(response, content=True)
 
     def pull() -> Iterator[bytes]:
         prepare()
@@ -57,11 +61,13 @@ def in_thread(response: Any, portal: Portal, environ: Environ, prepare: Callable
     return pull()
 
 
-def on_loop(response: Any) -> AsyncIterator[bytes]:
-    """The parts of a sync iterator, for a loop. Each is made in the request's own thread."""
-    iterator = iter(response)
+def on_loop(response: Any, *, content: bool = False) -> AsyncIterator[bytes]:
+    """The parts of a sync iterator, for a loop. Each is made in the request's own thread. `content`: see
+    `async_parts`.
+    """
+    iterator = iter(response.streaming_content if content else response)
     # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
-    is_djangos = getattr(type(response), "__iter__", None) is StreamingHttpResponse.__iter__
+    is_djangos = content or getattr(type(response), "__iter__", None) is StreamingHttpResponse.__iter__
     given = response._iterator if is_djangos else iterator
     # One context for all steps, so that what a generator sets in one step is there in the next, and can be reset.
     context = copy_context()

@@ -100,7 +100,35 @@ async def own_kind_on_loop(_request: HttpRequest) -> OwnKind:
     return OwnKind()
 
 
+class InParentheses(StreamingHttpResponse):
+    """The same for Django's WSGI handler."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self.streaming_content:
+            yield b"(%s)" % part
+
+
+class InBoth(InBrackets, InParentheses):
+    """For both of them."""
+
+
+def in_parentheses(_request: HttpRequest) -> InParentheses:
+    return InParentheses(iter([b"one", b"two"]))
+
+
+async def async_in_both(request: HttpRequest) -> InBoth:
+    return InBoth((await in_brackets(request))._iterator)
+
+
+def in_both(_request: HttpRequest) -> InBoth:
+    return InBoth(iter([b"one", b"two"]))
+
+
+OWN_WAYS = ["in_brackets", "in_parentheses", "in_both", "async_in_both"]
 urlpatterns = [
+    path("in_parentheses", in_parentheses),
+    path("in_both", in_both),
+    path("async_in_both", async_in_both),
     path("own_kind", lambda _request: OwnKind()),
     path("async_own_kind", async_own_kind),
     path("own_kind_on_loop", own_kind_on_loop),
@@ -159,3 +187,17 @@ class TestStreams:
         else:
             assert b"one\ntwo\n" == body
             until(lambda: "closed" in dict(django_project.events))
+
+    @pytest.mark.parametrize("face", ["django asgi", "django wsgi", "WsgiToAsgi"], indirect=True)
+    def test_own_ways_to_iterate_with_djangos_handlers(self, face: Asgi | Wsgi, request: pytest.FixtureRequest) -> None:
+        """`BridgeMiddleware` replaces the content that the handler gives to them, and not what they make of it."""
+        with override_settings(ROOT_URLCONF=__name__):
+            bodies = {view: face.ask(f"/{view}").body for view in OWN_WAYS}
+        for view, body in bodies.items():  # parts that have piled up come as one
+            bodies[view] = body.replace(b"][", b"").replace(b")(", b"")
+        plain, brackets, parentheses = b"onetwo", b"[onetwo]", b"(onetwo)"
+        if request.node.callspec.params["face"] == "django asgi":
+            expected = [brackets, plain, brackets, brackets]
+        else:
+            expected = [plain, parentheses, parentheses, parentheses]
+        assert dict(zip(OWN_WAYS, expected, strict=True)) == bodies
