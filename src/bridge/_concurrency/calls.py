@@ -389,6 +389,8 @@ class Serving:
         self._spawns: list[Spawn] = []
         # What has to end before the loop: coroutine functions.
         self.at_shutdown: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        # Its last shutdown needs no threads any more.
+        self.ended = False
 
     async def run(self, function: Callable[[], Coroutine[Any, Any, None]], *, grouped: bool) -> None:
         """Run `function`, which lasts as long as the server, so that other tasks can too. `grouped`: they need a
@@ -455,8 +457,8 @@ class Dispatcher:
         # the other side was seen to wait before it said it.
         self.hasty: int | None = 0
         self.serving = Serving()
-        # Calls that a shutdown does not wait for any longer.
-        self.left_behind: set[Call] = set()
+        # Calls and streams that a shutdown does not wait for any longer.
+        self.left_behind: set[Any] = set()
         # How many ticks old each call is.
         self._calls: dict[Any, int] = {}
         self._logged: set[Any] = set()

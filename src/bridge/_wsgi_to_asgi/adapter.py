@@ -6,6 +6,7 @@ Only this file and `cycle.py` await the server's `receive` and `send`.
 import io
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bridge import _arguments
@@ -197,10 +198,11 @@ class WsgiToAsgi(Closable):
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI Lifespan. At the end the threads get `shutdown_timeout` seconds to finish."""
         dispatchers = self._dispatchers
+        dispatchers.here().serving.ended = False
 
-        async def stop() -> None:
+        async def stop(*, last: bool = False) -> None:
             dispatcher = dispatchers.here()
-            await dispatchers.drain(dispatcher)
+            await dispatchers.drain(dispatcher, last=last)
             await dispatcher.serving.end(self._shutdown_timeout)
 
         await answer_lifespan(
@@ -211,7 +213,8 @@ class WsgiToAsgi(Closable):
             shutdown=self._shutdown,
             in_thread=lambda function: run_in_thread(dispatchers.here(), function),
             stop=stop,
-            end=stop,  # again, for requests that have come since, and what they or the hook have started
+            # Again, for requests that have come since, and what they or the hook have started.
+            end=partial(stop, last=True),
         )
 
     def stats(self) -> ThreadStats:

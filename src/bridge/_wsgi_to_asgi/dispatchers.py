@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -159,9 +159,9 @@ class Dispatchers:
             unregister(self)
             pools.discard()
 
-    async def drain(self, dispatcher: Dispatcher) -> None:
+    async def drain(self, dispatcher: Dispatcher, *, last: bool = False) -> None:
         """Stop the threads, and wait for them on the loop of `dispatcher`. While other loops run, whose requests need
-        the threads, only wait for what they do for this loop.
+        the threads, only wait for what they do for this loop. `last`: from now on, this loop does not need them.
         """
         deadline = monotonic() + self._shutdown_timeout
         # Their cleanup may need threads, and whatever is removed after this.
@@ -171,9 +171,12 @@ class Dispatchers:
             self._report([f"the cleanup of {stream.owner}" for stream in stopping if stream.task in left])
             for task in left:
                 task.cancel()
+        dispatcher.serving.ended = last
         if self._serves_others(dispatcher):
             await self._wait_for_own(dispatcher, deadline)
-            return
+            # Others may have ended meanwhile, and have left the threads to this loop.
+            if not last or self._serves_others(dispatcher):
+                return
         detached = self._detach()
         events = [ThreadEvent(dispatcher.loop) for _ in detached]
         for pool, drained in zip(detached, events, strict=True):
@@ -184,23 +187,20 @@ class Dispatchers:
 
     async def _wait_for_own(self, dispatcher: Dispatcher, deadline: float) -> None:
         """Wait until nothing runs in a thread for this loop, except what an earlier wait has given up."""
-
-        def calls() -> set[Call]:
-            return {call for call in dispatcher.live if isinstance(call, Call)} - dispatcher.left_behind
-
-        while calls() or any(stream.done for stream in dispatcher.streams):
+        while _in_threads(dispatcher):
             if (left := deadline - monotonic()) <= 0:
                 break
             await dispatcher.loop.wait_at_most(min(left, _LOOK_SECONDS), dispatcher.loop.waiter())
-        late = calls()
+        late = _in_threads(dispatcher)
         dispatcher.left_behind |= late
-        self._report([call.thread.describe() for call in late if call.thread is not None])
+        threads = [call.thread for call in late if isinstance(call, Call)]
+        self._report([thread.describe() for thread in threads if thread is not None])
 
     def _serves_others(self, dispatcher: Dispatcher) -> bool:
         pools = self._pools.here()
         with pools.lock:
-            others = [known.loop for key, known in pools.dispatchers.items() if key != dispatcher.key]
-        return any(loop.runs for loop in others)
+            others = [known for key, known in pools.dispatchers.items() if key != dispatcher.key]
+        return any(other.loop.runs and (not other.serving.ended or _in_threads(other)) for other in others)
 
     def _detach(self) -> list[ThreadPool]:
         unregister(self)
@@ -209,3 +209,9 @@ class Dispatchers:
     def _report(self, left: list[str]) -> None:
         for description in left:
             _log.warning("not stopped within %.1f seconds: %s", self._shutdown_timeout, description)
+
+
+def _in_threads(dispatcher: Dispatcher) -> set[Any]:
+    """What runs in a thread for its loop, or waits for one, and has not been given up: calls, and ends of streams."""
+    calls = {call for call in dispatcher.live if isinstance(call, Call)}
+    return calls.union(stream for stream in list(dispatcher.streams) if stream.done) - dispatcher.left_behind

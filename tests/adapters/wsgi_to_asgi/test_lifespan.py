@@ -17,7 +17,7 @@ from support.event_loops import on_asyncio
 from support.failures import AppError
 from support.patience import PATIENCE
 from support.scripted_asgi_server import Adapt, Environ, Event, get, lifespan, opened, serve, types_of
-from support.waiting import LogWatch, Work, eventually
+from support.waiting import Flag, LogWatch, Work, eventually
 from support.wsgi_apps import Gate, hello, reply
 
 
@@ -356,6 +356,30 @@ async def test_a_shutdown_names_its_own_threads_while_another_loop_serves(adapt:
         assert held().status == 200
 
     assert len(lines) == 1
+
+
+@pytest.mark.anyio
+async def test_the_last_shutdown_stops_the_threads(adapt: Adapt) -> None:
+    """Although the loop of the first one still runs, as that of a test suite or of a server's main thread may."""
+    adapter = adapt(hello)
+    before = threading.enumerate()
+    served, go = Flag(), Flag()
+
+    async def other() -> None:
+        async with lifespan(adapter):
+            await serve(adapter, *get())
+            served.set()
+            await go.waited()
+
+    work = Work(lambda: asyncio.run(other()))
+    await served.waited()
+    async with lifespan(adapter):
+        await serve(adapter, *get())
+    assert adapter.stats().alive
+    go.set()
+    work.result()
+
+    await no_thread_is_left(before)
 
 
 @pytest.mark.anyio

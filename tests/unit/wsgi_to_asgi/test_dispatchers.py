@@ -397,3 +397,65 @@ def test_loops_that_run_keep_the_threads(dispatchers: Dispatchers) -> None:
 
     assert other.result().pool is pool
     assert not pool.usable
+
+
+def test_a_loop_that_ended_before_keeps_no_threads(dispatchers: Dispatchers) -> None:
+    """Of two that end at once, the one that has to wait for its own work stops the threads, though the other runs."""
+    entered, waits, go = Flag(), Flag(), Flag()
+
+    def hold() -> None:
+        entered.set()
+        go.wait()
+
+    async def with_work() -> Any:
+        dispatcher = dispatchers.here()
+        work = asyncio.create_task(run_in_thread(dispatcher, hold))
+        await entered.waited()
+        draining = asyncio.create_task(dispatchers.drain(dispatcher, last=True))
+        await asyncio.sleep(0)
+        waits.set()
+        await draining
+        await work
+        return dispatcher.pool
+
+    async def without() -> bool:
+        dispatcher = dispatchers.here()
+        held = Work(lambda: asyncio.run(with_work()))
+        await waits.waited()
+        await dispatchers.drain(dispatcher, last=True)
+        usable = dispatcher.pool.usable
+        go.set()
+        assert not held.result().usable
+        return usable
+
+    assert asyncio.run(without())
+
+
+class ClosingStream:
+    """A `LoopResponse` whose task has ended, and whose `end` has not."""
+
+    stopping, done = False, True
+
+
+def test_a_stream_whose_end_hangs_is_waited_for_once(dispatchers: Dispatchers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lifespan waits before its hook, and again after it."""
+    monkeypatch.setattr(dispatchers, "_shutdown_timeout", 0.05)
+    here, over = Flag(), Flag()
+
+    async def stay() -> None:
+        dispatchers.here()
+        here.set()
+        await over.waited()
+
+    async def end() -> None:
+        dispatcher = dispatchers.here()
+        dispatcher.streams.add(ClosingStream())
+        await dispatchers.drain(dispatcher)
+        monkeypatch.setattr(dispatcher.loop, "wait_at_most", lambda *_: pytest.fail("it is waited for again"))
+        await dispatchers.drain(dispatcher, last=True)
+
+    other = Work(lambda: asyncio.run(stay()))
+    here.wait()
+    asyncio.run(end())
+    over.set()
+    other.result()
