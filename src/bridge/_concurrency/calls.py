@@ -7,6 +7,7 @@ for what the loop feeds. The side that asks waits, so nothing is held without a 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Sequence
 from contextvars import Context, copy_context
+from math import inf
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -334,7 +335,13 @@ class Call:
         """
         loop, queue = self.dispatcher.loop, self.input
         if not self.may_block or self.fed_on_demand:
-            while not (self._read_wanted or self.finished or self.abandoned or (self.may_block and _writes(self))):
+            # While the head is on its way, the server is not asked for what nobody may want. Unless a send hangs.
+            stuck = inf
+            while not (self._read_wanted or self.finished or self.abandoned):
+                if self.may_block and self.output is not None:
+                    if self.output.acknowledged or monotonic() > stuck:
+                        break
+                    stuck = min(stuck, monotonic() + _UNREAD_SECONDS)
                 self._room_waiter = waiter = loop.waiter()
                 await loop.wait_at_most(_UNREAD_SECONDS, waiter)
             self._read_wanted = False
@@ -373,11 +380,6 @@ class Call:
         if self._thread_waits and self.thread is not None:
             self._thread_waits = False
             self.thread.wake()
-
-
-def _writes(call: Call) -> bool:
-    """Whether something that `call` has written has been dealt with."""
-    return call.output is not None and call.output.acknowledged > 0
 
 
 class Serving:

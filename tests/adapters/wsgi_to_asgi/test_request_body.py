@@ -129,7 +129,8 @@ async def test_a_client_that_leaves_between_its_body_and_the_end_of_its_request(
 
 
 @pytest.mark.anyio
-async def test_a_stream_whose_first_part_is_never_taken_beside_its_upload(adapt: Adapt) -> None:
+@pytest.mark.parametrize("on_demand", [False, True], ids=["", "100-continue"])
+async def test_a_stream_whose_first_part_is_never_taken_beside_its_upload(adapt: Adapt, on_demand: bool) -> None:
     """Hypercorn lets a send wait for the client over HTTP/2 even when it has left. The app ends all the same."""
     chunks = Chunks(endless())
 
@@ -141,7 +142,8 @@ async def test_a_stream_whose_first_part_is_never_taken_beside_its_upload(adapt:
         await anyio.sleep_forever()
 
     adapter = adapt(app, threads=1, collect=1)
-    upload = post(*[b"x" * 65536] * 3, length=2**20, ends=False, http_version="2")
+    kind: dict[str, Any] = {"headers": EXPECTS} if on_demand else {"http_version": "2"}
+    upload = post(*[b"x" * 65536] * 3, length=2**20, ends=False, **kind)
     async with opened(adapter, *upload, stuck) as request:
         await request.until(lambda: request.sending)
         await eventually(lambda: chunks.taken > 32 * KIB)
