@@ -130,13 +130,11 @@ class _KeptUp:
         failed: list[str] = []
 
         async def send_success(event: Event) -> None:
-            phase = event["type"].removeprefix("lifespan.").removesuffix(".failed")
+            phase = event["type"].removeprefix("lifespan.").removesuffix(".failed").removesuffix(".complete")
             answered.append(phase)
             if event["type"] == f"lifespan.{phase}.failed":
                 failed.append(phase)
-                sys.stderr.write(f"bridge: {self._spec}: its {phase} failed: {event.get('message', '')}\n")
-                if phase == "startup":
-                    self._app = WsgiToAsgi(_Failing(f"{self._spec} has not started"))
+                self._note_failure(phase, event.get("message", ""))
                 event = {"type": f"lifespan.{phase}.complete"}
             await send(event)
 
@@ -148,12 +146,22 @@ class _KeptUp:
             if not failed:
                 phase = "shutdown" if answered else "startup"
                 await send_success({"type": f"lifespan.{phase}.failed", "message": repr(error)})
+        except asyncio.CancelledError:
+            # Hypercorn cancels an app that goes on after the shutdown, and ends altogether if it hears of that.
+            if "shutdown" not in answered:
+                raise
         except Exception:
             if not failed:
                 raise
-        if failed == ["startup"]:
+        # An app may go on after a failure, and answer the shutdown itself.
+        if failed and "shutdown" not in answered:
             await receive()  # lifespan.shutdown
             await send({"type": "lifespan.shutdown.complete"})
+
+    def _note_failure(self, phase: str, message: str) -> None:
+        sys.stderr.write(f"bridge: {self._spec}: its {phase} failed: {message}\n")
+        if phase == "startup":
+            self._app = WsgiToAsgi(_Failing(f"{self._spec} has not started"))
 
 
 def _watch(error: BaseException) -> None:

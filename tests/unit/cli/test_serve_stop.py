@@ -84,6 +84,11 @@ async def app(scope, receive, send):
 
 
 """
+# As in the example of the specification: it goes on after a failure, and waits for the shutdown.
+GOES_ON = LIFESPAN.replace(
+    "                raise SystemExit(phase) if exits else RuntimeError(phase)\n", "                continue\n"
+)
+STAYS = LIFESPAN.replace("        return\n", "        await receive()\n")
 
 
 class Serving:
@@ -250,6 +255,9 @@ class TestReload:
             save_until(server, shop / "shop.py", LIFESPAN.replace('b"served"', 'b"again"'), 200, b"again")
             save_until(server, shop / "shop.py", f"{LIFESPAN}exits = 'startup'\n", 500, b"shop:app has not started")
             save_until(server, shop / "shop.py", LIFESPAN, 200, b"served")
+            save_until(server, shop / "shop.py", f"{GOES_ON}fails = ['startup']\n", 500, b"shop:app has not started")
+            save_until(server, shop / "shop.py", STAYS, 200, b"served")
+            save_until(server, shop / "shop.py", LIFESPAN.replace('b"served"', 'b"last"'), 200, b"last")
             log = server.log()
         assert "its startup failed: SystemExit('no startup here')\n" in log
         for phase in ("startup", "shutdown"):
