@@ -69,10 +69,12 @@ def on_loop(response: Any, *, content: bool = False) -> AsyncIterator[bytes]:
     # The iterator of the view or middleware. `streaming_content` wraps it, and closing the wrapper does not close it.
     is_djangos = content or getattr(type(response), "__iter__", None) is StreamingHttpResponse.__iter__
     given = response._iterator if is_djangos else iterator
+    # If the response itself is the iterator, its `close` is not that of a generator: it ends the request.
+    function = None if given is response else getattr(given, "close", None)
     # One context for all steps, so that what a generator sets in one step is there in the next, and can be reset.
     context = copy_context()
     take: Any = sync_to_async(next, thread_sensitive=True, context=context)
-    close = _Close(getattr(given, "close", None), context)
+    close = _Close(function, context)
     # If the client leaves while a part is being sent, Django's ASGI handler does not close `pull`. Then the end of the
     # response is the last step.
     response._resource_closers[:] = [

@@ -29,6 +29,28 @@ class OwnKind(HttpResponseBase):
         yield from (b"one\n", b"two\n")
 
 
+class OwnIterator(HttpResponseBase):
+    """Its own iterator, whose `close` ends the request."""
+
+    streaming = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left = [b"two\n", b"one\n"]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self  # type: ignore[return-value]  # the class says it by its methods
+
+    def __next__(self) -> bytes:
+        if not self._left:
+            raise StopIteration
+        return self._left.pop()
+
+    def close(self) -> None:
+        django_project.events.append(("response closed", None))
+        super().close()
+
+
 class OwnEndlessKind(HttpResponseBase):
     """Its parts end on the loop, or in a thread."""
 
@@ -68,6 +90,10 @@ class InBrackets(StreamingHttpResponse):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for part in self.streaming_content:
             yield b"[%s]" % part
+
+
+async def own_iterator(_request: HttpRequest) -> OwnIterator:
+    return OwnIterator()
 
 
 async def own_endless_kind(_request: HttpRequest) -> OwnEndlessKind:
@@ -132,6 +158,8 @@ urlpatterns = [
     path("own_kind", lambda _request: OwnKind()),
     path("async_own_kind", async_own_kind),
     path("own_kind_on_loop", own_kind_on_loop),
+    path("own_iterator", own_iterator),
+    path("own_iterator_on_loop", on_loop(own_iterator)),
     path("own_endless_kind", own_endless_kind),
     path("own_endless_kind_on_loop", on_loop(own_endless_kind)),
     path("own_async_kind", own_async_kind),
@@ -166,6 +194,16 @@ class TestStreams:
         """They stream, as with Django's own handler."""
         with override_settings(ROOT_URLCONF=__name__):
             assert b"one\ntwo\n" == face.ask(f"/{view}").body
+
+    @pytest.mark.parametrize("view", ["own_iterator", "own_iterator_on_loop"])
+    @pytest.mark.parametrize("face", ["django wsgi", "bridge wsgi", "bridge asgi"], indirect=True)
+    def test_responses_that_are_iterators(self, face: Asgi | Wsgi, view: str) -> None:
+        """They are closed once, like any other."""
+        with override_settings(ROOT_URLCONF=__name__):
+            assert b"one\ntwo\n" == face.ask(f"/{view}").body
+            until(lambda: ("response closed", None) in django_project.events)
+            face.ask("/own_kind")
+        assert django_project.events.count(("response closed", None)) == 1
 
     @pytest.mark.parametrize("view", ["own_endless_kind", "own_endless_kind_on_loop"])
     @pytest.mark.parametrize("face", ["bridge asgi"], indirect=True)
