@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -126,42 +126,54 @@ class _KeptUp:
             await self._app(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answered: list[str] = []
-        failed: list[str] = []
-
-        async def send_success(event: Event) -> None:
-            phase = event["type"].removeprefix("lifespan.").removesuffix(".failed").removesuffix(".complete")
-            answered.append(phase)
-            if event["type"] == f"lifespan.{phase}.failed":
-                failed.append(phase)
-                self._note_failure(phase, event.get("message", ""))
-                event = {"type": f"lifespan.{phase}.complete"}
-            await send(event)
-
-        app = self._app
+        answers = _Answers(send, self._note_failure)
         try:
-            await app(scope, receive, send_success)
+            await self._app(scope, receive, answers.send)
         except SystemExit as error:
             # Other errors without an answer say that the app has no lifespan. This one would end a server.
-            if not failed:
-                phase = "shutdown" if answered else "startup"
-                await send_success({"type": f"lifespan.{phase}.failed", "message": repr(error)})
+            await answers.fail(error)
         except asyncio.CancelledError:
             # Hypercorn cancels an app that goes on after the shutdown, and ends altogether if it hears of that.
-            if "shutdown" not in answered:
+            if not answers.stopped:
                 raise
         except Exception:
-            if not failed:
+            if not answers.failed:
                 raise
         # An app may go on after a failure, and answer the shutdown itself.
-        if failed and "shutdown" not in answered:
-            await receive()  # lifespan.shutdown
+        if answers.failed and not answers.stopped:
+            while (await receive())["type"] != "lifespan.shutdown":
+                pass  # the startup, which an app need not have received before it failed
             await send({"type": "lifespan.shutdown.complete"})
 
     def _note_failure(self, phase: str, message: str) -> None:
         sys.stderr.write(f"bridge: {self._spec}: its {phase} failed: {message}\n")
         if phase == "startup":
             self._app = WsgiToAsgi(_Failing(f"{self._spec} has not started"))
+
+
+class _Answers:
+    """What an application answers in its lifespan. The server is told of no failure; `on_failure` is."""
+
+    def __init__(self, send: Send, on_failure: Callable[[str, str], None]) -> None:
+        self._send = send
+        self._on_failure = on_failure
+        self.started = self.stopped = self.failed = False
+
+    async def send(self, event: Event) -> None:
+        phase, _, outcome = event["type"].removeprefix("lifespan.").partition(".")
+        self.started = True
+        self.stopped = self.stopped or phase == "shutdown"
+        if outcome == "failed":
+            self.failed = True
+            self._on_failure(phase, event.get("message", ""))
+            event = {"type": f"lifespan.{phase}.complete"}
+        await self._send(event)
+
+    async def fail(self, error: BaseException) -> None:
+        """Take what the application has raised for the answer that it owes, if it owes one."""
+        if not (self.failed or self.stopped):
+            phase = "shutdown" if self.started else "startup"
+            await self.send({"type": f"lifespan.{phase}.failed", "message": repr(error)})
 
 
 def _watch(error: BaseException) -> None:

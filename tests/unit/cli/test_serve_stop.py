@@ -88,6 +88,7 @@ async def app(scope, receive, send):
 GOES_ON = LIFESPAN.replace(
     "                raise SystemExit(phase) if exits else RuntimeError(phase)\n", "                continue\n"
 )
+AT_ONCE = LIFESPAN.replace("        for phase", "        raise SystemExit('at once')\n        for phase")
 STAYS = LIFESPAN.replace("        return\n", "        await receive()\n")
 
 
@@ -257,9 +258,11 @@ class TestReload:
             save_until(server, shop / "shop.py", LIFESPAN, 200, b"served")
             save_until(server, shop / "shop.py", f"{GOES_ON}fails = ['startup']\n", 500, b"shop:app has not started")
             save_until(server, shop / "shop.py", STAYS, 200, b"served")
+            save_until(server, shop / "shop.py", AT_ONCE, 500, b"shop:app has not started")
             save_until(server, shop / "shop.py", LIFESPAN.replace('b"served"', 'b"last"'), 200, b"last")
             log = server.log()
         assert "its startup failed: SystemExit('no startup here')\n" in log
+        assert "Traceback" not in log
         for phase in ("startup", "shutdown"):
             assert f"bridge: shop:app: its {phase} failed: no {phase} here\n" in log
 
