@@ -175,27 +175,30 @@ def test_a_slow_upload_does_not_hold_the_private_loop(view: Any, middleware: boo
     assert served.body == b"slow"
 
 
+def streamed_slowly(app: Any, path: str, *, meanwhile: str) -> tuple[bytes, bytes]:
+    """What a stream gives whose upload comes only after `meanwhile` has been answered; and that answer."""
+    hold = Flag()
+    face = Wsgi(app)
+    body = Input(b"slow", hold=hold)
+    with Served(app, Ask(path, pieces=[b"slow"]).environ() | {"wsgi.input": body}) as served:
+        served.call()
+        part = served.begin_next()
+        body.reading.wait()
+        answer = face.ask(meanwhile).body
+        hold.set()
+        part()
+        served.rest()
+        served.close()
+    face.close()
+    return served.body, answer
+
+
 @pytest.mark.parametrize("middleware", [False, True])
 def test_a_slow_upload_does_not_hold_the_loop_of_a_stream(middleware: bool) -> None:
     """The same for async code that a sync stream calls."""
-    hold = Flag()
     with override_settings(MIDDLEWARE=FIRST if middleware else []):
-        app: Any = Plain(WSGIHandler()) if middleware else get_wsgi_application()
-        face = Wsgi(app)
-        body = Input(b"slow", hold=hold)
-        environ = Ask("/by_a_sync_stream", pieces=[b"slow"]).environ() | {"wsgi.input": body}
-        with Served(app, environ) as served:
-            served.call()
-            part = served.begin_next()
-            body.reading.wait()
-            assert face.ask("/quick").body == b"quick"
-            hold.set()
-            part()
-            served.rest()
-            served.close()
-        face.close()
-
-    assert served.body == b"slow"
+        app = Plain(WSGIHandler()) if middleware else get_wsgi_application()
+        assert streamed_slowly(app, "/by_a_sync_stream", meanwhile="/quick") == (b"slow", b"quick")
 
 
 @async_only_middleware
@@ -209,24 +212,9 @@ def only_async(get_response: Any) -> Any:
 @pytest.mark.parametrize("view", [by_an_async_stream, by_a_sync_stream], ids=lambda view: view.__name__)
 def test_nor_below_async_middleware_alone(view: Any) -> None:
     """Django runs such a chain on a loop of its own, but the stream is made on the private one."""
-    hold = Flag()
     with override_settings(MIDDLEWARE=["bridge.django.BridgeMiddleware", f"{__name__}.only_async"]):
-        app: Any = Plain(WSGIHandler())
-        face = Wsgi(app)
-        body = Input(b"slow", hold=hold)
-        environ = Ask(f"/{view.__name__}", pieces=[b"slow"]).environ() | {"wsgi.input": body}
-        with Served(app, environ) as served:
-            served.call()
-            part = served.begin_next()
-            body.reading.wait()
-            assert face.ask("/by_an_async_stream").body == b""
-            hold.set()
-            part()
-            served.rest()
-            served.close()
-        face.close()
-
-    assert served.body == b"slow"
+        bodies = streamed_slowly(Plain(WSGIHandler()), f"/{view.__name__}", meanwhile="/by_an_async_stream")
+        assert bodies == (b"slow", b"")
 
 
 @pytest.mark.parametrize("view", [by_async_to_sync, by_call_async], ids=lambda view: view.__name__)

@@ -1,7 +1,6 @@
 """The lifespan of the server: hooks, the state, and the end of all threads."""
 
 import asyncio
-import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -277,15 +276,9 @@ async def test_a_shutdown_names_the_threads_that_did_not_stop(adapt: Adapt, log:
     assert "wsgi_apps.py" in line
 
 
-@contextlib.asynccontextmanager
-async def another_loop(adapter: WsgiToAsgi, scope: Event, events: list[Event]) -> AsyncIterator[Callable[[], Any]]:
-    """A loop that serves one request, in a thread of its own. Gives a function that waits for the request's end."""
-
-    async def main() -> Any:
-        return await serve(adapter, scope, events)
-
-    work = Work(lambda: asyncio.run(main()))
-    yield work.result
+def begin_on_another_loop(adapter: WsgiToAsgi, path: str) -> Callable[[], Any]:
+    """Begin a request on a loop in a thread of its own. Returns a function that waits for the request's end."""
+    return Work(lambda: asyncio.run(serve(adapter, *get(path)))).result
 
 
 @pytest.mark.anyio
@@ -293,17 +286,17 @@ async def test_a_shutdown_while_another_loop_serves(adapt: Adapt, log: LogWatch)
     """It does not wait for the requests of the other loop. Those in a thread, and those that wait for one, go on."""
     app = Gate("/")
     adapter = adapt(app, threads=1)
-    async with another_loop(adapter, *get("/held")) as held:
-        await app.entered.waited()
-        async with another_loop(adapter, *get("/waits")) as waits:
-            await eventually(lambda: adapter.stats().waiting)
-            with anyio.fail_after(PATIENCE):
-                async with lifespan(adapter) as server:
-                    adapter._dispatchers.here()
-            assert types_of(server.sent)[-1] == "lifespan.shutdown.complete"
-            assert not app.go.is_set()
-            app.go.set()
-            assert [held().status, waits().status] == [200, 200]
+    held = begin_on_another_loop(adapter, "/held")
+    await app.entered.waited()
+    waits = begin_on_another_loop(adapter, "/waits")
+    await eventually(lambda: adapter.stats().waiting)
+    with anyio.fail_after(PATIENCE):
+        async with lifespan(adapter) as server:
+            adapter._dispatchers.here()
+    assert types_of(server.sent)[-1] == "lifespan.shutdown.complete"
+    assert not app.go.is_set()
+    app.go.set()
+    assert [held().status, waits().status] == [200, 200]
 
     assert log.at(logging.WARNING) == []
 
@@ -322,20 +315,20 @@ async def test_a_shutdown_waits_for_its_own_requests_while_another_loop_serves(a
         return body
 
     adapter = adapt(site, shutdown=lambda: order.append("hook"))
-    async with another_loop(adapter, *get("/other")) as held:
-        await other.entered.waited()
-        async with opened(adapter, *get("/own")) as request:
-            await own.entered.waited()
-            async with lifespan(adapter) as server:
-                server.feed({"type": "lifespan.shutdown"})
-                for _ in range(20):
-                    await anyio.lowlevel.checkpoint()
-                assert order == []
-                own.go.set()
-        assert request.status == 200
-        assert order == ["request", "hook"]
-        other.go.set()
-        assert held().status == 200
+    held = begin_on_another_loop(adapter, "/other")
+    await other.entered.waited()
+    async with opened(adapter, *get("/own")) as request:
+        await own.entered.waited()
+        async with lifespan(adapter) as server:
+            server.feed({"type": "lifespan.shutdown"})
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            assert order == []
+            own.go.set()
+    assert request.status == 200
+    assert order == ["request", "hook"]
+    other.go.set()
+    assert held().status == 200
 
     assert log.at(logging.WARNING) == []
 
@@ -345,15 +338,15 @@ async def test_a_shutdown_names_its_own_threads_while_another_loop_serves(adapt:
     """After `shutdown_timeout` seconds it names them, once, and not those of the other loop."""
     app = Gate("/")
     adapter = adapt(app, shutdown_timeout=0.05)
-    async with another_loop(adapter, *get("/other")) as held:
-        await app.entered.waited()
-        async with opened(adapter, *get("/own")):
-            await eventually(lambda: adapter.stats().busy == 2)
-            async with lifespan(adapter):
-                pass
-            lines = log.at(logging.WARNING)
-            app.go.set()
-        assert held().status == 200
+    held = begin_on_another_loop(adapter, "/other")
+    await app.entered.waited()
+    async with opened(adapter, *get("/own")):
+        await eventually(lambda: adapter.stats().busy == 2)
+        async with lifespan(adapter):
+            pass
+        lines = log.at(logging.WARNING)
+        app.go.set()
+    assert held().status == 200
 
     assert len(lines) == 1
 
